@@ -1,19 +1,22 @@
 """How many samples each model gets for one budget. Pure functions; nothing here knows a table or an engine.
 
-A budget is stated as samples per problem of one reference model. Another model gets as many samples as the
-same amount of the matched quantity buys:
+A budget is stated as samples per problem of one reference model. Another model gets as many samples as the same amount
+of the matched quantity buys. S samples of one problem cost
 
-* `flops`: a generated token costs 2·P FLOPs (Kaplan et al. 2020, arXiv 2001.08361), P the parameters. With
-  equal tokens per solution S_m = S_ref · P_ref / P_m (Bansal et al. 2024, arXiv 2408.16737, section 3).
-* `price`: the same with the price of an output token in place of 2·P.
-* `gpu_seconds`: the same with the seconds that a token takes, 1 / (tokens per second on the hardware in question).
+    fixed + S · each          in FLOPs, currency, seconds, or samples (match: number)
+
+* `flops`: a token costs 2·P FLOPs (Kaplan et al. 2020, arXiv 2001.08361), P the parameters that a token passes through
+  (of a mixture of experts: the active ones). The paper counts generated tokens only. With `count_prefill` the prompt
+  counts too, once per problem, because its samples share it.
+* `price`: tokens at the price of their kind: input, cached input, output; less the discount of a batch API.
+* `gpu_seconds`: generated tokens over the tokens per second of the hardware in question.
 * `number`: equal numbers.
 
-"Equal tokens per solution" is the paper's nominal rule. Where the models' mean tokens per solution W are known, a
-solution costs W times a token, and S_m = S_ref · (c_ref · W_ref) / (c_m · W_m), c the cost of a token.
+The nominal rule takes equal tokens per solution and no prompts, as the paper does (Bansal et al. 2024, arXiv
+2408.16737, section 3): S_m = S_ref · P_ref / P_m. The measured rule takes each model's own mean tokens.
 
-Ratios that are not whole are rounded to the nearest whole number, at least 1: 27.2e9 / 9.24e9 = 2.94 gives 3
-for 1 and 29 for 10. What is really matched, and by how much it misses, stands in the plan.
+Numbers that are not whole are rounded to the nearest, at least 1: 27.2e9 / 9.24e9 = 2.94 gives 3 for 1 and 29 for 10.
+What is really matched, and by how much it misses, stands in the plan.
 """
 
 from __future__ import annotations
@@ -26,6 +29,45 @@ Match = Literal["flops", "price", "gpu_seconds", "number"]
 
 
 @dataclass(frozen=True)
+class Prices:
+    """Currency per million tokens, discounts taken off. `cached` is what a cached input token costs; None: `input`."""
+
+    input: float
+    output: float
+    cached: float | None = None
+
+    def of(self, prompt: float, completion: float, cached: float = 0.0) -> float:
+        """Currency for `prompt` input tokens, of which `cached` came from a cache, and `completion` output tokens."""
+        dear = prompt - cached
+        cheap = cached * (self.input if self.cached is None else self.cached)
+        return (dear * self.input + cheap + completion * self.output) / 1e6
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Mean tokens of one solution: the prompt's, those of them that came from a cache, and the generated ones."""
+
+    completion: float
+    prompt: float = 0.0
+    cached: float = 0.0
+
+
+NOMINAL = Usage(completion=1.0)
+"""The paper's rule: solutions of equal length, whatever that is, and no prompts."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What S samples of one problem cost in the matched quantity: fixed + S · each."""
+
+    each: float
+    fixed: float = 0.0
+
+    def of(self, samples: float) -> float:
+        return self.fixed + samples * self.each
+
+
+@dataclass(frozen=True)
 class Purchase:
     """Samples per problem of one model within one budget, and how well the budget is met."""
 
@@ -33,55 +75,59 @@ class Purchase:
     model: str
     samples: int
     exact_samples: float
-    """What an unrounded match would buy."""
-
-    @property
-    def mismatch(self) -> float:
-        """Relative miss of the budget caused by rounding: +0.02 spends 2 % more than the reference."""
-        return self.samples / self.exact_samples - 1
+    """What an unrounded match would buy; below 0 where the prompt alone costs more than the budget."""
+    mismatch: float
+    """Relative miss of the budget: +0.02 spends 2 % more than the reference does."""
 
 
 def flops_per_token(params: float) -> float:
-    """FLOPs of one generated token, 2·P (Kaplan et al. 2020; attention over the context is left out)."""
+    """FLOPs of one token, 2·P (Kaplan et al. 2020; attention over the context is left out)."""
     return 2.0 * params
 
 
-def unit_cost(
+def solution_cost(
     match: Match,
+    usage: Usage = NOMINAL,
     *,
     params: float | None = None,
-    output_price: float | None = None,
+    prices: Prices | None = None,
     tokens_per_second: float | None = None,
-) -> float:
-    """What one generated token costs in the matched quantity: FLOPs, currency per million tokens, seconds, or 1.
+    count_prefill: bool = False,
+) -> Cost:
+    """What solutions of a model cost in the matched quantity: FLOPs, currency, seconds, or samples.
 
     Raises ValueError where the model does not state what the quantity needs.
     """
     if match == "number":
-        return 1.0
+        return Cost(1.0)
     needed, value = {
         "flops": ("params", params),
-        "price": ("price.output", output_price),
+        "price": ("price.output", prices.output if prices else None),
         "gpu_seconds": ("tokens_per_second", tokens_per_second),
     }[match]
     if not value or value <= 0:
         raise ValueError(f"match: {match} needs {needed} above 0 of every model")
     if match == "gpu_seconds":
-        return 1 / value
-    return flops_per_token(value) if match == "flops" else value
+        return Cost(usage.completion / value)
+    if match == "flops":
+        token = flops_per_token(value)
+        return Cost(usage.completion * token, usage.prompt * token if count_prefill else 0.0)
+    assert prices is not None
+    return Cost(prices.of(usage.prompt, usage.completion, usage.cached))
 
 
-def match_budgets(budgets: Mapping[str, Mapping[str, int]], costs: Mapping[str, float]) -> list[Purchase]:
+def match_budgets(budgets: Mapping[str, Mapping[str, int]], costs: Mapping[str, Cost]) -> list[Purchase]:
     """Samples per problem for every budget x model.
 
-    `budgets` maps a budget to {reference model: samples}; `costs` maps a model to the cost of a solution in the matched
-    quantity: that of a token (see `unit_cost`), by the nominal rule, or times the model's tokens per solution. A model
-    that the budget names keeps the number it states.
+    `budgets` maps a budget to {reference model: samples}; `costs` says what a model's solutions cost. A model that the
+    budget names keeps the number it states.
     """
     plan = []
     for budget, stated in budgets.items():
         reference = next(iter(stated))
+        spend = costs[reference].of(stated[reference])
         for model, cost in costs.items():
-            exact = stated[reference] * costs[reference] / cost
-            plan.append(Purchase(budget, model, stated.get(model, max(1, round(exact))), exact))
+            exact = (spend - cost.fixed) / cost.each
+            samples = stated.get(model, max(1, round(exact)))
+            plan.append(Purchase(budget, model, samples, exact, cost.of(samples) / spend - 1))
     return plan

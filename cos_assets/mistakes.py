@@ -170,31 +170,71 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
     for name, model in spec.models.items():
         if spec.match == "price" and model.price is None:
             yield f"models.{name}.price: is missing; match: price needs the output price of every model"
-        if spec.match == "gpu_seconds" and model.tokens_per_second is None:
+        # What has no clock of its own cannot be timed by a pilot.
+        timed = spec.pilot is not None and model.engine != "imported"
+        if spec.match == "gpu_seconds" and model.tokens_per_second is None and not timed:
             yield (
                 f"models.{name}.tokens_per_second: is missing; match: gpu_seconds needs the generated tokens per second"
-                " of every model"
+                " of every model, or a pilot: that measures them"
             )
         if spec.match == "number" and model.tokens_per_solution is not None:
             yield f"models.{name}.tokens_per_solution: match: number counts solutions, not tokens; leave it out"
         lengths = [m.tokens_per_solution for m in spec.models.values() if spec.match != "number"]
-        if any(lengths) and model.tokens_per_solution is None:
-            yield f"models.{name}.tokens_per_solution: is missing; give it for every model, or for none"
+        if (any(lengths) or spec.match_rule == "measured") and model.tokens_per_solution is None and not spec.pilot:
+            yield (
+                f"models.{name}.tokens_per_solution: is missing; give it for every model or for none,"
+                " or a pilot: that measures it"
+            )
+        if spec.count_prefill and spec.measured and model.tokens_per_prompt is None and not spec.pilot:
+            yield (
+                f"models.{name}.tokens_per_prompt: is missing; count_prefill: true needs it of every model,"
+                " or a pilot: that measures it"
+            )
+        if model.active_params and model.params and model.active_params > model.params:
+            yield f"models.{name}.active_params: {model.active_params:g} is more than params: {model.params:g}"
+        if spec.cap and spec.cap.cost and model.price is None and model.engine != "imported":
+            yield f"models.{name}.price: is missing; cap.cost needs the price of every model that is asked"
         # A folder or a checkpoint can be counted when it is there; a hub id, a served name or an import says nothing.
         countable = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
-        if spec.match == "flops" and model.params is None and (model.engine in _ELSEWHERE or not countable):
+        known = model.active_params or model.params
+        if spec.match == "flops" and known is None and (model.engine in _ELSEWHERE or not countable):
             yield f"models.{name}.params: is missing; match: flops needs the number of parameters of every model"
+        elif spec.cap and spec.cap.flops and known is None and model.engine == "openai":
+            yield f"models.{name}.params: is missing; cap.flops needs the number of parameters of every model"
         if model.engine == "openai":
             try:
                 openai_options.identity(model.model or "", model.chat, model.engine_options)
             except ValueError as error:
                 yield f"models.{name}.{error}"
+    yield from _budget_rules(spec)
     if spec.compare:
         for named in spec.compare:
             if named not in spec.models:
                 yield f"compare: {named!r} is not a model of this study; allowed: {models}"
         if len(set(spec.compare)) < 2:
             yield f"compare: {spec.compare[0]!r} twice; expected two different models, the weak-cheap one first"
+
+
+def _budget_rules(spec: StudySpec) -> Iterator[str]:
+    """Mistakes between what says how much is bought, and how that is matched."""
+    if spec.match == "number" and spec.match_rule == "measured":
+        yield "match_rule: match: number counts solutions, not tokens; leave match_rule out"
+    if spec.match == "flops" and spec.count_prefill and not spec.measured:
+        yield (
+            "count_prefill: the nominal rule has no prompts to count; give match_rule: measured and a pilot:,"
+            " or every model's tokens_per_solution and tokens_per_prompt"
+        )
+    currencies = {model.price.currency for model in spec.models.values() if model.price}
+    if len(currencies) > 1 and (spec.match == "price" or (spec.cap and spec.cap.cost)):
+        yield f"models: prices are in {' and '.join(sorted(currencies))}; give all in one currency"
+    if spec.allocation == "adaptive":
+        if spec.pilot is None or spec.pilot.samples < 2:
+            yield "pilot: allocation: adaptive needs a pilot of at least 2 samples, for example pilot: {samples: 4}"
+        if spec.task.answer_kind is None:
+            yield f"allocation: adaptive needs gold answers, and task {spec.task.name!r} has none; allowed: uniform"
+        for name, source in spec.sources.items():
+            if source.samples or any(share < 1 for share in (source.take or {}).values()):
+                yield f"sources.{name}: with allocation: adaptive a source takes all samples of a model, or none"
 
 
 def _templates(given: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

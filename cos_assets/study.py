@@ -10,16 +10,19 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cos_assets import tasks
-from cos_assets.budget import Match
+from cos_assets.budget import Match, Prices
 from cos_assets.generation.types import Sampling
 from cos_assets.mistakes import StudyError, check, disagreements
 from cos_assets.mistakes import check_duplicates as check_duplicates
 from cos_assets.spec import Count, Name, Spec, StudyName, Text, no_truth
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft_sets import SourceSpec
+
+# Per million tokens, in any currency: outside of these somebody gave the price of one token, or of a month.
+_LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
 
 
 def _named_task(value: Any) -> Any:
@@ -45,30 +48,54 @@ class CheckpointRef(Spec):
 
 
 class Price(Spec):
-    """Prices per million tokens, dated, because they change."""
+    """Prices per million tokens, dated, because they change.
+
+    `cached` is for input tokens that the server had in its cache (without it: the price of input), `batch_discount` the
+    share that a batch API takes off everything: 0.5 for half the price.
+    """
 
     input: float = Field(0.0, ge=0)
+    cached: float | None = Field(None, ge=0)
     output: float = Field(gt=0)
-    currency: str = "USD"
+    batch_discount: float = Field(0.0, ge=0, lt=1)
+    currency: str = Field("USD", pattern="^[A-Z]{3}$")
     date: datetime.date
+
+    @field_validator("input", "cached", "output")
+    @classmethod
+    def _per_million(cls, value: float | None) -> float | None:
+        if value and value < _LEAST_PRICE:
+            raise ValueError(f"is too little for a million tokens; per token it would be {value * 1e6:g} per million")
+        if value and value > _GREATEST_PRICE:
+            raise ValueError("is too much for a million tokens; expected the price of a million tokens")
+        return value
+
+    def of(self, batch: bool) -> Prices:
+        """What tokens cost, asked one by one or through a batch API."""
+        left = 1 - self.batch_discount if batch else 1.0
+        cached = None if self.cached is None else self.cached * left
+        return Prices(self.input * left, self.output * left, cached)
 
 
 class ModelSpec(Spec):
     """A sampler: a hub id, a local folder, another study's checkpoint, a model behind an OpenAI-compatible server or
     API (openai, with the name under which it is served), or solutions made elsewhere (imported).
 
-    `tokens_per_second` (generated, on the hardware in question) is what match: gpu_seconds goes by. With the mean
-    `tokens_per_solution` of every model, for example from an earlier run's report, solutions are matched instead of
-    tokens. `chat: true` puts the prompt into the tokenizer's chat template, as one message of the user: for instruct
-    models.
+    `params` are all parameters, `active_params` those that a token passes through (of a mixture of experts).
+    `tokens_per_second` (generated, on the hardware in question) is what match: gpu_seconds goes by. The means
+    `tokens_per_solution` and `tokens_per_prompt`, for example of an earlier run, are what match_rule: measured goes by.
+    What is not stated is measured by the pilot. `chat: true` puts the prompt into the tokenizer's chat template, as one
+    message of the user: for instruct models.
     """
 
     model: Text | None = None
     checkpoint: CheckpointRef | None = None
     revision: str | None = None
     params: float | None = Field(None, gt=0)
+    active_params: float | None = Field(None, gt=0)
     tokens_per_second: float | None = Field(None, gt=0)
     tokens_per_solution: float | None = Field(None, gt=0)
+    tokens_per_prompt: float | None = Field(None, gt=0)
     engine: Literal["auto", "transformers", "vllm", "openai", "imported"] = "auto"
     engine_options: dict[str, Any] = {}
     chat: bool = False
@@ -92,6 +119,29 @@ class ModelSpec(Spec):
             extra = [k for k in ("path", "columns", "tokenizer") if getattr(self, k) is not None]
             if extra:
                 raise ValueError(f"{', '.join(extra)}: only with engine: imported")
+        return self
+
+
+class PilotSpec(Spec):
+    """A few samples of every model, bought first and counted as part of the budget.
+
+    `samples` of each of `problems` problems, drawn by the seed; without `problems` of all that are sampled.
+    """
+
+    samples: Count = 4
+    problems: Count | None = None
+
+
+class CapSpec(Spec):
+    """The most that a study spends on data (pilot, samples, judgements): FLOPs, or money in the prices' currency."""
+
+    flops: float | None = Field(None, gt=0)
+    cost: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> CapSpec:
+        if self.flops is None and self.cost is None:
+            raise ValueError("give flops:, cost:, or both")
         return self
 
 
@@ -158,6 +208,11 @@ class StudySpec(Spec):
     models: dict[Name, ModelSpec] = Field(min_length=1)
     budgets: dict[Name, dict[Name, Count]] = Field(min_length=1)
     match: Match = "flops"
+    match_rule: Literal["nominal", "measured"] | None = None
+    count_prefill: bool = False
+    pilot: PilotSpec | None = None
+    cap: CapSpec | None = None
+    allocation: Literal["uniform", "adaptive"] = "uniform"
     sampling: SamplingSpec = SamplingSpec()
     verification: Literal["answer", "none", "answer+steps"] = "answer"
     sources: dict[Name, SourceSpec] = {}
@@ -190,6 +245,12 @@ class StudySpec(Spec):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def measured(self) -> bool:
+        """Are budgets matched by each model's own tokens? Without match_rule: yes where every model states them."""
+        stated = all(model.tokens_per_solution for model in self.models.values())
+        return self.match_rule == "measured" or (self.match_rule is None and stated)
 
     @property
     def arms(self) -> dict[str, SourceSpec]:

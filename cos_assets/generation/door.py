@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from cos_assets import progress
-from cos_assets.budget import flops_per_token
+from cos_assets.budget import Prices
+from cos_assets.generation import spend
 from cos_assets.generation.ledger import Ledger, prompt_hash
+from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
 from cos_assets.generation.types import Completion, Engine, Model, Request, Sampling
 
-Stage = Literal["sampling", "validation", "evaluation"]
 FLUSH_ROWS = 2000
 FLUSH_SECONDS = 10.0
 
@@ -38,14 +40,6 @@ COMPLETIONS = pl.Schema(
 
 
 @dataclass(frozen=True)
-class Prices:
-    """Currency per million tokens."""
-
-    input: float
-    output: float
-
-
-@dataclass(frozen=True)
 class Buyer:
     """Who asks, and where it is booked."""
 
@@ -55,6 +49,10 @@ class Buyer:
     run_id: str = ""
     model: str = ""
     """The study's name of the model, for who watches."""
+    cap: Cap | None = None
+    """The most that the study spends on data."""
+    prefill: bool = False
+    """Prompt tokens count as FLOPs, too."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ class Bought:
 
     rows: pl.DataFrame
     """Schema `COMPLETIONS`, sorted by problem in the order asked, then sample index; the same on every machine."""
+    served: pl.DataFrame
+    """[cached_tokens, seconds] of the rows: how they were made, which differs from time to time."""
     new: int
     """Completions that were made now; the others were in the ledger."""
     missing: int
@@ -80,39 +80,48 @@ def generate(
 ) -> Bought:
     """`samples` completions (indices 0 to samples - 1) of every prompt of `prompts` [problem_id, prompt].
 
-    Only what the ledger lacks is bought, and it is booked in parts while it comes in: when this is killed and called
-    again, it goes on. A truncated completion is bought; a failed one is tried again by the next call. Two problems with
-    the same prompt share its completions. FLOPs are 2·P a generated token (see `budget`), null where P is unknown.
+    A column `samples` in `prompts` says for each problem how many, instead. Only what the ledger lacks is bought, and
+    it is booked in parts while it comes in: when this is killed and called again, it goes on. A truncated completion is
+    bought; a failed one is tried again by the next call. Two problems with the same prompt share its completions.
+    Raises CapReached where the buyer's cap leaves no room for all that is missing, after buying what it does; then all
+    that was bought is in the ledger. One buyer of a study with a cap buys at a time.
     """
     started = time.perf_counter()
     ledger = Ledger(buyer.root, model, sampling)
-    hashes = {prompt: prompt_hash(prompt) for prompt in prompts["prompt"].unique(maintain_order=True)}
+    wanted = prompts.with_columns(
+        prompt_hash=pl.col("prompt").map_elements(prompt_hash, return_dtype=pl.String),
+        samples=pl.col("samples") if "samples" in prompts.columns else pl.lit(samples, pl.Int64),
+    )
+    hashes = wanted["prompt_hash"].unique(maintain_order=True)
     with ledger.lock:
         ledger.clear_leftovers()
-        requests = _missing(prompts, hashes, ledger.held(hashes.values()), samples)
+        requests = _missing(wanted, ledger.held(hashes))
         new = _buy(model, requests, sampling, buyer, prices, ledger) if requests else 0
-        bought = ledger.read(hashes.values(), samples)
-    wanted = prompts.select(
-        "problem_id",
-        prompt_hash=pl.col("prompt").replace_strict(hashes, return_dtype=pl.String),
-    ).with_row_index("order")
+        bought = ledger.read(hashes, wanted["samples"].max() or 0)  # type: ignore[arg-type]
     rows = (
-        wanted.join(bought, on="prompt_hash")
+        wanted.select("problem_id", "prompt_hash", "samples")
+        .with_row_index("order")
+        .join(bought, on="prompt_hash")
+        .filter(pl.col("sample_index") < pl.col("samples"))
         .sort("order", "sample_index")
-        .select(pl.col(name).cast(dtype) for name, dtype in COMPLETIONS.items())
     )
-    return Bought(rows, new, prompts.height * samples - rows.height, time.perf_counter() - started)
+    served = rows.select("cached_tokens", "seconds")
+    rows = rows.select(pl.col(name).cast(dtype) for name, dtype in COMPLETIONS.items())
+    return Bought(rows, served, new, wanted["samples"].sum() - rows.height, time.perf_counter() - started)
 
 
-def _missing(prompts: pl.DataFrame, hashes: dict[str, str], held: pl.DataFrame, samples: int) -> list[Request]:
-    """One request per distinct prompt that lacks an index. `held`: see `Ledger.held`."""
-    every = pl.lit(pl.Series([range(samples)], dtype=pl.List(pl.Int32)))
-    missing = every.list.set_difference(pl.col("indices").fill_null(pl.lit([], pl.List(pl.Int32)))).list.sort()
+def _missing(wanted: pl.DataFrame, held: pl.DataFrame) -> list[Request]:
+    """One request per distinct prompt that lacks an index. `wanted` has [problem_id, prompt, prompt_hash, samples],
+    `held`: see `Ledger.held`."""
+    none = pl.lit([], pl.List(pl.Int32))
+    every = pl.int_ranges(0, pl.col("samples"), dtype=pl.Int32)
     lacking = (
-        prompts.unique("prompt", keep="first", maintain_order=True)
-        .with_columns(prompt_hash=pl.col("prompt").replace_strict(hashes, return_dtype=pl.String))
+        wanted.with_columns(pl.col("samples").max().over("prompt_hash"))
+        .unique("prompt_hash", keep="first", maintain_order=True)
         .join(held, on="prompt_hash", how="left", maintain_order="left")
-        .select("problem_id", "prompt", missing=missing)
+        .select(
+            "problem_id", "prompt", missing=every.list.set_difference(pl.col("indices").fill_null(none)).list.sort()
+        )
         .filter(pl.col("missing").list.len() > 0)
     )
     return [Request(problem_id, prompt, tuple(indices)) for problem_id, prompt, indices in lacking.iter_rows()]
@@ -129,22 +138,36 @@ def _buy(
     """Ask for all that is missing, and book it; how many completions came."""
     total = sum(len(request.indices) for request in requests)
     attempts = ledger.failed_attempts(prompt_hash(request.prompt) for request in requests)
-    say = partial(progress.report, f"{buyer.stage} with {buyer.model or model.model_id}", total=total)
-    row = _booking(model, sampling, buyer, prices, attempts)
-    engine = open_engine(model)
+    what = f"{buyer.stage} with {buyer.model or model.model_id}"
+    say = partial(progress.report, what, total=total)
+    tariff = Tariff(model.params, prices, buyer.prefill)
+    row = _booking(model, sampling, buyer, tariff, attempts)
     done, buffer, flushed = 0, [], time.monotonic()
-    say(0)
-    try:
-        for batch in engine.stream(requests, sampling):
-            buffer += [row(completion) for completion in batch]
-            done += len(batch)
-            say(done)
-            if len(buffer) >= FLUSH_ROWS or time.monotonic() - flushed > FLUSH_SECONDS:
-                ledger.append(buffer)
-                buffer, flushed = [], time.monotonic()
-    finally:
-        ledger.append(buffer)  # an engine that fails half-way has been paid for its first half
-        engine.close()
+    with ExitStack() as stack:
+        cap, spent = buyer.cap if buyer.stage in spend.DATA else None, Spend()
+        if cap:
+            # Who buys beside this one must have booked what it took before anybody knows what is left.
+            stack.enter_context(spend.lock(buyer.root, buyer.study))
+            spent = spend.spent(buyer.root, buyer.study)
+        engine = open_engine(model)
+        say(0)
+        try:
+            while requests:
+                now, requests = cap.affordable(requests, spent, tariff, sampling) if cap else (requests, [])
+                if cap and not now:
+                    needed = sum((tariff.most(request, sampling) for request in requests), Spend())
+                    raise cap.refusal(buyer.study, spent, what, total - done, total, needed)
+                for batch in engine.stream(now, sampling):
+                    buffer += [row(completion) for completion in batch]
+                    spent = sum((tariff.spend(completion, sampling) for completion in batch), spent) if cap else spent
+                    done += len(batch)
+                    say(done)
+                    if len(buffer) >= FLUSH_ROWS or time.monotonic() - flushed > FLUSH_SECONDS:
+                        ledger.append(buffer)
+                        buffer, flushed = [], time.monotonic()
+        finally:
+            ledger.append(buffer)  # an engine that fails half-way has been paid for its first half
+            engine.close()
     say(total)
     return done
 
@@ -155,11 +178,7 @@ def open_engine(model: Model) -> Engine:
 
 
 def _booking(
-    model: Model,
-    sampling: Sampling,
-    buyer: Buyer,
-    prices: Prices | None,
-    attempts: dict[tuple[str, int], int],
+    model: Model, sampling: Sampling, buyer: Buyer, tariff: Tariff, attempts: dict[tuple[str, int], int]
 ) -> Callable[[Completion], dict[str, Any]]:
     """Completion -> ledger row."""
     constant = {
@@ -174,11 +193,6 @@ def _booking(
 
     def book(completion: Completion) -> dict[str, Any]:
         key = prompt_hash(completion.prompt)
-        tokens = completion.completion_tokens
-        flops = flops_per_token(model.params) * tokens if model.params and tokens is not None else None
-        cost = None
-        if prices is not None and tokens is not None:
-            cost = ((completion.prompt_tokens or 0) * prices.input + tokens * prices.output) / 1e6
         return {
             **constant,
             "prompt_hash": key,
@@ -188,10 +202,10 @@ def _booking(
             "completion": completion.text,
             "finish_reason": completion.finish_reason,
             "prompt_tokens": completion.prompt_tokens,
-            "completion_tokens": tokens,
+            "completion_tokens": completion.completion_tokens,
             "cached_tokens": completion.cached_tokens,
-            "flops": flops,
-            "cost": cost,
+            "flops": tariff.flops(completion),
+            "cost": tariff.cost(completion),
             "seconds": completion.seconds,
             "time": datetime.now(UTC),
             "error": completion.error,

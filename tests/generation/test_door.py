@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cos_assets.generation.door import COMPLETIONS, Buyer, Prices, generate
+from cos_assets.budget import Prices
+from cos_assets.generation.door import COMPLETIONS, Buyer, generate
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model, Sampling
 

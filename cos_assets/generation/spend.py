@@ -1,0 +1,147 @@
+"""What completions cost, what a study has spent on data so far, and the cap that it may not cross.
+
+A completion's FLOPs and price come from its counted tokens (see `budget`). Before a completion is asked for, the most
+that it can cost is set aside: a prompt never has more tokens than bytes, and the answer none beyond `max_tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from cos_assets.budget import Prices, flops_per_token
+from cos_assets.generation.types import Completion, Request, Sampling
+
+Stage = Literal["pilot", "sampling", "judging", "validation", "evaluation"]
+DATA: tuple[Stage, ...] = ("pilot", "sampling", "judging")
+"""The stages that buy data, which is what a cap is on; scoring finetuned models is not."""
+
+_TEMPLATE_TOKENS = 256  # a chat template and special tokens, generously
+
+
+class CapReached(RuntimeError):
+    """The cap leaves no room for what is missing. What was bought is in the ledger."""
+
+
+@dataclass(frozen=True)
+class Spend:
+    """FLOPs and currency."""
+
+    flops: float = 0.0
+    cost: float = 0.0
+
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(self.flops + other.flops, self.cost + other.cost)
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """What the tokens of a model cost. None where that is unknown. `prefill`: a prompt's tokens are FLOPs too."""
+
+    params: float | None = None
+    prices: Prices | None = None
+    prefill: bool = False
+
+    def flops(self, completion: Completion) -> float | None:
+        """2·P for each generated token and, with `prefill`, for each prompt token that came from no cache."""
+        tokens = completion.completion_tokens
+        if not self.params or tokens is None:
+            return None
+        if self.prefill:
+            tokens += max(0, (completion.prompt_tokens or 0) - (completion.cached_tokens or 0))
+        return flops_per_token(self.params) * tokens
+
+    def cost(self, completion: Completion) -> float | None:
+        """Currency for the tokens in and out."""
+        if self.prices is None or completion.completion_tokens is None:
+            return None
+        prompt = completion.prompt_tokens or 0
+        cached = min(prompt, completion.cached_tokens or 0)
+        return self.prices.of(prompt, completion.completion_tokens, cached)
+
+    def spend(self, completion: Completion, sampling: Sampling) -> Spend:
+        """What a completion took; where its tokens are not known, the most that it can have taken."""
+        most = self.ceiling(completion.prompt, sampling)
+        flops, cost = self.flops(completion), self.cost(completion)
+        return Spend(most.flops if flops is None else flops, most.cost if cost is None else cost)
+
+    def ceiling(self, prompt: str, sampling: Sampling) -> Spend:
+        """The most that one completion of a prompt can cost."""
+        tokens, most = len(prompt.encode()) + _TEMPLATE_TOKENS, sampling.max_tokens
+        flops = flops_per_token(self.params or 0) * (most + (tokens if self.prefill else 0))
+        return Spend(flops, self.prices.of(tokens, most) if self.prices else 0.0)
+
+    def most(self, request: Request, sampling: Sampling) -> Spend:
+        """The most that all completions of a request can cost."""
+        each, count = self.ceiling(request.prompt, sampling), len(request.indices)
+        return Spend(each.flops * count, each.cost * count)
+
+
+@dataclass(frozen=True)
+class Cap:
+    """The most that a study spends on data; None is no limit."""
+
+    flops: float | None = None
+    cost: float | None = None
+
+    def affordable(
+        self, requests: Sequence[Request], spent: Spend, tariff: Tariff, sampling: Sampling
+    ) -> tuple[list[Request], list[Request]]:
+        """The first requests whose most is within the cap on top of `spent`, and the rest; one may be split."""
+        fits: list[Request] = []
+        for at, request in enumerate(requests):
+            each = tariff.ceiling(request.prompt, sampling)
+            room = len(request.indices)
+            for limit, value, price in zip((self.flops, self.cost), *map(_both, (spent, each)), strict=True):
+                if limit is not None and price:
+                    # Sums of floats: the last digits must not refuse what fits exactly.
+                    room = min(room, int((limit * (1 + 1e-12) - value) / price))
+            if room < len(request.indices):
+                room = max(0, room)
+                now, later = request.indices[:room], request.indices[room:]
+                fits += [Request(request.problem_id, request.prompt, now)] if now else []
+                return fits, [Request(request.problem_id, request.prompt, later), *requests[at + 1 :]]
+            spent += Spend(each.flops * room, each.cost * room)
+            fits.append(request)
+        return fits, []
+
+    def refusal(self, study: str, spent: Spend, what: str, missing: int, total: int, needed: Spend) -> CapReached:
+        """What to tell who asked for more than the cap allows."""
+        parts = [
+            f"cap.{name}: {limit:g}: study {study!r} has spent {value:.4g} on data, and what is missing needs at most"
+            f" {more:.4g} more"
+            for name, limit, value, more in zip(
+                ("flops", "cost"), _both(self), _both(spent), _both(needed), strict=True
+            )
+            if limit is not None and value + more > limit
+        ]
+        return CapReached(
+            f"{'; '.join(parts)}. Missing are {missing:,} of {total:,} completions for {what}."
+            " What was bought is kept: raise the cap and run again"
+        )
+
+
+def _both(pair: Spend | Cap) -> tuple:
+    return pair.flops, pair.cost
+
+
+def lock(root: Path, study: str) -> AbstractContextManager:
+    """Held by the one buyer of a study with a cap."""
+    from filelock import FileLock
+
+    return FileLock(Path(root, "ledger", f".{study}.lock"))
+
+
+def spent(root: Path, study: str) -> Spend:
+    """What a study has paid for data so far, by the ledger."""
+    files = sorted(Path(root, "ledger").glob("*/*/part-*.parquet"))
+    if not files:
+        return Spend()
+    rows = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
+    booked = rows.filter(pl.col("study") == study, pl.col("stage").is_in([*DATA]))
+    return Spend(*booked.select(pl.col("flops", "cost").sum()).collect().row(0))
