@@ -65,6 +65,8 @@ class Completion:
     cached_tokens: int | None
     seconds: float
     error: str | None = None
+    retries: int = 0
+    """How often it was asked again within this attempt, over a lost connection or a busy server."""
 
 
 class Engine(Protocol):

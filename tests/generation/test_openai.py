@@ -22,8 +22,7 @@ import pytest
 
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.door import Buyer, Prices, generate
-from cos_assets.generation.engines import openai as engine_module
-from cos_assets.generation.engines import pace
+from cos_assets.generation.engines import openai_online, pace
 from cos_assets.generation.engines.openai import open_engine
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Completion, Model, Request, Sampling
@@ -136,7 +135,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(engine_module, "_BACKOFF", 0.002)  # as many tries, less waiting
+    monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # as many tries, less waiting
     monkeypatch.setattr(pace, "_REST", 0.05)
     made = Server()
     yield made
@@ -295,7 +294,7 @@ def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -
     bad = [c for c in found if c.problem_id == "p1"]
     assert [(c.finish_reason, c.error, c.completion_tokens) for c in bad] == [("error", "HTTP 500: oops ***", None)] * 2
     assert all(c.finish_reason == "stop" for c in found if c not in bad)
-    assert Counter(b["prompt"] for b in server.bodies)["question 1"] == 2 * engine_module._TRIES
+    assert Counter(b["prompt"] for b in server.bodies)["question 1"] == 2 * openai_online._TRIES
 
 
 def test_a_request_that_hangs_is_given_up_and_asked_again(server: Server) -> None:

@@ -16,6 +16,9 @@ _KEY = "OPENAI_API_KEY"
 _SENT = ("temperature", "top_p", "max_tokens", "seed")
 _OWN = ("model", "messages", "prompt", "n", "stop", "stream", "echo", "best_of", "suffix", "tools")
 
+_BATCH = ("poll_seconds", "completion_window", "batch_size", "batch_megabytes")
+_ONLINE = ("concurrency", "requests_per_minute", "tokens_per_minute")
+
 
 class Options(Spec):
     """`engine_options:` of a model with `engine: openai`."""
@@ -28,6 +31,11 @@ class Options(Spec):
     requests_per_minute: float | None = Field(None, gt=0)
     tokens_per_minute: float | None = Field(None, gt=0)
     n: bool = False
+    batch: bool = False
+    poll_seconds: float = Field(60, gt=0)
+    completion_window: Text = "24h"
+    batch_size: Count = Field(50_000, le=50_000)
+    batch_megabytes: float = Field(200, gt=0, le=200)
     extra_body: dict[str, Any] = {}
 
     @field_validator("base_url")
@@ -61,6 +69,14 @@ class Options(Spec):
         urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url or []
         if len({url.rstrip("/") for url in urls}) < len(urls):
             raise ValueError("base_url: a server stands there twice; name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Options:
+        if self.batch and isinstance(self.base_url, list) and len(self.base_url) > 1:
+            raise ValueError("batch: a batch lies on one server; give one base_url")
+        if stray := sorted(self.model_fields_set & set(_BATCH if not self.batch else _ONLINE)):
+            raise ValueError(f"{stray[0]}: goes {'without' if self.batch else 'with'} batch: true")
         return self
 
     @property

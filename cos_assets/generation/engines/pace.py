@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _LOST = 3  # lost connections in a row after which a server counts as dead
@@ -21,12 +21,15 @@ class Server:
     url: str
     client: Any
     most: int
-    limit: float
+    limit: float = field(init=False)
     running: int = 0
     rests_until: float = 0.0
     lost: int = 0
     turn: int = 0
     shrunk: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.limit = self.most
 
     def answered(self) -> None:
         self.lost = 0

@@ -1,0 +1,78 @@
+"""An event loop in a thread of its own, so that a caller with a loop of its own (a notebook) can wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any
+
+from cos_assets.generation.types import Completion
+
+_FLUSH_SECONDS = 0.25  # finished samples are handed over about this often
+Give = Callable[[list[Completion]], None]
+
+
+class Stop(Exception):
+    """Nothing more can be had."""
+
+
+class Loop:
+    """Runs `work(give)`, and hands over what it gives. `name` is the thread's."""
+
+    def __init__(self, name: str, work: Callable[[Give], Coroutine[Any, Any, None]]) -> None:
+        self._out: queue.SimpleQueue[list[Completion] | BaseException | None] = queue.SimpleQueue()
+        self._work = work
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def batches(self) -> Iterator[list[Completion]]:
+        """What comes in, gathered for a moment. What was finished before a failure is handed over before it.
+
+        Raises ConnectionError for a `Stop`, and what else the work raised.
+        """
+        done: list[Completion] = []
+        until = time.monotonic() + _FLUSH_SECONDS
+        while True:
+            try:
+                item = self._out.get(timeout=max(0.0, until - time.monotonic()) if done else None)
+            except queue.Empty:
+                item = []
+            if isinstance(item, list):
+                done += item
+            if done and (not isinstance(item, list) or time.monotonic() >= until):
+                yield done
+                done, until = [], time.monotonic() + _FLUSH_SECONDS
+            if isinstance(item, Stop):
+                raise ConnectionError(str(item)) from None
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                return
+
+    def stop(self) -> None:
+        """Cancel what runs, and wait until it is gone."""
+        self._ready.wait()
+        with suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+
+    def _run(self) -> None:
+        async def main() -> None:
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+            self._ready.set()
+            await self._work(self._out.put)
+
+        try:
+            asyncio.run(main())
+        except BaseException as error:  # it belongs to who waits for the results
+            self._out.put(error)
+        else:
+            self._out.put(None)
+
+    _loop: asyncio.AbstractEventLoop
+    _task: Any

@@ -1,0 +1,331 @@
+"""Engine openai by the Batch API: files of requests go up, files of answers come down within a day, at another price.
+
+    engine_options:
+      batch: true
+      poll_seconds: 60          # how often a batch is asked how far it is
+      completion_window: 24h    # what is agreed with the server
+      batch_size: 50000         # requests in a batch, at most
+      batch_megabytes: 200      # and its file
+
+Nothing is kept here of what is under way: a batch carries in its metadata the ledger's name of model and sampling, and
+between which prompts it lies. Who comes back after a kill finds it there, waits for it and takes what is wanted; what
+it might hold is not sent again meanwhile. Who asks the same model in the same way with a key of the same project
+shares its batches.
+
+A request that failed or expired is sent again, in another batch; a refused one is not. Of batches found only good
+samples are taken: what failed there may have been booked. A batch goes on when its run is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cos_assets.generation.engines.loop import Give, Stop
+from cos_assets.generation.engines.openai_online import CHOICES, backoff, fatal
+from cos_assets.generation.engines.openai_replies import (
+    Job,
+    Malformed,
+    completions,
+    failed,
+    message_of,
+    passing,
+    read_reply,
+    retry_after,
+)
+from cos_assets.generation.ledger import parameters_hash, prompt_hash
+from cos_assets.generation.types import Request, Sampling
+
+if TYPE_CHECKING:
+    from cos_assets.generation.engines.openai import OpenAIEngine
+
+_OURS = "cos_assets"  # the metadata's key
+_ENDED = ("completed", "expired", "cancelled", "failed")
+_TRIES = 8  # of one call; about a minute with the waits between
+_READS = 3  # of a file with lines that are no JSON
+_ROUNDS = 3  # batches in which a request is sent
+_LIMIT = "token_limit_exceeded"  # more waits at the server than this account may have there
+
+Sample = tuple[str, int]  # the prompt's hash, the index
+
+
+@dataclass(frozen=True)
+class _Batch:
+    first: str
+    last: str
+    samples: frozenset[Sample] | None
+    """None where an earlier run made it."""
+
+    def may_hold(self, sample: Sample) -> bool:
+        return self.first <= sample[0] <= self.last if self.samples is None else sample in self.samples
+
+
+class Batches:
+    """One stream's requests, in one event loop."""
+
+    def __init__(self, engine: OpenAIEngine, sampling: Sampling, give: Give) -> None:
+        self._engine, self._sampling, self._give = engine, sampling, give
+        self._url = engine.options.urls[0]
+        self._client = engine.client(self._url)
+        self._name = f"{engine.model.fingerprint}/{parameters_hash(sampling)}"
+        self._wanted: dict[Sample, Request] = {}
+        self._running: dict[str, _Batch] = {}
+        self._sent: Counter[Sample] = Counter()
+        self._errors: dict[Sample, tuple[bool, str]] = {}  # can it do better later, and what is said
+        self._refused = ""
+        self._answered = 0
+        self._size = engine.options.batch_size
+        self._room: int | None = None  # batches that may be added, once the server has had too many
+
+    async def all(self, requests: Sequence[Request]) -> None:
+        """Raises ValueError when the key or the server is of no use, Stop when nothing more can be had."""
+        from openai import NotFoundError
+
+        self._wanted = {(prompt_hash(request.prompt), i): request for request in requests for i in request.indices}
+        try:
+            await self._take_up()
+            while self._wanted:
+                await self._submit()
+                await asyncio.sleep(self._engine.options.poll_seconds)
+                await self._look()
+        except NotFoundError as error:
+            said = self._engine.clean(message_of(error))
+            raise ValueError(f"engine_options.batch: {self._url}: {said}; expected a server with a Batch API") from None
+        finally:
+            await self._client.close()
+        if self._refused and not self._answered:
+            raise Stop(f"engine: openai: {self._url} refused every request of the batch: {self._refused}")
+
+    async def _take_up(self) -> None:
+        """What earlier runs have sent: take what is there, and wait for what is not."""
+        for made in await self._call(self._list):
+            said = made.metadata or {}
+            batch = _Batch(said.get("first", ""), said.get("last", "~"), None)
+            if said.get(_OURS) != self._name or not any(map(batch.may_hold, self._wanted)):
+                continue
+            if made.status in _ENDED:
+                await self._collect(made, batch)
+            else:
+                self._running[made.id] = batch
+
+    async def _list(self) -> list[Any]:
+        return [batch async for batch in self._client.batches.list(limit=100)]
+
+    async def _submit(self) -> None:
+        """Send what is wanted and lies in no batch."""
+        under_way = list(self._running.values())
+        free = sorted(sample for sample in self._wanted if not any(batch.may_hold(sample) for batch in under_way))
+        if self._room is not None and not under_way:
+            self._room = max(1, self._room)
+        for jobs, lines in self._files(free):
+            if self._room is not None:
+                if not self._room:
+                    return
+                self._room -= 1
+            samples = frozenset((prompt_hash(job.request.prompt), i) for job in jobs for i in job.indices)
+            first, last = min(samples)[0], max(samples)[0]
+            content = (f"{self._name.replace('/', '-')}.jsonl", b"".join(lines))
+            file = await self._call(partial(self._client.files.create, file=content, purpose="batch"))
+            made = await self._create(file.id, {_OURS: self._name, "first": first, "last": last})
+            self._sent.update(samples)
+            self._running[made.id] = _Batch(first, last, samples)
+
+    async def _create(self, file: str, metadata: dict[str, str]) -> Any:
+        sent = False
+
+        async def create() -> Any:
+            nonlocal sent
+            if sent:  # the answer was lost, which does not say that the batch was
+                for batch in await self._list():
+                    if batch.input_file_id == file:
+                        return batch
+            sent = True
+            return await self._client.batches.create(
+                input_file_id=file,
+                endpoint=self._endpoint,
+                completion_window=self._engine.options.completion_window,
+                metadata=metadata,
+            )
+
+        return await self._call(create)
+
+    async def _look(self) -> None:
+        """Ask every batch how far it is, and take what has ended."""
+        for name in list(self._running):
+            made = await self._call(partial(self._client.batches.retrieve, name))
+            if made.status not in _ENDED:
+                continue
+            batch = self._running.pop(name)
+            if made.status == "failed":
+                self._failed(made, batch)
+            else:
+                if self._room is not None:
+                    self._room += 1
+                await self._collect(made, batch)
+
+    def _failed(self, made: Any, batch: _Batch) -> None:
+        """A batch that was refused as a whole: nothing of it was run."""
+        if batch.samples is None:
+            return
+        errors = (made.errors and made.errors.data) or []
+        said = self._engine.clean("; ".join(str(error.message) for error in errors)) or "without a reason"
+        if any(error.code == _LIMIT for error in errors):
+            self._sent.subtract(batch.samples)
+            self._room = self._room or 0
+            if not self._running:  # this one alone is too much
+                self._size = len(batch.samples) // 2
+                if not self._size:
+                    raise Stop(f"engine: openai: {self._url}: not even one request fits into a batch: {said}")
+        elif max(self._sent[sample] for sample in batch.samples) >= _ROUNDS:
+            raise Stop(f"engine: openai: {self._url}: the batch {made.id} failed: {said}")
+
+    async def _collect(self, made: Any, batch: _Batch) -> None:
+        """Take what a batch brought. What it did not bring is sent again, unless it was refused or sent too often."""
+        for file in (made.output_file_id, made.error_file_id):
+            if file:
+                await self._read(file, found=batch.samples is None)
+        for sample in batch.samples or ():
+            again, said = self._errors.get(sample, (True, f"the batch is {made.status}, without an answer"))
+            if sample in self._wanted and not (again and self._sent[sample] < _ROUNDS):
+                request = self._wanted.pop(sample)
+                self._refused = self._refused or ("" if again else said)
+                self._give(failed(Job(request, (sample[1],), self._sent[sample]), None if again else 0, said))
+        self._errors = {}
+
+    async def _read(self, file: str, found: bool) -> None:
+        from openai import NotFoundError
+
+        async def read() -> None:
+            content = (await self._client.files.content(file)).content
+            lines = [line for line in content.split(b"\n") if line.strip()]  # not splitlines: text may hold U+2028
+            if sum(self._take(line, found) for line in lines) < len(lines):
+                raise Malformed("a line that is no JSON")
+
+        try:
+            await self._call(read)
+        except (Malformed, NotFoundError):  # it stays so, or is no longer kept: what is lacking is sent again
+            return
+
+    def _take(self, line: bytes, found: bool) -> bool:
+        """Take one line's samples, where they are wanted (and so a line once). Is it readable?"""
+        try:
+            said = json.loads(line)
+            match = re.fullmatch(r"([0-9a-f]{32})-(\d+)-(\d+)", said["custom_id"])
+            response = said.get("response") or {}
+            status, body, error = response.get("status_code"), response.get("body"), said.get("error")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return False
+        if match is None:
+            return True
+        key, first, count = match[1], int(match[2]), int(match[3])
+        wanted = [sample for i in range(first, first + count) if (sample := (key, i)) in self._wanted]
+        if not wanted:
+            return True
+        if status == 200 and isinstance(body, dict):
+            job = Job(self._wanted[wanted[0]], tuple(range(first, first + count)), max(1, self._sent[wanted[0]]))
+            try:
+                self._answer(job, key, body, found)
+            except Malformed as problem:
+                self._errors |= dict.fromkeys(wanted, (True, self._engine.clean(str(problem))))
+            return True
+        inner = body.get("error") if isinstance(body, dict) else None
+        reason = next((one for one in (error, inner) if isinstance(one, dict)), {})
+        text = reason.get("message") or reason.get("code") or "a request of the batch failed"
+        again = not isinstance(status, int) or status < 400 or status in (408, 409, 429) or status >= 500
+        text = self._engine.clean(f"HTTP {status}: {text}" if status else str(text))
+        self._errors |= dict.fromkeys(wanted, (again, text))
+        return True
+
+    def _answer(self, job: Job, key: str, body: dict[str, Any], found: bool) -> None:
+        from openai.types import Completion
+        from openai.types.chat import ChatCompletion
+
+        kind = ChatCompletion if self._engine.api == "chat" else Completion
+        reply = read_reply(kind.construct(**body), self._engine.api, len(job.indices))
+        given = [
+            sample
+            for sample in completions(job, reply, self._engine.clean)
+            if (key, sample.index) in self._wanted and not (found and sample.finish_reason == "error")
+        ]
+        for sample in given:
+            del self._wanted[key, sample.index]
+        self._answered += 1
+        self._give(given)
+
+    async def _call(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Call the server, and again where it can do better later."""
+        from openai import APIStatusError
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+        def error_of(state: RetryCallState) -> BaseException | None:
+            return state.outcome.exception() if state.outcome else None
+
+        def stop(state: RetryCallState) -> bool:
+            return state.attempt_number >= (_READS if isinstance(error_of(state), Malformed) else _TRIES)
+
+        def wait(state: RetryCallState) -> float:
+            error = error_of(state)
+            asked = retry_after(error) if isinstance(error, APIStatusError) else None
+            return max(backoff(state.attempt_number), asked or 0.0)
+
+        try:
+            return await AsyncRetrying(retry=retry_if_exception(passing), wait=wait, stop=stop, reraise=True)(ask)
+        except Malformed:
+            raise
+        except Exception as error:
+            said = self._engine.clean(message_of(error))
+            if isinstance(error, APIStatusError) and error.status_code == 404:
+                raise
+            if isinstance(error, APIStatusError) and fatal(error):
+                raise ValueError(self._engine.refusal(self._url, error)) from None
+            if isinstance(error, APIStatusError) or passing(error):
+                raise Stop(
+                    f"engine: openai: {self._url}: {said}; batches under way go on there, and the next run takes them"
+                ) from None
+            raise
+
+    @property
+    def _endpoint(self) -> str:
+        return "/v1/chat/completions" if self._engine.api == "chat" else "/v1/completions"
+
+    def _files(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Job], list[bytes]]]:
+        """Requests and their lines, as many as fit into a batch."""
+        jobs: list[Job] = []
+        lines: list[bytes] = []
+        size, most = 0, self._engine.options.batch_megabytes * 1e6
+        for job in self._jobs(samples):
+            line = self._line(job)
+            if jobs and (len(jobs) >= self._size or size + len(line) > most):
+                yield jobs, lines
+                jobs, lines, size = [], [], 0
+            jobs.append(job)
+            lines.append(line)
+            size += len(line)
+        if jobs:
+            yield jobs, lines
+
+    def _jobs(self, samples: Iterable[Sample]) -> Iterator[Job]:
+        """One request for each sample or, with `n: true`, for samples of a prompt that follow one another."""
+        most = CHOICES if self._engine.options.n else 1
+        indices: list[int] = []
+        prompt = ""
+        for key, index in samples:
+            if indices and (key != prompt or index != indices[-1] + 1 or len(indices) >= most):
+                yield Job(self._wanted[prompt, indices[0]], tuple(indices))
+                indices = []
+            prompt = key
+            indices.append(index)
+        if indices:
+            yield Job(self._wanted[prompt, indices[0]], tuple(indices))
+
+    def _line(self, job: Job) -> bytes:
+        name = f"{prompt_hash(job.request.prompt)}-{job.indices[0]}-{len(job.indices)}"
+        body = self._engine.prompt(job) | self._engine.body(job, self._sampling)
+        request = {"custom_id": name, "method": "POST", "url": self._endpoint, "body": body}
+        return json.dumps(request).encode() + b"\n"
