@@ -1,4 +1,5 @@
-"""How a study's assets are cut: by budget and model while buying, by budget and source from the SFT set on."""
+"""How a study's assets are cut: the pilot by model, what is bought by budget and model, and by budget and source from
+the SFT set on."""
 
 from __future__ import annotations
 
@@ -7,6 +8,13 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 
 from cos_assets.study import StudySpec
+
+MODEL = "model"
+"""The dimension of assets that are cut in one way only."""
+
+
+def pilot_by_model(spec: StudySpec) -> dg.StaticPartitionsDefinition:
+    return dg.StaticPartitionsDefinition(list(spec.models))
 
 
 def by_model(spec: StudySpec) -> dg.MultiPartitionsDefinition:
@@ -34,9 +42,15 @@ def as_dict(key: str, partitions: dg.PartitionsDefinition | None) -> dict[str, s
     if partitions is None:
         return {}
     if not isinstance(partitions, dg.MultiPartitionsDefinition):
-        raise ValueError(f"{key!r}: only partitions of several dimensions are used here")
+        return {MODEL: key}
     found = key if isinstance(key, dg.MultiPartitionKey) else partitions.get_partition_key_from_str(key)
     return dict(found.keys_by_dimension)
+
+
+def dimensions(partitions: dg.PartitionsDefinition) -> list[str]:
+    """The names of the dimensions, in the order in which keys have them."""
+    multi = isinstance(partitions, dg.MultiPartitionsDefinition)
+    return list(partitions.partition_dimension_names) if multi else [MODEL]  # type: ignore[attr-defined]
 
 
 def _product(**dimensions: Mapping | Iterable[str]) -> dg.MultiPartitionsDefinition:

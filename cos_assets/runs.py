@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from cos_assets.partitions import dimensions
+
 PID_TAG = "cos/pid"
 _PLAIN = re.compile(r"""(?<![\w/:"'])[A-Za-z_]\w*(?![\w/:"'(])""")  # a name that is no key of its own, and no attribute
 Unit = tuple[dg.AssetKey, str | None]
@@ -138,9 +140,8 @@ class Graph:
         if partition is None:
             return key.to_user_string()
         partitions = self.graph.get(key).partitions_def
-        assert isinstance(partitions, dg.MultiPartitionsDefinition)
-        dimensions = "|".join(partitions.partition_dimension_names)
-        return f"{key.path[0]} {dimensions} {partition}"
+        assert partitions is not None
+        return f"{key.path[0]} {'|'.join(dimensions(partitions))} {partition}"
 
 
 def materialize(

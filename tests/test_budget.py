@@ -4,13 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cos_assets.budget import flops_per_token, match_budgets, unit_cost
+from cos_assets.budget import Cost, Match, Prices, Purchase, Usage, flops_per_token, match_budgets, solution_cost
 
 GEMMA = {"wc": flops_per_token(9.24e9), "se": flops_per_token(27.2e9)}
 
 
+def plan(budgets: dict, costs: dict) -> list[Purchase]:
+    return match_budgets(
+        budgets, {name: cost if isinstance(cost, Cost) else Cost(cost) for name, cost in costs.items()}
+    )
+
+
 def samples(budgets: dict, costs: dict) -> dict[tuple[str, str], int]:
-    return {(p.budget, p.model): p.samples for p in match_budgets(budgets, costs)}
+    return {(p.budget, p.model): p.samples for p in plan(budgets, costs)}
 
 
 def test_the_papers_models() -> None:
@@ -24,7 +30,7 @@ def test_the_papers_models() -> None:
 def test_the_papers_prices() -> None:
     """Gemini Flash at $0.3 and Pro at $10.5 per million tokens: 35 for 1, and 5 cost 0.143 of one."""
     assert samples({"one": {"se": 1}}, {"wc": 0.3, "se": 10.5}) == {("one", "se"): 1, ("one", "wc"): 35}
-    (five,) = [p for p in match_budgets({"one": {"se": 1, "wc": 5}}, {"wc": 0.3, "se": 10.5}) if p.model == "wc"]
+    (five,) = [p for p in plan({"one": {"se": 1, "wc": 5}}, {"wc": 0.3, "se": 10.5}) if p.model == "wc"]
     assert 1 + five.mismatch == pytest.approx(0.143, abs=5e-4)
 
 
@@ -34,17 +40,17 @@ def test_the_reference_may_be_the_cheap_model() -> None:
 
 
 def test_stated_numbers_are_kept_and_their_miss_is_told() -> None:
-    plan = {p.model: p for p in match_budgets({"b": {"se": 10, "wc": 25}}, {"wc": 1.0, "se": 3.0})}
-    assert (plan["wc"].samples, plan["wc"].exact_samples) == (25, 30)
-    assert plan["wc"].mismatch == pytest.approx(-1 / 6)
-    assert plan["se"].mismatch == 0
+    found = {p.model: p for p in plan({"b": {"se": 10, "wc": 25}}, {"wc": 1.0, "se": 3.0})}
+    assert (found["wc"].samples, found["wc"].exact_samples) == (25, 30)
+    assert found["wc"].mismatch == pytest.approx(-1 / 6)
+    assert found["se"].mismatch == 0
 
 
 def test_the_matched_quantity() -> None:
-    assert unit_cost("flops", params=9e9, output_price=None) == 18e9
-    assert unit_cost("price", params=None, output_price=0.6) == 0.6
-    assert unit_cost("number", params=None, output_price=None) == 1
-    assert unit_cost("gpu_seconds", tokens_per_second=250.0) == 0.004
+    assert solution_cost("flops", params=9e9) == Cost(18e9)
+    assert solution_cost("price", prices=Prices(5.0, 0.6)) == Cost(0.6e-6)  # the nominal rule has no prompts
+    assert solution_cost("number") == Cost(1)
+    assert solution_cost("gpu_seconds", tokens_per_second=250.0) == Cost(0.004)
     seconds = {"wc": 1 / 5000, "se": 1 / 2000}  # a small model saves less than its size says
     assert samples({"b": {"se": 10}}, seconds) == {("b", "se"): 10, ("b", "wc"): 25}
     longer = {"wc": 1.0 * 300, "se": 3.0 * 200}  # tokens per solution
@@ -53,12 +59,38 @@ def test_the_matched_quantity() -> None:
     assert samples({"b": {"se": 3}}, price) == {("b", "se"): 3, ("b", "wc"): 50}
 
 
+def test_prompts_are_paid_once_in_flops_and_each_time_in_money() -> None:
+    """100 prompt tokens, 50 generated; 1,000 parameters; 2 and 10 a million tokens, cached input 0.5."""
+    usage = Usage(completion=50, prompt=100)
+    assert solution_cost("flops", usage, params=1000) == Cost(each=100_000)
+    assert solution_cost("flops", usage, params=1000, count_prefill=True) == Cost(each=100_000, fixed=200_000)
+    assert solution_cost("price", usage, prices=Prices(2, 10)).each == pytest.approx(700e-6)
+    cached = Usage(completion=50, prompt=100, cached=80)
+    assert solution_cost("price", cached, prices=Prices(2, 10, cached=0.5)).each == pytest.approx(580e-6)
+    assert solution_cost("price", cached, prices=Prices(2, 10)).each == pytest.approx(700e-6)
+    assert solution_cost("gpu_seconds", usage, tokens_per_second=100).each == 0.5
+
+
+def test_a_prompt_counted_once_makes_many_samples_cheaper() -> None:
+    """SE 27, WC 9 per token; a prompt of 2 solutions' length. SE 1 costs 81, of which 18 are WC's prompt: 7 samples."""
+    costs = {"wc": Cost(each=9.0, fixed=18.0), "se": Cost(each=27.0, fixed=54.0)}
+    bought = {(p.budget, p.model): p for p in plan({"low": {"se": 1}, "high": {"se": 10}}, costs)}
+    assert bought["low", "wc"].samples == 7 and bought["low", "wc"].mismatch == pytest.approx(0)
+    assert bought["high", "wc"].samples == 34  # (54 + 270 - 18) / 9
+
+
+def test_a_prompt_that_costs_more_than_the_budget_still_buys_one_sample() -> None:
+    costs = {"wc": Cost(each=1.0, fixed=100.0), "se": Cost(each=30.0)}
+    (wc,) = [p for p in plan({"b": {"se": 1}}, costs) if p.model == "wc"]
+    assert wc.samples == 1 and wc.exact_samples < 0 and wc.mismatch == pytest.approx(101 / 30 - 1)
+
+
 @pytest.mark.parametrize(
     ("match", "missing"), [("flops", "params"), ("price", r"price\.output"), ("gpu_seconds", "tokens_per_second")]
 )
-def test_what_is_needed_is_named(match: str, missing: str) -> None:
+def test_what_is_needed_is_named(match: Match, missing: str) -> None:
     with pytest.raises(ValueError, match=rf"match: {match} needs {missing} above 0"):
-        unit_cost(match, params=None, output_price=None)  # type: ignore[arg-type]
+        solution_cost(match)
 
 
 cost = st.floats(1e-3, 1e12)
@@ -66,7 +98,7 @@ cost = st.floats(1e-3, 1e12)
 
 @given(st.integers(1, 10_000), cost, cost)
 def test_rounding_misses_by_less_than_half_a_sample(count: int, cheap: float, dear: float) -> None:
-    for buy in match_budgets({"b": {"ref": count}}, {"ref": dear, "other": cheap}):
+    for buy in plan({"b": {"ref": count}}, {"ref": dear, "other": cheap}):
         assert buy.samples >= 1
         assert abs(buy.samples - buy.exact_samples) <= 0.5 or (buy.samples == 1 and buy.exact_samples < 1)
         assert buy.samples == pytest.approx(buy.exact_samples * (1 + buy.mismatch))

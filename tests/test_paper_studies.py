@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cos_assets import study
-from cos_assets.budget import match_budgets, unit_cost
+from cos_assets.budget import match_budgets, solution_cost
 from cos_assets.study import StudySpec
 
 FOLDER = Path(__file__).parents[1] / "dagster_project" / "defs" / "paper"
@@ -29,7 +29,9 @@ FLOPS = sorted(STUDIES.keys() - {"price_matched", "instructions"})
 def samples(spec: StudySpec) -> dict[str, dict[str, int]]:
     """Samples per problem by budget and model."""
     costs = {
-        name: unit_cost(spec.match, params=model.params, output_price=model.price.output if model.price else None)
+        name: solution_cost(
+            spec.match, params=model.params, prices=model.price.of(batch=False) if model.price else None
+        )
         for name, model in spec.models.items()
     }
     found: dict[str, dict[str, int]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from cos_assets.assets import finetuning, problems, quality, report, samples
+from cos_assets.assets import finetuning, pilot, plan, problems, quality, report, samples
 from cos_assets.study import StudySpec
 
 
@@ -12,7 +12,8 @@ def build_study(spec: StudySpec) -> list[dg.AssetsDefinition]:
     """All assets of a study, from its problems to its report."""
     assets = [
         problems.problems(spec),
-        problems.budget_plan(spec),
+        *([pilot.pilot(spec)] if spec.pilot else []),
+        plan.budget_plan(spec),
         samples.samples(spec),
         quality.verdicts(spec),
         quality.sample_metrics(spec),

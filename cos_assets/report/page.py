@@ -111,27 +111,6 @@ def _plan_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def plan_lines(plan: pl.DataFrame) -> list[str]:
-    """The plan for a terminal. Totals are at the token limit of every sample, or at the stated tokens per solution."""
-    stated = plan["tokens_per_solution"].is_not_null().any()
-    rows = [("budget", "model", "samples/problem", "unrounded", "off by", "samples", "tokens", "FLOPs", "cost")]
-    for row in plan.iter_rows(named=True):
-        share = (row["tokens_per_solution"] or 0) * row["completions"] / row["tokens_ceiling"] if stated else 1
-        tokens, flops, cost = (row[f"{name}_ceiling"] for name in ("tokens", "flops", "cost"))
-        rows.append(
-            (
-                *(row["budget"], row["model"], f"{row['samples']}", f"{row['exact_samples']:.2f}"),
-                *(f"{row['mismatch']:+.1%}", f"{row['completions']:,}", f"{tokens * share:,.0f}"),
-                "–" if flops is None else f"{flops * share:.3g}",
-                "–" if cost is None else f"{cost * share:,.2f} {row['currency']}",
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    how = "at the stated tokens per solution" if stated else "at most"
-    return [*lines, "", f"Matched by {plan['match'][0]}. Tokens, FLOPs and cost {how}. Nothing was bought."]
-
-
 def _spend(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
     """What each sample set took: samples, tokens, FLOPs, money, and of the matched quantity the share of what the
     reference model's took; and what was of use."""
@@ -157,15 +136,17 @@ def _spend(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
 
 
 def _matched(spec: StudySpec, tables: Tables, budget: str, model: str) -> float | None:
-    """What a sample set took of the matched quantity, from its counted tokens; None where they or the plan lack."""
+    """What a sample set took of the matched quantity, by the ledger; None where that is not known of every sample."""
     mine = {"budget": budget, "model": model}
     rows, plan = tables["samples"].filter(**mine), tables["budget_plan"].filter(**mine)
     if spec.match == "number":
         return float(rows.height)
-    if plan.is_empty() or rows["completion_tokens"].null_count():
-        return None
-    unit, each = plan.row(0, named=True)["unit_cost"], plan.row(0, named=True).get("tokens_per_solution")
-    return float(rows["completion_tokens"].sum() * unit / (each or 1))
+    if spec.match == "gpu_seconds":
+        speed = plan["tokens_per_second"].to_list()
+        known = bool(speed and speed[0]) and not rows["completion_tokens"].null_count()
+        return float(rows["completion_tokens"].sum() / speed[0]) if known else None
+    booked = rows["flops" if spec.match == "flops" else "cost"]
+    return None if booked.null_count() else float(booked.sum())
 
 
 def _total(rows: pl.DataFrame, column: str, form: str) -> str:

@@ -35,7 +35,7 @@ _EMPTY: dict[str, dict[str, Any]] = {
         "reference": pl.Boolean,
         "params": pl.Float64,
         "unit_cost": pl.Float64,
-        "tokens_per_solution": pl.Float64,
+        "tokens_per_second": pl.Float64,
     },
     "samples": _SAMPLE
     | {"finish_reason": pl.String, "completion_tokens": pl.Int64, "flops": pl.Float64, "cost": pl.Float64},

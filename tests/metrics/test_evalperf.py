@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cos_assets.budget import match_budgets, unit_cost
+from cos_assets.budget import match_budgets, solution_cost
 from cos_assets.grading.code import canonical
 from cos_assets.metrics.coverage import coverage, solved_curve
 from cos_assets.metrics.intervals import better, paired_difference
@@ -55,8 +55,8 @@ def test_coverage_at_a_matched_budget(
     solve nearly all, and 118 tasks cannot tell. With one sample each the large one is ahead."""
     (weak, weak_size), (strong, strong_size) = PAIRS[family]
     costs = {
-        "wc": unit_cost("flops", params=weak_size, output_price=None),
-        "se": unit_cost("flops", params=strong_size, output_price=None),
+        "wc": solution_cost("flops", params=weak_size),
+        "se": solution_cost("flops", params=strong_size),
     }
     plan = match_budgets({str(k): {"se": k} for k in (1, 2, 5, 9)}, costs)
     assert [buy.samples for buy in plan if buy.model == "wc"] == wc_samples

@@ -26,6 +26,7 @@ SPEC = study.parse(
         "finetune": {"steps": 10},
     }
 )
+COST = {"wc": 200.0, "se": 610.0}  # FLOPs of a token
 PLAN = pl.DataFrame(
     {
         "budget": ["low", "low"],
@@ -36,7 +37,7 @@ PLAN = pl.DataFrame(
         "mismatch": [6 / 6.1 - 1, 0.0],
         "reference": [False, True],
         "params": [100.0, 305.0],
-        "unit_cost": [200.0, 610.0],
+        "unit_cost": [COST["wc"], COST["se"]],
     }
 )
 BOUGHT = {"wc": 6, "se": 2}
@@ -61,7 +62,7 @@ def simulated(
                 kind = f"{model}{rng.integers(3)}" if correct else None
                 verdict = "correct" if correct else "wrong"
                 verdicts.append(("low", model, problem, index, verdict, correct, kind, kind))
-                samples.append(("low", model, problem, index, "stop", 30, 200.0, None))
+                samples.append(("low", model, problem, index, "stop", 30, 30 * COST[model], None))
                 if correct:
                     judgements.append(("low", model, problem, index, bool(rng.random() < wrong_reasoning[model])))
     answered = []
@@ -361,7 +362,7 @@ def test_what_it_took_is_shown() -> None:
     )
     cells = [re.findall("<td>(.*?)</td>", line) for line in report.build(SPEC, tables).html.splitlines()]
     share = tables["verdicts"].filter(pl.col("model") == "se")["correct"].sum() / (2 * PROBLEMS)
-    assert ["low", "se", "300", "600", "18,000", "1.2e+05", "–", "100%", "7", f"{share:.1%}"] in cells
+    assert ["low", "se", "300", "600", "18,000", "1.1e+07", "–", "100%", "7", f"{share:.1%}"] in cells
     assert ["low", "wc", "98%"] in [[*line[:2], line[7]] for line in cells if len(line) == 10]
     trained = ["4,321", "987,654", "3.2", "5 of 10", "50.0%", "1.5e+12"]
     assert [line for line in cells if line[3:] == trained] == [

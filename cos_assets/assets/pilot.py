@@ -1,0 +1,128 @@
+"""pilot: a few samples of every model, graded, before budgets are planned."""
+
+from __future__ import annotations
+
+import hashlib
+
+import dagster as dg
+import polars as pl
+
+from cos_assets.assets.common import (
+    Inputs,
+    Step,
+    asset,
+    check_samplers,
+    checkpoint_inputs,
+    own,
+    prices,
+    result,
+    sampler,
+    single_thread_torch,
+)
+from cos_assets.assets.samples import prompts
+from cos_assets.generation.door import generate
+from cos_assets.generation.spend import Spend, Tariff
+from cos_assets.judging.verdicts import verdicts
+from cos_assets.partitions import pilot_by_model
+from cos_assets.study import StudySpec
+
+_GRADED = ("verdict", "correct", "text_key", "equations_key")
+
+
+def pilot(spec: StudySpec) -> dg.AssetsDefinition:
+    """The samples that every budget begins with: the ledger has them when the rest is bought."""
+    assert spec.pilot is not None
+    size = spec.pilot
+
+    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
+        name = step.partition["model"]
+        check_samplers(step, inputs)
+        problems = inputs["problems"].collect()
+        drawn = pilot_problems(spec, problems)
+        asked = prompts(spec, problems).join(drawn, on="problem_id", how="semi", maintain_order="left")
+        _within_cap(step, inputs, asked)
+        model = sampler(step, name, inputs, drawn)
+        sampling, price = spec.sampling.parameters(spec.seed, spec.task.stop), spec.models[name].price
+        with single_thread_torch():
+            bought = generate(model, asked, size.samples, sampling, step.buyer("pilot", name), prices(spec, name))
+        graded = verdicts(bought.rows, problems, spec.task)
+        # What differs from run to run stands in the table only where budgets are matched by it.
+        timed = spec.match == "gpu_seconds" and spec.models[name].tokens_per_second is None
+        used = {"seconds": timed, "cached_tokens": price is not None and price.cached is not None}
+        rows = pl.concat([bought.rows, graded.select(_GRADED), bought.served], how="horizontal").with_columns(
+            pl.lit(None, bought.served.schema[column]).alias(column) for column, kept in used.items() if not kept
+        )
+        rates = rows.select(pl.col("correct").mean(), pl.col("completion_tokens").mean()).row(0)
+        facts = {
+            "model_id": model.model_id,
+            "revision": model.revision,
+            "engine": model.engine,
+            "problems": drawn.height,
+            "samples_per_problem": size.samples,
+            "bought_now": bought.new,
+            "from_the_ledger": rows.height - bought.new,
+            "not_to_be_had": bought.missing,
+            "accuracy": rates[0],
+            "tokens_per_solution": rates[1],
+            "flops": float(rows["flops"].sum()),
+            "cost": float(rows["cost"].sum()) if rows["cost"].null_count() < rows.height else None,
+        }
+        return result(rows, facts)
+
+    return asset(
+        spec,
+        "pilot",
+        body,
+        ins={"problems": own(spec, "problems"), **checkpoint_inputs(*spec.models.values())},
+        description="A few samples of the model, graded: how long its solutions are, and how often they are right.",
+        config=[
+            "pilot-1",
+            size.model_dump(mode="json"),
+            spec.cap.model_dump(mode="json") if spec.cap else None,
+            spec.match,
+            spec.count_prefill,
+            spec.task.prompt_version,
+            spec.task.extract_version,
+            spec.sampling.model_dump(mode="json"),
+            spec.seed,
+            {name: model.model_dump(mode="json") for name, model in spec.models.items()},
+        ],
+        partitions=pilot_by_model(spec),
+    )
+
+
+def pilot_problems(spec: StudySpec, problems: pl.DataFrame) -> pl.DataFrame:
+    """The problems that the pilot asks, drawn by the seed, in the order in which they stand."""
+    asked = problems.filter(pl.col("split") == spec.sampling.split)
+    if spec.pilot is None or spec.pilot.problems is None or spec.pilot.problems >= asked.height:
+        return asked
+    lots = {p: hashlib.sha256(f"{spec.seed}/pilot/{p}".encode()).digest() for p in asked["problem_id"]}
+    drawn = sorted(lots, key=lots.__getitem__)[: spec.pilot.problems]
+    return asked.filter(pl.col("problem_id").is_in(drawn))
+
+
+def pilot_of(inputs: Inputs, name: str) -> pl.DataFrame:
+    """The pilot's rows of one model."""
+    return inputs["pilot"].filter(pl.col("model") == name).collect()
+
+
+def _within_cap(step: Step, inputs: Inputs, asked: pl.DataFrame) -> None:
+    """Raises ValueError where the pilots of all models can cost more than the whole cap."""
+    spec = step.spec
+    if spec.cap is None or spec.pilot is None:
+        return
+    sampling, most = spec.sampling.parameters(spec.seed, spec.task.stop), Spend()
+    for name, model in spec.models.items():
+        if model.engine != "imported":
+            params = model.active_params or model.params or sampler(step, name, inputs).params
+            tariff = Tariff(params, prices(spec, name), spec.count_prefill)
+            each = [tariff.ceiling(prompt, sampling) for prompt in asked["prompt"]]
+            most += Spend(*(spec.pilot.samples * sum(getattr(e, kind) for e in each) for kind in ("flops", "cost")))
+    for kind in ("flops", "cost"):
+        limit, needed = getattr(spec.cap, kind), getattr(most, kind)
+        if limit is not None and needed > limit:
+            raise ValueError(
+                f"cap.{kind}: {limit:g} is below what the pilot of {spec.pilot.samples} samples on {asked.height:,}"
+                f" problems can cost ({needed:.4g} at {sampling.max_tokens} tokens each); raise the cap, or take fewer"
+                " pilot.problems or pilot.samples"
+            )

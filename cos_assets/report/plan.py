@@ -1,0 +1,59 @@
+"""What `cos plan` prints: what each budget buys, what that will cost, and what is to be expected of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+_TOTALS = (("tokens", ",.0f"), ("flops", ".3g"), ("cost", ",.2f"))
+
+
+def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal: samples per problem, and totals. A total is the expected one, with its interval where a
+    pilot gives one; with ≤ it is what all samples cost at the token limit. `facts` are those of the plan's lineage."""
+    rows = [("budget", "model", "samples/problem", "unrounded", "off by", "samples", "tokens", "FLOPs", "cost")]
+    for row in plan.iter_rows(named=True):
+        rows.append(
+            (
+                *(row["budget"], row["model"], f"{row['samples']}", f"{row['exact_samples']:.2f}"),
+                *(f"{row['mismatch']:+.1%}", f"{row['completions']:,}"),
+                *(_total(row, name, form) for name, form in _TOTALS),
+            )
+        )
+    lines = [*columns(rows), "", f"Matched by {_rule(facts)}."]
+    # Budgets share their samples: of each model the largest one is all that is bought.
+    largest = plan.sort("completions", maintain_order=True).unique("model", keep="last", maintain_order=True)
+    for kind, form in (("flops", ".3g"), ("cost", ",.2f")):
+        limit = facts.get(f"cap_{kind}")
+        column = f"{kind}_expected" if largest[f"{kind}_expected"].null_count() == 0 else f"{kind}_ceiling"
+        if limit is not None and largest[column].null_count() == 0:
+            total, word = largest[column].sum(), "expected" if column.endswith("expected") else "at most"
+            state = "is enough for all budgets" if total <= limit else "ends the purchase before all is bought"
+            lines.append(f"cap.{kind} {limit:{form}} {state} ({word} {total:{form}}).")
+    return lines
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines of aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _rule(facts: Mapping[str, Any]) -> str:
+    match = facts["match"]
+    if match == "number":
+        return "number: solution for solution"
+    if facts["match_rule"] == "nominal":
+        return f"{match}, by the nominal rule: solutions of equal length"
+    prompts = match == "price" or (match == "flops" and facts["count_prefill"])
+    return f"{match}, by each model's own tokens per solution{', prompts included' if prompts else ''}"
+
+
+def _total(row: Mapping[str, Any], name: str, form: str) -> str:
+    expected, low, high, most = (row[f"{name}_{label}"] for label in ("expected", "low", "high", "ceiling"))
+    unit = f" {row['currency']}" if name == "cost" else ""
+    if expected is None:
+        return "–" if most is None else f"≤ {most:{form}}{unit}"
+    return f"{expected:{form}}{unit}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
