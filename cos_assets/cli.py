@@ -7,19 +7,36 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from cos_assets.places import Place
 
 SMOKE = "_smoke"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--home", type=click.Path(path_type=Path), help="Root of all data; by default $COS_HOME, else .cos here.")
-def main(home: Path | None) -> None:
+class _Commands(click.Group):
+    """A root that cannot be used is told in one line, whichever command finds out."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from cos_assets.places import PlaceError
+
+        try:
+            return super().invoke(ctx)
+        except PlaceError as error:
+            _fail(str(error))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--home", help="Root of all data, a folder or s3://bucket/prefix; by default $COS_HOME, else .cos here.")
+def main(home: str | None) -> None:
     """Compute-optimal sampling: which model's solutions should this budget buy, and how many?"""
     if home is not None:
-        os.environ["COS_HOME"] = str(home.absolute())
+        from cos_assets import places
+
+        os.environ["COS_HOME"] = str(places.place(home, "--home"))
 
 
 @main.command()
@@ -211,17 +228,30 @@ def _units(graph, study: str, select: str | None, budgets: Iterable[str], source
     return [unit for unit in order if unit in kept]
 
 
-def _answer(root: Path, study: str) -> bool:
+def _answer(root: Place, study: str) -> bool:
     """Print the answer, if there is one."""
     from cos_assets import store
 
     place = store.folder(root, study, "report")
-    if not (place / "answer.txt").is_file():
+    try:
+        answer = (place / "answer.txt").read_text(encoding="utf-8")
+    except FileNotFoundError:
         return False
     click.echo()
-    click.echo((place / "answer.txt").read_text(encoding="utf-8").rstrip())
-    click.echo(f"\nThe page with all figures: {place / 'report.html'}")
+    click.echo(answer.rstrip())
+    click.echo(f"\nThe page with all figures: {_here(place / 'report.html')}")
     return True
+
+
+def _here(page: Place) -> Path:
+    """Where a browser finds a page: one on an object store is fetched."""
+    from cos_assets import places
+
+    if isinstance(page, Path):
+        return page
+    content = page.read_bytes()
+    places.replace(places.local(page), lambda file: file.write_bytes(content))
+    return places.local(page)
 
 
 def _fail(message: str) -> NoReturn:

@@ -11,21 +11,24 @@ from pathlib import Path
 
 import dagster as dg
 
-from cos_assets import store
+from cos_assets import places, store
+from cos_assets.places import Place
 
 CODE_LOCATION = "dagster_project.definitions"
 CONFIG = Path(__file__).with_name("dagster.yaml")
 
 
-def prepare(root: Path | None = None) -> Path:
+def prepare(root: str | Place | None = None) -> Place:
     """Set COS_HOME and, unless the user has set it, DAGSTER_HOME in this process and its children; return the root.
 
-    The instance lies in <root>/dagster. A dagster.yaml that is there already is left as it is.
+    The instance lies in <root>/dagster, or in the local copy of a root on an object store. A dagster.yaml that is there
+    already is left as it is. Raises PlaceError for an object store that cannot be written.
     """
-    root = Path(root).absolute() if root else store.home()
+    root = places.place(root) if root else store.home()
+    places.check(root)
     os.environ["COS_HOME"] = str(root)
     if not os.environ.get("DAGSTER_HOME"):
-        home = root / "dagster"
+        home = places.local(root) / "dagster"
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
             shutil.copy(CONFIG, home / "dagster.yaml")

@@ -6,7 +6,6 @@ one LazyFrame, so that nobody has to ask whether it was one or several.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,17 +14,18 @@ from pydantic import PrivateAttr
 
 from cos_assets import store
 from cos_assets.partitions import as_dict
+from cos_assets.places import Place, place
 
 
 class ParquetIOManager(dg.ConfigurableIOManager):
-    """Reads and writes the tree under `root`; empty means $COS_HOME, else `.cos`."""
+    """Reads and writes the tree under `root`, a folder or `s3://bucket/prefix`; empty means $COS_HOME, else `.cos`."""
 
     root: str = ""
     _read: dict[tuple[str, str], list[dict[str, Any]]] = PrivateAttr(default_factory=dict)
 
     @property
-    def path(self) -> Path:
-        return Path(self.root).absolute() if self.root else store.home()
+    def path(self) -> Place:
+        return place(self.root, "root") if self.root else store.home()
 
     def load_input(self, context: dg.InputContext) -> pl.LazyFrame:
         study, asset = _study_and_asset(context.asset_key)

@@ -2,8 +2,9 @@
 
     <root>/<study>/<asset>/budget=<b>/model=<m>/data.parquet      and lineage.json beside it
 
-`<root>` is COS_HOME, by default `.cos`. Beside the studies it holds the ledger, the finetuned models (`checkpoints`),
-Dagster's instance (`dagster`) and `cos.duckdb`.
+`<root>` is COS_HOME, by default `.cos`, or a prefix of an object store. Beside the studies it holds the ledger, the
+finetuned models (`checkpoints`), Dagster's instance (`dagster`) and `cos.duckdb`; with an object store the last two lie
+in its local copy (see `places`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
+
+from cos_assets import places
+from cos_assets.places import Place, replace
 
 Partition = Mapping[str, str]
 """Dimension -> key, for example {"budget": "low", "model": "wc"}; empty for an asset without partitions."""
@@ -26,15 +28,15 @@ DATA, LINEAGE = "data.parquet", "lineage.json"
 _HASHED_ROWS = 100_000
 
 
-def home() -> Path:
+def home() -> Place:
     """The root of everything that is written: $COS_HOME, else `.cos` in the working directory."""
-    return Path(os.environ.get("COS_HOME") or ".cos").absolute()
+    return places.place(os.environ.get("COS_HOME") or ".cos")
 
 
-def folder(root: Path, study: str, asset: str, partition: Partition | None = None) -> Path:
+def folder(root: Place, study: str, asset: str, partition: Partition | None = None) -> Place:
     """Where a table's partition lies. Dimensions stand in the order of their names, as in Dagster's keys."""
     parts = [f"{name}={key}" for name, key in sorted((partition or {}).items())]
-    return Path(root, study, asset, *parts)
+    return root / "/".join([study, asset, *parts])
 
 
 def content_hash(frame: pl.DataFrame) -> str:
@@ -46,19 +48,18 @@ def content_hash(frame: pl.DataFrame) -> str:
 
 
 def write(
-    root: Path,
+    root: Place,
     study: str,
     asset: str,
     partition: Partition | None,
     frame: pl.DataFrame,
     lineage: Mapping[str, Any],
-) -> Path:
+) -> Place:
     """Write a table's partition, and beside it where it comes from. A reader sees the old file or the new one.
 
     The columns `study` and the partition's dimensions are put in front, so that a file says by itself what it is.
     """
     place = folder(root, study, asset, partition)
-    place.mkdir(parents=True, exist_ok=True)
     labels = {"study": study, **dict(sorted((partition or {}).items()))}
     labelled = frame.select(
         *(pl.lit(value, pl.String).alias(name) for name, value in labels.items()), pl.all().exclude(list(labels))
@@ -76,22 +77,7 @@ def write(
     return place / DATA
 
 
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then put it in the place of `path`.
-
-    The name has a dot in front and does not end in .parquet: no pattern that reads the tree matches it.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def scan(root: Path, study: str, asset: str, partitions: Iterable[Partition | None] = (None,)) -> pl.LazyFrame:
+def scan(root: Place, study: str, asset: str, partitions: Iterable[Partition | None] = (None,)) -> pl.LazyFrame:
     """The named partitions as one frame, in that order, without the column `study`; no partition gives no rows.
 
     Raises FileNotFoundError that names the partition which has not been materialized.
@@ -99,16 +85,17 @@ def scan(root: Path, study: str, asset: str, partitions: Iterable[Partition | No
     frames = []
     for partition in partitions:
         file = folder(root, study, asset, partition) / DATA
-        if not file.is_file():
+        try:
+            frames.append(pl.scan_parquet(places.readable(file), hive_partitioning=False))
+        except FileNotFoundError:
             where = "|".join(partition[name] for name in sorted(partition)) if partition else "it"
-            raise FileNotFoundError(f"{study}/{asset}: {where} has not been materialized (no {file})")
-        frames.append(pl.scan_parquet(file, hive_partitioning=False))
+            raise FileNotFoundError(f"{study}/{asset}: {where} has not been materialized (no {file})") from None
     if not frames:
         return pl.LazyFrame()
     return pl.concat(frames, how="diagonal_relaxed").drop("study", strict=False)
 
 
-def lineage(root: Path, study: str, asset: str, partition: Partition | None = None) -> dict[str, Any] | None:
+def lineage(root: Place, study: str, asset: str, partition: Partition | None = None) -> dict[str, Any] | None:
     """What stands in lineage.json; None where there is none."""
     try:
         text = (folder(root, study, asset, partition) / LINEAGE).read_text(encoding="utf-8")

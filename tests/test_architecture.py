@@ -26,8 +26,9 @@ LAYERS = [
     "tasks",
     "tiny",
     "grading",
+    "planning allocation",
     "metrics budget",
-    "catalogue store files progress spec",
+    "catalogue store folders locks places files progress spec",
 ]
 DAGSTER_ENDS = "io_manager partitions"  # nothing below knows Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")

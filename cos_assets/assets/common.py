@@ -18,7 +18,9 @@ from cos_assets.generation.door import Buyer, Prices, Stage
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
 from cos_assets.partitions import as_dict
+from cos_assets.places import Place
 from cos_assets.study import CheckpointRef, ModelSpec, StudySpec, TargetSpec
+from cos_assets.training import checkpoints
 
 Inputs = Mapping[str, pl.LazyFrame]
 Body = Callable[["Step", Inputs], dg.MaterializeResult]
@@ -29,7 +31,7 @@ class Step:
 
     def __init__(self, spec: StudySpec, context: dg.AssetExecutionContext) -> None:
         self.spec = spec
-        self.root: Path = context.resources.io_manager.path
+        self.root: Place = context.resources.io_manager.path
         self.run_id: str = context.run_id
         self.log = context.log
         key = context.partition_key if context.has_partition_key else ""
@@ -161,11 +163,8 @@ def prices(spec: StudySpec, model: str) -> Prices | None:
 
 
 def checkpoint_folder(step: Step, frame: pl.LazyFrame) -> Path:
-    """Where the model of a checkpoint table lies, complete."""
-    path = step.root / frame.select("path").collect().item()
-    if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path}: the checkpoint's files are gone; materialize its asset again")
-    return path
+    """Where the model of a checkpoint table lies on this machine, complete."""
+    return checkpoints.fetched(step.root, frame.select("path").collect().item())
 
 
 def _resolve(step: Step, part: ModelSpec | TargetSpec, inputs: Inputs, params: float | None = None) -> Model:

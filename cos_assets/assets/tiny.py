@@ -13,7 +13,9 @@ from pydantic import Field
 
 from cos_assets import progress, tasks, tiny
 from cos_assets.assets.common import result, single_thread_torch
+from cos_assets.folders import workshop
 from cos_assets.generation.model import hash_folder
+from cos_assets.places import Place
 from cos_assets.spec import Spec, StudyName
 from cos_assets.training import checkpoints
 
@@ -58,23 +60,24 @@ def _checkpoint(spec: TinyModelsSpec, role: str) -> dg.AssetsDefinition:
         required_resource_keys={"io_manager"},
     )
     def checkpoint(context) -> Any:  # Dagster reads annotations, not their text
-        root: Path = context.resources.io_manager.path
+        root: Place = context.resources.io_manager.path
         name = hashlib.sha256(repr(made_from).encode()).hexdigest()[:24]
         if spec.shipped:
             source = tiny.shipped(role)
             name = f"{role}-{hash_folder(source)[:16]}"
-        place = Path("checkpoints") / name / "model"
-        if not (root / place / "config.json").is_file():
-            with progress.shown_by(progress.lines(context.log.info)):
-                if spec.shipped:
-                    _copy(source, root / place)
-                else:
-                    _train(spec, role, root / place)
-        digest = hash_folder(root / place)
+        with workshop(root / "checkpoints" / name) as folder:
+            out = folder / "model"
+            if not (out / "config.json").is_file():
+                with progress.shown_by(progress.lines(context.log.info)):
+                    if spec.shipped:
+                        _copy(source, out)
+                    else:
+                        _train(spec, role, out)
+        digest = hash_folder(out)
         facts = {"method": "scratch", "steps": spec.steps}
-        frame = checkpoints.row(role, place, root, digest, None, None, facts)
+        frame = checkpoints.row(role, Path("checkpoints", name, "model"), root, digest, None, None, facts)
         shown = {"shipped": spec.shipped, "params": frame["params"].item(), "hash": digest}
-        return result(frame, shown, model=dg.MetadataValue.path(str(root / place)))
+        return result(frame, shown, model=dg.MetadataValue.path(str(out)))
 
     return checkpoint
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,6 +19,7 @@ from cos_assets.generation import spend
 from cos_assets.generation.ledger import Ledger, prompt_hash
 from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
 from cos_assets.generation.types import Completion, Engine, Model, Request, Sampling
+from cos_assets.places import Place
 
 FLUSH_ROWS = 2000
 FLUSH_SECONDS = 10.0
@@ -43,7 +43,7 @@ COMPLETIONS = pl.Schema(
 class Buyer:
     """Who asks, and where it is booked."""
 
-    root: Path
+    root: Place
     study: str
     stage: Stage
     run_id: str = ""

@@ -5,20 +5,28 @@
 A row is keyed by (model, sampling parameters, prompt hash, sample index) and an attempt number. Parts are only ever
 added: each is written under a temporary name and renamed, so a killed run loses at most the part being written. Failed
 attempts are rows too; they are spend, and are tried again.
+
+On an object store each part is one object, which every machine reads once. A part that could not be sent (the store was
+away, the buyer was killed) waits in this machine's copy, and is sent before anything else is bought.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from cos_assets import places
+from cos_assets.folders import mirror
 from cos_assets.generation.types import Model, Sampling
+from cos_assets.locks import ObjectLock, lock
+from cos_assets.places import ObjectPath, Place
 
 _COLUMNS: Any = {
     "prompt_hash": pl.String,
@@ -51,6 +59,7 @@ _COLUMNS: Any = {
 SCHEMA = pl.Schema(_COLUMNS)
 _KEY = ["prompt_hash", "sample_index"]
 _FAILED = pl.col("finish_reason") == "error"
+_UNSENT = ".unsent-"
 
 
 def prompt_hash(prompt: str) -> str:
@@ -68,14 +77,10 @@ def parameters_hash(sampling: Sampling) -> str:
 class Ledger:
     """What one model has answered under one set of sampling parameters. Hold `lock` while buying."""
 
-    def __init__(self, root: Path, model: Model, sampling: Sampling) -> None:
-        from filelock import FileLock
-
-        self.folder = Path(root) / "ledger" / f"model={model.fingerprint}" / f"params={parameters_hash(sampling)}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, root: Place, model: Model, sampling: Sampling) -> None:
+        self.folder = root / "ledger" / f"model={model.fingerprint}" / f"params={parameters_hash(sampling)}"
         # One buyer at a time: a second process waits, and then finds what the first one bought.
-        self.lock = FileLock(self.folder / ".lock")
-        self._parts = 0
+        self.lock = lock(self.folder / ".lock")
 
     def held(self, prompts: Iterable[str]) -> pl.DataFrame:
         """What need not be bought again: [prompt_hash, indices], one row per prompt that has any.
@@ -103,7 +108,7 @@ class Ledger:
         return rows.sort(*_KEY, order).unique(_KEY, keep="first", maintain_order=True).collect()
 
     def _scan(self, prompts: Iterable[str] | None) -> pl.LazyFrame:
-        files = sorted(self.folder.glob("part-*.parquet"))
+        files = mirror(self.folder, "part-*.parquet")
         if not files:
             return SCHEMA.to_frame().lazy()
         rows = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", schema=SCHEMA)
@@ -112,19 +117,38 @@ class Ledger:
         wanted = pl.LazyFrame({"prompt_hash": pl.Series(list(prompts), dtype=pl.String)})
         return rows.join(wanted, on="prompt_hash", how="semi")
 
-    def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write one more part. When this returns, the rows are there to stay."""
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Write one more part. When this returns, the rows are there to stay.
+
+        `rows` is emptied as soon as they are safe: when this fails after that, they must not be written again.
+        """
         if not rows:
             return
-        name = f"part-{time.time_ns():020d}-{os.getpid()}-{self._parts}.parquet"
-        self._parts += 1
-        temporary = self.folder / f".{name}.tmp"
-        pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(self.folder / name)
+        frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+        name = f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
+        if isinstance(self.folder, Path):
+            places.replace(self.folder / name, frame.write_parquet)
+            rows.clear()
+            return
+        unsent = places.local(self.folder) / (_UNSENT + name)
+        places.replace(unsent, frame.write_parquet)
+        rows.clear()
+        self._send(unsent)
+        if isinstance(self.lock, ObjectLock):
+            self.lock.check()  # who lost the lock must not go on buying
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed writer left half written. Only under the lock."""
-        for file in self.folder.glob(".part-*.tmp"):
-            file.unlink(missing_ok=True)
+        """Remove what a killed writer left half written, and send what it could not send. Only under the lock."""
+        if isinstance(self.folder, Path):
+            for file in self.folder.glob(".part-*.tmp"):
+                file.unlink(missing_ok=True)
+        else:
+            for file in sorted(places.local(self.folder).glob(_UNSENT + "part-*.parquet")):
+                self._send(file)
+
+    def _send(self, unsent: Path) -> None:
+        name = unsent.name.removeprefix(_UNSENT)
+        part = self.folder / name
+        assert isinstance(part, ObjectPath)
+        part.put(unsent)
+        unsent.replace(unsent.with_name(name))

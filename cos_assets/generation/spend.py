@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
+from cos_assets import locks
 from cos_assets.budget import Prices, flops_per_token
+from cos_assets.folders import mirror
 from cos_assets.generation.types import Completion, Request, Sampling
+from cos_assets.places import Place
 
 Stage = Literal["pilot", "sampling", "judging", "validation", "evaluation"]
 DATA: tuple[Stage, ...] = ("pilot", "sampling", "judging")
@@ -130,16 +132,14 @@ def _both(pair: Spend | Cap) -> tuple:
     return pair.flops, pair.cost
 
 
-def lock(root: Path, study: str) -> AbstractContextManager:
+def lock(root: Place, study: str) -> AbstractContextManager:
     """Held by the one buyer of a study with a cap."""
-    from filelock import FileLock
-
-    return FileLock(Path(root, "ledger", f".{study}.lock"))
+    return locks.lock(root / "ledger" / f".{study}.lock")
 
 
-def spent(root: Path, study: str) -> Spend:
+def spent(root: Place, study: str) -> Spend:
     """What a study has paid for data so far, by the ledger."""
-    files = sorted(Path(root, "ledger").glob("*/*/part-*.parquet"))
+    files = mirror(root / "ledger", "*/*/part-*.parquet")
     if not files:
         return Spend()
     rows = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")

@@ -9,9 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets import progress
+from cos_assets import places, progress
+from cos_assets.folders import fetch, workshop
 from cos_assets.generation.model import count_parameters
 from cos_assets.generation.types import Model
+from cos_assets.places import Place
 from cos_assets.store import content_hash
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune
@@ -43,7 +45,7 @@ SCHEMA = pl.Schema(_COLUMNS)
 
 
 def checkpoint(
-    root: Path,
+    root: Place,
     target: str,
     base: Model,
     rows: pl.DataFrame,
@@ -57,28 +59,46 @@ def checkpoint(
 
     The model goes to <root>/checkpoints/<name>, the name being a hash of everything it is made from: `choice` stands
     for the problems and rules behind `evaluate`. What is there is not trained again. `path` is relative to the root.
+    With a root on an object store it is trained in the local copy, where a killed training goes on, and uploaded whole.
     """
     data = content_hash(rows.select("prompt", "completion"))
     parts = [base.fingerprint, data, settings.model_dump_json(exclude={"steps"}), str(steps), str(seed), choice]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    place = Path("checkpoints") / name
-    trained = finetune(
-        rows,
-        base.model_id,
-        root / place,
-        settings,
-        steps,
-        seed,
-        evaluate,
-        lambda stage, done, total: progress.report(f"{stage} {target}", done, total),
-        revision=None if Path(base.model_id).is_dir() else base.revision,
-        chat=base.chat,
-    )
-    return row(target, place / "model", root, trained.hash, base, data, _facts(trained)), trained
+    with workshop(root / "checkpoints" / name) as folder:
+        trained = finetune(
+            rows,
+            base.model_id,
+            folder,
+            settings,
+            steps,
+            seed,
+            evaluate,
+            lambda stage, done, total: progress.report(f"{stage} {target}", done, total),
+            revision=None if Path(base.model_id).is_dir() else base.revision,
+            chat=base.chat,
+        )
+    path = Path("checkpoints", name, "model")
+    return row(target, path, root, trained.hash, base, data, _facts(trained)), trained
+
+
+def fetched(root: Place, path: str) -> Path:
+    """Where the model of a row's `path` lies on this machine, complete; fetched from an object store if need be.
+
+    Raises FileNotFoundError where its files are gone.
+    """
+    gone = FileNotFoundError(f"{root / path}: the checkpoint's files are gone; materialize its asset again")
+    folder, _, name = path.rpartition("/")
+    try:
+        found = fetch(root / folder) / name
+    except FileNotFoundError:
+        raise gone from None
+    if not (found / "config.json").is_file():
+        raise gone
+    return found
 
 
 def row(
-    target: str, path: Path, root: Path, digest: str, base: Model | None, data_hash: str | None, facts: dict[str, Any]
+    target: str, path: Path, root: Place, digest: str, base: Model | None, data_hash: str | None, facts: dict[str, Any]
 ) -> pl.DataFrame:
     """A checkpoint's row; what `facts` leaves out is null."""
     known = {
@@ -87,16 +107,16 @@ def row(
         "hash": digest,
         "base": _label(base, root) if base else None,
         "base_hash": base.revision if base else None,
-        "params": count_parameters(root / path),
+        "params": count_parameters(places.local(root) / path),
         "data_hash": data_hash,
         **facts,
     }
     return pl.DataFrame([{name: known.get(name) for name in SCHEMA}], schema=SCHEMA, orient="row")
 
 
-def _label(base: Model, root: Path) -> str:
+def _label(base: Model, root: Place) -> str:
     """A hub id as it is; a folder by its place under the root, else by its name: equal on all machines."""
-    path = Path(base.model_id)
+    path, root = Path(base.model_id), places.local(root)
     if not path.is_dir():
         return base.model_id
     return str(path.relative_to(root)) if path.is_relative_to(root) else path.name

@@ -1,0 +1,58 @@
+"""An object store in every test: an empty bucket of `s3_server`, and a machine whose copies are empty, too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from s3_server import Server
+
+from cos_assets.places import ObjectPath, place
+
+BUCKET = "bucket"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    for package in ("obstore", "moto"):
+        try:
+            __import__(package)
+        except ModuleNotFoundError:
+            if os.environ.get("CI"):
+                pytest.fail(f"{package} is not installed: in CI these tests must run")
+            pytest.skip(f"{package} is not installed")
+    server = Server()
+    yield server
+    server.http.shutdown()
+
+
+@pytest.fixture
+def s3(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectPath]:
+    """A root in an empty bucket, with a local copy of its own; the environment names both."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "COS_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    settings = {
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "COS_LOCAL": str(tmp_path / "local"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    from moto.backends import get_backend
+    from moto.core.common_models import BackendDict
+
+    backends = get_backend("s3")
+    assert isinstance(backends, BackendDict)
+    backend = backends["123456789012"]["aws"]
+    backend.reset()
+    backend.create_bucket(BUCKET, "us-east-1")
+    server.requests.clear()
+    root = place(f"s3://{BUCKET}/some/prefix")
+    assert isinstance(root, ObjectPath)
+    monkeypatch.setenv("COS_HOME", str(root))
+    yield root
+    server.refuse, server.lose, server.conditions = lambda request: None, lambda request: False, True

@@ -1,0 +1,139 @@
+"""One holder at a time over an object store, whatever becomes of the holders."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from s3_server import Server
+
+from cos_assets import locks
+from cos_assets.locks import ObjectLock, lock
+from cos_assets.places import ObjectPath, PlaceError
+
+ELSEWHERE = ["another boot", "pid:[1]", "1", "1"]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "POLL", 0.01)
+
+
+def holder(s3: ObjectPath, name: str = ".lock") -> str | None:
+    return json.loads((s3 / name).read_text())["holder"]
+
+
+def test_one_at_a_time(s3: ObjectPath) -> None:
+    count = s3 / "count"
+    count.put(b"0")
+
+    def work() -> None:
+        for _ in range(5):
+            with lock(s3 / ".lock"):
+                read = int(count.read_text())
+                time.sleep(0.001)
+                count.put(str(read + 1).encode())
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert count.read_text() == "30"
+    assert holder(s3) is None
+
+
+def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(
+    s3: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "STALE", 1e9)
+    code = """if True:
+        import os, signal
+        from cos_assets import locks, places
+        locks.lock(places.place(os.environ["COS_HOME"]) / ".lock").__enter__()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert holder(s3) is not None
+    with lock(s3 / ".lock"):
+        pass
+
+
+def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
+    s3: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "STALE", 0.2)
+    first, second = ObjectLock(s3 / ".lock"), ObjectLock(s3 / ".lock")
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "_process", lambda pid=None: ELSEWHERE)
+        first.__enter__()  # renews every 10 s
+    first.check()
+    with second:
+        first._renewed -= 1000  # as if it had been stopped
+        with pytest.raises(RuntimeError, match="another process took this lock over"):
+            first.check()
+        first.__exit__()
+        second.check()
+        assert holder(s3) == second._me  # the first did not give back what is no longer its own
+    assert holder(s3) is None
+
+
+def test_one_who_shows_signs_of_life_keeps_it(s3: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "STALE", 1.0)
+    monkeypatch.setattr(locks, "BEAT", 0.05)
+    first, taken = ObjectLock(s3 / ".lock"), threading.Event()
+
+    def wants() -> None:
+        with lock(s3 / ".lock"):
+            taken.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "_process", lambda pid=None: ELSEWHERE)
+        with first:
+            second = threading.Thread(target=wants)
+            second.start()
+            assert not taken.wait(2.0)
+            first.check()
+    second.join()
+    assert taken.is_set()
+
+
+def test_requests_whose_answers_were_lost_do_not_lock_the_holder_out(s3: ObjectPath, server: Server) -> None:
+    """A PUT that was carried out, but whose answer was lost, is made again by the client, and then refused."""
+    lost: list[str] = []
+
+    def first_put(request: str) -> bool:
+        if request.startswith("PUT") and not lost:
+            lost.append(request)
+            return True
+        return False
+
+    for step in ("take", "renew", "give back"):
+        mine = ObjectLock(s3 / f".{step}")
+        lost.clear()
+        if step == "take":
+            server.lose = first_put
+        with mine:
+            if step == "renew":
+                server.lose = first_put
+                mine._renew()
+            mine.check()
+            if step == "give back":
+                server.lose = first_put
+        server.lose = lambda request: False
+        assert lost
+        assert holder(s3, f".{step}") is None
+
+
+def test_a_store_that_is_away_is_not_a_lost_lock(s3: ObjectPath, server: Server) -> None:
+    with ObjectLock(s3 / ".lock") as mine:
+        server.refuse = lambda request: "403 Forbidden"
+        mine._renewed -= 1000
+        with pytest.raises(PlaceError):
+            mine.check()
+        server.refuse = lambda request: None
+        mine.check()

@@ -1,0 +1,188 @@
+"""Names, files and whole folders on an object store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from s3_server import Server
+
+from cos_assets import folders, places, store
+from cos_assets.places import ObjectPath, PlaceError, place
+
+ROOT = Path(__file__).parents[2]
+FRAME = pl.DataFrame({"x": [1, 2], "text": ["a", None]})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a/b", "s3:/bucket", "s3://", "s3:///prefix", "s3://bucket/../other", "s3://bucket/a*b", "https://x.org/y"],
+)
+def test_what_is_no_place_is_refused_with_what_is(url: str) -> None:
+    with pytest.raises(PlaceError) as raised:
+        place(url)
+    assert str(raised.value) == (
+        f"COS_HOME: {url!r}; allowed: a folder, or s3://bucket/prefix, gs://bucket/prefix, az://bucket/prefix"
+    )
+
+
+def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert place("a") == tmp_path / "a"
+    root = place("s3://bucket//a/b/")
+    assert str(root) == "s3://bucket/a/b"
+    assert str(root / "c" / "d.parquet") == "s3://bucket/a/b/c/d.parquet"
+    assert str(place("gs://bucket") / "c") == "gs://bucket/c"
+
+
+def test_buckets_of_one_name_on_two_servers_have_copies_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COS_LOCAL", "/copies")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://one:9000")
+    one = places.local(place("s3://bucket/a") / "b")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://two:9000")
+    assert one == Path("/copies/s3-one-9000/bucket/a/b") != places.local(place("s3://bucket/a/b"))
+    monkeypatch.delenv("COS_LOCAL")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert places.local(place("gs://bucket/a")) == Path("/cache/cos-assets/gs/bucket/a")
+
+
+def test_a_table_is_one_object_and_comes_back_as_it_was(s3: ObjectPath, server: Server) -> None:
+    file = store.write(s3, "s", "t", {"model": "wc", "budget": "low"}, FRAME, {"facts": {"a": 1}})
+    assert str(file) == "s3://bucket/some/prefix/s/t/budget=low/model=wc/data.parquet"
+    assert server.requests.count("PUT /bucket/some/prefix/s/t/budget=low/model=wc/data.parquet") == 1
+    read = store.scan(s3, "s", "t", [{"model": "wc", "budget": "low"}]).collect()
+    assert read.drop("budget", "model").equals(FRAME)
+    lineage = store.lineage(s3, "s", "t", {"model": "wc", "budget": "low"})
+    assert lineage is not None
+    assert lineage["facts"] == {"a": 1}
+    assert store.lineage(s3, "s", "other") is None
+    with pytest.raises(FileNotFoundError, match=r"s/t: high\|wc has not been materialized \(no s3://bucket/"):
+        store.scan(s3, "s", "t", [{"model": "wc", "budget": "high"}])
+
+
+def test_a_large_object_appears_whole_or_not_at_all(s3: ObjectPath, server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(os.urandom(12 << 20))
+    parts = 0
+
+    def fails(request: str) -> str | None:
+        nonlocal parts
+        parts += request == "PUT /bucket/some/prefix/weights"
+        return "403 Forbidden" if parts == 3 else None
+
+    server.refuse = fails
+    with pytest.raises(PlaceError):
+        (s3 / "weights").put(file)
+    server.refuse = lambda request: None
+    assert not (s3 / "weights").is_file()
+    (s3 / "weights").put(file)
+    assert (s3 / "weights").read_bytes() == file.read_bytes()
+
+
+def test_a_whole_folder_is_fetched_once(
+    s3: ObjectPath, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folders.workshop(s3 / "f") as here:
+        (here / "model").mkdir()
+        (here / "model" / "a.bin").write_bytes(b"a" * 1000)
+        (here / ".lock").write_text("")
+    assert sorted((s3 / "f").objects()) == [".lock", "FILES.json", "model/a.bin"]
+    monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
+    copy = folders.fetch(s3 / "f")
+    assert (copy / "model" / "a.bin").read_bytes() == b"a" * 1000
+    server.requests.clear()
+    assert folders.fetch(s3 / "f") == copy
+    assert server.requests == ["GET /bucket/some/prefix/f/FILES.json"]
+
+
+def test_a_half_uploaded_folder_is_not_taken_for_whole(s3: ObjectPath, server: Server) -> None:
+    def make() -> list[str]:
+        made = []
+        with folders.workshop(s3 / "f") as here:
+            for name in ("config.json", "model.safetensors"):
+                if not (here / name).exists():
+                    (here / name).write_text(name)
+                    made.append(name)
+        return made
+
+    server.refuse = lambda request: "403 Forbidden" if request == "PUT /bucket/some/prefix/f/FILES.json" else None
+    with pytest.raises(PlaceError):
+        make()
+    server.refuse = lambda request: None
+    assert "config.json" in (s3 / "f").objects()
+    with pytest.raises(FileNotFoundError):
+        folders.fetch(s3 / "f")
+    assert make() == []  # what this machine had made is not made again
+    assert (folders.fetch(s3 / "f") / "config.json").read_text() == "config.json"
+
+
+def test_a_file_that_is_not_the_listed_one_is_told(
+    s3: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folders.workshop(s3 / "f") as here:
+        (here / "config.json").write_text("right")
+    (s3 / "f" / "config.json").put(b"wrong")
+    monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
+    with pytest.raises(PlaceError, match=r"f/config\.json: not the file that FILES\.json lists"):
+        folders.fetch(s3 / "f")
+    assert not places.local(s3 / "f").exists()
+
+
+def cos(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cos_assets.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_store_that_cannot_be_used_is_told_in_a_line_before_anything_is_made(s3: ObjectPath, server: Server) -> None:
+    told = refused(cos("run", "demo", "--smoke", COS_HOME="s3://no-such-bucket/a"))
+    assert "COS_HOME: s3://no-such-bucket/a/.cos: NoSuchBucket" in told
+    assert "AWS_ENDPOINT_URL" in told
+    told = refused(cos("run", "demo", "--smoke", AWS_ENDPOINT_URL="http://127.0.0.1:9"))
+    assert "COS_HOME: s3://bucket/some/prefix/.cos: " in told
+    told = refused(cos("--home", "ftp://bucket", "run", "demo", "--smoke"))
+    assert "--home: 'ftp://bucket'; allowed: a folder, or s3://bucket/prefix" in told
+    server.refuse = lambda request: "403 Forbidden" if request.startswith("PUT") else None
+    told = refused(cos("run", "demo", "--smoke"))
+    assert "Forbidden: So the test has it" in told
+    server.refuse, server.conditions = lambda request: None, False
+    told = refused(cos("run", "demo", "--smoke"))
+    assert "this server ignores `If-None-Match: *`, so two buyers cannot be kept apart" in told
+    assert list(s3.objects()) == [".cos"]
+
+
+def test_a_missing_package_is_named(s3: ObjectPath) -> None:
+    code = "import sys; sys.modules['obstore'] = None; from cos_assets.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", "demo", "--smoke"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "object stores need obstore; install it with `pip install 'cos-assets[cloud]'`" in refused(done)
+
+
+def test_what_the_server_says_at_length_is_not_repeated(s3: ObjectPath, server: Server) -> None:
+    secret = "AKIAEXAMPLE"
+    real = server.application
+
+    def leaks(environ: dict, start_response: object) -> list[bytes]:
+        body = f"<Error><Code>SignatureDoesNotMatch</Code><Message>m</Message><StringToSign>{secret}</StringToSign>"
+        body += f"<AWSAccessKeyId>{secret}</AWSAccessKeyId></Error>"
+        start_response("403 Forbidden", [("Content-Length", str(len(body)))])  # type: ignore[operator]
+        return [body.encode()]
+
+    server.application = leaks  # type: ignore[assignment]
+    try:
+        with pytest.raises(PlaceError) as raised:
+            (s3 / "x").read_bytes()
+    finally:
+        server.application = real
+    assert "SignatureDoesNotMatch: m" in str(raised.value)
+    assert secret not in str(raised.value)
+    assert raised.value.__suppress_context__
