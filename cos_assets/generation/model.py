@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from cos_assets.generation import adapters
 from cos_assets.generation.types import Model
 
 _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
@@ -18,18 +19,35 @@ _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
 
 def hash_folder(folder: str | Path) -> str:
     """SHA-256 over the names and contents of a checkpoint's weights, config and tokenizer files (top level, sorted)."""
-    digest = hashlib.sha256()
-    files = [f for f in sorted(Path(folder).iterdir()) if f.suffix in _CONTENT and not f.name.startswith("training_")]
+    files = _content(folder)
     if not files:
         raise ValueError(
             f"{folder}: no model files here; expected a Hugging Face checkpoint (config.json, *.safetensors)"
         )
+    return _digest(files).hexdigest()
+
+
+def hash_adapter(adapter: adapters.Adapter) -> str:
+    """SHA-256 over an adapter and its base model's content (of a hub id: its commit), wherever the two lie."""
+    digest = _digest([file for file in _content(adapter.folder) if file.name != adapters.CONFIG])
+    digest.update(adapters.described(adapter.folder) + b"\0")
+    base = adapter.base
+    digest.update((hash_folder(base) if Path(base).is_dir() else f"{base}@{_commit(base, adapter.revision)}").encode())
+    return digest.hexdigest()
+
+
+def _content(folder: str | Path) -> list[Path]:
+    return [f for f in sorted(Path(folder).iterdir()) if f.suffix in _CONTENT and not f.name.startswith("training_")]
+
+
+def _digest(files: Iterable[Path]) -> Any:
+    digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0")
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
-    return digest.hexdigest()
+    return digest
 
 
 def count_parameters(folder: str | Path) -> int:
@@ -79,6 +97,12 @@ def resolve(
         label = re.sub(r"[^A-Za-z0-9._-]", "-", model_id.split("/")[-1])
         return Model(model_id, f"{label}-{name[:16]}", engine, revision, params, chat, dict(options or {}))
     tail = "-chat" if chat else ""
+    if adapter := adapters.find(model_id):
+        digest = hash_adapter(adapter)
+        counted = params
+        if params is None and Path(adapter.base).is_dir():
+            counted = count_parameters(adapter.base) + count_parameters(model_id)
+        return Model(str(model_id), f"adapter-{digest[:16]}{tail}", engine, digest, counted, chat, dict(options or {}))
     if Path(model_id).is_dir():
         digest = hash_folder(model_id)
         counted = params if params is not None else count_parameters(model_id)

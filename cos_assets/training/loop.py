@@ -178,6 +178,7 @@ def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float does as well
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        revision=base.revision,  # what the adapter belongs on, to be served there
     )
     set_seed(seed)  # the adapters start at random
     return get_peft_model(base.load(torch.bfloat16 if bf16 else torch.float32), config)

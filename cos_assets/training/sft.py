@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cos_assets.generation import adapters
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.choice import Candidate, assemble, best, score
@@ -91,6 +92,8 @@ def finetune(
     """
     from filelock import FileLock
 
+    if adapters.find(base):
+        raise ValueError(f"model: {str(base)!r} is an adapter, which cannot be finetuned; give the merged model's folder")
     if steps < 1:
         raise ValueError(f"steps: {steps}; allowed: 1 or more")
     if not 0 <= seed < 2**32:

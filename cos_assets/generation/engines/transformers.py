@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from cos_assets.generation import adapters
 from cos_assets.generation.completions import cut, refused, share
 from cos_assets.generation.decoding import Batch, Job
 from cos_assets.generation.tokens import decode, prompt_ids
@@ -111,14 +112,20 @@ class TransformersEngine:
         dtype = options.get("dtype") or ("float32" if device == "cpu" else "bfloat16")
         source = self._model.model_id
         revision = None if Path(source).is_dir() else self._model.revision
+        words, words_revision = source, revision
+        if adapter := adapters.find(source):
+            source, revision = adapter.base, adapter.revision
+            words, words_revision = adapter.tokenizer, adapter.tokenizer_revision
         with no_progress_bars():
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(words, revision=words_revision)
             network = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=revision,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 device_map=None if device == "cpu" else device,
             ).eval()
+            if adapter:
+                network.load_adapter(str(adapter.folder))
         if "past_key_values" not in inspect.signature(network.forward).parameters:
             raise ValueError(
                 f"model: {source!r} ({type(network).__name__}) keeps no key-value cache, which engine: transformers"

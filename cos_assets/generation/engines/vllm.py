@@ -6,6 +6,8 @@ seed gives the same samples only as far as vLLM's arithmetic does not depend on 
 
 vLLM is kept full from one queue and gives samples back as they finish: no wait for the slowest one of a batch.
 It loads with the first request, and takes 20 to 30 s to do so.
+
+A LoRA adapter (a folder with adapter_config.json) is served on its base model.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import ValidationError
+
+from cos_assets.generation import adapters
 from cos_assets.generation.completions import cut, refused, sample_seed, share
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
 
@@ -53,44 +58,79 @@ class VllmEngine:
         self._model = model
         self._engine: Any = None
         self._tokenizer: Any = None
+        self._adapter: Any = None
         self._serial = 0
+        self._running: dict[str, tuple[Request, int, Sampling]] = {}
+        self._prompt: tuple[str, list[int]] = "", []
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Completions in the order in which they finish. A prompt that vLLM refuses gives completions with an error."""
         if not requests:
             return
-        self._load()
-        from vllm.exceptions import VLLMClientError
-
+        self.load()
         waiting = deque((request, index) for request in requests for index in request.indices)
-        running: dict[str, tuple[Request, int]] = {}
-        capacity = _QUEUE * self._engine.vllm_config.scheduler_config.max_num_seqs
-        prompts: dict[str, list[int]] = {}
+        flush = self.capacity // _QUEUE
         done: list[Completion] = []
         since = time.perf_counter()
         try:
-            while waiting or running:
-                while waiting and len(running) < capacity:
-                    request, index = waiting.popleft()
-                    if request.prompt not in prompts:
-                        prompts = {request.prompt: self._tokens(request.prompt)}  # a prompt's indices come in a row
-                    tokens = prompts[request.prompt]
-                    try:
-                        running[self._add(tokens, _parameters(request.prompt, index, sampling))] = request, index
-                    except (ValueError, VLLMClientError) as error:  # this prompt only: too long, mostly
-                        done.append(refused(request, index, len(tokens), str(error)))
-                if running:
-                    for output in self._engine.step():
-                        if output.finished:
-                            done.append(self._completion(*running.pop(output.request_id), output, sampling))
-                if len(done) >= capacity // _QUEUE or (done and time.perf_counter() - since > _FLUSH_SECONDS):
+            while waiting or self.busy:
+                while waiting and self.room > 0:
+                    if refusal := self.submit(*waiting.popleft(), sampling):
+                        done.append(refusal)
+                done += self.step()
+                if len(done) >= flush or (done and time.perf_counter() - since > _FLUSH_SECONDS):
                     yield share(done, since)
                     done, since = [], time.perf_counter()
             if done:
                 yield share(done, since)
         finally:
-            if running:  # the caller went away: the next call must not find its requests
-                self._engine.abort_request(list(running))
+            if self._running:  # the caller went away: the next call must not find its requests
+                self._engine.abort_request(list(self._running))
+                self._running.clear()
+
+    @property
+    def capacity(self) -> int:
+        """Samples to hold at once, so that vLLM never runs dry."""
+        return _QUEUE * self._engine.vllm_config.scheduler_config.max_num_seqs
+
+    @property
+    def room(self) -> int:
+        """How many more samples to submit now."""
+        return self.capacity - len(self._running)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def submit(self, request: Request, index: int, sampling: Sampling) -> Completion | None:
+        """Put one sample into vLLM's queue, or give the completion with an error that a refused prompt has.
+
+        A prompt's indices should come in a row: its tokens are kept from one to the next.
+        """
+        from vllm import TokensPrompt
+        from vllm.exceptions import VLLMClientError
+
+        if request.prompt != self._prompt[0] or not self._prompt[1]:
+            self._prompt = request.prompt, self._tokens(request.prompt)
+        tokens = self._prompt[1]
+        name = str(self._serial)
+        self._serial += 1
+        parameters = _parameters(request.prompt, index, sampling)
+        try:
+            self._engine.add_request(
+                name, TokensPrompt(prompt_token_ids=tokens), parameters, lora_request=self._adapter
+            )
+        except (ValueError, VLLMClientError) as error:  # this prompt only: too long, mostly
+            return refused(request, index, len(tokens), str(error))
+        self._running[name] = request, index, sampling
+        return None
+
+    def step(self) -> list[Completion]:
+        """Let vLLM go on by a token; the samples that have ended. Their `seconds` are 0: see `completions.share`."""
+        if not self._running:
+            return []
+        ended = [output for output in self._engine.step() if output.finished]
+        return [self._completion(*self._running.pop(output.request_id), output) for output in ended]
 
     def close(self) -> None:
         """Give the memory back. A process can open one engine after another, not two at once."""
@@ -99,10 +139,13 @@ class VllmEngine:
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
         self._engine.engine_core.shutdown()
-        self._engine = self._tokenizer = None
+        self._engine = self._tokenizer = self._adapter = None
+        self._running.clear()
+        self._prompt = "", []
         cleanup_dist_env_and_memory()
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Load the model, if it is not. Raises ValueError for engine options that vLLM does not have."""
         if self._engine is not None:
             return
         for key, value in _ENVIRONMENT.items():
@@ -119,33 +162,28 @@ class VllmEngine:
         options: dict[str, Any] = {"seed": 0, "disable_log_stats": True, "enable_prefix_caching": True}
         if current_platform.is_cpu():
             options |= _CPU_OPTIONS
-        if self._model.revision is not None and not Path(self._model.model_id).is_dir():
-            options |= {"revision": self._model.revision, "tokenizer_revision": self._model.revision}
-        try:
-            arguments = EngineArgs(model=self._model.model_id, **(options | self._model.engine_options))
-        except TypeError as error:
-            raise ValueError(f"engine_options: {error}; allowed are vLLM's engine arguments") from None
+        adapter = adapters.find(self._model.model_id)
+        options |= _weights(self._model, adapter) | self._model.engine_options
         set_num_threads = torch.set_num_threads
         try:
-            self._engine = LLMEngine.from_engine_args(arguments)
+            self._engine = LLMEngine.from_engine_args(_arguments(EngineArgs, options))
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"engine_options: vLLM refuses them: {reason}") from None
         finally:  # on a CPU vLLM replaces it by one that does nothing, for all that runs here afterwards
             torch.set_num_threads = set_num_threads
         self._tokenizer = self._engine.get_tokenizer()
+        if adapter:
+            from vllm.lora.request import LoRARequest
+
+            self._adapter = LoRARequest("adapter", 1, str(adapter.folder))
 
     def _tokens(self, prompt: str) -> list[int]:
         from cos_assets.generation.tokens import prompt_ids
 
         return prompt_ids(self._tokenizer, prompt, self._model.chat)
 
-    def _add(self, tokens: list[int], parameters: Any) -> str:
-        from vllm import TokensPrompt
-
-        self._serial += 1
-        name = str(self._serial)
-        self._engine.add_request(name, TokensPrompt(prompt_token_ids=tokens), parameters)
-        return name
-
-    def _completion(self, request: Request, index: int, output: Any, sampling: Sampling) -> Completion:
+    def _completion(self, request: Request, index: int, sampling: Sampling, output: Any) -> Completion:
         from cos_assets.generation.tokens import decode
 
         (sample,) = output.outputs
@@ -171,6 +209,40 @@ def open_engine(model: Model) -> VllmEngine:
     if find_spec("vllm") is None:
         raise ModuleNotFoundError(_MISSING, name="vllm")
     return VllmEngine(model)
+
+
+def _arguments(kind: Any, options: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise ValueError(f"engine_options: {error}; allowed are vLLM's engine arguments") from None
+
+
+def _weights(model: Model, adapter: adapters.Adapter | None) -> dict[str, Any]:
+    """The engine arguments that say which model, and at which revision."""
+    if adapter is not None:
+        return {
+            "model": adapter.base,
+            "revision": adapter.revision,
+            "tokenizer": adapter.tokenizer,
+            "tokenizer_revision": adapter.tokenizer_revision,
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_lora_rank": _rank(adapter),
+        }
+    if model.revision is None or Path(model.model_id).is_dir():
+        return {"model": model.model_id}
+    return {"model": model.model_id, "revision": model.revision, "tokenizer_revision": model.revision}
+
+
+def _rank(adapter: adapters.Adapter) -> int:
+    """The smallest rank that vLLM knows and the adapter fits."""
+    from vllm.config.lora import MaxLoRARanks
+
+    known = [rank for rank in get_args(MaxLoRARanks) if rank >= adapter.rank]
+    if not known:
+        raise ValueError(f"model: {str(adapter.folder)!r} has rank {adapter.rank}, more than vLLM serves; merge it")
+    return known[0]
 
 
 def _parameters(prompt: str, index: int, sampling: Sampling) -> Any:
