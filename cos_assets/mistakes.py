@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from cos_assets import tasks
-from cos_assets.generation.engines import openai_options
+from cos_assets.generation.engines import openai_options, ray_options
 
 if TYPE_CHECKING:
     from cos_assets.study import StudySpec
@@ -206,6 +206,13 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
                 openai_options.identity(model.model or "", model.chat, model.engine_options)
             except ValueError as error:
                 yield f"models.{name}.{error}"
+    for kind, parts in (("models", spec.models), ("targets", spec.targets)):
+        for name, part in parts.items():
+            if part.engine == "ray":
+                try:
+                    ray_options.read_options(part.engine_options)
+                except ValueError as error:
+                    yield f"{kind}.{name}.{error}"
     yield from _budget_rules(spec)
     if spec.compare:
         for named in spec.compare:
@@ -228,8 +235,8 @@ def _budget_rules(spec: StudySpec) -> Iterator[str]:
     if len(currencies) > 1 and (spec.match == "price" or (spec.cap and spec.cap.cost)):
         yield f"models: prices are in {' and '.join(sorted(currencies))}; give all in one currency"
     if spec.allocation == "adaptive":
-        if spec.pilot is None or spec.pilot.samples < 2:
-            yield "pilot: allocation: adaptive needs a pilot of at least 2 samples, for example pilot: {samples: 4}"
+        if spec.pilot is None:
+            yield "pilot: is missing; allocation: adaptive needs one, for example pilot: {samples: 4}"
         if spec.task.answer_kind is None:
             yield f"allocation: adaptive needs gold answers, and task {spec.task.name!r} has none; allowed: uniform"
         for name, source in spec.sources.items():

@@ -96,7 +96,7 @@ class ModelSpec(Spec):
     tokens_per_second: float | None = Field(None, gt=0)
     tokens_per_solution: float | None = Field(None, gt=0)
     tokens_per_prompt: float | None = Field(None, gt=0)
-    engine: Literal["auto", "transformers", "vllm", "openai", "imported"] = "auto"
+    engine: Literal["auto", "transformers", "vllm", "ray", "openai", "imported"] = "auto"
     engine_options: dict[str, Any] = {}
     chat: bool = False
     price: Price | None = None
@@ -128,8 +128,8 @@ class PilotSpec(Spec):
     `samples` of each of `problems` problems, drawn by the seed; without `problems` of all that are sampled.
     """
 
-    samples: Count = 4
-    problems: Count | None = None
+    samples: Annotated[int, Field(ge=2), BeforeValidator(no_truth)] = 4
+    problems: Annotated[int, Field(ge=2), BeforeValidator(no_truth)] | None = None
 
 
 class CapSpec(Spec):
@@ -154,7 +154,7 @@ class TargetSpec(Spec):
     model: Text | None = None
     checkpoint: CheckpointRef | None = None
     revision: str | None = None
-    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    engine: Literal["auto", "transformers", "vllm", "ray"] = "auto"
     engine_options: dict[str, Any] = {}
     chat: bool = False
     finetune: Finetune | None = None
@@ -245,6 +245,11 @@ class StudySpec(Spec):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def predicts(self) -> bool:
+        """Is there a pilot that says how often solutions are right?"""
+        return self.pilot is not None and self.task.answer_kind is not None
 
     @property
     def measured(self) -> bool:

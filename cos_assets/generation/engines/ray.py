@@ -1,0 +1,262 @@
+"""vLLM on a Ray cluster: as many replicas as are asked for, on this machine or on others.
+
+    engine: ray
+    engine_options:
+      address: auto              # of a running cluster; without it RAY_ADDRESS, else a cluster of this machine's own
+      replicas: 2                # copies of the model
+      max_replicas: 8            # as many as this while there is work for them and room
+      gpus_per_replica: 1        # without it 1 (or tensor_parallel_size) where the cluster has GPUs, else 0
+      cpus_per_replica: 1
+      resources: {A100: 1}       # other Ray resources that a replica takes
+      batch_size: 128            # samples that travel together; those of one prompt stay together
+      batches_in_flight: 16      # of a replica: together more than it runs at once, so that it never runs dry
+      max_restarts: 10           # of a replica; -1 for no limit
+      runtime_env: {...}         # Ray's, for workers that lack this package
+      engine_kwargs: {...}       # vLLM's engine arguments
+
+Ray Data hands batches of requests to a pool of actors, in each of which the project's own vLLM engine runs from one
+queue: samples have the seeds, the counts and the name in the ledger that engine vllm gives them. Ray Data's LLM stage
+is not used, because its rows have neither the reason why a sample ended nor its cached tokens.
+
+A batch comes back when its last sample has ended, and is booked then. A replica that dies is started again, where it
+was or on another node, and asked again for what it had in hand; what had come back is not. `seconds` are those of the
+replica. A local model folder must lie on a disk that all nodes see.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, fields, replace
+from math import prod
+from typing import Any
+
+from cos_assets.generation.completions import share
+from cos_assets.generation.engines.ray_options import Options, read_options
+from cos_assets.generation.types import Completion, Model, Request, Sampling
+
+_MISSING = "engine: ray needs the package ray, which is not installed here; install it with `pip install -e '.[ray]'`"
+_AUTH_LOG = "ray._private.authentication.authentication_token_setup"
+_BATCHES = 4  # for each replica, at least, as far as there are samples
+
+
+class RayEngine:
+    """A pool of vLLM replicas for one model. It starts with the first request, and ends with the last."""
+
+    name = "ray"
+
+    def __init__(self, model: Model) -> None:
+        self._options = read_options(model.engine_options)
+        self._model = replace(model, engine="vllm", engine_options=self._options.engine_kwargs)
+        self._connected = self._alone = False
+
+    def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """Completions batch by batch, as they come. A prompt that vLLM refuses gives completions with an error.
+
+        Raises ValueError for what vLLM does not take, and RuntimeError when replicas have died too often.
+        """
+        if not requests:
+            return
+        self._connect()
+        import ray
+        from ray.util.annotations import RayDeprecationWarning
+
+        options = self._options
+        dataset = ray.data.from_arrow(_batches(requests, options))
+        dataset.context.enable_progress_bars = False
+        dataset.context.print_on_execution_start = False
+        with warnings.catch_warnings():
+            # max_restarts has no other way to Ray, and a prompt that kills vLLM would kill it for ever.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            answers = dataset.map_batches(
+                Replica,
+                fn_constructor_kwargs={"model": self._model, "sampling": sampling},
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=options.replicas,
+                    max_size=options.max_replicas or options.replicas,
+                    max_tasks_in_flight_per_actor=options.batches_in_flight,
+                    max_concurrent_calls_per_actor=options.batches_in_flight,
+                    enable_true_multi_threading=True,
+                ),
+                max_restarts=options.max_restarts,
+                **self._resources(ray.cluster_resources()),
+            )
+        try:
+            tables: Iterator[Any] = iter(
+                answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            )
+            for table in tables:
+                if "broken" in table.column_names:
+                    raise ValueError(f"engine: ray: a replica cannot load the model: {table['broken'][0]}")
+                yield [Completion(**row) for row in table.to_pylist()]
+        except ray.exceptions.RayError as error:
+            first = next(line for line in str(error).splitlines() if line.strip())
+            raise RuntimeError(f"engine: ray: {type(error).__name__}: {first} (Ray keeps the replicas' logs)") from None
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started for this engine ends."""
+        if self._connected:
+            import ray
+
+            ray.shutdown()
+            self._connected = self._alone = False
+
+    def _connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+        import ray.data
+
+        # All that goes wrong is raised; these would print it over the progress shown, and much that is right.
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        logging.getLogger(_AUTH_LOG).setLevel(logging.ERROR)
+        if ray.is_initialized():  # by who calls: theirs to end, too
+            return
+        address = self._options.address or os.environ.get("RAY_ADDRESS") or "local"
+        self._alone = address == "local"
+        more: dict[str, Any] = {"include_dashboard": False} if self._alone else {}
+        ray.init(
+            address,
+            runtime_env=self._options.runtime_env or None,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            **more,
+        )
+        self._connected = True
+
+    def _resources(self, cluster: Mapping[str, float]) -> dict[str, Any]:
+        """What each replica takes. Raises ValueError where a cluster that cannot grow will never have it."""
+        options = self._options
+        gpus = options.gpus_per_replica
+        if gpus is None:
+            shards = [options.engine_kwargs.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline")]
+            gpus = prod(shards) if cluster.get("GPU") else 0
+        wanted = {"CPU": options.cpus_per_replica, "GPU": gpus, **options.resources}
+        for name, amount in wanted.items() if self._alone else ():
+            if amount > cluster.get(name, 0):
+                key = f"{name.lower()}s_per_replica" if name in ("CPU", "GPU") else f"resources.{name}"
+                raise ValueError(
+                    f"engine_options.{key}: {amount:g} is more than the {cluster.get(name, 0):g} of this machine;"
+                    " take less, or give the address: of a cluster"
+                )
+        return {"num_cpus": options.cpus_per_replica, "num_gpus": gpus, "resources": options.resources or None}
+
+
+class _Batch:
+    """Requests that came together, and what they have been answered so far."""
+
+    def __init__(self, requests: list[Request]) -> None:
+        self.requests = requests
+        self.answer: Future[list[Completion]] = Future()
+        self._left = sum(len(request.indices) for request in requests)
+        self._done: list[Completion] = []
+
+    def add(self, completion: Completion) -> None:
+        self._done.append(completion)
+        self._left -= 1
+        if not self._left:
+            self.answer.set_result(self._done)
+
+
+class Replica:
+    """What runs in an actor: vLLM in a thread of its own, batches of requests in, batches of completions out."""
+
+    def __init__(self, model: Model, sampling: Sampling) -> None:
+        from cos_assets.generation.engines.vllm import open_engine
+
+        self._sampling = sampling
+        self._broken = ""
+        try:
+            self._engine = open_engine(model)
+            self._engine.load()
+        except Exception as error:  # told when it is asked: what an actor raises, Ray wraps up in pages
+            self._broken = f"{type(error).__name__}: {error}"
+        self._asked: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        threading.Thread(target=self._run_or_die, daemon=True).start()
+
+    def __call__(self, table: Any) -> Any:
+        """A table of requests to a table of completions; called from as many threads as batches are in flight."""
+        import pyarrow as pa
+
+        if self._broken:
+            return pa.table({"broken": [self._broken]})
+        batch = _Batch([Request(row["problem_id"], row["prompt"], tuple(row["indices"])) for row in table.to_pylist()])
+        self._asked.put(batch)
+        return pa.Table.from_pylist([asdict(completion) for completion in batch.answer.result()], schema=_answers())
+
+    def _run_or_die(self) -> None:
+        try:
+            self._run()
+        except BaseException:  # vLLM is beyond repair: Ray starts another one, and asks it again
+            traceback.print_exc()
+            os._exit(1)
+
+    def _run(self) -> None:
+        waiting: deque[tuple[Request, int]] = deque()
+        batches: dict[tuple[str, str, int], _Batch] = {}
+        since = time.perf_counter()
+        while True:
+            while not batches or not self._asked.empty():
+                batch = self._asked.get()
+                since = since if batches else time.perf_counter()  # the wait for work is nobody's time
+                asked = [(request, index) for request in batch.requests for index in request.indices]
+                batches |= {(request.problem_id, request.prompt, index): batch for request, index in asked}
+                waiting += asked
+            ended: list[Completion] = []
+            while waiting and self._engine.room > 0:
+                if refusal := self._engine.submit(*waiting.popleft(), self._sampling):
+                    ended.append(refusal)
+            ended += self._engine.step()
+            if ended:
+                for completion in share(ended, since):
+                    batches.pop((completion.problem_id, completion.prompt, completion.index)).add(completion)
+                since = time.perf_counter()
+
+
+def open_engine(model: Model) -> RayEngine:
+    """Ray for `model`. Raises ModuleNotFoundError, with the extra to install, and ValueError for a wrong option."""
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None:
+        raise ModuleNotFoundError(_MISSING, name="ray")
+    return RayEngine(model)
+
+
+def _batches(requests: Sequence[Request], options: Options) -> list[Any]:
+    """Tables [problem_id, prompt, indices] of about `batch_size` samples, fewer where there is too little to go round.
+
+    A prompt's samples stay together, so that one replica runs it once, unless they are more than a batch.
+    """
+    import pyarrow as pa
+
+    total = sum(len(request.indices) for request in requests)
+    size = max(1, min(options.batch_size, total // (_BATCHES * (options.max_replicas or options.replicas))))
+    rows: list[dict[str, Any]] = []
+    tables: list[Any] = []
+    room = size
+    for request in requests:
+        for start in range(0, len(request.indices), options.batch_size):
+            indices = request.indices[start : start + options.batch_size]
+            rows.append({"problem_id": request.problem_id, "prompt": request.prompt, "indices": indices})
+            room -= len(indices)
+            if room <= 0:
+                tables.append(pa.Table.from_pylist(rows))
+                rows, room = [], size
+    return [*tables, pa.Table.from_pylist(rows)] if rows else tables
+
+
+def _answers() -> Any:
+    """The columns of a table of completions."""
+    import pyarrow as pa
+
+    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "FinishReason": pa.string()}
+    return pa.schema([(field.name, kinds[str(field.type).removesuffix(" | None")]) for field in fields(Completion)])
