@@ -156,7 +156,7 @@ class Online:
                     self._note(server, job, error, started)
                 elif isinstance(error, (APIConnectionError, TimeoutError, Malformed)):
                     if isinstance(error, APIConnectionError):
-                        server.lost_connection()
+                        server.lost_connection(started)
                     job.failed += 1
                 raise
             server.answered()
@@ -176,6 +176,7 @@ class Online:
             server.throttled(started, wait)
         else:
             job.failed += 1
+            server.lives()
             server.rest(wait)
 
     def _where(self) -> str:

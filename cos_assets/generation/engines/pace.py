@@ -27,17 +27,22 @@ class Server:
     lost: int = 0
     turn: int = 0
     shrunk: float = 0.0
+    heard: float = 0.0
 
     def __post_init__(self) -> None:
         self.limit = self.most
 
+    def lives(self) -> None:
+        """It has said something, be it an error."""
+        self.lost, self.heard = 0, time.monotonic()
+
     def answered(self) -> None:
-        self.lost = 0
+        self.lives()
         self.limit = min(self.most, self.limit + 1 / self.limit)
 
     def throttled(self, started: float, wait: float | None) -> None:
         """A 429 to a request of `started`. Those sent before the last one was noticed say nothing new."""
-        self.lost = 0
+        self.lives()
         if started >= self.shrunk:
             self.limit, self.shrunk = max(1.0, self.limit / 2), time.monotonic()
         self.rest(wait)
@@ -45,7 +50,10 @@ class Server:
     def rest(self, wait: float | None) -> None:
         self.rests_until = max(self.rests_until, time.monotonic() + (wait or 0.0))
 
-    def lost_connection(self) -> None:
+    def lost_connection(self, started: float) -> None:
+        """A request of `started` was lost. If others have been answered since, that says nothing of the server."""
+        if started < self.heard:
+            return
         self.lost += 1
         if self.lost >= _LOST:
             self.lost = 0
