@@ -23,6 +23,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,10 @@ class Batches:
                 self._running[made.id] = batch
 
     async def _list(self) -> list[Any]:
-        return [batch async for batch in self._client.batches.list(limit=100)]
+        try:
+            return [batch async for batch in self._client.batches.list(limit=100)]
+        except AttributeError:  # a page of HTML, say
+            raise Malformed("no list of batches") from None
 
     async def _submit(self) -> None:
         """Send what is wanted and lies in no batch."""
@@ -201,16 +205,18 @@ class Batches:
     async def _read(self, file: str, found: bool) -> None:
         from openai import NotFoundError
 
+        reads = 0
+
         async def read() -> None:
+            nonlocal reads
+            reads += 1
             content = (await self._client.files.content(file)).content
             lines = [line for line in content.split(b"\n") if line.strip()]  # not splitlines: text may hold U+2028
-            if sum(self._take(line, found) for line in lines) < len(lines):
-                raise Malformed("a line that is no JSON")
+            if sum(self._take(line, found) for line in lines) < len(lines) and reads < _READS:
+                raise Malformed("a line that is no JSON")  # where it stays so, what is lacking is sent again
 
-        try:
+        with suppress(NotFoundError):  # no longer kept
             await self._call(read)
-        except (Malformed, NotFoundError):  # it stays so, or is no longer kept: what is lacking is sent again
-            return
 
     def _take(self, line: bytes, found: bool) -> bool:
         """Take one line's samples, where they are wanted (and so a line once). Is it readable?"""
@@ -260,24 +266,26 @@ class Batches:
 
     async def _call(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Call the server, and again where it can do better later."""
-        from openai import APIStatusError
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+        from openai import APIResponseValidationError, APIStatusError
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-        def error_of(state: RetryCallState) -> BaseException | None:
-            return state.outcome.exception() if state.outcome else None
-
-        def stop(state: RetryCallState) -> bool:
-            return state.attempt_number >= (_READS if isinstance(error_of(state), Malformed) else _TRIES)
+        async def once() -> Any:
+            try:
+                reply = await ask()
+            except (ValueError, APIResponseValidationError) as error:
+                raise Malformed(f"a reply that is no JSON: {error}") from None
+            if isinstance(reply, str):
+                raise Malformed("a reply that is no JSON")
+            return reply
 
         def wait(state: RetryCallState) -> float:
-            error = error_of(state)
+            error = state.outcome and state.outcome.exception()
             asked = retry_after(error) if isinstance(error, APIStatusError) else None
             return max(backoff(state.attempt_number), asked or 0.0)
 
+        stop = stop_after_attempt(_TRIES)
         try:
-            return await AsyncRetrying(retry=retry_if_exception(passing), wait=wait, stop=stop, reraise=True)(ask)
-        except Malformed:
-            raise
+            return await AsyncRetrying(retry=retry_if_exception(passing), wait=wait, stop=stop, reraise=True)(once)
         except Exception as error:
             said = self._engine.clean(message_of(error))
             if isinstance(error, APIStatusError) and error.status_code == 404:

@@ -1,0 +1,331 @@
+"""Engine openai by the Batch API, against a server on loopback that bills what it has run: see batch_server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from batch_server import BatchServer
+
+from cos_assets.generation.completions import sample_seed
+from cos_assets.generation.door import Buyer, generate
+from cos_assets.generation.engines import openai_online
+from cos_assets.generation.engines.openai import open_engine
+from cos_assets.generation.ledger import parameters_hash, prompt_hash
+from cos_assets.generation.model import resolve
+from cos_assets.generation.types import Completion, Model, Request, Sampling
+
+KEY = "sk-very-secret-0123456789"
+SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=50, stop=("\n\n",), seed=5)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
+    monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # as many tries, less waiting
+    made = BatchServer()
+    yield made
+    made.close()
+
+
+def served(server: BatchServer, chat: bool = False, **options: Any) -> Model:
+    given = {"base_url": server.url, "api_key_env": "SOME_KEY", "batch": True, "poll_seconds": 0.01, **options}
+    return resolve("org/model", engine="openai", params=10.0, chat=chat, options=given)
+
+
+def ask(model: Model, prompts: int = 4, samples: int = 3) -> list[Completion]:
+    engine = open_engine(model)
+    requests = [Request(f"p{p}", f"question {p}", tuple(range(samples))) for p in range(prompts)]
+    found = [completion for batch in engine.stream(requests, SAMPLING) for completion in batch]
+    engine.close()
+    wanted = [(f"p{p}", i) for p in range(prompts) for i in range(samples)]
+    assert sorted((c.problem_id, c.index) for c in found) == sorted(wanted), "each index exactly once"
+    assert KEY not in str(found)
+    return sorted(found, key=lambda c: (c.problem_id, c.index))
+
+
+def good(found: list[Completion]) -> None:
+    for c in found:
+        text = f"answer to {c.prompt}, seed {sample_seed(5, c.prompt, c.index)}, 0 \u2028"
+        assert (c.text, c.finish_reason, c.error) == (text, "stop", None)
+        assert (c.prompt_tokens, c.completion_tokens, c.cached_tokens) == (100, 7, 64)
+
+
+def prompts(*names: str) -> pl.DataFrame:
+    return pl.DataFrame({"problem_id": names, "prompt": [f"question {name}" for name in names]})
+
+
+def buy(root: Path, model: Model, asked: pl.DataFrame, samples: int) -> Any:
+    return generate(model, asked, samples, SAMPLING, Buyer(root, "study", "sampling", "run"))
+
+
+def booked(root: Path) -> pl.DataFrame:
+    return pl.concat([pl.read_parquet(part, hive_partitioning=False) for part in sorted(root.rglob("part-*.parquet"))])
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_batch_books_the_rows_that_single_requests_book(server: BatchServer, tmp_path: Path, chat: bool) -> None:
+    asked = prompts("a", "b", "long c")
+    options = {"base_url": server.url, "api_key_env": "SOME_KEY"}
+    online = resolve("org/model", engine="openai", params=10.0, chat=chat, options=options)
+    batch = served(server, chat)
+    assert online.fingerprint == batch.fingerprint, "other delivery, same samples"
+    first = buy(tmp_path / "online", online, asked, 4)
+    assert not server.batches
+    second = buy(tmp_path / "batch", batch, asked, 4)
+    assert first.rows.equals(second.rows) and second.new == 12
+    left_out = ["seconds", "time"]
+    rows = [booked(tmp_path / way).drop(left_out).sort("prompt_hash", "sample_index") for way in ("online", "batch")]
+    assert rows[0].equals(rows[1])
+    (sent,) = server.sent
+    endpoint = "/v1/chat/completions" if chat else "/v1/completions"
+    assert server.batches[0]["endpoint"] == endpoint and server.batches[0]["completion_window"] == "24h"
+    assert {line["custom_id"] for line in sent} == {
+        f"{prompt_hash(p)}-{i}-1" for p in asked["prompt"] for i in range(4)
+    }
+    body = sent[0]["body"]
+    said = {"messages": [{"role": "user", "content": "question a"}]} if chat else {"prompt": "question a"}
+    (line,) = [line["body"] for line in sent if line["custom_id"] == f"{prompt_hash('question a')}-2-1"]
+    seed = sample_seed(5, "question a", 2)
+    settings = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 50, "stop": ["\n\n"], "seed": seed}
+    assert line == {"model": "org/model", **said, **settings} and body["model"] == "org/model"
+    assert server.keys == {f"Bearer {KEY}"} and KEY.encode() not in b"".join(server.files.values())
+
+
+def test_n_asks_once_for_samples_that_follow_one_another(server: BatchServer, tmp_path: Path) -> None:
+    bought = buy(tmp_path, served(server, n=True), prompts("a", "b"), 5)
+    assert [len(sent) for sent in server.sent] == [2] and {line["body"]["n"] for line in server.sent[0]} == {5}
+    assert bought.rows["completion_tokens"].to_list() == [7] * 10 and bought.rows["prompt_tokens"].sum() == 200
+    more = buy(tmp_path, served(server, n=True), prompts("a", "b", "c"), 7)
+    assert sorted(line["custom_id"][33:] for line in server.sent[1]) == ["0-7", "5-2", "5-2"]
+    assert more.new == 11 and sum(server.billed.values()) == 5
+
+
+def test_large_orders_are_split(server: BatchServer) -> None:
+    good(ask(served(server, batch_size=5), 4, 3))
+    assert [len(sent) for sent in server.sent] == [5, 5, 2]
+    line = len(server.files["file-0"]) // 5
+    good(ask(served(server, batch_megabytes=4.2 * line / 1e6, completion_window="12h"), 5, 3))
+    assert [len(sent) for sent in server.sent[3:]] == [3], "twelve lie in the earlier batches"
+    good(ask(served(server, batch_megabytes=4.2 * line / 1e6, completion_window="12h"), 9, 3))
+    assert [len(sent) for sent in server.sent[4:]] == [4, 4, 4]
+    assert server.batches[-1]["completion_window"] == "12h"
+
+
+def first_time(what: Any) -> Any:
+    """Requests of two prompts go wrong in the first batch."""
+    odd = (prompt_hash("question 1"), prompt_hash("question 2"))
+    return lambda request, number: what if number == 0 and request["custom_id"].startswith(odd) else None
+
+
+@pytest.mark.parametrize("end", ["completed", "expired", "cancelled"])
+@pytest.mark.parametrize(
+    "what",
+    ["expired", "lost", (500, "oops"), (429, "slow down"), {"choices": []}, {"choices": "no"}],
+    ids=["expired", "no-line", "500", "429", "no-choices", "no-list"],
+)
+def test_what_failed_is_sent_again_and_the_rest_is_kept(server: BatchServer, what: Any, end: str) -> None:
+    server.lines, server.ends = first_time(what), lambda number: "completed" if number else end
+    found = ask(served(server))
+    good(found)
+    assert [len(sent) for sent in server.sent] == [12, 6]
+    assert {c.problem_id for c in found if c.retries} == {"p1", "p2"} and sum(c.retries for c in found) == 6
+    assert sum(server.billed.values()) == (18 if isinstance(what, dict) else 12)
+
+
+def test_lines_twice_are_taken_once_and_broken_ones_are_sent_again(server: BatchServer) -> None:
+    server.lines = lambda request, number: "twice" if request["custom_id"].endswith("-1-1") else None
+    good(ask(served(server)))
+    assert len(server.sent) == 1 and len(server.files["file-1"].split(b"\n")) == 12 + 4 + 1
+    server.lines = lambda request, number: "broken" if number == 1 else None
+    good(ask(served(server), 5, 3))
+    assert [len(sent) for sent in server.sent] == [12, 3, 3]
+
+
+def test_what_fails_to_the_end_is_an_error_and_is_asked_again_by_the_next_run(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    server.lines = lambda request, number: (500, f"oops\n{KEY}") if "-1-1" in request["custom_id"] else None
+    bought = buy(tmp_path, served(server), prompts("a", "b"), 2)
+    assert [len(sent) for sent in server.sent] == [4, 2, 2]
+    assert bought.rows["finish_reason"].to_list() == ["stop", "error"] * 2
+    rows = booked(tmp_path).filter(finish_reason="error")
+    assert rows["error"].to_list() == ["HTTP 500: oops ***"] * 2 and rows["retries"].to_list() == [2, 2]
+    server.lines = lambda request, number: None
+    again = buy(tmp_path, served(server), prompts("a", "b"), 2)
+    assert again.new == 2 and set(again.rows["finish_reason"]) == {"stop"} and len(server.sent[3]) == 2
+    assert set(server.billed.values()) == {1}
+
+
+def test_a_filtered_answer_is_booked_once_and_bought_anew(server: BatchServer, tmp_path: Path) -> None:
+    filtered = {"choices": [{"index": 0, "text": "half a", "finish_reason": "content_filter"}]}
+    server.lines = lambda request, number: filtered if number == 0 else None
+    first = buy(tmp_path, served(server), prompts("a"), 1)
+    assert first.rows["finish_reason"].to_list() == ["error"]
+    second = buy(tmp_path, served(server), prompts("a"), 1)
+    assert second.rows["finish_reason"].to_list() == ["stop"] and len(server.sent) == 2
+    assert booked(tmp_path)["attempt"].to_list() == [1, 2]
+
+
+def test_a_refused_prompt_harms_itself_alone_and_is_not_sent_again(server: BatchServer) -> None:
+    server.lines = first_time((400, "too long"))
+    found = ask(served(server))
+    bad = [c for c in found if c.finish_reason == "error"]
+    assert {c.problem_id for c in bad} == {"p1", "p2"} and len(server.sent) == 1
+    assert {(c.error, c.completion_tokens) for c in bad} == {("HTTP 400: too long", 0)}
+    good([c for c in found if c not in bad])
+
+
+def test_a_server_that_refuses_everything_stops_the_run(server: BatchServer) -> None:
+    server.lines = lambda request, number: (400, f"unknown parameter {KEY}")
+    with pytest.raises(
+        ConnectionError, match=r"refused every request of the batch: HTTP 400: unknown parameter \*\*\*"
+    ):
+        ask(served(server))
+    assert len(server.sent) == 1
+
+
+def test_a_batch_that_fails_as_a_whole_is_sent_again_and_then_given_up(server: BatchServer) -> None:
+    server.ends = lambda number: ("failed", "internal") if number == 0 else "completed"
+    good(ask(served(server)))
+    assert len(server.sent) == 2
+    server.ends = lambda number: ("failed", "model_not_in_batch")
+    with pytest.raises(ConnectionError, match=r"the batch batch-4 failed: why: model_not_in_batch"):
+        ask(served(server), 5, 3)
+    assert [len(sent) for sent in server.sent] == [12, 12, 3, 3, 3] and sum(server.billed.values()) == 12
+
+
+def test_when_too_much_waits_at_the_server_batches_wait_their_turn(server: BatchServer) -> None:
+    def ends(number: int) -> Any:
+        running = sum(batch["status"] in server.states for batch in server.batches)
+        return ("failed", "token_limit_exceeded") if running > 2 else "completed"
+
+    server.ends = ends
+    good(ask(served(server, batch_size=2), 6, 3))
+    assert set(server.billed.values()) == {1} and len(server.billed) == 18
+    assert len(server.sent) < 20, "not everything is sent again each time"
+
+
+def test_a_batch_that_is_too_much_by_itself_is_halved(server: BatchServer) -> None:
+    server.ends = lambda number: ("failed", "token_limit_exceeded") if len(server.sent[number]) > 4 else "completed"
+    found = ask(served(server))
+    good(found)
+    assert [len(sent) for sent in server.sent] == [12, 6, 3, 3, 3, 3] and not any(c.retries for c in found)
+    server.ends = lambda number: ("failed", "token_limit_exceeded")
+    with pytest.raises(ConnectionError, match="not even one request fits into a batch: why: token_limit_exceeded"):
+        ask(served(server), 5, 3)
+
+
+CALLS = ["POST /files", "POST /batches", "GET /batches", "GET /batches/..", "GET /files/.."]
+
+
+@pytest.mark.parametrize("fault", [500, 429, "before", "after", "half", "html"])
+@pytest.mark.parametrize("call", CALLS)
+def test_calls_that_fail_are_made_again_and_nothing_is_bought_twice(server: BatchServer, call: str, fault: Any) -> None:
+    server.http = lambda what, number: fault if what == call and number <= 2 else None
+    good(ask(served(server)))
+    assert len(server.sent) == 1 and set(server.billed.values()) == {1} and len(server.billed) == 12
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_when_the_server_goes_away_the_next_run_takes_what_was_sent(
+    server: BatchServer, tmp_path: Path, call: str
+) -> None:
+    server.http = lambda what, number: 503 if what == call else None
+    with pytest.raises(ConnectionError, match=f"{server.url}: HTTP 503: status 503; batches under way go on there"):
+        buy(tmp_path, served(server), prompts("a", "b"), 3)
+    server.http = lambda what, number: None
+    assert buy(tmp_path, served(server), prompts("a", "b"), 3).missing == 0
+    assert set(server.billed.values()) == {1} and len(server.billed) == 6
+    assert booked(tmp_path).height == 6
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "does not accept the key in the environment variable SOME_KEY")])
+def test_a_refused_key_stops_at_once(server: BatchServer, status: int, words: str) -> None:
+    server.http = lambda what, number: status
+    with pytest.raises(ValueError, match=words):
+        ask(served(server))
+    assert not server.batches and server.calls.total() == 1
+
+
+def test_a_server_without_batches_is_named(server: BatchServer) -> None:
+    server.http = lambda what, number: 404
+    with pytest.raises(ValueError, match=r"engine_options.batch: .*HTTP 404.*expected a server with a Batch API"):
+        ask(served(server))
+
+
+def test_more_samples_later_cost_only_what_is_new(server: BatchServer, tmp_path: Path) -> None:
+    buy(tmp_path, served(server), prompts("a", "b"), 2)
+    downloads = server.calls["GET /files/.."]
+    bought = buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
+    assert bought.new == 5 and [len(sent) for sent in server.sent] == [4, 5] and set(server.billed.values()) == {1}
+    assert server.calls["GET /files/.."] > downloads
+    assert buy(tmp_path, served(server), prompts("a", "b", "c"), 3).new == 0
+
+
+def test_another_seed_or_model_takes_no_other_batch(server: BatchServer) -> None:
+    ask(served(server))
+    other = SAMPLING.model_copy(update={"seed": 6})
+    engine = open_engine(served(server))
+    request = Request("p0", "question 0", (0, 1))
+    found = [c for batch in engine.stream([request], other) for c in batch]
+    assert len(found) == 2 and len(server.sent) == 2
+    names = {batch["metadata"]["cos_assets"] for batch in server.batches}
+    assert names == {f"{engine.model.fingerprint}/{parameters_hash(sampling)}" for sampling in (SAMPLING, other)}
+    chat = open_engine(served(server, chat=True))
+    assert len([c for batch in chat.stream([request], other) for c in batch]) == 2 and len(server.sent) == 3
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    import polars as pl
+    from cos_assets.generation.door import Buyer, generate
+    from cos_assets.generation.model import resolve
+    from cos_assets.generation.types import Sampling
+
+    options = {"base_url": sys.argv[1], "api_key_env": "SOME_KEY", "batch": True}
+    options |= {"poll_seconds": 0.05, "batch_size": 150}
+    model = resolve("org/model", engine="openai", options=options)
+    prompts = pl.DataFrame({"problem_id": f"p{i}", "prompt": f"question {i}"} for i in range(100))
+    sampling = Sampling(temperature=0.7, max_tokens=50, seed=5)
+    bought = generate(model, prompts, 4, sampling, Buyer(Path(sys.argv[2]), "s", "sampling"))
+    print(bought.new, bought.missing)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "times"),
+    [("POST /files", 1), ("POST /batches", 2), ("GET /batches/..", 4), ("GET /files/..", 2), ("POST /batches", 3)],
+    ids=["after-upload", "after-create", "while-polling", "while-collecting", "after-all-were-created"],
+)
+def test_a_killed_run_finds_its_batches(server: BatchServer, tmp_path: Path, moment: str, times: int) -> None:
+    """400 samples in three batches, of which the last one expires half done. About 2 s each."""
+    server.lines = lambda request, number: "expired" if number == 2 and request["custom_id"] < "8" else None
+    server.ends = lambda number: "expired" if number == 2 else "completed"
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), server.url, str(tmp_path)]
+    with subprocess.Popen(command) as process:
+
+        def kill(what: str) -> None:
+            if what == moment and server.calls[what] == times:
+                process.kill()
+                process.wait()
+
+        server.event = kill
+        assert process.wait() == -9
+    made = len(server.batches)
+    server.event = lambda what: None
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    new, missing = map(int, again.stdout.split())
+    assert missing == 0 and 0 < new <= 400
+    rows = booked(tmp_path)
+    assert rows.height == 400 == rows.select("prompt_hash", "sample_index").n_unique()
+    assert set(rows["finish_reason"]) == {"stop"}
+    assert len(server.billed) == 400 == sum(server.billed.values()), "billed once each"
+    assert len(server.batches) >= max(3, made)
