@@ -219,6 +219,38 @@ def test_a_server_that_does_not_know_n_is_asked_for_the_rest(server: Server) -> 
     assert len(server.bodies) == 2 * 4 and all(c.completion_tokens == 7 for c in found)
 
 
+def test_choices_are_taken_by_their_number_and_each_once(server: Server) -> None:
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        if body.get("n", 1) == 1:
+            return None
+        reply = answer("/v1/completions", body)
+        choices = reply["choices"]
+        match body["prompt"][-1]:
+            case "0":
+                choices.reverse()
+            case "1":
+                reply["choices"] = [*choices[2:], *choices]
+            case "2":
+                choices[3] = choices[1]  # and one is lacking
+            case "3":
+                choices[2]["text"] = None
+            case "4":
+                for choice in choices:
+                    choice["index"] = 0  # a server that does not number
+        return 200, {}, reply
+
+    server.behave = behave
+    found = ask(served(server, n=True), 5, 4)
+    for p in range(5):
+        texts = [c.text for c in found if c.problem_id == f"p{p}"]
+        first = sample_seed(5, f"question {p}", 0)
+        lacking = {2: 3, 3: 2}.get(p)
+        for i, text in enumerate(texts):
+            seed, number = (sample_seed(5, f"question {p}", i), 0) if i == lacking else (first, i)
+            assert text == f"answer to question {p}, seed {seed}, {number}"
+    assert len(server.bodies) == 7
+
+
 def test_endings(server: Server) -> None:
     kinds: list[dict[str, Any]] = [
         {"finish_reason": "length"},
@@ -286,6 +318,7 @@ def test_faults_are_tried_again_at_full_concurrency(server: Server, fault: Any) 
     found = ask(model, 20, 5)
     assert all((c.finish_reason, c.completion_tokens) == ("stop", 7) for c in found)
     assert len(server.bodies) >= 150 - 1
+    assert sum(c.retries for c in found) == len(server.bodies) - 100, "every attempt is counted"
 
 
 def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -> None:
@@ -295,6 +328,7 @@ def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -
     assert [(c.finish_reason, c.error, c.completion_tokens) for c in bad] == [("error", "HTTP 500: oops ***", None)] * 2
     assert all(c.finish_reason == "stop" for c in found if c not in bad)
     assert Counter(b["prompt"] for b in server.bodies)["question 1"] == 2 * openai_online._TRIES
+    assert {c.retries for c in bad} == {openai_online._TRIES - 1} and not any(c.retries for c in found if c not in bad)
 
 
 def test_a_request_that_hangs_is_given_up_and_asked_again(server: Server) -> None:
@@ -323,6 +357,28 @@ def test_a_server_that_refuses_every_prompt_stops_the_run(server: Server) -> Non
     with pytest.raises(ConnectionError, match=r"refused every one of the first 32 prompts: HTTP 400: unknown param"):
         ask(served(server, concurrency=2), 200, 1)
     assert len(server.bodies) < 50
+
+
+def test_what_is_under_way_when_the_key_is_refused_is_handed_over_first(server: Server) -> None:
+    """One request is refused while three others are on their way, and what had failed before is not tried again."""
+
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        if number == 20:
+            time.sleep(0.1)
+            return error(401, "no more")
+        if number == 10:
+            return error(429, "later", {"retry-after": "0.01"})
+        time.sleep(0.3 if number > 17 else 0)
+        return None
+
+    server.behave = behave
+    engine, found = open_engine(served(server, concurrency=4)), []
+    with pytest.raises(ValueError, match="does not accept the key"):
+        for batch in engine.stream(asked(100, 1), SAMPLING):
+            found += batch
+    answered = len(server.bodies) - 2
+    assert 18 <= answered < 30 and sum(c.finish_reason == "stop" for c in found) == answered
+    assert sum(c.retries for c in found) <= 1
 
 
 @pytest.mark.parametrize(
