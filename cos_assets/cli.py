@@ -100,28 +100,40 @@ def run(
 
 @main.command()
 @click.argument("study")
-def plan(study: str) -> None:
-    """Print what the budgets of STUDY would buy, and what that costs at most. Nothing is bought."""
+@click.option("--predict", is_flag=True, help="Buy the pilot, and predict what ways to spend a budget bring.")
+def plan(study: str, predict: bool) -> None:
+    """Print what the budgets of STUDY would buy, and what that is expected to cost.
+
+    Nothing is bought but the pilot, where the study has one; the budgets then begin with it.
+    """
     root, graph = _load()
     from rich.console import Console
 
     from cos_assets import instance, runs, store, workers
-    from cos_assets.report.page import plan_lines
+    from cos_assets.report.plan import plan_lines, prediction_lines
     from cos_assets.terminal import Terminal
 
     _known(graph, study)
+    names = {key.path[-1] for key in graph.keys(study)}
+    if predict and "prediction" not in names:
+        _fail(f"{study}: --predict needs a pilot and gold answers; add `pilot: {{samples: 4}}` to the study")
+    wanted = "+prediction" if predict else "+budget_plan"
     with instance.open_instance() as dagster:
         runs.close_orphans(dagster)
-        batches = [
-            b for b in graph.batches(graph.units(graph.select(study, "+budget_plan"))) if graph.stale(dagster, b)
-        ]
+        batches = graph.batches(graph.units(graph.select(study, wanted)))
         with Terminal(Console(stderr=True)) as terminal:
             summary = workers.run(graph, dagster, batches, terminal, 1)
     for name, reason in summary.failed.items():
         click.echo(f"failed: {name}: {reason}", err=True)
     if summary.failed:
         sys.exit(1)
-    click.echo("\n".join(plan_lines(store.scan(root, study, "budget_plan").collect())))
+    facts = (store.lineage(root, study, "budget_plan") or {})["facts"]
+    lines = plan_lines(store.scan(root, study, "budget_plan").collect(), facts)
+    if predict:
+        told = (store.lineage(root, study, "prediction") or {})["facts"]
+        lines += ["", *prediction_lines(store.scan(root, study, "prediction").collect()), "", *told.values()]
+    bought = "Nothing but the pilot was bought." if "pilot" in names else "Nothing was bought."
+    click.echo("\n".join([*lines, "", bought]))
 
 
 @main.command()
@@ -148,10 +160,10 @@ def sql(query: str | None, file: Path | None, shape: str) -> None:
     if not text:
         _fail("give a query, or --file with one")
     root = store.home()
-    catalogue.build(root)
     import duckdb
 
     try:
+        catalogue.build(root)
         frame = catalogue.query(root, text)
     except duckdb.Error as error:
         _fail(str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from cos_assets.assets import finetuning, pilot, plan, problems, quality, report, samples
+from cos_assets.assets import finetuning, pilot, plan, prediction, problems, quality, report, samples
 from cos_assets.study import StudySpec
 
 
@@ -14,6 +14,7 @@ def build_study(spec: StudySpec) -> list[dg.AssetsDefinition]:
         problems.problems(spec),
         *([pilot.pilot(spec)] if spec.pilot else []),
         plan.budget_plan(spec),
+        *([prediction.prediction(spec)] if spec.predicts else []),
         samples.samples(spec),
         quality.verdicts(spec),
         quality.sample_metrics(spec),

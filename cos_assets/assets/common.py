@@ -14,8 +14,10 @@ import dagster as dg
 import polars as pl
 
 from cos_assets import progress, store
-from cos_assets.generation.door import Buyer, Prices, Stage
+from cos_assets.budget import Prices
+from cos_assets.generation.door import Buyer, check
 from cos_assets.generation.model import resolve
+from cos_assets.generation.spend import Cap, Stage
 from cos_assets.generation.types import Model
 from cos_assets.partitions import as_dict
 from cos_assets.places import Place
@@ -42,7 +44,8 @@ class Step:
         return self.partition["budget"]
 
     def buyer(self, stage: Stage, model: str) -> Buyer:
-        return Buyer(self.root, self.spec.name, stage, self.run_id, model)
+        cap = Cap(self.spec.cap.flops, self.spec.cap.cost) if self.spec.cap else None
+        return Buyer(self.root, self.spec.name, stage, self.run_id, model, cap, self.spec.count_prefill)
 
 
 def asset(
@@ -140,8 +143,28 @@ def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None
         options = {key: value for key, value in options.items() if value is not None}
         if problems is not None and "question" in (model.columns or {}):
             options["questions"] = dict(problems.select("problem_id", "question").iter_rows())
-        return resolve(model.model or name, engine="imported", params=model.params, options=options)
-    return _resolve(step, model, inputs, model.params)
+        return resolve(model.model or name, engine="imported", params=_active(model), options=options)
+    return _resolve(step, model, inputs, _active(model))
+
+
+def check_samplers(step: Step, inputs: Inputs) -> None:
+    """Before anything is bought: is every model there, and does it answer? Costs nothing.
+
+    Raises ValueError that names the model, for example for an unknown hub id or a key that is not set.
+    """
+    for name, part in step.spec.models.items():
+        # The weights of a folder are read when it is sampled: that they are there is enough for now.
+        if part.engine == "imported" or (part.params and part.checkpoint is not None):
+            continue
+        try:
+            check(sampler(step, name, inputs))
+        except (ValueError, ConnectionError) as error:
+            raise ValueError(f"models.{name}: {error}") from None
+
+
+def _active(model: ModelSpec) -> float | None:
+    """The parameters that a token passes through."""
+    return model.active_params or model.params
 
 
 def target(step: Step, name: str, inputs: Inputs) -> Model:
@@ -158,8 +181,10 @@ def target_spec(spec: StudySpec, name: str) -> ModelSpec | TargetSpec:
 
 
 def prices(spec: StudySpec, model: str) -> Prices | None:
-    price = spec.models[model].price
-    return Prices(price.input, price.output) if price else None
+    """What a model's tokens cost; a batch API's discount is taken off where the model is asked through one."""
+    part = spec.models[model]
+    batch = part.engine == "openai" and bool(part.engine_options.get("batch"))
+    return part.price.of(batch) if part.price else None
 
 
 def checkpoint_folder(step: Step, frame: pl.LazyFrame) -> Path:

@@ -115,7 +115,7 @@ def _within_cap(step: Step, inputs: Inputs, asked: pl.DataFrame) -> None:
     for name, model in spec.models.items():
         if model.engine != "imported":
             params = model.active_params or model.params or sampler(step, name, inputs).params
-            tariff = Tariff(params, prices(spec, name), spec.count_prefill)
+            tariff = Tariff(params, prices(spec, name), spec.count_prefill, model.chat)
             each = [tariff.ceiling(prompt, sampling) for prompt in asked["prompt"]]
             most += Spend(*(spec.pilot.samples * sum(getattr(e, kind) for e in each) for kind in ("flops", "cost")))
     for kind in ("flops", "cost"):

@@ -107,7 +107,7 @@ def generate(
     )
     served = rows.select("cached_tokens", "seconds")
     rows = rows.select(pl.col(name).cast(dtype) for name, dtype in COMPLETIONS.items())
-    return Bought(rows, served, new, wanted["samples"].sum() - rows.height, time.perf_counter() - started)
+    return Bought(rows, served, new, int(wanted["samples"].sum()) - rows.height, time.perf_counter() - started)
 
 
 def _missing(wanted: pl.DataFrame, held: pl.DataFrame) -> list[Request]:
@@ -140,7 +140,7 @@ def _buy(
     attempts = ledger.failed_attempts(prompt_hash(request.prompt) for request in requests)
     what = f"{buyer.stage} with {buyer.model or model.model_id}"
     say = partial(progress.report, what, total=total)
-    tariff = Tariff(model.params, prices, buyer.prefill)
+    tariff = Tariff(model.params, prices, buyer.prefill, model.chat)
     row = _booking(model, sampling, buyer, tariff, attempts)
     done, buffer, flushed = 0, [], time.monotonic()
     with ExitStack() as stack:
@@ -177,6 +177,16 @@ def open_engine(model: Model) -> Engine:
     return importlib.import_module(f"cos_assets.generation.engines.{model.engine}").open_engine(model)
 
 
+def check(model: Model) -> None:
+    """Ask an engine whether it could serve a model, without buying anything.
+
+    Raises ValueError or ConnectionError, with what to mend.
+    """
+    engine = importlib.import_module(f"cos_assets.generation.engines.{model.engine}")
+    if hasattr(engine, "check"):
+        engine.check(model)
+
+
 def _booking(
     model: Model, sampling: Sampling, buyer: Buyer, tariff: Tariff, attempts: dict[tuple[str, int], int]
 ) -> Callable[[Completion], dict[str, Any]]:
@@ -207,6 +217,7 @@ def _booking(
             "flops": tariff.flops(completion),
             "cost": tariff.cost(completion),
             "seconds": completion.seconds,
+            "retries": completion.retries,
             "time": datetime.now(UTC),
             "error": completion.error,
         }

@@ -23,7 +23,7 @@ Stage = Literal["pilot", "sampling", "judging", "validation", "evaluation"]
 DATA: tuple[Stage, ...] = ("pilot", "sampling", "judging")
 """The stages that buy data, which is what a cap is on; scoring finetuned models is not."""
 
-_TEMPLATE_TOKENS = 256  # a chat template and special tokens, generously
+_SPECIAL_TOKENS, _TEMPLATE_TOKENS = 8, 256  # what is put around a prompt, and what a chat template adds, generously
 
 
 class CapReached(RuntimeError):
@@ -43,11 +43,13 @@ class Spend:
 
 @dataclass(frozen=True)
 class Tariff:
-    """What the tokens of a model cost. None where that is unknown. `prefill`: a prompt's tokens are FLOPs too."""
+    """What the tokens of a model cost. None where that is unknown. `prefill`: a prompt's tokens are FLOPs too; `chat`:
+    it is put into a template."""
 
     params: float | None = None
     prices: Prices | None = None
     prefill: bool = False
+    chat: bool = False
 
     def flops(self, completion: Completion) -> float | None:
         """2·P for each generated token and, with `prefill`, for each prompt token that came from no cache."""
@@ -74,7 +76,8 @@ class Tariff:
 
     def ceiling(self, prompt: str, sampling: Sampling) -> Spend:
         """The most that one completion of a prompt can cost."""
-        tokens, most = len(prompt.encode()) + _TEMPLATE_TOKENS, sampling.max_tokens
+        tokens = len(prompt.encode()) + _SPECIAL_TOKENS + (_TEMPLATE_TOKENS if self.chat else 0)
+        most = sampling.max_tokens
         flops = flops_per_token(self.params or 0) * (most + (tokens if self.prefill else 0))
         return Spend(flops, self.prices.of(tokens, most) if self.prices else 0.0)
 

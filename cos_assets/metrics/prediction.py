@@ -327,3 +327,27 @@ def extrapolate_log_log(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame
         slope, level = np.polyfit(x, y, 1) if inside.sum() > 1 else (-np.inf, y[0])
         values = np.exp(-np.exp(level + slope * np.log(sizes)))
     return pl.DataFrame({"k": sizes, "value": values}, schema={"k": pl.Int64, "value": pl.Float64})
+
+
+def further_correct(found: Fit | Sequence[Fit], n: Any, c: Any, k: int) -> np.ndarray:
+    """Chances of 0, 1, 2, … correct ones among the further samples that make k of n (none where n >= k).
+
+    `n` and `c` of shape [N] give [N, 1 + most further samples].
+    """
+    from scipy.special import betaln, gammaln
+
+    models = _sequence(found)
+    n, c = np.asarray(n, dtype=float)[:, None], np.asarray(c, dtype=float)[:, None]
+    further = np.maximum(k - n, 0)
+    m = np.arange(int(further.max(initial=0)) + 1)[None, :]
+    within = m <= further
+    rest = np.where(within, further - m, 0)
+    choose_m = gammaln(further + 1) - gammaln(m + 1) - gammaln(rest + 1)
+    total = np.zeros(within.shape)
+    for one, share in zip(models, weights_of(models), strict=True):
+        alive = (1 - one.never) * np.exp(_log_alive(one.a, one.b, n))
+        alive = np.where(c > 0, 1.0, alive / (one.never + alive)) if one.never else np.ones_like(n)
+        a, b = one.a + c, one.b + n - c
+        chance = alive * np.where(within, np.exp(choose_m + betaln(a + m, b + rest) - betaln(a, b)), 0.0)
+        total += share * (chance + np.where(m == 0, 1 - alive, 0.0))
+    return total

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+_MEASURES = ("solved", "correct", "distinct")
 _TOTALS = (("tokens", ",.0f"), ("flops", ".3g"), ("cost", ",.2f"))
 
 
@@ -33,6 +34,19 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
             state = "is enough for all budgets" if total <= limit else "ends the purchase before all is bought"
             lines.append(f"cap.{kind} {limit:{form}} {state} ({word} {total:{form}}).")
     return lines
+
+
+def prediction_lines(found: pl.DataFrame) -> list[str]:
+    """The ways to spend each budget for a terminal: all sources on all problems at half, once and twice the budget, and
+    with fewer problems at the budget itself. `found`: see `planning.ways`."""
+    rows = [("budget", "source", "samples/problem", "problems", "solved", "correct", "different")]
+    most = found["problems"].max()
+    for way in found.filter((pl.col("scale") == 1.0) | (pl.col("problems") == most)).iter_rows(named=True):
+        part = {0.5: "½ × ", 2.0: "2 × "}.get(way["scale"], "")
+        bought = " + ".join(f"{one['samples']} {one['model']}" for one in way["samples"])
+        totals = (f"{way[n]:,.0f} [{way[f'{n}_low']:,.0f}, {way[f'{n}_high']:,.0f}]" for n in _MEASURES)
+        rows.append((f"{part}{way['budget']}", way["source"], bought, f"{way['problems']:,}", *totals))
+    return columns(rows)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,0 +1,48 @@
+"""prediction: what would become of each budget, spent in this way or that; and which way to take."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from cos_assets import planning
+from cos_assets.assets.common import Inputs, Step, asset, own, result
+from cos_assets.assets.pilot import pilot_of
+from cos_assets.budget import Cost
+from cos_assets.study import StudySpec
+
+CONFIDENCE = 0.9
+
+
+def prediction(spec: StudySpec) -> dg.AssetsDefinition:
+    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
+        plan = inputs["budget_plan"].collect()
+        costs = {
+            name: Cost(each, fixed)
+            for name, each, fixed in plan.unique("model").select("model", "unit_cost", "fixed_cost").iter_rows()
+        }
+        pilots = {}
+        for name in spec.models:
+            rows = pilot_of(inputs, name).filter(pl.col("finish_reason") != "error")
+            try:
+                pilots[name] = planning.Pilot.of(rows, costs[name])
+            except ValueError as error:
+                raise ValueError(f"pilot of {name!r}: {error}") from None
+        mixes = {name: arm.take for name, arm in spec.sources.items() if arm.take and name not in spec.models}
+        frame = planning.ways(spec.budgets, pilots, mixes, plan["n_problems"][0], CONFIDENCE)
+        sentences = planning.recommendations(frame, CONFIDENCE)
+        facts = {f"recommendation_{at}": text for at, text in enumerate(sentences, 1)}
+        return result(frame, facts, recommendation=dg.MetadataValue.md("\n".join(f"- {text}" for text in sentences)))
+
+    return asset(
+        spec,
+        "prediction",
+        body,
+        ins={"pilot": own(spec, "pilot"), "budget_plan": own(spec, "budget_plan")},
+        description="Problems solved, correct and different solutions to expect of each way to spend a budget.",
+        config=[
+            "prediction-1",
+            spec.budgets,
+            {name: arm.model_dump(mode="json") for name, arm in spec.sources.items()},
+        ],
+    )
