@@ -7,15 +7,18 @@ store's client; another program needs DuckDB's own (see docs/object_stores.md).
 from __future__ import annotations
 
 import glob
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
 
-from cos_assets.places import ObjectPath, Place, filesystem, local, place
+from cos_assets.places import ObjectPath, Place, client_options, local, place, told
 
 NAME = "cos.duckdb"
 SQL = Path(__file__).parents[1] / "sql"
@@ -64,8 +67,34 @@ def _connected(file: Path, root: Place, read_only: bool = False) -> Iterator[duc
         if not isinstance(root, ObjectPath):
             yield connection
             return
-        connection.register_filesystem(filesystem(root))
+        connection.register_filesystem(_filesystem(root))
         try:
             yield connection
         finally:
             connection.unregister_filesystem(root.scheme)
+
+
+def _filesystem(root: ObjectPath) -> Any:
+    """A store as DuckDB takes one, for as long as a connection: all names under the root are listed once, as one
+    request tells a thousand; fsspec's own way asks for every folder and then for every file."""
+    bucket = root.bucket.partition("://")[2]
+    with told(root) as store:
+        from fsspec.utils import glob_translate
+        from obstore.fsspec import FsspecStore
+
+        files = {f"{bucket}/{entry['path']}": entry for entries in store.list(root.key) for entry in entries}
+
+    def glob(self: Any, pattern: str, **_: Any) -> list[str]:
+        return sorted(filter(re.compile(glob_translate(self._strip_protocol(pattern))).match, files))
+
+    def info(self: Any, path: str, **_: Any) -> dict[str, Any]:
+        name = self._strip_protocol(path)
+        return {"name": name, "size": files[name]["size"], "type": "file"}
+
+    def modified(self: Any, path: str) -> datetime:
+        return files[self._strip_protocol(path)]["last_modified"]
+
+    # DuckDB asks the class for its protocol.
+    known = {"protocol": root.scheme, "glob": glob, "info": info, "modified": modified}
+    kind: Any = type("Store", (FsspecStore,), known)
+    return kind(root.scheme, client_options=client_options(), skip_instance_cache=True)

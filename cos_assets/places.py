@@ -116,7 +116,7 @@ def local(where: Place) -> Path:
         return where
     base = os.environ.get("COS_LOCAL") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "cos-assets")
     # Buckets of one name on two servers are two places.
-    server = urlsplit(_endpoint()).netloc.replace(":", "-") if where.scheme == "s3" else ""
+    server = urlsplit(endpoint()).netloc.replace(":", "-") if where.scheme == "s3" else ""
     bucket = where.bucket.partition("://")[2]
     return Path(base).expanduser().absolute() / "-".join(filter(None, [where.scheme, server])) / bucket / where.key
 
@@ -202,7 +202,7 @@ def told(where: ObjectPath, *, quickly: bool = False) -> Iterator[Any]:
         ) from None
     kept = (raised.AlreadyExistsError, raised.PreconditionError)
     try:
-        yield _store(where.bucket, _endpoint(), quickly)
+        yield _store(where.bucket, endpoint(), quickly)
     except kept:
         raise
     except (FileNotFoundError, raised.BaseError) as error:
@@ -214,31 +214,24 @@ def told(where: ObjectPath, *, quickly: bool = False) -> Iterator[Any]:
         raise PlaceError(f"COS_HOME: {where}: {cause}; check the bucket, {_SETTINGS[where.scheme]}") from None
 
 
-def filesystem(where: ObjectPath) -> Any:
-    """The store as fsspec has it, for programs that take one."""
-    with told(where):  # says so if the package is not there
-        from obstore.fsspec import FsspecStore
-
-    # DuckDB and fsspec ask the class for its protocol.
-    kind: Any = type("Store", (FsspecStore,), {"protocol": where.scheme})
-    return kind(where.scheme, client_options=_client_options(_endpoint()), skip_instance_cache=True)
-
-
 @lru_cache
-def _store(bucket: str, endpoint: str, quickly: bool) -> Any:
+def _store(bucket: str, server: str, quickly: bool) -> Any:
     from obstore.store import from_url
 
-    options, retries = _client_options(endpoint), None
+    options: Any = client_options(server)
+    retries: Any = None
     if quickly:
         options["timeout"] = timedelta(seconds=10)
         retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
-    return from_url(bucket, client_options=options, retry_config=retries)  # type: ignore[arg-type]
+    return from_url(bucket, client_options=options, retry_config=retries)
 
 
-def _client_options(endpoint: str) -> Any:
-    plain = endpoint.startswith("http://")
+def client_options(server: str | None = None) -> dict[str, Any]:
+    """What the client of a store is told besides what it finds in the environment."""
+    plain = (endpoint() if server is None else server).startswith("http://")
     return {"timeout": timedelta(minutes=2), **({"allow_http": True} if plain else {})}
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """The S3 server that the environment names; empty for Amazon's own."""
     return next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")

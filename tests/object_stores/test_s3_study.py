@@ -1,0 +1,193 @@
+"""A whole study, from problems to the report, with everything it writes on an object store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from s3_server import Server
+
+from cos_assets import catalogue, instance, places, runs, store, workers
+from cos_assets.places import ObjectPath, Place
+from cos_assets.training import checkpoints
+
+ROOT = Path(__file__).parents[2]
+TINY: dict[str, Any] = {"name": "tiny", "roles": ["student", "wc", "se"]}
+STUDY: dict[str, Any] = {
+    "name": "s",
+    "task": {"name": "arithmetic", "train": 12, "validation": 6, "test": 12},
+    "models": {name: {"checkpoint": {"study": "tiny", "target": name}} for name in ("wc", "se")},
+    "budgets": {"low": {"se": 1}, "high": {"se": 2}},
+    "match": "flops",
+    "sampling": {"temperature": 0.7, "top_k": 3, "max_tokens": 56},
+    "sources": {"gt": {"reference_solutions": True}},
+    "targets": {"student": {"checkpoint": {"study": "tiny", "target": "student"}}, "wc": {}},
+    "finetune": {"method": "full", "steps": {"low": 2, "high": 3}, "batch_size": 4, "learning_rate": 5.0e-4},
+}
+
+
+class Silent:
+    def started(self, batch: Any, assets: Any) -> None: ...
+    def progress(self, batch: Any, what: str, done: int, total: int) -> None: ...
+    def finished(self, batch: Any, outcome: Any) -> None: ...
+    def skipped(self, batch: Any, why: str) -> None: ...
+
+
+def make(monkeypatch: pytest.MonkeyPatch) -> workers.Summary:
+    """Bring the study under $COS_HOME up to date, as `cos run` does."""
+    import dagster as dg
+
+    from cos_assets import study
+    from cos_assets.assets import build_study
+    from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
+    from cos_assets.io_manager import ParquetIOManager
+
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    instance.prepare()
+    monkeypatch.setenv("DAGSTER_HOME", os.environ["DAGSTER_HOME"])  # so that it is taken back
+    assets = [*build_tiny_models(TinyModelsSpec(**TINY)), *build_study(study.parse(STUDY))]
+    definitions = dg.Definitions(
+        assets=assets, resources={"io_manager": ParquetIOManager()}, executor=dg.in_process_executor
+    )
+    graph = runs.Graph(definitions)
+    with instance.open_instance() as opened:
+        return workers.run(graph, opened, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
+
+
+def hashes(root: Place) -> dict[str, str]:
+    """The content hash of every table, by where it lies."""
+    if isinstance(root, Path):
+        names = [str(file.relative_to(root)) for file in root.glob("**/data.parquet")]
+    else:
+        names = [name for name in root.objects() if name.endswith("/data.parquet")]
+    return {
+        name: store.content_hash(pl.read_parquet(places.readable(root / name), hive_partitioning=False))
+        for name in sorted(names)
+    }
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    import torch
+
+    threads = torch.get_num_threads()
+    home = tmp_path_factory.mktemp("on disk") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COS_HOME", str(home))
+        assert not make(patch).failed
+    yield home
+    torch.set_num_threads(threads)
+
+
+def cos(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cos_assets.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
+
+
+def test_a_study_on_an_object_store(
+    s3: ObjectPath, server: Server, on_disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = make(monkeypatch)
+    assert not made.failed
+    wanted = hashes(on_disk)
+    assert hashes(s3) == wanted
+    assert len(wanted) == made.made
+    report = "s/report/report.html"
+    assert (s3 / report).read_bytes() == (on_disk / report).read_bytes()
+
+    # A second run does nothing.
+    server.requests.clear()
+    again = make(monkeypatch)
+    assert (again.made, again.fresh) == (0, made.made)
+    assert [request for request in server.requests if not request.startswith("GET")] == [
+        "PUT /bucket/some/prefix/.cos"  # refused, as it is there: see `places.check`
+    ]
+
+    # SQL and the answer, on the command line.
+    question = "SELECT count(*) AS n, count(DISTINCT filename) AS files FROM ledger WHERE stage = 'sampling'"
+    told = cos("sql", "--format", "csv", question.replace("filename", "fingerprint"))
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines() == ["n,files", "96,2"]  # 12 problems, 6 and 2 samples each at most
+    assert told.stderr == ""
+    views = "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY view_name"
+    catalogue.build(on_disk)
+    assert catalogue.query(s3, views).equals(catalogue.query(on_disk, views))
+    counted = "SELECT asset, count(*) AS n FROM lineage GROUP BY asset ORDER BY asset"
+    assert catalogue.query(s3, counted).equals(catalogue.query(on_disk, counted))
+    told = cos("report", "s")
+    assert told.returncode == 0, told.stderr
+    page = Path(told.stdout.rpartition("The page with all figures: ")[2].strip())
+    assert page.is_relative_to(tmp_path / "local")
+    assert page.read_bytes() == (on_disk / report).read_bytes()
+
+    # Another machine: it has nothing, buys nothing, trains nothing, and comes to the same tables.
+    before = s3.objects()
+    monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
+    server.requests.clear()
+    other = make(monkeypatch)
+    assert (other.made, other.failed) == (made.made, {})
+    assert hashes(s3) == wanted
+    assert s3.objects().keys() == before.keys()
+    written = [request for request in server.requests if request.startswith("PUT")]
+    assert not [request for request in written if "/part-" in request or "/model/" in request]
+    assert [request for request in written if "/samples/" in request]
+
+    # A model whose list of files is not there is not taken for whole.
+    path = store.scan(s3, "s", "wc_checkpoint", [{"budget": "low", "source": "gt"}]).collect()["path"].item()
+    assert (checkpoints.fetched(s3, path) / "config.json").is_file()
+    with places.told(s3) as bucket:
+        bucket.delete((s3 / path.replace("/model", "/FILES.json")).key)
+    with pytest.raises(FileNotFoundError, match=r"the checkpoint's files are gone; materialize its asset again"):
+        checkpoints.fetched(s3, path)
+
+
+def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, server: Server) -> None:
+    """Killed while its model is being uploaded: what was trained is kept on this machine, and sent by the next."""
+    code = """if True:
+        import os, signal, sys
+        import polars as pl
+        import torch
+        from cos_assets import folders, places, store, tiny
+        from cos_assets.generation.model import resolve
+        from cos_assets.training import checkpoints, loop
+        from cos_assets.training.settings import Finetune
+
+        torch.set_num_threads(1)
+        when = sys.argv[1]
+        if when == "uploading":
+            put = places.ObjectPath.put
+            def dies(self, content):
+                if self.name == folders.FILES:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                put(self, content)
+            places.ObjectPath.put = dies
+        if when == "done":
+            def trains(*args, **kwargs):
+                sys.exit("trained again")
+            loop._train_on = trains
+        base = resolve(str(tiny.shipped("wc")), engine="transformers")
+        rows = pl.DataFrame({"prompt": ["a b"] * 8, "completion": ["c d"] * 8})
+        frame, _ = checkpoints.checkpoint(
+            store.home(), "wc", base, rows, Finetune(steps=2, batch_size=4, learning_rate=1e-3), 2, 0, None, ""
+        )
+        print(checkpoints.fetched(store.home(), frame["path"].item()))
+    """
+
+    def train(when: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, when], capture_output=True, text=True)
+
+    assert train("uploading").returncode == -9
+    uploaded = [name for name in s3.objects() if name.endswith("model/config.json")]
+    assert len(uploaded) == 1
+    assert not [name for name in s3.objects() if name.endswith("FILES.json")]
+    done = train("done")
+    assert done.returncode == 0, done.stderr
+    model = Path(done.stdout.strip())
+    assert (model / "config.json").is_file()
+    assert f"{Path(uploaded[0]).parent.parent}/FILES.json" in s3.objects()
