@@ -41,6 +41,7 @@ _COLUMNS: Any = {
     "flops": pl.Float64,
     "cost": pl.Float64,
     "seconds": pl.Float64,
+    "retries": pl.Int32,
     "engine": pl.String,
     "model_id": pl.String,
     "revision": pl.String,
