@@ -104,7 +104,7 @@ def test_n_asks_once_for_samples_that_follow_one_another(server: BatchServer, tm
     assert bought.rows["completion_tokens"].to_list() == [7] * 10 and bought.rows["prompt_tokens"].sum() == 200
     more = buy(tmp_path, served(server, n=True), prompts("a", "b", "c"), 7)
     assert sorted(line["custom_id"][33:] for line in server.sent[1]) == ["0-7", "5-2", "5-2"]
-    assert more.new == 11 and sum(server.billed.values()) == 5
+    assert more.new == 11 and sum(server.finish().values()) == 5
 
 
 def test_large_orders_are_split(server: BatchServer) -> None:
@@ -136,7 +136,7 @@ def test_what_failed_is_sent_again_and_the_rest_is_kept(server: BatchServer, wha
     good(found)
     assert [len(sent) for sent in server.sent] == [12, 6]
     assert {c.problem_id for c in found if c.retries} == {"p1", "p2"} and sum(c.retries for c in found) == 6
-    assert sum(server.billed.values()) == (18 if isinstance(what, dict) else 12)
+    assert sum(server.finish().values()) == (18 if isinstance(what, dict) else 12)
 
 
 def test_lines_twice_are_taken_once_and_broken_ones_are_sent_again(server: BatchServer) -> None:
@@ -160,7 +160,7 @@ def test_what_fails_to_the_end_is_an_error_and_is_asked_again_by_the_next_run(
     server.lines = lambda request, number: None
     again = buy(tmp_path, served(server), prompts("a", "b"), 2)
     assert again.new == 2 and set(again.rows["finish_reason"]) == {"stop"} and len(server.sent[3]) == 2
-    assert set(server.billed.values()) == {1}
+    assert set(server.finish().values()) == {1}
 
 
 def test_a_filtered_answer_is_booked_once_and_bought_anew(server: BatchServer, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_batch_that_fails_as_a_whole_is_sent_again_and_then_given_up(server: B
     server.ends = lambda number: ("failed", "model_not_in_batch")
     with pytest.raises(ConnectionError, match=r"the batch batch-4 failed: why: model_not_in_batch"):
         ask(served(server), 5, 3)
-    assert [len(sent) for sent in server.sent] == [12, 12, 3, 3, 3] and sum(server.billed.values()) == 12
+    assert [len(sent) for sent in server.sent] == [12, 12, 3, 3, 3] and sum(server.finish().values()) == 12
 
 
 def test_when_too_much_waits_at_the_server_batches_wait_their_turn(server: BatchServer) -> None:
@@ -208,7 +208,7 @@ def test_when_too_much_waits_at_the_server_batches_wait_their_turn(server: Batch
 
     server.ends = ends
     good(ask(served(server, batch_size=2), 6, 3))
-    assert set(server.billed.values()) == {1} and len(server.billed) == 18
+    assert set(server.finish().values()) == {1} and len(server.billed) == 18
     assert len(server.sent) < 20, "not everything is sent again each time"
 
 
@@ -230,7 +230,7 @@ CALLS = ["POST /files", "POST /batches", "GET /batches", "GET /batches/..", "GET
 def test_calls_that_fail_are_made_again_and_nothing_is_bought_twice(server: BatchServer, call: str, fault: Any) -> None:
     server.http = lambda what, number: fault if what == call and number <= 2 else None
     good(ask(served(server)))
-    assert len(server.sent) == 1 and set(server.billed.values()) == {1} and len(server.billed) == 12
+    assert len(server.sent) == 1 and set(server.finish().values()) == {1} and len(server.billed) == 12
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -242,7 +242,7 @@ def test_when_the_server_goes_away_the_next_run_takes_what_was_sent(
         buy(tmp_path, served(server), prompts("a", "b"), 3)
     server.http = lambda what, number: None
     assert buy(tmp_path, served(server), prompts("a", "b"), 3).missing == 0
-    assert set(server.billed.values()) == {1} and len(server.billed) == 6
+    assert set(server.finish().values()) == {1} and len(server.billed) == 6
     assert booked(tmp_path).height == 6
 
 
@@ -264,7 +264,7 @@ def test_more_samples_later_cost_only_what_is_new(server: BatchServer, tmp_path:
     buy(tmp_path, served(server), prompts("a", "b"), 2)
     downloads = server.calls["GET /files/.."]
     bought = buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
-    assert bought.new == 5 and [len(sent) for sent in server.sent] == [4, 5] and set(server.billed.values()) == {1}
+    assert bought.new == 5 and [len(sent) for sent in server.sent] == [4, 5] and set(server.finish().values()) == {1}
     assert server.calls["GET /files/.."] > downloads
     assert buy(tmp_path, served(server), prompts("a", "b", "c"), 3).new == 0
 
@@ -327,5 +327,5 @@ def test_a_killed_run_finds_its_batches(server: BatchServer, tmp_path: Path, mom
     rows = booked(tmp_path)
     assert rows.height == 400 == rows.select("prompt_hash", "sample_index").n_unique()
     assert set(rows["finish_reason"]) == {"stop"}
-    assert len(server.billed) == 400 == sum(server.billed.values()), "billed once each"
+    assert len(server.billed) == 400 == sum(server.finish().values()), "billed once each"
     assert len(server.batches) >= max(3, made)
