@@ -52,20 +52,21 @@ def appended(ledger: Ledger) -> float:
 
 def main(count: int = 10_000) -> None:
     prompts = pl.DataFrame({"problem_id": [f"p{i}" for i in range(count)], "prompt": [f"{i}?" for i in range(count)]})
-    hashes = {prompt: prompt_hash(prompt) for prompt in prompts["prompt"]}
+    hashes = [prompt_hash(prompt) for prompt in prompts["prompt"]]
+    wanted = prompts.with_columns(prompt_hash=pl.Series(hashes), samples=pl.lit(SAMPLES, pl.Int64))
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder), Model("m", "m", "vllm"), Sampling())
         appended(ledger)  # the first one warms up
         empty = appended(ledger)
-        rows = fill(ledger, list(hashes.values()))
+        rows = fill(ledger, hashes)
         started = time.perf_counter()
-        requests = _missing(prompts, hashes, ledger.held(hashes.values()), SAMPLES)
+        requests = _missing(wanted, ledger.held(hashes))
         decide = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         assert [(r.problem_id, r.indices) for r in requests] == [(f"p{i}", (7,)) for i in range(0, count, 100)]
         full = appended(ledger)
         started = time.perf_counter()
-        assert ledger.read(hashes.values()).height == rows
+        assert ledger.read(hashes).height == rows
         whole = time.perf_counter() - started
     print(f"{rows:,} rows in {count * SAMPLES // PART:,} parts")
     print(f"deciding what is missing  {decide:6.2f} s, {peak:,.0f} MB at most so far")
