@@ -29,25 +29,24 @@ SCALES = (0.5, 1.0, 2.0)
 SHARES = (1.0, 0.5, 0.25)
 """Parts of the problems."""
 
-SCHEMA = pl.Schema(
-    {
-        "budget": pl.String,
-        "scale": pl.Float64,
-        "source": pl.String,
-        "problems": pl.Int64,
-        "samples": pl.List(pl.Struct({"model": pl.String, "samples": pl.Int64})),
-        "spend": pl.Float64,
-        "solved": pl.Float64,
-        "solved_low": pl.Float64,
-        "solved_high": pl.Float64,
-        "correct": pl.Float64,
-        "correct_low": pl.Float64,
-        "correct_high": pl.Float64,
-        "distinct": pl.Float64,
-        "distinct_low": pl.Float64,
-        "distinct_high": pl.Float64,
-    }
-)
+_COLUMNS: Any = {
+    "budget": pl.String,
+    "scale": pl.Float64,
+    "source": pl.String,
+    "problems": pl.Int64,
+    "samples": pl.List(pl.Struct({"model": pl.String, "samples": pl.Int64})),
+    "spend": pl.Float64,
+    "solved": pl.Float64,
+    "solved_low": pl.Float64,
+    "solved_high": pl.Float64,
+    "correct": pl.Float64,
+    "correct_low": pl.Float64,
+    "correct_high": pl.Float64,
+    "distinct": pl.Float64,
+    "distinct_low": pl.Float64,
+    "distinct_high": pl.Float64,
+}
+SCHEMA = pl.Schema(_COLUMNS)
 """`samples` are per problem; `spend` is in the matched quantity; solved, correct and distinct are totals."""
 
 _MEASURES = ("solved", "correct", "distinct")
@@ -159,7 +158,7 @@ def _expected(
     pilots: Mapping[str, Pilot], curves: Mapping[str, Mapping[tuple[str, int], Triple]], row: Mapping[str, Any]
 ) -> dict[str, float]:
     """Totals over the way's problems."""
-    found = {}
+    found: dict[str, float] = {}
     bought = {part["model"]: part["samples"] for part in row["samples"]}
     for name in _MEASURES:
         parts = [curves[model][name, samples] for model, samples in bought.items()]

@@ -247,6 +247,11 @@ class StudySpec(Spec):
         return self
 
     @property
+    def floor(self) -> int:
+        """With allocation: adaptive, what every problem gets before the rest goes where it is worth most."""
+        return self.pilot.samples if self.pilot else 1
+
+    @property
     def predicts(self) -> bool:
         """Is there a pilot that says how often solutions are right?"""
         return self.pilot is not None and self.task.answer_kind is not None

@@ -13,6 +13,7 @@ from cos_assets.judging import steps as step_judge
 from cos_assets.judging.verdicts import second_opinion
 from cos_assets.judging.verdicts import verdicts as grade_samples
 from cos_assets.metrics.false_positives import false_positive_rate
+from cos_assets.metrics.summary import adaptive_metrics
 from cos_assets.metrics.summary import sample_metrics as measure
 from cos_assets.partitions import by_model
 from cos_assets.study import StudySpec
@@ -56,7 +57,13 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
 
 def sample_metrics(spec: StudySpec) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
-        frame = measure(inputs["verdicts"].collect(), spec.confidence)
+        graded = inputs["verdicts"].collect()
+        if spec.allocation == "adaptive":
+            mine = {"budget": step.budget, "model": step.partition["model"]}
+            count = inputs["budget_plan"].filter(**mine).collect()["samples"].item()
+            frame = adaptive_metrics(graded, min(spec.floor, count), count, spec.confidence)
+        else:
+            frame = measure(graded, spec.confidence)
         facts = {}
         overall = frame.filter(pl.col("level").is_null())
         for metric, distinct, denominator, label in (
@@ -78,9 +85,12 @@ def sample_metrics(spec: StudySpec) -> dg.AssetsDefinition:
         spec,
         "sample_metrics",
         body,
-        ins={"verdicts": own(spec, "verdicts")},
+        ins={
+            "verdicts": own(spec, "verdicts"),
+            **({"budget_plan": own(spec, "budget_plan")} if spec.allocation == "adaptive" else {}),
+        },
         description="coverage@k and diversity@k with intervals clustered by problem, over all problems and by level.",
-        config=["metrics-1", spec.confidence],
+        config=["metrics-1", spec.confidence, *([spec.floor] if spec.allocation == "adaptive" else [])],
         partitions=by_model(spec),
     )
 

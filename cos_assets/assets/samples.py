@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from cos_assets.allocation import ROUNDS, allocate
 from cos_assets.assets.common import (
     Check,
     Inputs,
@@ -21,7 +25,10 @@ from cos_assets.assets.common import (
     sampler,
     single_thread_torch,
 )
-from cos_assets.generation.door import generate
+from cos_assets.generation.door import Bought, generate
+from cos_assets.judging.verdicts import verdicts
+from cos_assets.metrics.prediction import fits
+from cos_assets.metrics.richness import fit_novelty
 from cos_assets.partitions import by_model
 from cos_assets.study import StudySpec
 from cos_assets.tasks import same_text
@@ -37,11 +44,13 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
         asked = problems.filter(pl.col("split") == spec.sampling.split)
         model = sampler(step, name, inputs, asked)
         sampling = spec.sampling.parameters(spec.seed, spec.task.stop)
-        count = plan["samples"].item()
+        count, texts = plan["samples"].item(), prompts(spec, problems)
+
+        def buy(wanted: pl.DataFrame) -> Bought:
+            return generate(model, wanted, count, sampling, step.buyer("sampling", name), prices(spec, name))
+
         with single_thread_torch():
-            bought = generate(
-                model, prompts(spec, problems), count, sampling, step.buyer("sampling", name), prices(spec, name)
-            )
+            bought = _adaptively(spec, texts, count, asked, buy) if spec.allocation == "adaptive" else buy(texts)
         rows = bought.rows
         reasons = dict(rows["finish_reason"].value_counts().iter_rows())
         facts = {
@@ -51,6 +60,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             "engine": model.engine,
             "prompt_version": spec.task.prompt_version,
             "samples_per_problem": count,
+            "allocation": spec.allocation,
             "bought_now": bought.new,
             "from_the_ledger": rows.height - bought.new,
             "not_to_be_had": bought.missing,
@@ -82,10 +92,40 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             spec.sampling.model_dump(mode="json"),
             spec.task.stop,
             spec.seed,
+            [spec.allocation, spec.floor, spec.task.extract_version] if spec.allocation == "adaptive" else None,
             {name: model.model_dump(mode="json") for name, model in spec.models.items()},
         ],
         partitions=by_model(spec),
     )
+
+
+def _adaptively(
+    spec: StudySpec, texts: pl.DataFrame, count: int, problems: pl.DataFrame, buy: Callable[[pl.DataFrame], Bought]
+) -> Bought:
+    """As many samples as `count` for each problem would be: first the pilot's number for all, then in rounds where they
+    are worth most by the verdicts so far. The same samples give the same rounds, so a run that was killed goes on."""
+    started, new = time.perf_counter(), 0
+    wanted = texts.with_columns(samples=pl.lit(min(spec.floor, count), pl.Int64))
+    for left in range(ROUNDS, -1, -1):
+        bought = buy(wanted)
+        new += bought.new
+        rest = count * texts.height - int(wanted["samples"].sum())
+        if not left or rest <= 0:
+            break
+        made = bought.rows.filter(pl.col("finish_reason") != "error")
+        graded = verdicts(made, problems, spec.task, workers=os.cpu_count() or 1)
+        counts = graded.group_by("problem_id").agg(
+            n=pl.len(), c=pl.col("correct").sum(), j=pl.col("equations_key").drop_nulls().n_unique()
+        )
+        counts = (
+            texts.select("problem_id").join(counts, on="problem_id", how="left", maintain_order="left").fill_null(0)
+        )
+        novelty = fit_novelty(graded.select("problem_id", "sample_index", "correct", "equations_key"), "equations_key")
+        more = allocate(counts, fits(counts.select("problem_id", "n", "c")), novelty, -(-rest // left))
+        wanted = wanted.join(more, on="problem_id", maintain_order="left").select(
+            "problem_id", "prompt", samples=pl.col("samples") + pl.col("more")
+        )
+    return replace(bought, new=new, seconds=time.perf_counter() - started)
 
 
 def prompts(spec: StudySpec, problems: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,9 @@ import polars as pl
 
 from cos_assets.metrics.coverage import count_correct, coverage
 from cos_assets.metrics.diversity import diversity
+from cos_assets.metrics.intervals import Interval, mean_interval
+from cos_assets.metrics.prediction import fits, predict_coverage
+from cos_assets.metrics.richness import predict_distinct
 
 KEYS = {"exact": "text_key", "equations": "equations_key"}
 MAX_POINTS = 100
@@ -42,6 +45,42 @@ def sample_metrics(verdicts: pl.DataFrame, confidence: float = 0.95) -> pl.DataF
     return pl.concat(
         [_shaped(table) for table in tables],
     ).sort("metric", "distinct", "denominator", "level", "k", nulls_last=False)
+
+
+def adaptive_metrics(verdicts: pl.DataFrame, floor: int, samples: int, confidence: float = 0.95) -> pl.DataFrame:
+    """The same for samples of which some problems got more than others, in the same schema.
+
+    Curves go up to `floor`, the number that all problems have: beyond it, how many a problem has depends on what they
+    were, and no estimate of coverage@k is unbiased. At k = `samples`, the mean: the share of problems solved by all of
+    their samples and their different solutions (equations), as bought; and as "uniform_coverage" and
+    "uniform_diversity" what the first `samples` of every problem would have given. Those that were not bought are
+    predicted (see `prediction`, `richness`), so that it stands beside at equal spend. By level there are curves only.
+    """
+    verdicts = verdicts.filter(pl.col("correct").is_not_null())
+    curves = sample_metrics(verdicts.filter(pl.col("sample_index") < floor), confidence)
+    if verdicts.is_empty() or samples <= floor:
+        return curves
+    key = KEYS["equations"]
+    whole = verdicts.group_by("problem_id", maintain_order=True).agg(
+        solved=pl.col("correct").any(), different=pl.col(key).drop_nulls().n_unique()
+    )
+    most = float(verdicts.group_by("problem_id").len()["len"].max() or 1)  # type: ignore[arg-type]
+    first = verdicts.filter(pl.col("sample_index") < samples)
+    counts = count_correct(first)
+    found = fits(counts)
+    values = {
+        ("coverage", None): mean_interval(whole["solved"].cast(pl.Float64).to_numpy(), confidence),
+        ("diversity", "equations"): mean_interval(whole["different"].to_numpy(), confidence, (0.0, most)),
+        ("uniform_coverage", None): Interval(*predict_coverage(found, counts, [samples], confidence).row(0)[1:]),
+        ("uniform_diversity", "equations"): Interval(
+            *predict_distinct(found, first, [samples], key, confidence).row(0)[1:]
+        ),
+    }
+    rows = [
+        (metric, distinct, "all" if distinct else None, None, samples, *interval)
+        for (metric, distinct), interval in values.items()
+    ]
+    return pl.concat([curves, pl.DataFrame(rows, schema=SCHEMA, orient="row")])
 
 
 def points(most: int) -> list[int]:

@@ -14,6 +14,7 @@ from cos_assets.metrics.coverage import count_correct, coverage, pass_at_1, solv
 from cos_assets.metrics.diversity import diversity, diversity_curve
 from cos_assets.metrics.false_positives import false_positive_rate, false_positive_sums
 from cos_assets.metrics.intervals import (
+    SHARE,
     Interval,
     better,
     mean_interval,
@@ -131,7 +132,7 @@ def accuracies(spec: StudySpec, tables: Tables) -> pl.DataFrame:
 
 
 def _of_samples(spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, str]) -> Iterable[dict[str, Any]]:
-    """Rows on the sample sets of a budget.
+    """Rows on the sample sets of a budget: at k, or as bought where samples are not shared out evenly.
 
     k is what (at least) nine problems in ten have: one that has fewer is left out of both sides, and one that has more
     counts by the unbiased estimate at k.
@@ -145,6 +146,24 @@ def _of_samples(spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, s
         sides.append(rows)
         bought = rows.group_by("problem_id").len()["len"]
         ks.append(int(bought.quantile(0.1, "lower") or 0))
+    if spec.allocation == "adaptive":
+        plan = dict(tables["budget_plan"].filter(at).select("model", "samples").iter_rows())
+        ks = [plan.get(model, k) for model, k in zip(pair, ks, strict=True)]
+        yield from _as_bought(budget, pair, sides, ks, spec)
+    else:
+        yield from _at_k(budget, pair, sides, ks, spec)
+    judged = [tables["judgements"].filter(at & (pl.col("model") == model)) for model in pair]
+    if all(frame.height for frame in judged):
+        rates = [false_positive_rate(frame, spec.confidence) for frame in judged]
+        sums = [false_positive_sums(frame) for frame in judged]
+        difference = paired_ratio_difference(sums[0], sums[1], spec.confidence)
+        yield _row(budget, "false_positive_rate", pair, ks, rates, difference)
+
+
+def _at_k(
+    budget: str, pair: tuple[str, str], sides: list[pl.DataFrame], ks: list[int], spec: StudySpec
+) -> Iterable[dict[str, Any]]:
+    """Coverage and diversity at k, on the problems of which both sides have that many."""
     enough = [
         rows.filter(pl.len().over("problem_id") >= k).select("problem_id").unique()
         for rows, k in zip(sides, ks, strict=True)
@@ -179,12 +198,23 @@ def _of_samples(spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, s
         ]
         difference = paired_difference(curves[0], curves[1], confidence, bounds=None)
         yield _row(budget, metric, pair, ks, [_interval(top) for top in tops], difference)
-    judged = [tables["judgements"].filter(at & (pl.col("model") == model)) for model in pair]
-    if all(frame.height for frame in judged):
-        rates = [false_positive_rate(frame, confidence) for frame in judged]
-        sums = [false_positive_sums(frame) for frame in judged]
-        difference = paired_ratio_difference(sums[0], sums[1], confidence)
-        yield _row(budget, "false_positive_rate", pair, ks, rates, difference)
+
+
+def _as_bought(
+    budget: str, pair: tuple[str, str], sides: list[pl.DataFrame], ks: list[int], spec: StudySpec
+) -> Iterable[dict[str, Any]]:
+    """Coverage and diversity of all samples, of which some problems have more than others; k is their mean."""
+    solved = pl.col("correct").any().cast(pl.Float64)
+    metrics = {"coverage": solved} | {
+        metric: pl.col(KEYS[label]).drop_nulls().n_unique().cast(pl.Float64)
+        for metric, label in (("diversity", "equations"), ("diversity_exact", "exact"))
+    }
+    for metric, of_problem in metrics.items():
+        curves = [rows.group_by("problem_id").agg(value=of_problem).sort("problem_id") for rows in sides]
+        bounds = SHARE if metric == "coverage" else None
+        values = [mean_interval(curve["value"].to_numpy(), spec.confidence, bounds) for curve in curves]
+        difference = paired_difference(curves[0], curves[1], spec.confidence, bounds)
+        yield _row(budget, metric, pair, ks, values, difference)
 
 
 def _of_models(

@@ -48,6 +48,7 @@ def render(
         accuracies=[_accuracy_cells(row) for row in accuracies.iter_rows(named=True)],
         plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
         spend=list(_spend(spec, tables)),
+        uneven=list(_uneven(spec, tables)),
         counts=list(_counts(spec, tables)),
         verdict_names=VERDICTS,
         confidence=percent(spec.confidence),
@@ -133,6 +134,29 @@ def _spend(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
                     f"{(rows['finish_reason'] == 'length').sum():,}",
                     f"{graded['correct'].sum() / count:.1%}" if (count := graded["correct"].count()) else "–",
                 )
+
+
+def _uneven(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
+    """What adaptive allocation bought, and what as many samples for every problem would have."""
+    if spec.allocation != "adaptive":
+        return
+    for budget in spec.budgets:
+        for model in spec.models:
+            rows = tables["sample_metrics"].filter(pl.col("level").is_null(), budget=budget, model=model)
+            for metric in ("coverage", "diversity"):
+                uniform = rows.filter(metric=f"uniform_{metric}")
+                adaptive = rows.filter(metric=metric, k=uniform["k"].max() if uniform.height else -1)
+                if metric == "diversity":
+                    adaptive = adaptive.filter(distinct="equations", denominator="all")
+                if uniform.height and adaptive.height:
+                    sides = [row.row(0, named=True) for row in (adaptive, uniform)]
+                    scale, form, unit = (1, ".2f", "") if metric in _COUNTED else (100, ".1f", " %")
+                    cells = [
+                        f"{side['value'] * scale:{form}}{unit} "
+                        + _interval(side["low"] * scale, side["high"] * scale, form)
+                        for side in sides
+                    ]
+                    yield budget, model, f"{sides[0]['k']}", _NAMES[metric], *cells
 
 
 def _matched(spec: StudySpec, tables: Tables, budget: str, model: str) -> float | None:

@@ -125,5 +125,8 @@ def _take(
         lots = {p: hashlib.sha256(f"{seed}/{model}/{p}".encode()).digest() for p in order["problem_id"]}
         lucky = sorted(lots, key=lots.__getitem__)[:extra]
         one_more = pl.col("problem_id").is_in(lucky).cast(pl.Int32)
-        parts.append(samples.filter((pl.col("model") == model) & (pl.col("sample_index") < whole + one_more)))
+        mine = pl.col("model") == model
+        if share < bought[model]:  # all of them may be more on some problems, where they are not shared out evenly
+            mine &= pl.col("sample_index") < whole + one_more
+        parts.append(samples.filter(mine))
     return pl.concat(parts).join(order, on="problem_id", maintain_order="left")
