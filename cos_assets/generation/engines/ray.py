@@ -43,6 +43,7 @@ from cos_assets.generation.completions import share
 from cos_assets.generation.engines.ray_options import Options, read_options
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
+_LOG = logging.getLogger(__name__)
 _MISSING = "engine: ray needs the package ray, which is not installed here; install it with `pip install -e '.[ray]'`"
 _AUTH_LOG = "ray._private.authentication.authentication_token_setup"
 _BATCHES = 4  # for each replica, at least, as far as there are samples
@@ -141,13 +142,16 @@ class RayEngine:
             shards = [options.engine_kwargs.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline")]
             gpus = prod(shards) if cluster.get("GPU") else 0
         wanted = {"CPU": options.cpus_per_replica, "GPU": gpus, **options.resources}
-        for name, amount in wanted.items() if self._alone else ():
-            if amount > cluster.get(name, 0):
+        for name, amount in wanted.items():
+            had = cluster.get(name, 0)
+            if amount > had and self._alone:
                 key = f"{name.lower()}s_per_replica" if name in ("CPU", "GPU") else f"resources.{name}"
                 raise ValueError(
-                    f"engine_options.{key}: {amount:g} is more than the {cluster.get(name, 0):g} of this machine;"
+                    f"engine_options.{key}: {amount:g} is more than the {had:g} of this machine;"
                     " take less, or give the address: of a cluster"
                 )
+            if amount > had:
+                _LOG.warning(f"a replica takes {amount:g} {name}, of which the cluster has {had:g}: waiting for more")
         return {"num_cpus": options.cpus_per_replica, "num_gpus": gpus, "resources": options.resources or None}
 
 

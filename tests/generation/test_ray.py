@@ -1,0 +1,304 @@
+"""The ray engine on clusters of this machine: the samples of engine vllm, whoever dies in between."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+
+from cos_assets.generation import door
+from cos_assets.generation.door import Bought, Buyer, generate
+from cos_assets.generation.engines.ray import _batches, open_engine
+from cos_assets.generation.engines.ray_options import read_options
+from cos_assets.generation.types import Completion, Model, Request, Sampling
+from cos_assets.tasks.arithmetic import Arithmetic
+from cos_assets.tiny import shipped
+
+PROBLEMS, SAMPLES = 200, 20
+SAMPLING = Sampling(temperature=0.7, top_k=3, max_tokens=56, seed=1)
+VLLM: dict[str, Any] = {"max_num_seqs": 64}
+RAY: dict[str, Any] = {"replicas": 2, "batch_size": 40, "batches_in_flight": 4, "engine_kwargs": VLLM}
+
+
+def model(engine: str = "ray", **options: Any) -> Model:
+    return Model(str(shipped("wc")), "wc", engine, engine_options=options)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> pl.DataFrame:
+    task = Arithmetic(train=PROBLEMS, validation=1, test=1)
+    problems = task.load().filter(pl.col("split") == "train")
+    return problems.select("problem_id").with_columns(prompt=pl.Series([task.prompt(p) for p in problems.to_dicts()]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packages() -> None:
+    try:
+        import ray  # noqa: F401
+        import vllm  # noqa: F401
+    except ImportError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"ray and vllm cannot be imported ({error}): in CI these tests must run")
+        pytest.skip(f"ray and vllm cannot be imported ({error})")
+
+
+@pytest.fixture(scope="module")
+def expected(prompts: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    """What engine vllm gives, in one go."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as replicas have: other sums round otherwise
+    try:
+        return buy(tmp_path_factory.mktemp("vllm"), prompts, model("vllm", **VLLM)).rows
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def cluster(expected: pl.DataFrame) -> Iterator[None]:
+    """One for several tests, so that not each waits for one."""
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def buy(root: Path, prompts: pl.DataFrame, model: Model) -> Bought:
+    return generate(model, prompts, SAMPLES, SAMPLING, Buyer(root, "s", "sampling"))
+
+
+def parts(root: Path) -> list[Path]:
+    return sorted(root.rglob("part-*.parquet"))
+
+
+def replicas(process: psutil.Process | None = None) -> list[int]:
+    """The process ids of the replicas below a process."""
+    found = []
+    for child in (process or psutil.Process()).children(recursive=True):
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE and "Replica" in " ".join(child.cmdline()):
+                found.append(child.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def ends(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
+
+
+def kill_one(root: Path, after: int) -> tuple[threading.Thread, list[int]]:
+    """A thread that kills a replica when so many parts are written; then the list holds its process id."""
+    killed: list[int] = []
+
+    def run() -> None:
+        if ends(lambda: len(parts(root)) >= after, 200):
+            killed.append(replicas()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, killed
+
+
+def test_greedy_text_equals_transformers_and_nothing_is_left_behind(prompts: pl.DataFrame) -> None:
+    """Also: a prompt that is too long harms no other."""
+    from cos_assets.generation.engines import transformers
+
+    greedy = Sampling(temperature=0, max_tokens=56)
+    requests = [Request(i, p, (0,)) for i, p in prompts.head(60).iter_rows()]
+    long = Request("long", requests[0].prompt * 100, (0, 1))
+
+    def ask(engine: Any, requests: list[Request]) -> list[Completion]:
+        try:
+            return sorted((c for batch in engine.stream(requests, greedy) for c in batch), key=lambda c: c.problem_id)
+        finally:
+            engine.close()
+
+    found = ask(open_engine(model(engine_kwargs=VLLM)), [long, *requests])
+    assert ends(lambda: not any("ray" in child.name() for child in psutil.Process().children(recursive=True)))
+    refused = [c for c in found if c.problem_id == "long"]
+    assert [(c.index, c.finish_reason, c.completion_tokens) for c in refused] == [(0, "error", 0), (1, "error", 0)]
+    assert "maximum context length" in (refused[0].error or "")
+    found = [c for c in found if c.problem_id != "long"]
+    wanted = ask(transformers.open_engine(model("transformers")), requests)
+    facts = [
+        [(c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens) for c in side] for side in (found, wanted)
+    ]
+    assert facts[0] == facts[1]
+    assert len({c.text for c in found}) > 30
+    assert all(c.seconds > 0 and c.cached_tokens is not None for c in found)
+
+
+def test_a_replica_that_dies_costs_nothing_but_time(
+    cluster: None, prompts: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the samples are those of engine vllm, seed by seed."""
+    monkeypatch.setattr(door, "FLUSH_ROWS", 100)
+    thread, killed = kill_one(tmp_path, after=3)
+    bought = buy(tmp_path, prompts, model(**RAY))
+    thread.join()
+    assert killed, "it ended before a replica could be killed"
+    assert not psutil.pid_exists(killed[0]) or killed[0] not in replicas()
+    assert bought.new == PROBLEMS * SAMPLES
+    assert bought.rows.equals(expected)
+    rows = pl.concat([pl.read_parquet(part) for part in parts(tmp_path)])
+    assert rows.height == rows.select("prompt_hash", "sample_index").n_unique() == PROBLEMS * SAMPLES
+    assert set(rows["engine"]) == {"ray"}
+    assert rows["error"].null_count() == rows.height
+    assert ends(lambda: not replicas())
+
+
+def test_a_replica_that_dies_again_and_again_stops_the_run_and_what_came_is_kept(
+    cluster: None, prompts: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "FLUSH_ROWS", 100)
+    thread, _ = kill_one(tmp_path, after=3)
+    with pytest.raises(RuntimeError, match="engine: ray: ActorDiedError: The actor died unexpectedly"):
+        buy(tmp_path, prompts, model(**RAY | {"replicas": 1, "max_restarts": 0}))
+    thread.join()
+    rows = pl.concat([pl.read_parquet(part) for part in parts(tmp_path)])
+    assert 0 < rows.height < PROBLEMS * SAMPLES
+    keys = ["problem_id", "sample_index"]
+    held = rows.join(prompts, on="prompt").select(*keys, "completion").sort(keys)
+    assert held.equals(expected.join(held, on=keys, how="semi").select(*keys, "completion").sort(keys))
+
+
+def test_vllm_refuses_an_option(cluster: None) -> None:
+    """A caller that goes away leaves no replica behind either."""
+    engine = open_engine(model(engine_kwargs={"max_seqs": 3}))
+    with pytest.raises(ValueError, match=r"a replica cannot load the model: ValueError: engine_options: .*'max_seqs'"):
+        next(engine.stream([Request("p", "x", (0,))], SAMPLING))
+    assert ends(lambda: not replicas())
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    import polars as pl
+    from cos_assets import store
+    from cos_assets.generation import door
+    from cos_assets.generation.types import Model, Sampling
+    from cos_assets.tiny import shipped
+
+    door.FLUSH_ROWS = 100
+    prompts = pl.read_parquet(sys.argv[2])
+    options = {options}
+    model = Model(str(shipped("wc")), "wc", "ray", engine_options=options)
+    sampling = Sampling.model_validate_json({sampling!r})
+    bought = door.generate(model, prompts, {samples}, sampling, door.Buyer(Path(sys.argv[1]), "s", "sampling"))
+    bought.rows.write_parquet(sys.argv[3])
+    print(bought.new)
+"""
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_was(
+    expected: pl.DataFrame, prompts: pl.DataFrame, tmp_path: Path
+) -> None:
+    root, asked, table = tmp_path / "root", tmp_path / "prompts.parquet", tmp_path / "table.parquet"
+    prompts.write_parquet(asked)
+    options = RAY | {"replicas": 1}
+    script = SCRIPT.format(options=options, sampling=SAMPLING.model_dump_json(), samples=SAMPLES)
+    command = [sys.executable, "-c", textwrap.dedent(script), str(root), str(asked), str(table)]
+    driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    assert ends(lambda: len(parts(root)) >= 3 or driver.poll() is not None, 200)
+    below = [psutil.Process(pid) for pid in replicas(psutil.Process(driver.pid))]
+    assert driver.poll() is None, "it ended before it could be killed"
+    driver.kill()
+    driver.wait()
+    assert below
+    assert ends(lambda: not any(replica.is_running() for replica in below)), "replicas go with it"
+    written = pl.concat([pl.read_parquet(part) for part in parts(root)]).height
+    assert 0 < written < PROBLEMS * SAMPLES
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) == PROBLEMS * SAMPLES - written
+    assert pl.read_parquet(table).equals(expected)
+    rows = pl.concat([pl.read_parquet(part) for part in parts(root)])
+    assert rows.height == rows.select("prompt_hash", "sample_index").n_unique() == PROBLEMS * SAMPLES
+
+
+def test_a_cluster_must_hold_a_replica(caplog: pytest.LogCaptureFixture) -> None:
+    """One that was started here will not grow; another one may."""
+    engine = open_engine(model(resources={"A100": 1}))
+    assert engine._resources({"CPU": 2})["resources"] == {"A100": 1}
+    assert "replica takes 1 A100, of which the cluster has 0: waiting" in caplog.text
+    for options, message in [
+        ({"resources": {"A100": 1}}, "engine_options.resources.A100: 1 is more than the 0 of this machine"),
+        ({"cpus_per_replica": 3}, "engine_options.cpus_per_replica: 3 is more than the 2 of this machine"),
+        ({"gpus_per_replica": 0.5}, "engine_options.gpus_per_replica: 0.5 is more than the 0 of this machine"),
+    ]:
+        engine = open_engine(model(**options))
+        engine._alone = True
+        with pytest.raises(ValueError, match=re.escape(message)):
+            engine._resources({"CPU": 2})
+
+
+def test_a_replica_takes_the_gpus_that_it_is_spread_over() -> None:
+    spread = open_engine(model(engine_kwargs={"tensor_parallel_size": 4, "pipeline_parallel_size": 2}))
+    assert spread._resources({"CPU": 64, "GPU": 16})["num_gpus"] == 8
+    assert open_engine(model())._resources({"CPU": 64, "GPU": 16})["num_gpus"] == 1
+    assert open_engine(model())._resources({"CPU": 64})["num_gpus"] == 0
+    assert open_engine(model(gpus_per_replica=0.5))._resources({"CPU": 64, "GPU": 16})["num_gpus"] == 0.5
+
+
+def test_a_prompts_samples_travel_together() -> None:
+    requests = [Request(f"p{i}", f"prompt {i}", tuple(range(7))) for i in range(100)]
+
+    def sizes(**options: Any) -> list[int]:
+        tables = _batches(requests, read_options(options))
+        asked = [(row["prompt"], i) for table in tables for row in table.to_pylist() for i in row["indices"]]
+        assert asked == [(request.prompt, i) for request in requests for i in request.indices]
+        return [sum(map(len, table["indices"].to_pylist())) for table in tables]
+
+    assert sizes() == [133, 133, 133, 133, 133, 35]
+    assert sizes(replicas=4) == [49] * 14 + [14]
+    assert sizes(replicas=4, batch_size=5)[:4] == [5, 7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"replica": 2}, "engine_options.replica: Extra inputs are not permitted; allowed: address, replicas"),
+        ({"replicas": 0}, "engine_options.replicas: Input should be greater than or equal to 1"),
+        ({"replicas": 3, "max_replicas": 2}, "max_replicas: 2 is less than replicas: 3"),
+        ({"engine_kwargs": {"model": "x"}}, "engine_options.engine_kwargs: .*model is set by the engine"),
+        ({"max_num_seqs": 3}, "vLLM's own arguments go under engine_kwargs"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_engine(model(**options))
+
+
+def test_a_study_names_them_too() -> None:
+    from cos_assets.study import StudyError, parse
+
+    wrong = {"model": "x/y", "params": 1e9, "engine": "ray", "engine_options": {"replica": 2}}
+    study = {"name": "s", "task": "arithmetic", "models": {"wc": wrong}, "budgets": {"low": {"wc": 1}}}
+    with pytest.raises(StudyError, match=r"study: models.wc.engine_options.replica: .*allowed: address"):
+        parse(study)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=re.escape("install it with `pip install -e '.[ray]'`")):
+        open_engine(model())
