@@ -233,5 +233,10 @@ def client_options(server: str | None = None) -> dict[str, Any]:
 
 
 def endpoint() -> str:
-    """The S3 server that the environment names; empty for Amazon's own."""
-    return next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
+    """The S3 server that the environment names; empty for Amazon's own. Raises PlaceError for what is no URL."""
+    for name in _ENDPOINTS:
+        if url := os.environ.get(name):
+            if not re.match(r"https?://[^/\s]", url):
+                raise PlaceError(f"{name}: {url!r}; allowed: a URL, for example https://host:9000")
+            return url
+    return ""

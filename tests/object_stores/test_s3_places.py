@@ -149,6 +149,8 @@ def test_a_store_that_cannot_be_used_is_told_in_a_line_before_anything_is_made(s
     assert "AWS_ENDPOINT_URL" in told
     told = refused(cos("run", "demo", "--smoke", AWS_ENDPOINT_URL="http://127.0.0.1:9"))
     assert "COS_HOME: s3://bucket/some/prefix/.cos: " in told
+    told = refused(cos("run", "demo", "--smoke", AWS_ENDPOINT_URL="host:9000"))
+    assert "AWS_ENDPOINT_URL: 'host:9000'; allowed: a URL, for example https://host:9000" in told
     told = refused(cos("--home", "ftp://bucket", "run", "demo", "--smoke"))
     assert "--home: 'ftp://bucket'; allowed: a folder, or s3://bucket/prefix" in told
     server.refuse = lambda request: "403 Forbidden" if request.startswith("PUT") else None
