@@ -2,9 +2,11 @@
 
     python benchmarks/sampling.py [transformers|vllm]      by default transformers
 
-400 problems x 30 samples of the demo's WC model, the two ways in turns, three times; then 30 samples of a prompt asked
-together against one by one. Seconds are of processor time where the engine is this process, so that a busy machine
-does not blur the ratio.
+30 samples of each of 400 problems (vllm: 150) by the demo's WC model, loaded beforehand, the ways in turns; then 30
+samples of a prompt asked together against one by one. Of every way the best of several rounds counts: whatever else the
+machine does only slows one down. The bare engine is, for transformers, the engine without the door; for vLLM it is
+vLLM's own loop over all samples, as its `LLM.generate` has it, and 30 samples together are also asked by vLLM's `n`,
+which has no seed for each. Seconds are of processor time; engines run in this process, on one thread.
 """
 
 from __future__ import annotations
@@ -15,18 +17,31 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import polars as pl
 
-from cos_assets import tasks
+from cos_assets import progress, tasks
 from cos_assets.generation import door
+from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.model import resolve
+from cos_assets.generation.tokens import prompt_ids
 from cos_assets.generation.types import Model, Request, Sampling
 from cos_assets.tiny import shipped
 
 SAMPLES = 30
+ROUNDS = 5
 SAMPLING = Sampling(temperature=0.7, top_k=3, max_tokens=56)
+PRICES = door.Prices(0.1, 0.3)
+
+
+class Loaded:
+    """An engine that is not closed after each purchase."""
+
+    def __init__(self, engine: Any) -> None:
+        self.name, self.stream = engine.name, engine.stream
+
+    def close(self) -> None: ...
 
 
 def timed(what: Callable[[], int]) -> tuple[int, float]:
@@ -36,41 +51,84 @@ def timed(what: Callable[[], int]) -> tuple[int, float]:
     return tokens, time.process_time() - started
 
 
-def bare(model: Model, requests: list[Request]) -> int:
-    engine = door.open_engine(model)
-    try:
-        return sum(c.completion_tokens or 0 for batch in engine.stream(requests, SAMPLING) for c in batch)
-    finally:
-        engine.close()
+def streamed(engine: Any, requests: list[Request]) -> int:
+    return sum(c.completion_tokens or 0 for batch in engine.stream(requests, SAMPLING) for c in batch)
+
+
+def vllm_alone(engine: Any, requests: list[Request], n: int = 1) -> int:
+    """What vLLM does by itself: all requests at once, steps until none is left. With `n` each asks for so many."""
+    from vllm import SamplingParams, TokensPrompt
+    from vllm.sampling_params import RequestOutputKind
+
+    vllm, tokenizer = engine._engine, engine._engine.get_tokenizer()
+    tokens = serial = 0
+    for request in requests:
+        prompt = TokensPrompt(prompt_token_ids=prompt_ids(tokenizer, request.prompt))
+        for index in request.indices if n == 1 else (0,):
+            parameters = SamplingParams(
+                n=n,
+                temperature=SAMPLING.temperature,
+                top_k=SAMPLING.top_k or 0,
+                max_tokens=SAMPLING.max_tokens,
+                seed=sample_seed(SAMPLING.seed, request.prompt, index),
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            vllm.add_request(f"alone-{serial}", prompt, parameters)
+            serial += 1
+    while vllm.has_unfinished_requests():
+        tokens += sum(len(s.token_ids) for out in vllm.step() if out.finished for s in out.outputs)
+    return tokens
 
 
 def platform(model: Model, prompts: pl.DataFrame) -> int:
-    with tempfile.TemporaryDirectory() as root:
-        bought = door.generate(model, prompts, SAMPLES, SAMPLING, door.Buyer(Path(root), "bench", "sampling"))
+    shown: list[str] = []
+    watcher = progress.lines(shown.append)
+    with tempfile.TemporaryDirectory() as root, progress.shown_by(watcher):
+        buyer = door.Buyer(Path(root), "bench", "sampling")
+        bought = door.generate(model, prompts, SAMPLES, SAMPLING, buyer, PRICES)
     return int(bought.rows["completion_tokens"].sum())
 
 
 def main(engine: str = "transformers") -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    task = tasks.make({"name": "arithmetic", "train": 400, "validation": 1, "test": 1})
+    task = tasks.make({"name": "arithmetic", "train": 150 if engine == "vllm" else 400, "validation": 1, "test": 1})
     problems = task.load().filter(pl.col("split") == "train")
     texts = [task.prompt(problem) for problem in problems.to_dicts()]
     prompts = problems.select("problem_id").with_columns(prompt=pl.Series(texts))
     model = resolve(str(shipped("wc")), engine=engine)
     together = [Request(i, p, tuple(range(SAMPLES))) for i, p in prompts.iter_rows()]
     alone = [Request(i, p, (n,)) for n in range(SAMPLES) for i, p in prompts.iter_rows()]
-    bare(model, together[:20])  # imports and warms up
-    rounds = []
-    for _ in range(3):
-        rounds.append((timed(lambda: bare(model, together)), timed(lambda: platform(model, prompts))))
-    ratios = [(tokens / seconds) / (t / s) for (t, s), (tokens, seconds) in rounds]
-    (tokens, seconds), (_, through) = rounds[-1]
-    assert len({t for pair in rounds for t, _ in pair}) == 1 or engine != "transformers", "the same samples both ways"
-    print(f"{engine}: {len(together)} prompts x {SAMPLES} samples, {tokens:,} tokens")
-    print(f"bare engine            {tokens / seconds:>9,.0f} tokens/s")
-    print(f"through the platform   {tokens / through:>9,.0f} tokens/s, {median(ratios):.3f} of the bare engine")
-    tokens, seconds_alone = timed(lambda: bare(model, alone))
-    print(f"30 requests of one     {tokens / seconds_alone:>9,.0f} tokens/s, {seconds_alone / seconds:.2f}x the time")
+    opened = door.open_engine(model)
+    streamed(opened, together[:20])  # imports, loads and warms up
+    door.open_engine = lambda model: Loaded(opened)  # type: ignore[assignment]
+
+    def fresh(what: Callable[[], int]) -> tuple[int, float]:
+        if engine == "vllm":
+            opened._engine.reset_prefix_cache()  # type: ignore[attr-defined]
+        return timed(what)
+
+    ways: dict[str, Callable[[], int]] = {
+        "bare engine": lambda: vllm_alone(opened, together) if engine == "vllm" else streamed(opened, together),
+        "through the platform": lambda: platform(model, prompts),
+        "30 samples together": lambda: streamed(opened, together),
+        "30 requests of one": lambda: streamed(opened, alone),
+    }
+    if engine == "vllm":
+        ways["vLLM's own n=30"] = lambda: vllm_alone(opened, together, SAMPLES)
+    runs: dict[str, list[tuple[float, int]]] = {name: [] for name in ways}
+    for number in range(ROUNDS):
+        for name in list(ways)[:: -1 if number % 2 else 1]:
+            tokens, seconds = fresh(ways[name])
+            runs[name].append((seconds, tokens))
+    best = {name: min(found) for name, found in runs.items()}
+    assert best["bare engine"][1] == best["through the platform"][1], "the same samples both ways"
+    references = {"through the platform": "bare engine", "30 requests of one": "30 samples together"}
+    print(f"{engine}: {len(together)} prompts x {SAMPLES} samples, {best['bare engine'][1]:,} tokens")
+    for name, (seconds, tokens) in best.items():
+        speed = f"{name:<22} {tokens / seconds:>9,.0f} tokens/s"
+        other = references.get(name)
+        print(f"{speed}, {best[other][0] / seconds:.3f} of: {other}" if other else speed)
+    opened.close()
 
 
 if __name__ == "__main__":

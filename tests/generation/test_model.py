@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from cos_assets import tiny
+from cos_assets.generation.door import Buyer, generate
 from cos_assets.generation.model import count_parameters, resolve
+from cos_assets.generation.types import Sampling
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -49,3 +53,25 @@ def test_a_hub_id_is_pinned_to_the_commit_behind_its_branch(tmp_path: Path) -> N
 def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no model files here; expected a Hugging Face checkpoint"):
         resolve(str(tmp_path), engine="transformers")
+
+
+@pytest.mark.parametrize(
+    ("installed", "gpu", "engine"),
+    [(False, True, "transformers"), (True, False, "transformers"), (True, True, "vllm")],
+)
+def test_auto_is_vllm_beside_a_gpu(installed: bool, gpu: bool, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert resolve(str(tiny.shipped("wc")), engine="auto").engine == engine
+
+
+def test_what_auto_chose_stands_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as nothing_installed:
+        nothing_installed.setattr(importlib.util, "find_spec", lambda name: None)
+        chosen = resolve(str(tiny.shipped("wc")), engine="auto")
+    prompts = pl.DataFrame({"problem_id": ["p"], "prompt": ["Ann has 7 apples . "]})
+    generate(chosen, prompts, 1, Sampling(max_tokens=3), Buyer(tmp_path, "s", "sampling"))
+    (part,) = tmp_path.rglob("part-*.parquet")
+    assert pl.read_parquet(part)["engine"].to_list() == ["transformers"]
