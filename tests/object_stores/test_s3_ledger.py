@@ -104,7 +104,7 @@ def wait_for(moment: Callable[[], bool], *processes: subprocess.Popen[str]) -> N
 def test_two_kills_cost_nothing_that_was_written(s3: ObjectPath, tmp_path: Path, wanted: str) -> None:
     bill = tmp_path / "bill"
     for written in (2, 5):
-        process = start(bill, PAUSE="0.05")
+        process = start(bill, PAUSE="0.1")
         wait_for(lambda written=written: len(parts(s3)) >= written, process)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from s3_server import Server
@@ -83,23 +84,28 @@ def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
 
 
 def test_one_who_shows_signs_of_life_keeps_it(s3: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "STALE", 1.0)
-    monkeypatch.setattr(locks, "BEAT", 0.05)
-    first, taken = ObjectLock(s3 / ".lock"), threading.Event()
-
-    def wants() -> None:
-        with lock(s3 / ".lock"):
-            taken.set()
-
+    first, second = ObjectLock(s3 / ".lock"), ObjectLock(s3 / ".lock")
     with monkeypatch.context() as patch:
         patch.setattr(locks, "_process", lambda pid=None: ELSEWHERE)
-        with first:
-            second = threading.Thread(target=wants)
-            second.start()
-            assert not taken.wait(2.0)
+        first.__enter__()
+    seconds, polls = 0.0, 0
+
+    def sleep(_: float) -> None:
+        """What happens between two looks of the second: time passes, and five times the first renews the lock."""
+        nonlocal seconds, polls
+        seconds += 0.6 * locks.STALE
+        polls += 1
+        if polls <= 5:
+            assert holder(s3) == first._me
+            first._renew()
+
+    monkeypatch.setattr(locks, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: seconds))
+    with second:
+        assert polls == 7  # 60 % of the time after the last renewal it waits, after 120 % it does not
+        first._renew()
+        with pytest.raises(RuntimeError, match="another process took this lock over"):
             first.check()
-    second.join()
-    assert taken.is_set()
+        first.__exit__()
 
 
 def test_requests_whose_answers_were_lost_do_not_lock_the_holder_out(s3: ObjectPath, server: Server) -> None:
