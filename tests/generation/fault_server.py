@@ -65,6 +65,12 @@ class Server:
         self.delivered: list[int] = []  # places in `arrived`
         self.told: Counter[str] = Counter()
 
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self.answer(request)
+        except ConnectionError:  # the buyer was killed
+            return web.Response()
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         prompt, seed, n = body["prompt"], body["seed"], body.get("n", 1)
@@ -147,7 +153,7 @@ class Server:
 async def main(faults: bool) -> None:
     server = Server(faults)
     app = web.Application()
-    app.router.add_post("/v1/completions", server.answer)
+    app.router.add_post("/v1/completions", server.post)
     app.router.add_get("/count", server.count)
     app.router.add_get("/log", server.log)
     runner = web.AppRunner(app, access_log=None)
