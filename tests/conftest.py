@@ -64,7 +64,8 @@ def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[di
         graph = runs.Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
         with instance.open_instance() as opened:
             made = workers.run(graph, opened, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
-        assert not made.failed
+        if made.failed:
+            raise AssertionError(str(made.failed))
         return root
 
     return run
