@@ -93,7 +93,9 @@ def finetune(
     from filelock import FileLock
 
     if adapters.find(base):
-        raise ValueError(f"model: {str(base)!r} is an adapter, which cannot be finetuned; give the merged model's folder")
+        raise ValueError(
+            f"model: {str(base)!r} is an adapter, which cannot be finetuned; give the merged model's folder"
+        )
     if steps < 1:
         raise ValueError(f"steps: {steps}; allowed: 1 or more")
     if not 0 <= seed < 2**32:
