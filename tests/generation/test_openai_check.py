@@ -84,10 +84,11 @@ def error(message: str, code: str | None = None) -> dict[str, Any]:
         (200, {"data": [{"id": "org/*"}]}),  # a proxy's
         (404, {"detail": "Not Found"}),  # a server that lists no models
         (405, b""),
+        (501, b""),
         (429, error("slow down")),  # it is there
         (403, error("You have insufficient permissions. Missing scopes: api.model.read")),
     ],
-    ids=["list", "bare", "any", "404", "405", "429", "scopes"],
+    ids=["list", "bare", "any", "404", "405", "501", "429", "scopes"],
 )
 def test_a_server_that_is_well_is_not_refused(server: Server, models: tuple[int, Any]) -> None:
     server.paths["/v1/models"] = models

@@ -58,7 +58,7 @@ def _models(engine: OpenAIEngine, url: str, client: Any) -> None:
     try:
         reply = client.models.with_raw_response.list().http_response
     except APIStatusError as error:
-        if error.status_code in (404, 405):  # it serves models, and lists none
+        if error.status_code in (404, 405, 501):  # it serves models, and lists none
             return
         raise
     names = _names(reply.text)
