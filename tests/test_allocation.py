@@ -60,8 +60,8 @@ def test_no_problem_takes_all() -> None:
 
 @pytest.mark.parametrize("samples", [6, 12])
 def test_more_is_solved_than_by_an_even_share(samples: int) -> None:
-    """1,000 problems of the paper's kind (Gemma2 9B on MATH), the same samples drawn either way; 5 seeds. Of these, where
-    half of the problems are hardly ever solved, one or two in a hundred more."""
+    """1,000 problems of the paper's kind (Gemma2 9B on MATH), the same samples drawn either way; 5 seeds. Half of these
+    problems are hardly ever solved: one or two in a hundred more are."""
     gains = []
     for seed in range(5):
         rng = np.random.default_rng(seed)

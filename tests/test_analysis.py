@@ -37,7 +37,9 @@ def study(root: Path) -> None:
         ],
     )
     plan = [{"budget": "low", "model": m, "samples": k} for m, k in (("wc", 3), ("se", 1))]
+    write("pilot", {"model": "wc"}, [{"problem_id": "p1", "sample_index": 0, "correct": True}], ("problems", None))
     write("budget_plan", {}, plan, ("problems", None))
+    write("prediction", {}, [{"budget": "low", "scale": 1.0, "source": "wc", "solved": 2.0}], ("pilot", "wc"))
     for model, problems in ANSWERS.items():
         where = {**LOW, "model": model}
         given = [(p, i, a) for p, answers in problems.items() for i, a in enumerate(answers)]
@@ -128,6 +130,8 @@ def study(root: Path) -> None:
                 "flops": flops,
                 "cost": 0.5,
                 "seconds": 1.0,
+                "retries": 0,
+                "cached_tokens": 0,
                 "time": datetime(2026, 11, 21, tzinfo=UTC),
             }
             for reason, flops in (("stop", 20.0), ("error", None), ("length", 20.0 if model == "wc" else 60.0))

@@ -102,11 +102,20 @@ def test_nothing_is_bought_twice(undisturbed: Path) -> None:
 def test_the_plan_is_told_and_nothing_is_bought(tmp_path: Path) -> None:
     told = cos(tmp_path, "plan", STUDY)
     assert told.returncode == 0, told.stderr
-    rows = [line.split() for line in told.stdout.splitlines()]
-    assert ["low", "wc", "3", "3.06", "-1.9%", "180", "10,080", "2.35e+09", "–"] in rows
-    assert ["high", "se", "4", "4.00", "+0.0%", "240", "13,440", "9.58e+09", "–"] in rows
-    assert "Matched by flops. Tokens, FLOPs and cost at most. Nothing was bought." in told.stdout
+    rows = [line.replace("≤ ", "≤").split() for line in told.stdout.splitlines()]
+    assert ["low", "wc", "3", "3.06", "-1.9%", "180", "≤10,080", "≤2.35e+09", "–"] in rows
+    assert ["high", "se", "4", "4.00", "+0.0%", "240", "≤13,440", "≤9.58e+09", "–"] in rows
+    assert "Matched by flops, by the nominal rule: solutions of equal length." in told.stdout
+    assert told.stdout.endswith("Nothing was bought.\n")
     assert not list(tmp_path.glob("ledger/**/*.parquet"))
+
+
+def test_a_plan_that_is_half_there_is_finished(tmp_path: Path) -> None:
+    assert cos(tmp_path, "run", "demo", "--smoke", "--select", "problems").returncode == 0
+    told = cos(tmp_path, "plan", STUDY)
+    assert told.returncode == 0 and "Matched by flops" in told.stdout, told.stderr
+    refused = cos(tmp_path, "plan", STUDY, "--predict")
+    assert refused.returncode == 2 and "add `pilot: {samples: 4}`" in refused.stderr
 
 
 def test_a_second_run_does_nothing(undisturbed: Path) -> None:

@@ -103,7 +103,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         choice = "/".join([content_hash(validation), str(_max_tokens(spec)), *_versions(spec.task)]) if chooses else ""
         with single_thread_torch():
             frame, trained = checkpoints.checkpoint(
-                step.root,
+                step.buyer("training", name),
                 name,
                 base,
                 inputs["sft_set"].collect(),

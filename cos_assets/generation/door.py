@@ -158,7 +158,9 @@ def _buy(
                     needed = sum((tariff.most(request, sampling) for request in requests), Spend())
                     raise cap.refusal(buyer.study, spent, what, total - done, total, needed)
                 for batch in engine.stream(now, sampling):
-                    buffer += [row(completion) for completion in batch]
+                    rows = [row(completion) for completion in batch]
+                    ledger.note(rows)
+                    buffer += rows
                     spent = sum((tariff.spend(completion, sampling) for completion in batch), spent) if cap else spent
                     done += len(batch)
                     say(done)

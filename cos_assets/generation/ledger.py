@@ -3,8 +3,9 @@
     <root>/ledger/model=<fingerprint>/params=<hash>/part-*.parquet
 
 A row is keyed by (model, sampling parameters, prompt hash, sample index) and an attempt number. Parts are only ever
-added: each is written under a temporary name and renamed, so a killed run loses at most the part being written. Failed
-attempts are rows too; they are spend, and are tried again.
+added: each is written under a temporary name and renamed. What comes in between two parts is noted in a journal beside
+them, of which the next buyer makes a part if this one is killed. Failed attempts are rows too; they are spend, and are
+tried again.
 
 On an object store each part is one object, which every machine reads once. A part that could not be sent (the store was
 away, the buyer was killed) waits in this machine's copy, and is sent before anything else is bought.
@@ -13,10 +14,12 @@ away, the buyer was killed) waits in this machine's copy, and is sent before any
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,7 @@ SCHEMA = pl.Schema(_COLUMNS)
 _KEY = ["prompt_hash", "sample_index"]
 _FAILED = pl.col("finish_reason") == "error"
 _UNSENT = ".unsent-"
+_JOURNAL = ".journal-"
 
 
 def prompt_hash(prompt: str) -> str:
@@ -75,6 +79,17 @@ def parameters_hash(sampling: Sampling) -> str:
     return hashlib.sha256(sampling.model_dump_json().encode()).hexdigest()[:16]
 
 
+def book(root: Place, model: Model, name: str, row: dict[str, Any]) -> None:
+    """Book what took no prompt, a finetuning for example, once under its name: what is there stays as it is.
+
+    `row` has some of the ledger's columns; the others are null.
+    """
+    part = root / "ledger" / f"model={model.fingerprint}" / "params=none" / f"part-{name}.parquet"
+    if not part.is_file():
+        frame = pl.DataFrame([{column: row.get(column) for column in SCHEMA}], schema=SCHEMA, orient="row")
+        places.replace(part, frame.write_parquet)
+
+
 class Ledger:
     """What one model has answered under one set of sampling parameters. Hold `lock` while buying."""
 
@@ -82,6 +97,7 @@ class Ledger:
         self.folder = root / "ledger" / f"model={model.fingerprint}" / f"params={parameters_hash(sampling)}"
         # One buyer at a time: a second process waits, and then finds what the first one bought.
         self.lock = lock(self.folder / ".lock")
+        self._part = ""  # the name of the part that is coming in
 
     def held(self, prompts: Iterable[str]) -> pl.DataFrame:
         """What need not be bought again: [prompt_hash, indices], one row per prompt that has any.
@@ -118,6 +134,17 @@ class Ledger:
         wanted = pl.LazyFrame({"prompt_hash": pl.Series(list(prompts), dtype=pl.String)})
         return rows.join(wanted, on="prompt_hash", how="semi")
 
+    def note(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep rows on this machine until `append` has made a part of them: who is killed between loses none."""
+        if not rows:
+            return
+        self._part = self._part or _part_name()
+        lines = "".join(json.dumps(row, default=datetime.isoformat) + "\n" for row in rows)
+        journal = self._journal(self._part)
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(lines)
+
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Write one more part. When this returns, the rows are there to stay.
 
@@ -126,26 +153,37 @@ class Ledger:
         if not rows:
             return
         frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-        name = f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
-        if isinstance(self.folder, Path):
-            places.replace(self.folder / name, frame.write_parquet)
-            rows.clear()
-            return
-        unsent = places.local(self.folder) / (_UNSENT + name)
-        places.replace(unsent, frame.write_parquet)
+        name = self._part or _part_name()
+        here = places.local(self.folder)
+        unsent = None if isinstance(self.folder, Path) else here / (_UNSENT + name)
+        places.replace(unsent or here / name, frame.write_parquet)
         rows.clear()
-        self._send(unsent)
-        if isinstance(self.lock, ObjectLock):
-            self.lock.check()  # who lost the lock must not go on buying
+        self._journal(name).unlink(missing_ok=True)
+        self._part = ""
+        if unsent:
+            self._send(unsent)
+            if isinstance(self.lock, ObjectLock):
+                self.lock.check()  # who lost the lock must not go on buying
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed writer left half written, and send what it could not send. Only under the lock."""
+        """Remove what a killed writer left half written, write what it had only noted, and send what it could not send.
+        Only under the lock."""
+        here = places.local(self.folder)
         if isinstance(self.folder, Path):
             for file in self.folder.glob(".part-*.tmp"):
                 file.unlink(missing_ok=True)
         else:
-            for file in sorted(places.local(self.folder).glob(_UNSENT + "part-*.parquet")):
+            for file in sorted(here.glob(_UNSENT + "part-*.parquet")):
                 self._send(file)
+        for file in sorted(here.glob(_JOURNAL + "part-*.jsonl")):
+            # Under the name that the part was to have: if it was written already, it is written again, not twice.
+            self._part = file.name.removeprefix(_JOURNAL).removesuffix(".jsonl")
+            self.append(list(_noted(file)))
+            file.unlink(missing_ok=True)
+        self._part = ""
+
+    def _journal(self, part: str) -> Path:
+        return places.local(self.folder) / f"{_JOURNAL}{part}.jsonl"
 
     def _send(self, unsent: Path) -> None:
         name = unsent.name.removeprefix(_UNSENT)
@@ -153,3 +191,18 @@ class Ledger:
         assert isinstance(part, ObjectPath)
         part.put(unsent)
         unsent.replace(unsent.with_name(name))
+
+
+def _part_name() -> str:
+    return f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
+
+
+def _noted(journal: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a journal. The last one may have been cut."""
+    with journal.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                return
+            yield row | {"time": datetime.fromisoformat(row["time"])}

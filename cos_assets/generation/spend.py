@@ -19,9 +19,9 @@ from cos_assets.folders import mirror
 from cos_assets.generation.types import Completion, Request, Sampling
 from cos_assets.places import Place
 
-Stage = Literal["pilot", "sampling", "judging", "validation", "evaluation"]
+Stage = Literal["pilot", "sampling", "judging", "training", "validation", "evaluation"]
 DATA: tuple[Stage, ...] = ("pilot", "sampling", "judging")
-"""The stages that buy data, which is what a cap is on; scoring finetuned models is not."""
+"""The stages that buy data, which is what a cap is on; finetuning and scoring is not."""
 
 _SPECIAL_TOKENS, _TEMPLATE_TOKENS = 8, 256  # what is put around a prompt, and what a chat template adds, generously
 

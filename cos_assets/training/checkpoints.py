@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import polars as pl
 
 from cos_assets import places, progress
 from cos_assets.folders import fetch, workshop
+from cos_assets.generation.door import Buyer
+from cos_assets.generation.ledger import book
 from cos_assets.generation.model import count_parameters
 from cos_assets.generation.types import Model
 from cos_assets.places import Place
@@ -45,7 +48,7 @@ SCHEMA = pl.Schema(_COLUMNS)
 
 
 def checkpoint(
-    root: Place,
+    buyer: Buyer,
     target: str,
     base: Model,
     rows: pl.DataFrame,
@@ -59,9 +62,10 @@ def checkpoint(
 
     The model goes to <root>/checkpoints/<name>, the name being a hash of everything it is made from: `choice` stands
     for the problems and rules behind `evaluate`. What is there is not trained again. `path` is relative to the root.
-    With a root on an object store it is trained in the local copy, where a killed training goes on, and uploaded whole.
+    What it took is booked in the ledger, once. With a root on an object store it is trained in the local copy, where a
+    killed training goes on, and uploaded whole.
     """
-    data = content_hash(rows.select("prompt", "completion"))
+    root, data = buyer.root, content_hash(rows.select("prompt", "completion"))
     parts = [base.fingerprint, data, settings.model_dump_json(exclude={"steps"}), str(steps), str(seed), choice]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     with workshop(root / "checkpoints" / name) as folder:
@@ -77,6 +81,7 @@ def checkpoint(
             revision=None if Path(base.model_id).is_dir() else base.revision,
             chat=base.chat,
         )
+    book(root, base, name, _booking(buyer, base, name, trained, root))
     path = Path("checkpoints", name, "model")
     return row(target, path, root, trained.hash, base, data, _facts(trained)), trained
 
@@ -112,6 +117,27 @@ def row(
         **facts,
     }
     return pl.DataFrame([{name: known.get(name) for name in SCHEMA}], schema=SCHEMA, orient="row")
+
+
+def _booking(buyer: Buyer, base: Model, name: str, trained: Trained, root: Place) -> dict[str, Any]:
+    """A finetuning as a row of the ledger: its tokens count as often as they were trained on."""
+    return {
+        "prompt_hash": name,
+        "sample_index": 0,
+        "attempt": 1,
+        "finish_reason": "stop",
+        "prompt_tokens": trained.tokens - trained.completion_tokens,
+        "completion_tokens": trained.completion_tokens,
+        "flops": trained.flops,
+        "seconds": trained.seconds,
+        "engine": "training",
+        "model_id": _label(base, root),
+        "revision": base.revision,
+        "study": buyer.study,
+        "stage": buyer.stage,
+        "run_id": buyer.run_id,
+        "time": datetime.now(UTC),
+    }
 
 
 def _label(base: Model, root: Place) -> str:

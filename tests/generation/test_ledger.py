@@ -71,6 +71,34 @@ def test_a_half_written_part_is_not_read_and_is_cleared(tmp_path: Path) -> None:
     assert ledger.read().height == 1
 
 
+def test_what_was_noted_is_a_part_when_the_next_buyer_comes(tmp_path: Path) -> None:
+    """A buyer is killed in the middle of a line, and another one after its part was written, before all else."""
+    killed = Ledger(tmp_path, MODEL, Sampling())
+    with killed.lock:
+        rows = [row("a", index, text="half a character \u2028 and a line\n") for index in range(5)]
+        killed.note(rows[:2])
+        killed.note(rows[2:])
+    (journal,) = killed.folder.glob(".journal-*")
+    journal.write_text(journal.read_text()[:-20])
+    assert killed.read().is_empty()
+    ledger = Ledger(tmp_path, MODEL, Sampling())
+    with ledger.lock:
+        ledger.clear_leftovers()
+    assert ledger.read().equals(pl.DataFrame(rows[:4], schema=SCHEMA)) and not journal.exists()
+
+    with ledger.lock:
+        ledger.note(rows[4:])
+        (journal,) = ledger.folder.glob(".journal-*")
+        kept = journal.read_text()
+        ledger.append([*rows[4:]])
+        assert not journal.exists()
+        journal.write_text(kept)
+        ledger.clear_leftovers()
+    assert ledger.read().equals(pl.DataFrame(rows, schema=SCHEMA)) and not journal.exists()
+    parts = [pl.read_parquet(part) for part in ledger.folder.glob("part-*.parquet")]
+    assert sum(part.height for part in parts) == 5
+
+
 def test_an_empty_ledger_has_the_schema(tmp_path: Path) -> None:
     read = Ledger(tmp_path, MODEL, Sampling()).read(["a"])
     assert read.is_empty()

@@ -154,6 +154,7 @@ def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, serv
         import polars as pl
         import torch
         from cos_assets import folders, places, store, tiny
+        from cos_assets.generation.door import Buyer
         from cos_assets.generation.model import resolve
         from cos_assets.training import checkpoints, loop
         from cos_assets.training.settings import Finetune
@@ -174,7 +175,8 @@ def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, serv
         base = resolve(str(tiny.shipped("wc")), engine="transformers")
         rows = pl.DataFrame({"prompt": ["a b"] * 8, "completion": ["c d"] * 8})
         frame, _ = checkpoints.checkpoint(
-            store.home(), "wc", base, rows, Finetune(steps=2, batch_size=4, learning_rate=1e-3), 2, 0, None, ""
+            Buyer(store.home(), "s", "training"), "wc", base, rows,
+            Finetune(steps=2, batch_size=4, learning_rate=1e-3), 2, 0, None, "",
         )
         print(checkpoints.fetched(store.home(), frame["path"].item()))
     """

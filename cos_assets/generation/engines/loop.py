@@ -12,7 +12,7 @@ from typing import Any
 
 from cos_assets.generation.types import Completion
 
-_FLUSH_SECONDS = 0.25  # finished samples are handed over about this often
+_FLUSH_SECONDS = 0.1  # finished samples are handed over about this often
 Give = Callable[[list[Completion]], None]
 
 
