@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Match = Literal["flops", "price", "gpu_seconds", "number"]
 
@@ -36,8 +36,9 @@ class Prices:
     output: float
     cached: float | None = None
 
-    def of(self, prompt: float, completion: float, cached: float = 0.0) -> float:
-        """Currency for `prompt` input tokens, of which `cached` came from a cache, and `completion` output tokens."""
+    def of(self, prompt: Any, completion: Any, cached: Any = 0.0) -> Any:
+        """Currency for `prompt` input tokens, of which `cached` came from a cache, and `completion` output tokens:
+        numbers, arrays or expressions."""
         dear = prompt - cached
         cheap = cached * (self.input if self.cached is None else self.cached)
         return (dear * self.input + cheap + completion * self.output) / 1e6

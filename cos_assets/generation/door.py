@@ -106,6 +106,8 @@ def generate(
         .sort("order", "sample_index")
     )
     served = rows.select("cached_tokens", "seconds")
+    # By this buyer's tariff: what another study bought may be booked at another price, or at none.
+    rows = rows.with_columns(**_tariff(model, buyer, prices).columns())
     rows = rows.select(pl.col(name).cast(dtype) for name, dtype in COMPLETIONS.items())
     return Bought(rows, served, new, int(wanted["samples"].sum()) - rows.height, time.perf_counter() - started)
 
@@ -140,7 +142,7 @@ def _buy(
     attempts = ledger.failed_attempts(prompt_hash(request.prompt) for request in requests)
     what = f"{buyer.stage} with {buyer.model or model.model_id}"
     say = partial(progress.report, what, total=total)
-    tariff = Tariff(model.params, prices, buyer.prefill, model.chat)
+    tariff = _tariff(model, buyer, prices)
     row = _booking(model, sampling, buyer, tariff, attempts)
     done, buffer, flushed = 0, [], time.monotonic()
     with ExitStack() as stack:
@@ -172,6 +174,10 @@ def _buy(
             engine.close()
     say(total)
     return done
+
+
+def _tariff(model: Model, buyer: Buyer, prices: Prices | None) -> Tariff:
+    return Tariff(model.params, prices, buyer.prefill, model.chat)
 
 
 def open_engine(model: Model) -> Engine:

@@ -68,6 +68,17 @@ class Tariff:
         cached = min(prompt, completion.cached_tokens or 0)
         return self.prices.of(prompt, completion.completion_tokens, cached)
 
+    def columns(self) -> dict[str, pl.Expr]:
+        """`flops` and `cost` for rows of the ledger, whoever bought them and at what price."""
+        tokens, none = pl.col("completion_tokens"), pl.lit(None, pl.Float64)
+        prompt = pl.col("prompt_tokens").fill_null(0)
+        cached = pl.min_horizontal(prompt, pl.col("cached_tokens").fill_null(0))
+        run = tokens + (prompt - cached) if self.prefill else tokens
+        return {
+            "flops": flops_per_token(self.params) * run if self.params else none,
+            "cost": self.prices.of(prompt, tokens, cached) if self.prices else none,
+        }
+
     def spend(self, completion: Completion, sampling: Sampling) -> Spend:
         """What a completion took; where its tokens are not known, the most that it can have taken."""
         most = self.ceiling(completion.prompt, sampling)

@@ -105,6 +105,24 @@ def test_a_tariff() -> None:
     assert Tariff(7.0).spend(unknown, SAMPLING).flops == 2 * 7 * 20, "it may have been billed in full"
 
 
+@pytest.mark.parametrize("prefill", [False, True])
+def test_rows_are_valued_by_who_asks(tmp_path: Path, prefill: bool) -> None:
+    """Bought without a price; a later study values the same samples at its own, as if it had bought them."""
+    model = solutions(tmp_path, 3)
+    ask(tmp_path, model, 3, None)
+    asked = pl.DataFrame({"problem_id": ["p0"], "prompt": ["question p0"]})
+    prices = Prices(2, 10, cached=0.5)
+    buyer = Buyer(tmp_path, "later", "sampling", prefill=prefill)
+    bought = generate(model, asked, 3, SAMPLING, buyer, prices)
+    assert bought.new == 0
+    tariff = Tariff(model.params, prices, prefill)
+    for row in bought.rows.iter_rows(named=True):
+        counts = row["prompt_tokens"], row["completion_tokens"], None
+        as_if = Completion("p0", "question p0", row["sample_index"], "", "stop", *counts, 0.0)
+        assert row["flops"] == tariff.flops(as_if) and row["cost"] == pytest.approx(tariff.cost(as_if))
+    assert spent(tmp_path, "later") == Spend()
+
+
 def test_a_shared_prompt_counts_once(tmp_path: Path) -> None:
     """The engine says which prompts it ran: one per problem, however many samples."""
     task = tasks.make({"name": "arithmetic", "train": 5, "validation": 1, "test": 1})
