@@ -15,6 +15,7 @@ import ast
 import json
 import platform
 import re
+import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # A longer text is not read as Python here, only in the sandbox, where it cannot use up memory or the stack.
 MAX_CHARACTERS = 100_000
+_PARSER = threading.Lock()
 
 _BLOCK = re.compile(r"^([ \t]*)```[ \t]*([A-Za-z0-9+]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -138,7 +140,9 @@ def _parse(code: str) -> ast.Module | None:
     if len(code) > MAX_CHARACTERS:
         return None
     try:
-        with warnings.catch_warnings():
+        # Python's parser counts its depth for all threads together, and mistakes one for another ("AST constructor
+        # recursion depth mismatch").
+        with _PARSER, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of "\d" in a string
             return ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,13 @@ BUCKET = "bucket"
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     for package in ("obstore", "moto"):
-        try:
-            __import__(package)
-        except ModuleNotFoundError:
+        if find_spec(package) is None:
             if os.environ.get("CI"):
                 pytest.fail(f"{package} is not installed: in CI these tests must run")
             pytest.skip(f"{package} is not installed")
     server = Server()
     yield server
-    server.http.shutdown()
+    server.close()
 
 
 @pytest.fixture
@@ -42,17 +41,11 @@ def s3(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    from moto.backends import get_backend
-    from moto.core.common_models import BackendDict
-
-    backends = get_backend("s3")
-    assert isinstance(backends, BackendDict)
-    backend = backends["123456789012"]["aws"]
-    backend.reset()
-    backend.create_bucket(BUCKET, "us-east-1")
+    server.empty(BUCKET)
     server.requests.clear()
     root = place(f"s3://{BUCKET}/some/prefix")
     assert isinstance(root, ObjectPath)
     monkeypatch.setenv("COS_HOME", str(root))
     yield root
-    server.refuse, server.lose, server.conditions = lambda request: None, lambda request: False, True
+    server.refuse, server.lose = lambda request: None, lambda request: False
+    server.conditions, server.more = True, ""
