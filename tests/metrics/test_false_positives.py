@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from cos_assets.metrics.false_positives import (
+    corrected_rate,
     false_positive_difference,
     false_positive_rate,
     false_positive_sums,
@@ -97,3 +98,75 @@ def test_bad_rows_are_refused() -> None:
         false_positives(pl.DataFrame({"problem_id": ["a"]}))
     with pytest.raises(ValueError, match=r"judged: 1 of 1 rows have no problem_id"):
         false_positives(pl.DataFrame({"problem_id": [None], "wrong_reasoning": [True]}))
+
+
+def test_weights_say_what_a_row_stands_for() -> None:
+    """Of a problem with ten correct samples one was judged, of another the only one."""
+    rows = judged(a=[True], b=[False], c=[None]).with_columns(weight=pl.Series([10.0, 1.0, 5.0]))
+    assert false_positive_sums(rows).rows() == [("a", 10.0, 10.0), ("b", 0.0, 1.0)]
+    assert false_positive_rate(rows).value == pytest.approx(10 / 11)
+
+
+def labels(*counts: tuple[bool, bool, int]) -> pl.DataFrame:
+    """(judge, human, how often), each of a problem of its own."""
+    rows = [(judge, human) for judge, human, often in counts for _ in range(often)]
+    frame = pl.DataFrame(rows, schema={"judge": pl.Boolean, "human": pl.Boolean}, orient="row")
+    return frame.with_columns(problem_id=pl.int_range(pl.len()).cast(pl.String))
+
+
+def test_rogan_and_gladens_correction() -> None:
+    """Worked by hand: 30 % are called wrong; of wrong ones 80 % are caught, of right ones 90 % pass:
+    (0.3 + 0.9 - 1) / (0.8 + 0.9 - 1) = 2/7."""
+    read = judged(**{f"p{i}": [i < 30] for i in range(100)})
+    found = corrected_rate(read, labels((True, True, 40), (False, True, 10), (False, False, 90), (True, False, 10)))
+    assert found.value == pytest.approx(2 / 7)
+    assert found.low < 2 / 7 < found.high and found.n == 100
+    # Lang & Reiczigel's formula with the numbers put in by hand, z = 1.96. The effective sizes of clusters of one are
+    # those of n - 1: 99, 49, 99.
+    p, m, s, ms, t, mt = (99 * 0.3 + 1.92073) / 102.84146, 102.84146, (49 * 0.8 + 1) / 51, 51, (99 * 0.9 + 1) / 101, 101
+    j = s + t - 1
+    x = (p + t - 1) / j
+    a, b = s * (1 - s) / ms, t * (1 - t) / mt
+    centre = x + 2 * 3.84146 * (x * a - (1 - x) * b)
+    half = 1.959964 * np.sqrt(p * (1 - p) / m + x * x * a + (1 - x) ** 2 * b) / j
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-5)
+
+
+def test_a_perfect_judge_needs_no_correction_and_a_blind_one_tells_nothing() -> None:
+    read = judged(**{f"p{i}": [i < 20] for i in range(200)})
+    perfect = corrected_rate(read, labels((True, True, 2000), (False, False, 2000)))
+    assert perfect.value == pytest.approx(0.1)
+    assert perfect[1:3] == pytest.approx(false_positive_rate(read)[1:3], abs=0.01)
+    for blind in (
+        labels((True, True, 30), (False, True, 30), (True, False, 30), (False, False, 30)),
+        labels((True, True, 30)),
+        labels((False, False, 30)),
+    ):
+        found = corrected_rate(read, blind)
+        assert np.isnan(found.value) and found[1:] == (0.0, 1.0, 200)
+    fewer = corrected_rate(read, labels((True, True, 8), (False, True, 2), (False, False, 18), (True, False, 2)))
+    assert fewer.value == 0.0 and fewer.low == 0.0 < fewer.high, "less than its false alarms: cut at 0"
+
+
+def simulate(rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """300 problems whose samples tend to fail alike, two of each judged; sensitivity 0.8, specificity 0.9; people
+    labelled one sample each of 100 of these problems."""
+    chance = rng.beta(0.4, 1.6, 300)  # mean 0.2
+    truth = rng.random((300, 2)) < chance[:, None]
+    said = rng.random((300, 2)) < np.where(truth, 0.8, 0.1)
+    ids = pl.Series([f"p{i}" for i in range(300)])
+    read = pl.DataFrame({"problem_id": ids.append(ids), "wrong_reasoning": said.T.ravel()})
+    seen = slice(0, 100)
+    return read, pl.DataFrame({"problem_id": ids[seen], "judge": said[seen, 0], "human": truth[seen, 0]})
+
+
+def test_the_corrected_interval_holds_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    held, naive = 0, 0
+    for _ in range(400):
+        read, known = simulate(rng)
+        found, plain = corrected_rate(read, known), false_positive_rate(read)
+        held += found.low <= 0.2 <= found.high
+        naive += plain.low <= 0.2 <= plain.high
+    assert held / 400 >= 0.92
+    assert naive / 400 < 0.5, "the judge's own rate is beside the truth, or this shows nothing"
