@@ -14,13 +14,14 @@ from cos_assets import tasks
 from cos_assets.generation.engines import openai_options, ray_options
 
 if TYPE_CHECKING:
-    from cos_assets.study import StudySpec
+    from cos_assets.study import ModelSpec, StudySpec, TargetSpec
 
 M = TypeVar("M", bound=BaseModel)
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _SHOWN = 100
 # Engines whose weights are not here.
 _ELSEWHERE = {"imported": "imported", "openai": "asked over HTTP (engine: openai)"}
+_UNPRICED = "is missing; cap.cost needs the price of every model that is asked"
 _BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
 # pydantic's type of error, up to where it becomes specific -> what is allowed
 _KINDS = {
@@ -145,16 +146,10 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
             f"evaluation.split: {spec.evaluation.split!r} is the split that is sampled and trained on;"
             " choose another one for either"
         )
-    if spec.task.answer_kind is None and spec.verification != "none":
-        yield (
-            f"verification: {spec.verification!r} needs gold answers, and task {spec.task.name!r} has none;"
-            " allowed: none"
-        )
+    yield from _judge_rules(spec)
     for name, task in spec.benchmarks.items() if spec.targets else ():
         if task.answer_kind is None:
             yield f"evaluation.benchmarks: {name!r} has no gold answers to score models by; name a task that has"
-    if spec.verification == "answer+steps" and spec.judge.samples is not None:
-        yield "judge.samples: verification: answer+steps judges every correct sample; leave judge.samples out"
     finetunings = {"finetune": spec.finetune} | {f"targets.{n}.finetune": t.finetune for n, t in spec.targets.items()}
     for key, settings in finetunings.items():
         if settings and len(settings.learning_rates) > 1 and spec.task.answer_kind is None:
@@ -193,7 +188,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         if model.active_params and model.params and model.active_params > model.params:
             yield f"models.{name}.active_params: {model.active_params:g} is more than params: {model.params:g}"
         if spec.cap and spec.cap.cost and model.price is None and model.engine != "imported":
-            yield f"models.{name}.price: is missing; cap.cost needs the price of every model that is asked"
+            yield f"models.{name}.price: {_UNPRICED}"
         # A folder or a checkpoint can be counted when it is there; a hub id, a served name or an import says nothing.
         countable = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
         known = model.active_params or model.params
@@ -201,18 +196,14 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
             yield f"models.{name}.params: is missing; match: flops needs the number of parameters of every model"
         elif spec.cap and spec.cap.flops and known is None and model.engine == "openai":
             yield f"models.{name}.params: is missing; cap.flops needs the number of parameters of every model"
-        if model.engine == "openai":
-            try:
-                openai_options.identity(model.model or "", model.chat, model.engine_options)
-            except ValueError as error:
-                yield f"models.{name}.{error}"
-    for kind, parts in (("models", spec.models), ("targets", spec.targets)):
-        for name, part in parts.items():
-            if part.engine == "ray":
-                try:
-                    ray_options.read_options(part.engine_options)
-                except ValueError as error:
-                    yield f"{kind}.{name}.{error}"
+    for key, part in _asked(spec):
+        try:
+            if part.engine == "openai":
+                openai_options.identity(part.model or "", part.chat, part.engine_options)
+            elif part.engine == "ray":
+                ray_options.read_options(part.engine_options)
+        except ValueError as error:
+            yield f"{key}.{error}"
     yield from _budget_rules(spec)
     if spec.compare:
         for named in spec.compare:
@@ -220,6 +211,49 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
                 yield f"compare: {named!r} is not a model of this study; allowed: {models}"
         if len(set(spec.compare)) < 2:
             yield f"compare: {spec.compare[0]!r} twice; expected two different models, the weak-cheap one first"
+
+
+def _asked(spec: StudySpec) -> Iterator[tuple[str, ModelSpec | TargetSpec]]:
+    """Everything that an engine serves, by its key."""
+    for kind, parts in (("models", spec.models), ("targets", spec.targets)):
+        yield from ((f"{kind}.{name}", part) for name, part in parts.items())
+    for name, judge in spec.judge.models.items():
+        yield f"judge.judges.{name}" if spec.judge.judges else "judge", judge
+
+
+def _judge_rules(spec: StudySpec) -> Iterator[str]:
+    """Mistakes between who judges, and what samples are verified by."""
+    judges = spec.judge.all
+    several = spec.judge.judges is not None
+    for name, judge in judges.items():
+        key = f"judge.judges.{name}" if several else "judge"
+        others = [other for other, one in judges.items() if one.kind != "vote"]
+        for member in judge.of or ():
+            if member not in others:
+                yield f"{key}.of: {member!r} is no judge that can vote; allowed: {', '.join(others) or 'none'}"
+        if len(set(judge.of or ())) < len(judge.of or ()):
+            yield f"{key}.of: a judge stands there twice; each has one vote"
+        if spec.cap and judge.kind == "llm":
+            if spec.cap.cost and judge.price is None:
+                yield f"{key}.price: {_UNPRICED}"
+            if spec.cap.flops and not judge.params and not judge.active_params and judge.engine == "openai":
+                yield f"{key}.params: is missing; cap.flops needs the number of parameters of every model"
+    way, gold = spec.verification, spec.task.answer_kind
+    if gold is None and way not in ("none", "judge"):
+        yield f"verification: {way!r} needs gold answers, and task {spec.task.name!r} has none; allowed: none, judge"
+    elif way == "vote" and gold in ("tests", "instructions"):
+        yield f"verification: vote counts answers that say the same; task {spec.task.name!r} is graded by {gold}"
+    members = spec.judge.behind(spec.judge.first)
+    asked = all(judges[name].kind == "llm" for name in members if name in judges and judges[name].kind != "vote")
+    if way == "judge" and not asked:
+        yield (
+            "verification: judge knows no answers, so its judge (the first) must be a model or a vote of models, for"
+            " example judge: {model: gpt-4o-mini, engine: openai}"
+        )
+    if way == "answer+steps" and spec.verifier is None:
+        yield "verification: answer+steps needs a judge with method: steps"
+    if "samples" in spec.judge.model_fields_set and set(judges) <= set(spec.verifiers):
+        yield f"judge.samples: verification: {way} judges every sample that it verifies; leave judge.samples out"
 
 
 def _budget_rules(spec: StudySpec) -> Iterator[str]:
@@ -231,7 +265,8 @@ def _budget_rules(spec: StudySpec) -> Iterator[str]:
             "count_prefill: the nominal rule has no prompts to count; give match_rule: measured and a pilot:,"
             " or every model's tokens_per_solution and tokens_per_prompt"
         )
-    currencies = {model.price.currency for model in spec.models.values() if model.price}
+    asked = [*spec.models.values(), *spec.judge.models.values()]
+    currencies = {model.price.currency for model in asked if model.price}
     if len(currencies) > 1 and (spec.match == "price" or (spec.cap and spec.cap.cost)):
         yield f"models: prices are in {' and '.join(sorted(currencies))}; give all in one currency"
     if spec.allocation == "adaptive":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -23,6 +23,9 @@ from cos_assets.training.sft_sets import SourceSpec
 
 # Per million tokens, in any currency: outside of these somebody gave the price of one token, or of a month.
 _LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
+# What only says how a sampler's budget is matched.
+_MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
+Verification = Literal["answer", "none", "judge", "answer+judge", "answer+steps", "vote"]
 
 
 def _named_task(value: Any) -> Any:
@@ -30,6 +33,10 @@ def _named_task(value: Any) -> Any:
     if not isinstance(named, (str, tasks.Task)):
         raise ValueError(f"names no task; allowed: {', '.join(tasks.names())}, or {{name: <one of them>, ...}}")
     return value
+
+
+def _all(value: Any) -> Any:
+    return None if value == "all" else value
 
 
 class CheckpointRef(Spec):
@@ -105,7 +112,11 @@ class ModelSpec(Spec):
     tokenizer: str | None = None
 
     @model_validator(mode="after")
-    def _one_origin(self) -> ModelSpec:
+    def _check(self) -> Self:
+        self.check_origin()
+        return self
+
+    def check_origin(self) -> None:
         if self.engine == "imported":
             if self.path is None or self.columns is None:
                 raise ValueError("engine: imported needs path: and columns:")
@@ -119,7 +130,6 @@ class ModelSpec(Spec):
             extra = [k for k in ("path", "columns", "tokenizer") if getattr(self, k) is not None]
             if extra:
                 raise ValueError(f"{', '.join(extra)}: only with engine: imported")
-        return self
 
 
 class PilotSpec(Spec):
@@ -192,11 +202,79 @@ class EvaluationSpec(Spec):
     limit: Count | None = None
 
 
-class JudgeSpec(Spec):
-    """Who says whether the reasoning is right: the task's step checker, on a seeded draw of correct samples."""
+class Judge(ModelSpec):
+    """Who says whether the reasoning of a sample is right: the task's step checker (`method: steps`, the default), a
+    model (`method: llm`, or just `model:` or `checkpoint:`, with what else a model takes), or a vote of other judges
+    (`of:`).
 
-    method: Literal["steps"] = "steps"
-    samples: Count | None = None
+    A model answers in JSON, greedily unless `temperature` says otherwise.
+    """
+
+    method: Literal["steps", "llm", "vote"] | None = None
+    of: list[Name] | None = Field(None, min_length=2)
+    chat: bool = True
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: Count = 1024
+
+    @property
+    def kind(self) -> Literal["steps", "llm", "vote"]:
+        implied: Literal["steps", "llm", "vote"] = "llm" if self.model or self.checkpoint else "steps"
+        return self.method or ("vote" if self.of else implied)
+
+    def check_origin(self) -> None:
+        if self.engine == "imported":
+            raise ValueError("engine: imported is for solutions made elsewhere; a judge is asked")
+        if (self.kind == "vote") != (self.of is not None):
+            raise ValueError("of: names the judges that vote, and goes with method: vote")
+        if stray := sorted(self.model_fields_set & {"path", "columns", "tokenizer", *_MEANS}):
+            raise ValueError(f"{stray[0]}: is for who samples, not for a judge")
+        if self.kind == "llm":
+            super().check_origin()
+        elif stray := sorted(self.model_fields_set & (Judge.model_fields.keys() - {"method", "of"})):
+            raise ValueError(f"{stray[0]}: is for method: llm; the step checker and a vote ask no model")
+
+
+class JudgeSpec(Judge):
+    """One judge, or several by name (`judges:`), of which the first one counts in the report and for `verification`.
+
+    `samples` correct ones of each model and budget are judged, one of each problem before a second of any; "all" and
+    null mean all of them. Default 500, all where only the step checker judges. A judge that `verification` goes by
+    judges all that it verifies.
+    """
+
+    samples: Annotated[Count | None, BeforeValidator(_all)] = None
+    judges: dict[Name, Judge] | None = Field(None, min_length=1)
+
+    def check_origin(self) -> None:
+        if self.judges is None:
+            return super().check_origin()
+        if stray := sorted(self.model_fields_set - {"samples", "judges"}):
+            raise ValueError(f"{stray[0]}: stands beside judges:; give one judge, or several under judges:")
+
+    @property
+    def all(self) -> dict[str, Judge]:
+        """Every judge by name; a single one is called by its method."""
+        return self.judges or {self.kind: self}
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.all))
+
+    @property
+    def models(self) -> dict[str, Judge]:
+        """The judges that are models."""
+        return {name: judge for name, judge in self.all.items() if judge.kind == "llm"}
+
+    @property
+    def count(self) -> int | None:
+        """How many samples are judged; None means all."""
+        if "samples" not in self.model_fields_set:
+            return 500 if self.models else None
+        return self.samples
+
+    def behind(self, name: str) -> tuple[str, ...]:
+        """The judges that make up a judge: those of a vote, and itself."""
+        return (*(self.all[name].of or ()), name)
 
 
 class StudySpec(Spec):
@@ -214,7 +292,7 @@ class StudySpec(Spec):
     cap: CapSpec | None = None
     allocation: Literal["uniform", "adaptive"] = "uniform"
     sampling: SamplingSpec = SamplingSpec()
-    verification: Literal["answer", "none", "answer+steps"] = "answer"
+    verification: Verification = "answer"
     sources: dict[Name, SourceSpec] = {}
     targets: dict[Name, TargetSpec] = {}
     finetune: Finetune | None = None
@@ -255,6 +333,18 @@ class StudySpec(Spec):
     def predicts(self) -> bool:
         """Is there a pilot that says how often solutions are right?"""
         return self.pilot is not None and self.task.answer_kind is not None
+
+    @property
+    def verifier(self) -> str | None:
+        """The judge that `verification` goes by."""
+        if self.verification == "answer+steps":
+            return next((name for name, judge in self.judge.all.items() if judge.kind == "steps"), None)
+        return self.judge.first if self.verification in ("judge", "answer+judge") else None
+
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """The judges that judge all that is verified."""
+        return self.judge.behind(self.verifier) if self.verifier else ()
 
     @property
     def measured(self) -> bool:

@@ -89,6 +89,11 @@ def study(root: Path) -> None:
             {
                 "problem_id": p,
                 "sample_index": i,
+                "judge": "steps",
+                "judge_version": "1",
+                "label": "wrong" if i == 2 else "right",
+                "correct": True,
+                "weight": 1.0,
                 "first_wrong_step": 2 if i == 2 else None,
                 "reason": "step 2: 3 + 3 = 7" if i == 2 else None,
                 "wrong_reasoning": i == 2,

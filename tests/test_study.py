@@ -55,6 +55,9 @@ def mistakes(given: Any) -> list[str]:
     return [line.removeprefix("defs/x/defs.yaml: ") for line in lines]
 
 
+PRICE = "price: {output: 1, date: 2026-11-01}"
+PRICED = f"{{wc: {{model: a, params: 1e9, {PRICE}}}, se: {{model: b, params: 2e9, {PRICE}}}}}"
+
 # What is changed in the good study, and what its one line has to say.
 TABLE: list[tuple[dict[str, Any], list[str]]] = [
     # unknown keys, at every level
@@ -74,7 +77,37 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         ["finetune.lora.rank: unknown key", "target_modules"],
     ),
     ({"task__trian": "3"}, ["task.trian: unknown key", "train"]),
-    ({"judge": "{model: x}"}, ["judge.model: unknown key", "method, samples"]),
+    ({"judge": "{modle: x}"}, ["judge.modle: unknown key", "did you mean model?", "samples, judges"]),
+    ({"judge": "{judges: {a: {modle: x}}}"}, ["judge.judges.a.modle: unknown key", "did you mean model?"]),
+    ({"judge": "{method: llm}"}, ["judge: give either model: (a hub id or a folder) or checkpoint:"]),
+    ({"judge": "{params: 3}"}, ["judge: params: is for method: llm"]),
+    ({"judge": "{method: vote}"}, ["judge: of: names the judges that vote"]),
+    ({"judge": "{judges: {}}"}, ["judge.judges: {} is not allowed; allowed: at least 1 entry"]),
+    ({"judge": "{method: steps, judges: {a: {}}}"}, ["judge: method: stands beside judges:"]),
+    ({"judge": "{model: x, engine: imported}"}, ["judge: engine: imported is for solutions made elsewhere"]),
+    ({"judge": "{model: x, tokens_per_solution: 3}"}, ["judge: tokens_per_solution: is for who samples"]),
+    (
+        {"judge": "{model: x, engine: openai, engine_options: {api: completions}}"},
+        ["judge.engine_options.api: completions"],
+    ),
+    ({"judge": "{judges: {a: {}, b: {of: [a, c]}}}"}, ["judge.judges.b.of: 'c' is no judge that can vote; allowed: a"]),
+    ({"judge": "{judges: {a: {}, b: {of: [a, a]}}}"}, ["judge.judges.b.of: a judge stands there twice"]),
+    ({"judge": "{model: x}", "cap": "{cost: 5}", "models": PRICED}, ["judge.price: is missing; cap.cost needs"]),
+    (
+        {"judge": "{model: x, engine: openai}", "cap": "{flops: 5}"},
+        ["judge.params: is missing; cap.flops needs the number of parameters"],
+    ),
+    ({"verification": "judge"}, ["verification: judge knows no answers", "for example judge: {model: "]),
+    (
+        {"verification": "judge", "judge": "{judges: {v: {of: [a, b]}, a: {}, b: {model: x}}}"},
+        ["verification: judge knows no answers"],
+    ),
+    ({"verification": "answer+steps", "judge": "{model: x}"}, ["answer+steps needs a judge with method: steps"]),
+    ({"verification": "vote", "task": "mbpp"}, ["verification: vote counts answers", "'mbpp' is graded by tests"]),
+    (
+        {"verification": "answer+judge", "judge": "{model: x, samples: 5}"},
+        ["judge.samples: verification: answer+judge judges"],
+    ),
     ({"evaluation": "{benchmark: [x]}"}, ["evaluation.benchmark: unknown key", "did you mean benchmarks?", "split"]),
     ({"evaluation": "{benchmarks: [x]}"}, ["evaluation.benchmarks.0: 'x'", "is not a task; allowed: arithmetic"]),
     ({"evaluation": "{benchmarks: [3]}"}, ["evaluation.benchmarks.0: 3", "names no task"]),
@@ -224,7 +257,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"judge": "{samples: 0}"}, ["judge.samples: 0 is not allowed"]),
     (
         {"task": "oasst", "evaluation": "{benchmarks: [ifeval]}"},
-        ["verification: 'answer' needs gold answers, and task 'oasst' has none; allowed: none"],
+        ["verification: 'answer' needs gold answers, and task 'oasst' has none; allowed: none, judge"],
     ),
     (
         {
@@ -364,3 +397,17 @@ def test_editors_get_a_schema() -> None:
     schema = StudySpec.model_json_schema()
     assert set(schema["required"]) == {"name", "task", "models", "budgets"}
     assert schema["additionalProperties"] is False
+
+
+def test_a_study_has_one_judge_or_several() -> None:
+    plain = study.parse(attributes())
+    assert list(plain.judge.all) == ["steps"] and plain.judge.count is None and plain.verifiers == ()
+    model = study.parse(attributes(judge="{model: x}"))
+    assert list(model.judge.all) == ["llm"] and model.judge.count == 500 and model.judge.models["llm"].chat
+    assert study.parse(attributes(judge="{model: x, samples: null}")).judge.count is None
+    assert study.parse(attributes(judge="{model: x, samples: all}")).judge.count is None
+    assert study.parse(attributes(judge="{method: steps, samples: 7}")).judge.count == 7
+    judges = "{judges: {v: {of: [a, b]}, a: {model: x}, b: {model: y}, s: {}}}"
+    several = study.parse(attributes(judge=judges, verification="judge"))
+    assert several.judge.first == "v" and several.verifiers == ("a", "b", "v") and several.judge.count == 500
+    assert study.parse(attributes(judge=judges, verification="answer+steps")).verifiers == ("s",)

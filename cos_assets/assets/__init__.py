@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from cos_assets.assets import finetuning, pilot, plan, prediction, problems, quality, report, samples
+from cos_assets.assets import finetuning, judgements, pilot, plan, prediction, problems, quality, report, samples
 from cos_assets.study import StudySpec
 
 
@@ -18,7 +18,7 @@ def build_study(spec: StudySpec) -> list[dg.AssetsDefinition]:
         samples.samples(spec),
         quality.verdicts(spec),
         quality.sample_metrics(spec),
-        quality.judgements(spec),
+        judgements.judgements(spec),
         finetuning.sft(spec),
     ]
     if spec.targets and spec.foreign_benchmarks:

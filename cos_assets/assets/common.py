@@ -16,9 +16,11 @@ import polars as pl
 from cos_assets import progress, store
 from cos_assets.budget import Prices
 from cos_assets.generation.door import Buyer, check
+from cos_assets.generation.engines.openai_options import api_of, read_options
 from cos_assets.generation.model import resolve
 from cos_assets.generation.spend import Cap, Stage
 from cos_assets.generation.types import Model
+from cos_assets.judging.llm import structured
 from cos_assets.partitions import as_dict
 from cos_assets.places import Place
 from cos_assets.study import CheckpointRef, ModelSpec, StudySpec, TargetSpec
@@ -147,8 +149,16 @@ def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None
     return _resolve(step, model, inputs, _active(model))
 
 
+def judge_model(step: Step, name: str, inputs: Inputs) -> Model:
+    """The model that is a study's judge."""
+    judge = step.spec.judge.models[name]
+    if judge.engine == "openai" and api_of(read_options(judge.engine_options), judge.chat) == "chat":
+        judge = judge.model_copy(update={"engine_options": structured(judge.engine_options)})
+    return _resolve(step, judge, inputs, _active(judge))
+
+
 def check_samplers(step: Step, inputs: Inputs) -> None:
-    """Before anything is bought: is every model there, and does it answer? Costs nothing.
+    """Before anything is bought: is every model there that samples or judges, and does it answer? Costs nothing.
 
     Raises ValueError that names the model, for example for an unknown hub id or a key that is not set.
     """
@@ -160,6 +170,12 @@ def check_samplers(step: Step, inputs: Inputs) -> None:
             check(sampler(step, name, inputs))
         except (ValueError, ConnectionError) as error:
             raise ValueError(f"models.{name}: {error}") from None
+    for name, judge in step.spec.judge.models.items():
+        if judge.checkpoint is None:
+            try:
+                check(judge_model(step, name, inputs))
+            except (ValueError, ConnectionError) as error:
+                raise ValueError(f"judge {name}: {error}") from None
 
 
 def _active(model: ModelSpec) -> float | None:
@@ -182,7 +198,11 @@ def target_spec(spec: StudySpec, name: str) -> ModelSpec | TargetSpec:
 
 def prices(spec: StudySpec, model: str) -> Prices | None:
     """What a model's tokens cost; a batch API's discount is taken off where the model is asked through one."""
-    part = spec.models[model]
+    return prices_of(spec.models[model])
+
+
+def prices_of(part: ModelSpec) -> Prices | None:
+    """The same of any model."""
     batch = part.engine == "openai" and bool(part.engine_options.get("batch"))
     return part.price.of(batch) if part.price else None
 

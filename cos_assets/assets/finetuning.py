@@ -57,6 +57,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
                 problems,
                 spec.task,
                 spec.seed,
+                spec.verifiers,
             )
         facts = {"verification": spec.verification, **counts}
         return result(frame, facts, Check(FILLED, {"empty": frame.is_empty()}), _unseen(spec, frame, inputs))
@@ -76,6 +77,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
         config=[
             "sft-1",
             spec.verification,
+            spec.verifiers,
             {name: source.model_dump(mode="json") for name, source in spec.arms.items()},
             spec.task.prompt_version,
             spec.seed,

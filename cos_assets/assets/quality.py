@@ -1,4 +1,4 @@
-"""How good a sample set is: verdicts, sample_metrics and judgements. None of them buys anything."""
+"""How good a sample set is: verdicts and sample_metrics. Neither buys anything."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import polars as pl
 
 from cos_assets.assets.common import Check, Inputs, Step, asset, own, result
 from cos_assets.grading import answers
-from cos_assets.judging import steps as step_judge
 from cos_assets.judging.verdicts import second_opinion
 from cos_assets.judging.verdicts import verdicts as grade_samples
-from cos_assets.metrics.false_positives import false_positive_rate
 from cos_assets.metrics.summary import adaptive_metrics
 from cos_assets.metrics.summary import sample_metrics as measure
 from cos_assets.partitions import by_model
 from cos_assets.study import StudySpec
 
-GRADED, READ = "every_answer_is_graded", "every_judged_sample_is_read"
+GRADED = "every_answer_is_graded"
 
 
 def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
@@ -91,46 +89,5 @@ def sample_metrics(spec: StudySpec) -> dg.AssetsDefinition:
         },
         description="coverage@k and diversity@k with intervals clustered by problem, over all problems and by level.",
         config=["metrics-1", spec.confidence, *([spec.floor] if spec.allocation == "adaptive" else [])],
-        partitions=by_model(spec),
-    )
-
-
-def judgements(spec: StudySpec) -> dg.AssetsDefinition:
-    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
-        frame = step_judge.judgements(
-            inputs["samples"].collect(),
-            inputs["verdicts"].collect(),
-            inputs["problems"].collect(),
-            spec.task,
-            spec.judge.samples,
-            spec.seed,
-        )
-        rate = false_positive_rate(frame, spec.confidence)
-        known = rate.n > 0
-        facts = {
-            "judge": step_judge.JUDGE,
-            "judge_version": step_judge.JUDGE_VERSION,
-            "judged": frame.height,
-            "unreadable": int((frame["label"] == "unreadable").sum()),
-            "false_positive_rate": rate.value if known else None,
-            "false_positive_rate_low": rate.low if rate.n > 1 else None,
-            "false_positive_rate_high": rate.high if rate.n > 1 else None,
-        }
-        return result(frame, facts, Check(READ, {"unreadable": int((frame["label"] == "unreadable").sum())}))
-
-    return asset(
-        spec,
-        "judgements",
-        body,
-        checks=[READ],
-        ins={name: own(spec, name) for name in ("problems", "samples", "verdicts")},
-        description="Is the reasoning of correct samples right? The false positive rate comes from here.",
-        config=[
-            "judgements-1",
-            step_judge.JUDGE_VERSION,
-            spec.judge.model_dump(mode="json"),
-            spec.seed,
-            spec.task.name,
-        ],
         partitions=by_model(spec),
     )

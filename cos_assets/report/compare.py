@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cos_assets.judging.table import of_judge
 from cos_assets.metrics.coverage import count_correct, coverage, pass_at_1, solved_curve
 from cos_assets.metrics.diversity import diversity, diversity_curve
 from cos_assets.metrics.false_positives import false_positive_rate, false_positive_sums
@@ -152,7 +153,8 @@ def _of_samples(spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, s
         yield from _as_bought(budget, pair, sides, ks, spec)
     else:
         yield from _at_k(budget, pair, sides, ks, spec)
-    judged = [tables["judgements"].filter(at & (pl.col("model") == model)) for model in pair]
+    counted = of_judge(tables["judgements"], spec.judge.first)
+    judged = [counted.filter(at & (pl.col("model") == model)) for model in pair]
     if all(frame.height for frame in judged):
         rates = [false_positive_rate(frame, spec.confidence) for frame in judged]
         sums = [false_positive_sums(frame) for frame in judged]

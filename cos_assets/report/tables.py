@@ -53,7 +53,8 @@ _EMPTY: dict[str, dict[str, Any]] = {
         "low": pl.Float64,
         "high": pl.Float64,
     },
-    "judgements": _SAMPLE | {"wrong_reasoning": pl.Boolean},
+    "judgements": _SAMPLE
+    | {"judge": pl.String, "correct": pl.Boolean, "weight": pl.Float64, "wrong_reasoning": pl.Boolean},
     "checkpoints": {
         "budget": pl.String,
         "source": pl.String,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import polars as pl
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from cos_assets.spec import Count, Name, Spec
 from cos_assets.tasks import Task
+from cos_assets.training.verification import verify
 
 
 class SourceSpec(Spec):
@@ -77,23 +78,19 @@ def sft_set(
     problems: pl.DataFrame,
     task: Task,
     seed: int,
+    judges: Sequence[str] = ("steps",),
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The source's rows in the schema `SCHEMA`, and how many samples each step left.
 
     `bought` says how many samples per problem each model has at this budget; `samples`, `verdicts` and `judgements` are
-    those of the source's models. In order: take what the source's share buys, keep what verifies, drop repeated texts
-    of a problem, keep one per problem where the source says so. A share that is no whole number of samples takes one
+    those of the source's models; `judges` are who `verification` goes by (see `verification.verify`). In order: take
+    what the source's share buys, keep what verifies, drop repeated texts of a problem, keep one per problem where the
+    source says so. A share that is no whole number of samples takes one
     more for a part of the problems, drawn by the seed, so that exactly the share of the budget is spent.
     Raises ValueError where the source asks for more samples than were bought.
     """
     taken = _take(source, bought, samples, problems, seed)
-    keys = ["model", "problem_id", "sample_index"]
-    kept = taken.filter(pl.col("finish_reason") != "error")
-    if verification != "none":
-        kept = kept.join(verdicts.filter("correct").select(keys), on=keys, how="semi", maintain_order="left")
-    if verification == "answer+steps":
-        right = judgements.filter(pl.col("label") == "right")
-        kept = kept.join(right.select(keys), on=keys, how="semi", maintain_order="left")
+    kept, facts = verify(taken, verification, verdicts, judgements, judges, task)
     verified = kept.height
     # One round of samples after the other, so that "first" favours no model of a mixture.
     kept = kept.sort("order", "sample_index", "model")
@@ -106,6 +103,7 @@ def sft_set(
     rows = kept.join(prompts(task, problems), on="problem_id", maintain_order="left")
     counts = {"taken": taken.height, "verified": verified, "distinct": distinct, "rows": rows.height}
     counts["problems"] = rows["problem_id"].n_unique()
+    counts |= facts
     return rows.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()), counts
 
 

@@ -87,7 +87,9 @@ def simulated(
         "budget_plan": PLAN,
         "samples": pl.DataFrame(samples, schema=[*columns, *spent.items()], orient="row"),
         "verdicts": pl.DataFrame(verdicts, schema=verdict_columns, orient="row"),
-        "judgements": pl.DataFrame(judgements, schema=[*columns, "wrong_reasoning"], orient="row"),
+        "judgements": pl.DataFrame(judgements, schema=[*columns, "wrong_reasoning"], orient="row").with_columns(
+            judge=pl.lit("steps"), correct=True, weight=1.0
+        ),
         "sample_metrics": _metrics(pl.DataFrame(verdicts, schema=verdict_columns, orient="row")),
         "evals": pl.DataFrame(answered, schema=evals, orient="row"),
         "base_eval": pl.DataFrame(

@@ -31,15 +31,21 @@ def world(correct: dict[tuple[str, str, int], bool] | None = None) -> dict[str, 
             finish_reason=pl.lit("stop"),
         ),
         "verdicts": verdicts,
-        "judgements": verdicts.filter("correct").with_columns(label=pl.lit("right")),
+        "judgements": verdicts.filter("correct").with_columns(
+            label=pl.lit("right"), judge=pl.lit("steps"), flops=0.0, cost=0.0
+        ),
     }
 
 
 def make(
-    source: dict[str, Any], given: dict[str, Any] | None = None, verification: str = "answer", seed: int = 0
+    source: dict[str, Any],
+    given: dict[str, Any] | None = None,
+    verification: str = "answer",
+    seed: int = 0,
+    judges: tuple[str, ...] = ("steps",),
 ) -> Any:
-    spec = SourceSpec.model_validate(source)
-    return sft_set(spec, verification, BOUGHT, **(given or world()), problems=PROBLEMS, task=TASK, seed=seed)
+    spec, rest = SourceSpec.model_validate(source), {"problems": PROBLEMS, "task": TASK, "seed": seed}
+    return sft_set(spec, verification, BOUGHT, **(given or world()), **rest, judges=judges)
 
 
 def test_a_models_own_arm_is_everything_it_bought_that_is_right() -> None:
@@ -47,7 +53,8 @@ def test_a_models_own_arm_is_everything_it_bought_that_is_right() -> None:
     rows, counts = make({"take": {"wc": 1.0}}, world(wrong))
     assert rows.schema == SCHEMA
     assert set(rows["model"]) == {"wc"}
-    assert counts == {"taken": 60, "verified": 57, "distinct": 57, "rows": 57, "problems": 19}
+    expected = {"taken": 60, "verified": 57, "distinct": 57, "rows": 57, "problems": 19, "kept_share": 57 / 60}
+    assert counts == expected | {"kept_wrong_share": 0.0}
     assert IDS[0] not in rows["problem_id"]
     prompts = dict(zip(IDS, (TASK.prompt(p) for p in PROBLEMS.to_dicts()), strict=True))
     assert all(prompts[p] == text for p, text in rows.select("problem_id", "prompt").iter_rows())
@@ -123,3 +130,49 @@ def test_reference_solutions_are_the_problem_sets_own() -> None:
     assert rows["model"].null_count() == rows.height
     without = PROBLEMS.with_columns(solution=pl.when(pl.col("problem_id") != IDS[0]).then("solution"))
     assert reference_set(TASK, without).height == 19
+
+
+def test_a_judge_verifies_with_the_answer_or_without_it() -> None:
+    """Of the first problem one sample has a wrong answer, which the judge does not see, and one a wrong reasoning."""
+    given = world({("wc", IDS[0], 0): False})
+    at = pl.col("problem_id") == IDS[0]
+    labels = pl.when(at & (pl.col("sample_index") == 1)).then(pl.lit("wrong")).otherwise(pl.lit("right"))
+    judged = given["verdicts"].with_columns(label=labels, judge=pl.lit("both"), flops=2.0, cost=0.5)
+    voter = judged.with_columns(label=pl.lit("unreadable"), judge=pl.lit("one"))
+    stranger = judged.with_columns(judge=pl.lit("stranger"), cost=100.0)
+    given["judgements"] = pl.concat([judged, voter, stranger])
+    judges = ("one", "both")
+    rows, counts = make({"take": {"wc": 1}}, given, "judge", judges=judges)
+    assert rows.height == 59 and 0 in rows.filter(at)["sample_index"]
+    assert counts["kept_wrong_share"] == pytest.approx(1 / 59) and counts["kept_share"] == pytest.approx(59 / 60)
+    assert (counts["verification_flops"], counts["verification_cost"]) == (240.0, 60.0), "its voters, not the others"
+    rows, counts = make({"take": {"wc": 1}}, given, "answer+judge", judges=judges)
+    assert rows.filter(at)["sample_index"].to_list() == [2] and counts["kept_wrong_share"] == 0
+    given["judgements"] = given["judgements"].with_columns(cost=pl.lit(None, pl.Float64))
+    assert make({"take": {"wc": 1}}, given, "judge", judges=judges)[1]["verification_cost"] is None
+
+
+def test_a_vote_keeps_what_most_samples_of_a_problem_answer() -> None:
+    """Answers of three samples each: a wrong majority, half against ½ against none, a tie, and right ones."""
+    answers = {IDS[0]: ["7", "7", "5"], IDS[1]: ["0.5", "1/2", "3"], IDS[2]: ["1", "2", "3"], IDS[3]: ["4", None, None]}
+    given = world({("wc", IDS[0], 0): False, ("wc", IDS[0], 1): False})
+    answer = [answers.get(p, ["9"] * 3)[i] for p, i in given["verdicts"].select("problem_id", "sample_index").rows()]
+    given["verdicts"] = (
+        given["verdicts"]
+        .with_columns(answer=pl.Series(answer, dtype=pl.String))
+        .with_columns(
+            verdict=pl.when(pl.col("answer").is_null())
+            .then(pl.lit("no_answer"))
+            .otherwise(pl.when("correct").then(pl.lit("correct")).otherwise(pl.lit("wrong")))
+        )
+    )
+    rows, counts = make({"take": {"wc": 1}}, given, "vote")
+    kept = {p: rows.filter(pl.col("problem_id") == p)["sample_index"].to_list() for p in IDS[:5]}
+    assert kept == {IDS[0]: [0, 1], IDS[1]: [0, 1], IDS[2]: [], IDS[3]: [0], IDS[4]: [0, 1, 2]}
+    assert counts["tied_problems"] == 1
+    assert counts["kept_wrong_share"] == pytest.approx(2 / rows.height)
+    right = given["verdicts"].with_columns(correct=~pl.col("correct"))
+    blind = right.with_columns(
+        verdict=pl.col("verdict").replace({"correct": "wrong", "wrong": "correct"})  # the gold answers are others
+    )
+    assert make({"take": {"wc": 1}}, {**given, "verdicts": blind}, "vote")[0].equals(rows)

@@ -1,0 +1,111 @@
+"""judgements: is the reasoning of samples right? By every judge of the study; models are asked through the one door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cos_assets.assets.common import (
+    Check,
+    Inputs,
+    Step,
+    asset,
+    checkpoint_inputs,
+    judge_model,
+    own,
+    prices_of,
+    result,
+    single_thread_torch,
+)
+from cos_assets.generation.types import Sampling
+from cos_assets.judging import llm, vote
+from cos_assets.judging import steps as step_judge
+from cos_assets.judging.table import UNTOLD, draw, of_judge
+from cos_assets.metrics.false_positives import false_positive_rate
+from cos_assets.partitions import by_model
+from cos_assets.study import StudySpec
+
+READ = "every_judged_sample_is_read"
+
+
+def judgements(spec: StudySpec) -> dg.AssetsDefinition:
+    judges = spec.judge.all
+
+    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
+        keys = ["problem_id", "sample_index"]
+        answers = inputs["verdicts"].select(*keys, "correct").collect()
+        samples = inputs["samples"].select(*keys, "completion", "finish_reason").collect()
+        # What was cut off or failed is no solution, and verifies in no way: nobody is paid to say so.
+        whole = samples.filter(pl.col("finish_reason") == "stop").join(answers, on=keys, maintain_order="left")
+        problems = inputs["problems"].collect()
+        made: dict[str, pl.DataFrame] = {}
+        new = 0
+        for name, judge in sorted(judges.items(), key=lambda item: item[1].kind == "vote"):
+            verifies = name in spec.verifiers
+            blind = verifies and spec.verification == "judge"
+            pool = whole if blind else whole.filter("correct")
+            rows = draw(pool, None if verifies else spec.judge.count, spec.seed)
+            if judge.kind == "steps":
+                made[name] = step_judge.judge(rows, problems, spec.task, name)
+            elif judge.kind == "vote":
+                made[name] = vote.judge(rows, {member: made[member] for member in judge.of or ()}, name)
+            else:
+                sampling = Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens, seed=spec.seed)
+                model, buyer = judge_model(step, name, inputs), step.buyer("judging", name)
+                with single_thread_torch():
+                    made[name], bought = llm.judge(
+                        rows, problems, model, sampling, buyer, prices_of(judge), not blind, name
+                    )
+                new += bought
+        frame = pl.concat([made[name] for name in judges])
+        untold = {label: int((frame["label"] == label).sum()) for label in UNTOLD}
+        facts: dict[str, Any] = {
+            "judge": spec.judge.first,
+            "judge_version": made[spec.judge.first]["judge_version"].first(),
+            "judged": made[spec.judge.first].height,
+            **untold,
+            **_rates(spec, frame),
+        }
+        if spec.judge.models:
+            facts["bought_now"] = new
+            for name in ("flops", "cost"):  # unknown is not nothing
+                facts[name] = frame[name].sum() if frame[name].null_count() < frame.height else None
+        return result(frame, facts, Check(READ, untold))
+
+    return asset(
+        spec,
+        "judgements",
+        body,
+        checks=[READ],
+        ins={
+            **{name: own(spec, name) for name in ("problems", "samples", "verdicts")},
+            **checkpoint_inputs(*spec.judge.models.values()),
+        },
+        description="Is the reasoning of samples right? The false positive rate comes from here.",
+        config=[
+            "judgements-2",
+            step_judge.JUDGE_VERSION,
+            [llm.PROMPT_VERSION, vote.JUDGE_VERSION] if spec.judge.judges or spec.judge.models else None,
+            spec.judge.model_dump(mode="json"),
+            spec.judge.count,
+            spec.verifiers,
+            spec.verification == "judge",
+            spec.seed,
+            spec.task.name,
+        ],
+        partitions=by_model(spec),
+    )
+
+
+def _rates(spec: StudySpec, frame: pl.DataFrame) -> dict[str, Any]:
+    """The false positive rate by each judge; that of the first one has no name behind it."""
+    facts = {}
+    for name in spec.judge.all:
+        rate = false_positive_rate(of_judge(frame, name), spec.confidence)
+        tail = "" if name == spec.judge.first else f"_by_{name}"
+        facts[f"false_positive_rate{tail}"] = rate.value if rate.n > 0 else None
+        facts[f"false_positive_rate{tail}_low"] = rate.low if rate.n > 1 else None
+        facts[f"false_positive_rate{tail}_high"] = rate.high if rate.n > 1 else None
+    return facts

@@ -1,0 +1,225 @@
+"""Studies with a model as judge, a real server of the standard library: what is asked, booked, kept, and what the
+judge's errors do to the false positive rate."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from judge_server import JudgeServer
+
+from cos_assets import store, tasks, tiny
+from cos_assets.generation.door import Buyer
+from cos_assets.generation.model import resolve
+from cos_assets.generation.types import Sampling
+from cos_assets.judging import llm
+from cos_assets.judging import steps as step_judge
+from cos_assets.judging.table import draw
+from cos_assets.judging.verdicts import verdicts
+from cos_assets.metrics.false_positives import corrected_rate, false_positive_rate
+
+Made = Callable[[dict[str, Any]], Path]
+TASK = {"name": "arithmetic", "train": 60, "validation": 10, "test": 20}
+PROBLEMS = tasks.make(TASK).load()
+KEYS = ["problem_id", "sample_index"]
+WC, SE = {"budget": "low", "model": "wc"}, {"budget": "low", "model": "se"}
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    made = JudgeServer(PROBLEMS, odd=0.06)
+    yield made
+    made.close()
+
+
+def judge(server: JudgeServer, **more: Any) -> dict[str, Any]:
+    price = {"input": 1.0, "output": 4.0, "date": "2026-11-01"}
+    options = {"base_url": server.url}
+    return {"model": "judge", "engine": "openai", "params": 1e9, "engine_options": options, "price": price} | more
+
+
+def attributes(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "judged",
+        "task": TASK,
+        "models": {name: {"model": str(tiny.shipped(name))} for name in ("wc", "se")},
+        "budgets": {"low": {"se": 2}},
+        "sampling": {"temperature": 0.7, "top_k": 3, "max_tokens": 56},
+    } | more
+
+
+def scan(root: Path, table: str, where: dict[str, str], name: str = "judged") -> pl.DataFrame:
+    return store.scan(root, name, table, (where,)).collect()
+
+
+def facts(root: Path, table: str, where: dict[str, str], name: str = "judged") -> dict[str, Any]:
+    return (store.lineage(root, name, table, where) or {})["facts"]
+
+
+def booked(root: Path) -> pl.DataFrame:
+    files = sorted((root / "ledger").rglob("part-*.parquet"))
+    return pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).filter(stage="judging")
+
+
+def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materialize: Made) -> None:
+    judges = {"model": judge(server), "steps": {}, "both": {"of": ["model", "steps"]}}
+    given = attributes(judge={"judges": judges, "samples": 50}, verification="answer+judge")
+    root = materialize(given)
+    told = scan(root, "judgements", WC)
+    correct = scan(root, "verdicts", WC).filter("correct").select(KEYS)
+    sizes = dict(told["judge"].value_counts().iter_rows())
+    assert sizes == {"model": correct.height, "steps": 50, "both": 50}, "what verifies judges all"
+    labels = {name: told.filter(judge=name).select(*KEYS, "label") for name in judges}
+    counts = Counter(labels["model"]["label"])
+    assert set(counts) == {"right", "wrong", "refused", "truncated", "unreadable"}
+    both = labels["both"].join(labels["model"], on=KEYS, suffix="_model").join(labels["steps"], on=KEYS, suffix="_s")
+    agreed = both.filter(pl.col("label_model") == pl.col("label_s"))
+    assert (agreed["label"] == agreed["label_model"]).all() and "undecided" in set(both["label"])
+    known = facts(root, "judgements", WC)
+    assert known["judge"] == "model" and known["judge_version"].startswith("1/judge-")
+    assert all(known[label] == (told["label"] == label).sum() for label in ("refused", "truncated", "undecided"))
+    assert {"false_positive_rate", "false_positive_rate_by_steps", "false_positive_rate_by_both_low"} <= set(known)
+    assert set(told["first_wrong_step"].drop_nulls()) and told.filter(judge="both")["flops"].sum() == 0
+
+    # Booked, priced and asked once for each solution, in JSON.
+    rows, prompts = booked(root), [body["messages"][0]["content"] for body in server.bodies]
+    assert len(prompts) == len(set(prompts)) == rows.height
+    assert all("Reference answer:" in prompt for prompt in prompts)
+    assert {body["response_format"]["json_schema"]["name"] for body in server.bodies} == {"judgement"}
+    assert {body["temperature"] for body in server.bodies} == {0.0}
+    each = (200 * 1.0 + 40 * 4.0) / 1e6
+    assert rows["cost"].to_list() == pytest.approx([each] * rows.height)
+    solutions = [scan(root, "samples", where).join(scan(root, "verdicts", where), on=KEYS) for where in (WC, SE)]
+    distinct = [side.filter("correct").select("problem_id", "completion").unique() for side in solutions]
+    assert rows.height == pl.concat(distinct).unique().height
+    assert known["cost"] == pytest.approx(each * distinct[0].height)
+
+    kept = scan(root, "sft_set", {"budget": "low", "source": "wc"})
+    right = labels["model"].filter(label="right").select(KEYS)
+    assert kept.height and kept.join(right, on=KEYS, how="anti").is_empty()
+    meant = facts(root, "sft_set", {"budget": "low", "source": "wc"})
+    assert meant["kept_share"] == pytest.approx(right.height / scan(root, "samples", WC).height)
+    assert meant["kept_wrong_share"] == 0 and meant["verification_cost"] == pytest.approx(known["cost"])
+    assert meant["verification_flops"] == pytest.approx(known["flops"])
+    assert (store.folder(root, "judged", "report") / "report.html").is_file()
+
+    # Another study of the same samples pays for none of it again.
+    asked = len(server.bodies)
+    materialize({**given, "name": "again", "verification": "answer+steps", "judge": {"judges": judges}})
+    assert len(server.bodies) == asked
+    assert facts(root, "judgements", WC, "again")["bought_now"] == 0
+
+
+def test_without_gold_answers_every_sample_is_judged(server: JudgeServer, materialize: Made) -> None:
+    root = materialize(attributes(judge=judge(server), verification="judge"))
+    assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
+    told, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
+    whole = samples.filter(finish_reason="stop")
+    assert told.height == whole.height > graded["correct"].sum()
+    assert told.join(graded.filter("correct"), on=KEYS, how="semi")["correct"].all()
+    known = facts(root, "judgements", WC)
+    assert "without-reference" in known["judge_version"]
+    counted = told.filter("correct")
+    assert known["false_positive_rate"] == pytest.approx(counted["wrong_reasoning"].mean())
+    right = told.filter(label="right")
+    meant = facts(root, "sft_set", {"budget": "low", "source": "wc"})
+    assert meant["verified"] == right.height
+    assert meant["kept_wrong_share"] == pytest.approx(1 - right["correct"].mean())
+    assert 0 < meant["kept_wrong_share"] < 1 - graded["correct"].mean()
+
+
+def test_a_judge_that_cannot_be_asked_is_found_before_anything_is_bought(
+    server: JudgeServer, materialize: Made, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match=r"judge llm: .*'another'"):
+        materialize(attributes(judge=judge(server, model="another")))
+    assert not list(tmp_path.rglob("part-*.parquet"))
+
+
+def test_a_cap_stops_judging_too(server: JudgeServer, materialize: Made) -> None:
+    models = {
+        name: {"model": str(tiny.shipped(name)), "price": {"output": 0.001, "date": "2026-11-01"}}
+        for name in ("wc", "se")
+    }
+    with pytest.raises(AssertionError, match=r"cap\.cost: .* completions for judging with llm"):
+        materialize(attributes(models=models, judge=judge(server), cap={"cost": 0.02}))
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    """Some thousand correct solutions of the built-in task, judged by the server (`wrong_reasoning`), and what the step
+    checker, which is the truth here, says of them (`truth`). A third of the problems tempts to a false reasoning."""
+    task = tasks.make({"name": "arithmetic", "train": 600, "validation": 1, "test": 1})
+    problems = task.load().filter(pl.col("split") == "train")
+    rng = np.random.default_rng(0)
+    rows = []
+    for at, problem in enumerate(problems.to_dicts()):
+        tempting = 0.5 if at % 3 == 0 else 0.05
+        number = json.loads(problem["truth"])["literals"][0]
+        for index in range(int(rng.integers(1, 9))):
+            # Needless steps make solutions differ; with a false one the answer is right, and the reasoning is not.
+            false = rng.random() < tempting
+            steps = f"{number} + {number} = {2 * number} . " * index
+            steps += f"{number} + {number} = {2 * number + 1} . " * false
+            rows.append((problem["problem_id"], index, f"{steps}{problem['solution']}", "stop"))
+    columns = ["problem_id", "sample_index", "completion", "finish_reason"]
+    samples = pl.DataFrame(rows, schema=columns, orient="row").cast({"sample_index": pl.Int32})
+    graded = verdicts(samples, problems, task).select(*KEYS, "correct")
+    pool = draw(samples.join(graded, on=KEYS, maintain_order="left").filter("correct"), None, 0)
+    truth = step_judge.judge(pool, problems, task).select(*KEYS, truth=pl.col("wrong_reasoning"))
+    server = JudgeServer(problems)
+    try:
+        model = resolve(
+            "judge", engine="openai", chat=True, options=llm.structured({"base_url": server.url, "concurrency": 16})
+        )
+        buyer = Buyer(tmp_path_factory.mktemp("home"), "population", "judging")
+        told, _ = llm.judge(pool, problems, model, Sampling(temperature=0), buyer, None, True, "llm")
+    finally:
+        server.close()
+    return told.join(truth, on=KEYS, maintain_order="left")
+
+
+def test_the_servers_errors_are_taken_out(population: pl.DataFrame) -> None:
+    """200 studies of other problems each: 250 problems drawn with replacement, a sample of each judged, 100 other
+    samples labelled by people (the truth)."""
+    whole = population["truth"].mean()
+    wrong, right = population.filter("truth"), population.filter(~pl.col("truth"))
+    assert population.height > 2500 and 0.05 < whole < 0.3  # type: ignore[operator]
+    assert wrong["wrong_reasoning"].mean() == pytest.approx(0.8, abs=0.05)
+    assert right["wrong_reasoning"].mean() == pytest.approx(0.1, abs=0.03)
+    by_problem = population.partition_by("problem_id", maintain_order=True)
+    judged, truth = ([part[name].to_numpy() for part in by_problem] for name in ("wrong_reasoning", "truth"))
+    ids = [part["problem_id"][0] for part in by_problem]
+    sizes = np.array([part.height for part in by_problem])
+    held = naive = 0
+    for repetition in range(200):
+        rng = np.random.default_rng(repetition)
+        drawn = rng.integers(len(ids), size=250)
+        read = pl.DataFrame(
+            {
+                "problem_id": [f"{place}" for place in range(250)],
+                "wrong_reasoning": [judged[at][rng.integers(sizes[at])] for at in drawn],
+                "weight": sizes[drawn].astype(float),
+            }
+        )
+        where = rng.choice(len(ids), size=100, p=sizes / sizes.sum())
+        one = [(at, rng.integers(sizes[at])) for at in where]
+        labelled = pl.DataFrame(
+            {
+                "problem_id": [ids[at] for at, _ in one],
+                "judge": [judged[at][i] for at, i in one],
+                "human": [truth[at][i] for at, i in one],
+            }
+        )
+        found, plain = corrected_rate(read, labelled), false_positive_rate(read)
+        held += found.low <= whole <= found.high  # type: ignore[operator]
+        naive += plain.low <= whole <= plain.high  # type: ignore[operator]
+    assert held >= 180, f"the corrected rate held the truth {held} times of 200"
+    assert naive < 180, "without correction the judge's errors must show, or this shows nothing"
+    print(f"held {held} of 200, uncorrected {naive}")
