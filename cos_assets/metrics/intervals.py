@@ -16,6 +16,12 @@ give the same interval, whatever the order of the rows.
   proportions (Newcombe 1998, Statistics in Medicine 17:2635; as "MOVER" Zou & Donner 2008, ibid. 27:1693). Without
   bounds it is the paired t interval.
 
+* A metric of several trainings of one model (seeds) is a table of problems × seeds, both drawn. The variance of its
+  mean is (MS_problems - MS_rest)/(P·S) + MS_seeds/(P·S), mean squares of the two-way layout without replication
+  (Brennan 2001, Generalizability Theory, sections 3.2 and 5.4). Each part counts with Student's t on its own degrees of freedom,
+  the second on S - 1, and the squares add up (Zou & Donner 2008, as below). In simulated trainings, 2 to 5 seeds, 95 %
+  intervals hold the truth in 94 to 99 % of cases; without the spread between seeds it is as little as half.
+
 Where it falls short: when a few problems carry most of the sum. A rate of 5 % with a correlation of 0.3 between samples
 of one problem, 500 samples on 300 problems: 93.5 %; 20 problems that are hardly ever solved, but some often: 84 %.
 """
@@ -151,6 +157,48 @@ def mean_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHARE)
     """
     array = np.sort(_vector(values, "values", bounds))[:, None]
     return _only(ratio_columns(array, np.ones_like(array), None, confidence, bounds))
+
+
+def crossed_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
+    """Mean of `values` of shape [P, S], one row per problem and one column per seed of training; both count as drawn,
+    so the limits carry the spread between seeds. One seed is `mean_interval`. ValueError: as there.
+    """
+    table = np.asarray(values, dtype=float)
+    if table.ndim != 2 or not table.shape[1]:
+        raise ValueError(f"values has shape {table.shape}; allowed is [problems, seeds], with at least one seed")
+    problems, seeds = table.shape
+    flat = _vector(table.ravel(), "values", bounds)
+    if seeds == 1 or problems < 2:
+        return mean_interval(table.mean(axis=1), confidence, bounds)
+    table = flat.reshape(problems, seeds)
+    mean, of_problem, of_seed = table.mean(), table.mean(axis=1), table.mean(axis=0)
+    rest = table - of_problem[:, None] - of_seed[None, :] + mean
+    of_problems = seeds * ((of_problem - mean) ** 2).sum() / (problems - 1)
+    of_seeds = problems * ((of_seed - mean) ** 2).sum() / (seeds - 1)
+    chance = (rest**2).sum() / ((problems - 1) * (seeds - 1))
+    wide, wider = t_quantile(np.array([problems, seeds]), confidence)
+    total = max(of_problems - chance, 0.0) + of_seeds * (wider / wide) ** 2
+    columns = (np.array([mean]), np.array([total / table.size]), np.array([problems]))
+    low, high = _limits(*columns, confidence, bounds)
+    return Interval(float(mean), float(low[0]), float(high[0]), problems)
+
+
+def crossed_difference(a: Any, b: Any, confidence: float = 0.95) -> Interval:
+    """mean(a) - mean(b) of shares of the same problems, in the same order: shapes [P, S] and [P, S'], as
+    `crossed_interval` has them.
+
+    With several seeds on both sides they are paired in their order, the first S of both: that holds whether or not
+    what a seed decides (the order of rows, say) is alike on both sides. ValueError: numbers of problems that differ.
+    """
+    left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if left.shape[0] != right.shape[0]:
+        raise ValueError(f"paired comparison: {len(left)} problems in a, {len(right)} in b; they must be the same")
+    seeds = min(left.shape[1], right.shape[1])
+    if seeds == 1:
+        ids = pl.Series("problem_id", range(left.shape[0]))
+        sides = [pl.DataFrame([ids, pl.Series("value", side.mean(axis=1))]) for side in (left, right)]
+        return paired_difference(sides[0], sides[1], confidence)
+    return crossed_interval(left[:, :seeds] - right[:, :seeds], confidence, bounds=None)
 
 
 def ratio_interval(numerator: Any, denominator: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:

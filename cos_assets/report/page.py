@@ -45,6 +45,7 @@ def render(
         figures={name: Markup(svg) for name, svg in figures.items()},  # drawn here, escaped by matplotlib
         differences=[difference_cells(row) for row in compared.iter_rows(named=True)],
         sides=[side_cells(row) for row in compared.iter_rows(named=True)],
+        seeds=max([spec.finetuning_of(name).seeds for name in spec.targets], default=1),
         accuracies=[_accuracy_cells(row) for row in accuracies.iter_rows(named=True)],
         plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
         spend=list(_spend(spec, tables)),
@@ -200,7 +201,7 @@ def _training(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
             yield (
                 budget,
                 row["source"],
-                row["target"],
+                row["target"] + (f", seed {row['seed']}" if spec.finetuning_of(row["target"]).seeds > 1 else ""),
                 f"{row['examples']:,}",
                 f"{row['tokens']:,}",
                 f"{row['epochs']:.1f}",

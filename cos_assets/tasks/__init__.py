@@ -257,6 +257,14 @@ def find(name: Any) -> type[Task]:
     return importlib.import_module(f"{__name__}.{name}").TASK
 
 
+def named(value: Any) -> Any:
+    """For fields of the type `Chosen`: what is no name of a task is said to be none."""
+    given = value.get("name") if isinstance(value, Mapping) else value
+    if not isinstance(given, (str, Task)):
+        raise ValueError(f"names no task; allowed: {', '.join(names())}, or {{name: <one of them>, ...}}")
+    return value
+
+
 # Each task has parameters of its own, which it checks itself, so the schema that editors see leaves them open.
 Chosen = Annotated[
     SerializeAsAny[Task],

@@ -23,6 +23,7 @@ from cos_assets.training.sft import Trained, finetune
 
 _COLUMNS: Any = {
     "target": pl.String,
+    "seed": pl.Int64,
     "path": pl.String,
     "hash": pl.String,
     "base": pl.String,
@@ -66,7 +67,7 @@ def checkpoint(
     killed training goes on, and uploaded whole.
     """
     root, data = buyer.root, content_hash(rows.select("prompt", "completion"))
-    parts = [base.fingerprint, data, settings.model_dump_json(exclude={"steps"}), str(steps), str(seed), choice]
+    parts = [base.fingerprint, data, settings.recipe, str(steps), str(seed), choice]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     with workshop(root / "checkpoints" / name) as folder:
         trained = finetune(
@@ -83,7 +84,7 @@ def checkpoint(
         )
     book(root, base, name, _booking(buyer, base, name, trained, root))
     path = Path("checkpoints", name, "model")
-    return row(target, path, root, trained.hash, base, data, _facts(trained)), trained
+    return row(target, path, root, trained.hash, base, data, _facts(trained) | {"seed": seed}), trained
 
 
 def fetched(root: Place, path: str) -> Path:

@@ -1,4 +1,5 @@
-"""Zero-shot greedy pass@1 of a model on problems, through the same door and grader as everything else."""
+"""What a model answers to problems, zero-shot: greedily, and drawn several times; through the same door and grader as
+everything else."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import polars as pl
 
 from cos_assets.generation.door import Buyer, generate
 from cos_assets.generation.types import Model, Sampling
+from cos_assets.grading.classes import answer_classes
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.tasks import Task
 from cos_assets.training.sft_sets import prompts
@@ -15,8 +17,10 @@ from cos_assets.training.sft_sets import prompts
 SCHEMA = pl.Schema(
     {
         "target": pl.String,
+        "seed": pl.Int64,
         "benchmark": pl.String,
         "problem_id": pl.String,
+        "temperature": pl.Float64,
         "sample_index": pl.Int32,
         "completion": pl.String,
         "finish_reason": pl.String,
@@ -24,23 +28,58 @@ SCHEMA = pl.Schema(
         "answer": pl.String,
         "verdict": pl.String,
         "correct": pl.Boolean,
+        "answer_class": pl.Int32,
+        "wrong_reasoning": pl.Boolean,
     }
 )
 
 
 def evaluate(
-    model: Model, target: str, problems: pl.DataFrame, task: Task, max_tokens: int, buyer: Buyer
+    model: Model,
+    target: str,
+    problems: pl.DataFrame,
+    task: Task,
+    max_tokens: int,
+    buyer: Buyer,
+    draws: int = 0,
+    sampling: Sampling | None = None,
+    seed: int | None = None,
 ) -> pl.DataFrame:
-    """One greedy completion and its verdict per problem, in the schema `SCHEMA`."""
-    sampling = Sampling(temperature=0, max_tokens=max_tokens, stop=task.stop)
-    answers = generate(model, prompts(task, problems), 1, sampling, buyer).rows
-    graded = verdicts(answers, problems, task, workers=os.cpu_count() or 1)
-    rows = answers.join(graded, on=["problem_id", "sample_index"], maintain_order="left")
-    return rows.with_columns(target=pl.lit(target), benchmark=pl.lit(task.name)).select(
-        pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()
+    """The completions of every problem with their verdicts, in the schema `SCHEMA`: one greedy one (temperature 0), and
+    `draws` more by `sampling`. `seed` is that of the model's training.
+
+    `answer_class` says which drawn answers to a problem are the same (see `grading.classes`), `wrong_reasoning` what
+    the task's step checker finds in right answers; null where there is nothing to say.
+    """
+    workers = os.cpu_count() or 1
+    asked = prompts(task, problems)
+    wanted = [(1, Sampling(temperature=0))]
+    if draws:
+        wanted.append((draws, sampling or Sampling()))
+    parts = []
+    for count, how in wanted:
+        how = how.model_copy(update={"max_tokens": max_tokens, "stop": task.stop})
+        answers = generate(model, asked, count, how, buyer).rows
+        graded = verdicts(answers, problems, task, workers=workers)
+        rows = answers.join(graded, on=["problem_id", "sample_index"], maintain_order="left")
+        same = answer_classes(rows, task.answer_kind, workers) if how.temperature else None
+        parts.append(rows.with_columns(temperature=pl.lit(how.temperature, pl.Float64), answer_class=same))
+    return (
+        _reasoned(pl.concat(parts, how="vertical_relaxed"), problems, task)
+        .with_columns(target=pl.lit(target), benchmark=pl.lit(task.name), seed=pl.lit(seed, pl.Int64))
+        .select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
     )
 
 
 def accuracy(evaluated: pl.DataFrame) -> float:
     """The share of correct rows; a problem without a completion has no row and does not count."""
     return float(evaluated["correct"].sum() / evaluated.height) if evaluated.height else 0.0
+
+
+def _reasoned(rows: pl.DataFrame, problems: pl.DataFrame, task: Task) -> pl.DataFrame:
+    by_id = {problem["problem_id"]: problem for problem in problems.to_dicts()}
+    right = rows.filter("correct").select("problem_id", "completion").unique(maintain_order=True)
+    labels = [task.check(by_id[problem_id], text).label for problem_id, text in right.iter_rows()]
+    wrong = [None if label == "unreadable" else label == "wrong" for label in labels]
+    known = right.with_columns(correct=True, wrong_reasoning=pl.Series(wrong, dtype=pl.Boolean))
+    return rows.join(known, on=["problem_id", "completion", "correct"], how="left", maintain_order="left")

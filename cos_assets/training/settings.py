@@ -38,6 +38,7 @@ class Finetune(BaseModel):
     method: Literal["full", "lora"] = Field(default="full", description="Train all weights, or low-rank adapters only.")
     steps: int | dict[str, int] = Field(description="Optimizer steps: one number, or one per budget.")
     batch_size: int = Field(default=32, ge=1, description="Rows per optimizer step.")
+    seeds: int = Field(default=1, ge=1, description="Trainings on the same rows that differ in their seed alone.")
     gradient_accumulation: int = Field(1, ge=1, description="Parts of a batch that are run one after the other.")
     learning_rate: float | list[float] = Field(
         default=5e-4, description="Peak learning rate; of a list, the one with the best validation accuracy is kept."
@@ -96,6 +97,11 @@ class Finetune(BaseModel):
         if self.method == "full" and "lora" in self.model_fields_set:
             raise ValueError("lora: is only allowed with method: lora; the method here is full")
         return self
+
+    @property
+    def recipe(self) -> str:
+        """What one training is made from, as JSON, but for its steps and its seed."""
+        return self.model_dump_json(exclude={"steps", "seeds"})
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

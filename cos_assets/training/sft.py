@@ -249,7 +249,7 @@ def _claim(out: Path, work: Path, inputs: str) -> None:
 
 def _inputs(rows: pl.DataFrame, settings: Finetune, steps: int, seed: int) -> str:
     """SHA-256 of what a training is made from, but for the base model, which may lie elsewhere on another day."""
-    digest = hashlib.sha256(settings.model_dump_json(exclude={"steps"}).encode())
+    digest = hashlib.sha256(settings.recipe.encode())
     digest.update(f"\0{steps}\0{seed}\0".encode())
     wanted = [column for column in ("prompt", "completion") if column in rows.columns]
     digest.update(json.dumps(rows.select(wanted).rows(), default=str).encode())

@@ -2,7 +2,7 @@
 WITH accuracy AS (
     SELECT study, benchmark, budget, target, source, avg(correct::INT) AS value, count(DISTINCT problem_id) AS n_problems
     FROM evals
-    WHERE budget IS NOT NULL
+    WHERE budget IS NOT NULL AND temperature = 0
     GROUP BY ALL
 )
 SELECT one.study, one.benchmark, one.budget, one.target, one.source, other.source AS other_source,

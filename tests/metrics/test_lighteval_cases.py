@@ -28,6 +28,8 @@ GRADERS: dict[str, Kind] = {
     "avg_at_k": "text", "avg_at_k_math": "math", "g_pass_at_k": "text", "g_pass_at_k_math": "math",
     "g_pass_at_k_latex": "math",
 }  # fmt: skip
+# Of three answers that are given once each, lighteval takes the first; ours counts each as often.
+TIED = "Maj at K - No Majority"
 BARE = "lighteval reads no bare formula as mathematics, ours wraps it in dollar signs"
 OTHERWISE: dict[tuple[str, str], tuple[str, dict[str, float]]] = {
     ("g_pass_at_k", "Au"): ("ours folds case: 'au' is 'Au'", {"0.0": 1.0, "1.0": 1.0}),
@@ -61,6 +63,9 @@ def test_case_by_case(public_data: Path, suite: str, cases: int) -> None:
         n, c = count_correct(samples).select("n", "c").row(0)
         if suite.startswith("maj"):
             ours = {f"maj@k:k={k}": maj_at_k(samples, k)["value"].item()}
+            if case["name"] == TIED:
+                assert ours == pytest.approx({f"maj@k:k={k}": 1 / 3})
+                continue
         elif suite.startswith("avg"):
             ours = {f"avg@k:k={k}": pass_at_1(samples.head(k)).value}
         elif suite.startswith("pass"):

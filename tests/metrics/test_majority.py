@@ -1,8 +1,9 @@
-"""maj@k against a vote counted by hand."""
+"""maj@k against votes counted by hand, over every subset."""
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from typing import Any
 
 import polars as pl
@@ -25,33 +26,48 @@ def samples(*answers: str | None, gold: str = "a", problem: str = "p") -> pl.Dat
     ("answers", "k", "value"),
     [
         ("a", 1, 1.0),
-        ("ab", 2, 1.0),  # a tie goes to the first
-        ("ba", 2, 0.0),
-        ("bba", 3, 0.0),
+        ("ab", 2, 0.5),  # a tie goes to either
+        ("abc", 3, 1 / 3),
         ("baa", 3, 1.0),
-        ("bab", 1, 0.0),  # only the first k vote
-        ("bcaa", 3, 0.0),
+        ("baa", 1, 2 / 3),  # of three subsets two are right
+        ("baa", 2, 2 / 3),  # ba, ba: a half each; aa: one
+        ("bba", 3, 0.0),
         ("ab", 3, None),
     ],
 )
 def test_worked_cases(answers: str, k: int, value: float | None) -> None:
-    assert maj_at_k(samples(*answers), k)["value"].to_list() == [value]
+    assert maj_at_k(samples(*answers), k)["value"].to_list() == [value if value is None else pytest.approx(value)]
 
 
 def test_silence_does_not_vote() -> None:
     assert maj_at_k(samples(None, None, "a"), 3)["value"].to_list() == [1.0]
+    assert maj_at_k(samples(None, None, "a"), 1)["value"].to_list() == [pytest.approx(1 / 3)]
     assert maj_at_k(samples(None, None, None), 3)["value"].to_list() == [0.0]
+
+
+def test_right_answers_are_one_class_however_they_are_written() -> None:
+    rows = samples("0.5", "1/2", "7", "7").with_columns(correct=pl.col("answer") != "7")
+    assert maj_at_k(rows, 4)["value"].to_list() == [0.5]
+
+
+def test_many_samples_are_counted_exactly() -> None:
+    """By symmetry: 20 classes of 5, of which one is right, win equally often."""
+    rows = samples(*[chr(ord("a") + i % 20) for i in range(100)])
+    assert maj_at_k(rows, 64)["value"].to_list() == [pytest.approx(1 / 20, rel=1e-12)]
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=9), min_size=1, max_size=5),
        st.integers(1, 9))  # fmt: skip
-def test_against_a_counter(problems: list[list[str | None]], k: int) -> None:
+def test_against_every_subset(problems: list[list[str | None]], k: int) -> None:
     table = pl.concat([samples(*answers, problem=f"p{i}") for i, answers in enumerate(problems)])
-    expected: list[float | None] = []
+    expected: list[Any] = []
     for answers in problems:
-        votes = Counter(a for a in answers[:k] if a is not None)
-        winner = votes.most_common(1)[0][0] if votes else None
-        expected.append(None if len(answers) < k else float(winner == "a"))
+        won = []
+        for subset in combinations(answers, k):
+            votes = Counter(answer for answer in subset if answer is not None)
+            most = max(votes.values(), default=0)
+            won.append((votes["a"] == most) / sum(n == most for n in votes.values()) if most else 0.0)
+        expected.append(pytest.approx(sum(won) / len(won)) if won else None)
     for rows in (table, table.sample(fraction=1, shuffle=True, seed=0)):
         assert maj_at_k(rows, k)["value"].to_list() == expected
 
@@ -60,7 +76,7 @@ def test_the_curve_counts_problems_with_k_samples() -> None:
     table = pl.concat([samples("a", "b", "b", problem="p"), samples("a", "a", problem="q"), samples("b", problem="r")])
     curve = majority(table, [3, 1, 2, 4])
     assert curve.select("k", "value", "n_problems").rows() == [
-        (1, pytest.approx(2 / 3), 3), (2, 1.0, 2), (3, 0.0, 1), (4, None, 0),
+        (1, pytest.approx(4 / 9), 3), (2, pytest.approx(2 / 3), 2), (3, 0.0, 1), (4, None, 0),
     ]  # fmt: skip
     assert (curve["low"] <= curve["value"]).drop_nulls().all()
 
@@ -70,7 +86,7 @@ def test_the_curve_counts_problems_with_k_samples() -> None:
     [
         (samples("a"), 0, "k is 0"),
         (samples("a").drop("answer"), 1, "no column 'answer'"),
-        (pl.concat([samples("a"), samples("b")]), 1, "stands 2 times"),
+        (samples(*"a" * 1001), 1, "a problem has 1001; majorities are counted for at most 1000"),
         (samples("a").with_columns(pl.col("correct").cast(pl.Int8)), 1, "correct has type Int8; allowed is Boolean"),
     ],
 )
