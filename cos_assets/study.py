@@ -18,6 +18,7 @@ from cos_assets.generation.types import Sampling
 from cos_assets.mistakes import StudyError, check, disagreements
 from cos_assets.mistakes import check_duplicates as check_duplicates
 from cos_assets.spec import Count, Name, Spec, StudyName, Text, no_truth
+from cos_assets.training.scoring import EvaluationSpec
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft_sets import SourceSpec
 
@@ -26,13 +27,6 @@ _LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
 # What only says how a sampler's budget is matched.
 _MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
 Verification = Literal["answer", "none", "judge", "answer+judge", "answer+steps", "vote"]
-
-
-def _named_task(value: Any) -> Any:
-    named = value.get("name") if isinstance(value, Mapping) else value
-    if not isinstance(named, (str, tasks.Task)):
-        raise ValueError(f"names no task; allowed: {', '.join(tasks.names())}, or {{name: <one of them>, ...}}")
-    return value
 
 
 def _all(value: Any) -> Any:
@@ -189,19 +183,6 @@ class SamplingSpec(Sampling):
         return Sampling(**{**fields, "seed": seed, "stop": tuple(dict.fromkeys((*self.stop, *stop)))})
 
 
-class EvaluationSpec(Spec):
-    """How finetuned models are scored: greedy pass@1, without few-shot examples.
-
-    On `split` of the study's own task, or on each of `benchmarks`: tasks, of which the test split counts. The study's
-    own task may be among them, by its name alone. The verdict is on the first one.
-    """
-
-    split: Literal["train", "validation", "test"] = "test"
-    benchmarks: list[Annotated[tasks.Chosen, BeforeValidator(_named_task)]] = []
-    max_tokens: Count | None = None
-    limit: Count | None = None
-
-
 class Judge(ModelSpec):
     """Who says whether the reasoning of a sample is right: the task's step checker (`method: steps`, the default), a
     model (`method: llm`, or just `model:` or `checkpoint:`, with what else a model takes), or a vote of other judges
@@ -282,7 +263,7 @@ class StudySpec(Spec):
 
     name: StudyName
     description: str = ""
-    task: Annotated[tasks.Chosen, BeforeValidator(_named_task)]
+    task: Annotated[tasks.Chosen, BeforeValidator(tasks.named)]
     models: dict[Name, ModelSpec] = Field(min_length=1)
     budgets: dict[Name, dict[Name, Count]] = Field(min_length=1)
     match: Match = "flops"

@@ -108,8 +108,10 @@ def study(root: Path) -> None:
         write("sft_set", arm, rows, ("verdicts", key))
         write("student_checkpoint", arm, [{"target": "student", "path": "x"}], ("sft_set", key))
         evals = [
-            {"target": "student", "benchmark": "b", "problem_id": f"q{i}", "sample_index": 0, "correct": c}
+            {"target": "student", "benchmark": "b", "problem_id": f"q{i}", "temperature": t, "correct": c}
             for i, c in enumerate(right)
+            for t in (0.0, 0.7)
+            if t == 0 or i == 0  # one more that was drawn, which is not counted
         ]
         write("student_eval", arm, evals, ("student_checkpoint", key))
     base = {
@@ -121,6 +123,7 @@ def study(root: Path) -> None:
         "correct": False,
     }
     write("base_eval", {}, [base])
+    write("eval_metrics", {}, [{"source": "base", "target": "student", "metric": "pass", "k": 2, "value": 0.5}])
     write("benchmark_problems", {}, [{"benchmark": "b", "problem_id": "q0", "question": "q0?"}])
     write("report", {}, [{"budget": "low", "metric": "coverage", "difference": 0.0}])
     for model, part in (("wc", "f1"), ("se", "f2")):
@@ -166,7 +169,7 @@ def test_every_view_is_there_and_has_rows(root: Path) -> None:
 
 def test_checkpoints_and_evals_are_of_all_targets_and_the_untouched_models(root: Path) -> None:
     rows = catalogue.query(root, "SELECT budget, source, count(*) FROM evals GROUP BY ALL ORDER BY ALL").rows()
-    assert rows == [("low", "se", 4), ("low", "wc", 4), (None, "base", 1)]
+    assert rows == [("low", "se", 5), ("low", "wc", 5), (None, "base", 1)]
     assert catalogue.query(root, "SELECT source FROM checkpoints ORDER BY 1")["source"].to_list() == ["se", "wc"]
 
 

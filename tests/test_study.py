@@ -110,6 +110,9 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"evaluation": "{benchmark: [x]}"}, ["evaluation.benchmark: unknown key", "did you mean benchmarks?", "split"]),
     ({"evaluation": "{benchmarks: [x]}"}, ["evaluation.benchmarks.0: 'x'", "is not a task; allowed: arithmetic"]),
+    ({"evaluation": "{maj_at: [1]}"}, ["evaluation: maj_at: only with samples:"]),
+    ({"evaluation": "{samples: 4, pass_at: [1, 8]}"}, ["evaluation: pass_at: 8 is more than samples: 4"]),
+    ({"evaluation": "{samples: 4, temperature: 0}"}, ["evaluation.temperature: 0 is not allowed", "above 0"]),
     ({"evaluation": "{benchmarks: [3]}"}, ["evaluation.benchmarks.0: 3", "names no task"]),
     ({"evaluation": "{benchmarks: [gsm8k, {name: gsm8k, limit: {test: 5}}]}"}, ["'gsm8k' stands twice"]),
     (

@@ -27,4 +27,6 @@ def build_study(spec: StudySpec) -> list[dg.AssetsDefinition]:
         assets += [finetuning.checkpoint(spec, target), finetuning.evaluation(spec, target)]
     if spec.targets:
         assets.append(finetuning.base_evaluation(spec))
+        if spec.evaluation.samples:
+            assets.append(finetuning.eval_metrics(spec))
     return [*assets, report.report(spec)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -12,7 +13,6 @@ from cos_assets.assets.common import (
     Inputs,
     Step,
     asset,
-    checkpoint_folder,
     checkpoint_inputs,
     own,
     result,
@@ -23,7 +23,7 @@ from cos_assets.assets.common import (
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
 from cos_assets.grading.answers import GRADER_VERSION
-from cos_assets.metrics.coverage import pass_at_1
+from cos_assets.metrics.evaluated import evaluation_metrics
 from cos_assets.partitions import by_source, models_of_source
 from cos_assets.store import content_hash
 from cos_assets.study import StudySpec
@@ -32,6 +32,7 @@ from cos_assets.training import checkpoints
 from cos_assets.training.contamination import DIRTY, overlaps
 from cos_assets.training.evaluation import SCHEMA as EVAL
 from cos_assets.training.evaluation import accuracy, evaluate
+from cos_assets.training.sft import Trained
 from cos_assets.training.sft_sets import reference_set, sft_set
 
 FILLED = "there_are_rows_to_train_on"
@@ -103,19 +104,25 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             return accuracy(evaluate(model, name, validation, spec.task, _max_tokens(spec), buyer))
 
         choice = "/".join([content_hash(validation), str(_max_tokens(spec)), *_versions(spec.task)]) if chooses else ""
-        with single_thread_torch():
-            frame, trained = checkpoints.checkpoint(
-                step.buyer("training", name),
-                name,
-                base,
-                inputs["sft_set"].collect(),
-                settings,
-                settings.steps_for(step.budget),
-                spec.seed,
-                score if chooses else None,
-                choice,
-            )
-        facts = frame.drop("curve").row(0, named=True) | {"seconds": trained.seconds}
+        made: list[tuple[pl.DataFrame, Trained]] = []
+        for number in range(settings.seeds):
+            with single_thread_torch():
+                one = checkpoints.checkpoint(
+                    step.buyer("training", name),
+                    name,
+                    base,
+                    inputs["sft_set"].collect(),
+                    settings,
+                    settings.steps_for(step.budget),
+                    spec.seed + number,
+                    score if chooses else None,
+                    choice,
+                )
+            made.append(one)
+        frame, trained = pl.concat([row for row, _ in made]), made[0][1]
+        facts = frame.drop("curve").row(0, named=True) | {"seconds": sum(each.seconds for _, each in made)}
+        if settings.seeds > 1:
+            facts |= {"seeds": settings.seeds, "validation_accuracy": frame["validation_accuracy"].mean()}
         return result(frame, facts, model=dg.MetadataValue.path(str(trained.path)))
 
     return asset(
@@ -130,7 +137,8 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         description=f"`{name}` finetuned on the source's rows; the checkpoint that validates best.",
         config=[
             "checkpoint-1",
-            settings.model_dump(mode="json"),
+            settings.model_dump(mode="json", exclude={"seeds"}),
+            *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
             target_spec(spec, name).model_dump(mode="json"),
             _max_tokens(spec),
             spec.evaluation.split,
@@ -145,11 +153,16 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
 def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         source = target_spec(spec, name)
-        folder = checkpoint_folder(step, inputs[f"{name}_checkpoint"])
-        model = resolve(str(folder), engine=source.engine, chat=source.chat, options=source.engine_options)
-        frame = _evaluate(step, name, model, inputs)
-        figures = _figures(spec, frame, inputs)
-        return result(frame, _scores(spec, frame) | figures | {"checkpoint": model.revision})
+        frames, revisions = [], []
+        trained = inputs[f"{name}_checkpoint"].select("path", "seed").collect()
+        for path, seed in trained.iter_rows():
+            folder = str(checkpoints.fetched(step.root, path))
+            model = resolve(folder, engine=source.engine, chat=source.chat, options=source.engine_options)
+            frames.append(_evaluate(step, name, model, inputs, seed))
+            revisions.append(model.revision)
+        frame = pl.concat(frames)
+        facts, groups = _facts(spec, frame, inputs)
+        return result(frame, facts | {"checkpoint": ", ".join(map(str, revisions))}, by_group=groups)
 
     return asset(
         spec,
@@ -164,14 +177,14 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
 
 def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
-        frames = [_evaluate(step, name, target(step, name, inputs), inputs) for name in spec.targets]
+        frames = [_evaluate(step, name, target(step, name, inputs), inputs, None) for name in spec.targets]
         frame = pl.concat(frames) if frames else EVAL.to_frame()
         return result(
             frame.with_columns(budget=pl.lit(None, pl.String), source=pl.lit("base")),
             {
                 f"{name}_{key}": value
                 for name, part in zip(spec.targets, frames, strict=True)
-                for key, value in (_scores(spec, part) | _figures(spec, part, inputs)).items()
+                for key, value in _facts(spec, part, inputs)[0].items()
                 if not key.endswith(("_low", "_high", "problems"))
             },
         )
@@ -192,8 +205,26 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
     )
 
 
-def _evaluate(step: Step, name: str, model: Model, inputs: Inputs) -> pl.DataFrame:
-    """The answers on every benchmark, one after the other."""
+def eval_metrics(spec: StudySpec) -> dg.AssetsDefinition:
+    evals = [*(f"{name}_eval" for name in spec.targets), "base_eval"]
+
+    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
+        rows = pl.concat([inputs[name].collect() for name in evals], how="diagonal_relaxed")
+        pass_at, maj_at = spec.evaluation.ks
+        return result(evaluation_metrics(rows, _groups(spec, inputs), pass_at, maj_at, spec.confidence))
+
+    return asset(
+        spec,
+        "eval_metrics",
+        body,
+        ins={name: own(spec, name) for name in evals} | _problem_inputs(spec),
+        description="accuracy, pass@k, maj@k and false positives of all models; over all, by level, by subject.",
+        config=["eval_metrics-1", spec.evaluation.ks, spec.confidence],
+    )
+
+
+def _evaluate(step: Step, name: str, model: Model, inputs: Inputs, seed: int | None) -> pl.DataFrame:
+    """The answers on every benchmark, one after the other. `seed` is that of the model's training."""
     spec, frames = step.spec, []
     for benchmark, task in spec.benchmarks.items():
         problems = scored_problems(spec, inputs, benchmark)
@@ -201,7 +232,8 @@ def _evaluate(step: Step, name: str, model: Model, inputs: Inputs) -> pl.DataFra
             problems = problems.head(spec.evaluation.limit)
         buyer = step.buyer("evaluation", f"{name} on {benchmark}" if len(spec.benchmarks) > 1 else name)
         with single_thread_torch():
-            frames.append(evaluate(model, name, problems, task, _max_tokens(spec), buyer))
+            draws, how = spec.evaluation.samples or 0, spec.evaluation.sampling(spec.seed)
+            frames.append(evaluate(model, name, problems, task, _max_tokens(spec), buyer, draws, how, seed))
     return pl.concat(frames)
 
 
@@ -237,15 +269,37 @@ def _what(spec: StudySpec) -> str:
     return ", ".join(parts)
 
 
-def _scores(spec: StudySpec, frame: pl.DataFrame) -> dict:
-    """pass@1 with its interval on the first benchmark, and on each further one under its name."""
-    scores: dict = {}
-    for number, benchmark in enumerate(spec.benchmarks):
-        part = frame.filter(pl.col("benchmark") == benchmark).select("problem_id", "correct")
-        score, key = pass_at_1(part, spec.confidence), f"{benchmark}_" if number else ""
-        scores |= {f"{key}pass_at_1": score.value, f"{key}pass_at_1_low": score.low}
-        scores |= {f"{key}pass_at_1_high": score.high, f"{key}problems": score.n}
-    return scores
+def _groups(spec: StudySpec, inputs: Inputs) -> pl.DataFrame:
+    """[benchmark, problem_id, level, subject] of what models are scored on."""
+    wanted = ("problem_id", "level", "subject")
+    frames = [
+        scored_problems(spec, inputs, name).select(pl.lit(name).alias("benchmark"), *wanted) for name in spec.benchmarks
+    ]
+    return pl.concat(frames)
+
+
+def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, dg.MetadataValue]:
+    """Of one model's answers: every metric on all problems, and in Markdown on each level and subject."""
+    part = frame.with_columns(budget=pl.lit(None, pl.String), source=pl.lit(None, pl.String))
+    pass_at, maj_at = spec.evaluation.ks
+    table = evaluation_metrics(part, _groups(spec, inputs), pass_at, maj_at, spec.confidence)
+    first = next(iter(spec.benchmarks))
+    facts: dict[str, Any] = {}
+    whole = pl.col("level").is_null() & pl.col("subject").is_null()
+    for row in table.filter(whole).iter_rows(named=True):
+        metric = {"accuracy": "pass_at_1", "pass": f"drawn_pass_at_{row['k']}", "majority": f"maj_at_{row['k']}"}
+        key = ("" if row["benchmark"] == first else f"{row['benchmark']}_") + metric.get(row["metric"], row["metric"])
+        facts |= {key: row["value"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
+        if row["metric"] == "accuracy":
+            facts[key.replace("pass_at_1", "problems")] = row["n_problems"]
+    lines = ["| benchmark | of | metric | value | interval | problems |", "|---|---|---|---|---|---|"]
+    for row in table.filter(~whole).iter_rows(named=True):
+        at = f"@{row['k']}" if row["metric"] in ("pass", "majority") else ""
+        limits = "–" if row["low"] is None else f"{row['low']:.1%} to {row['high']:.1%}"
+        of = f"level {row['level']}" if row["subject"] is None else row["subject"]
+        values = (row["benchmark"], of, row["metric"] + at, f"{row['value']:.1%}", limits, row["n_problems"])
+        lines.append("| " + " | ".join(map(str, values)) + " |")
+    return facts | _figures(spec, frame, inputs), dg.MetadataValue.md("\n".join(lines))
 
 
 def _figures(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> dict:
@@ -253,7 +307,9 @@ def _figures(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> dict:
     found: dict = {}
     for benchmark, task in spec.benchmarks.items():
         gold = scored_problems(spec, inputs, benchmark).select("problem_id", gold="answer")
-        answers = frame.filter(pl.col("benchmark") == benchmark).join(gold, on="problem_id", maintain_order="left")
+        answers = frame.filter(pl.col("benchmark") == benchmark, pl.col("temperature") == 0).join(
+            gold, on="problem_id", maintain_order="left"
+        )
         figures = task.figures(answers.select("gold", "answer"))
         found |= {f"{benchmark}_{name}": value for name, value in figures.items()}
     return found
@@ -261,7 +317,7 @@ def _figures(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> dict:
 
 def _evaluation_config(spec: StudySpec) -> list:
     return [
-        "eval-1",
+        "eval-2",
         spec.evaluation.model_dump(mode="json"),
         _max_tokens(spec),
         [[task.prompt_version, *_versions(task)] for task in spec.benchmarks.values()],

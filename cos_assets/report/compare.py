@@ -11,13 +11,16 @@ import numpy as np
 import polars as pl
 
 from cos_assets.judging.table import of_judge
-from cos_assets.metrics.coverage import count_correct, coverage, pass_at_1, solved_curve
+from cos_assets.metrics.coverage import count_correct, coverage, solved_curve
 from cos_assets.metrics.diversity import diversity, diversity_curve
+from cos_assets.metrics.evaluated import by_problem_and_seed, pooled
 from cos_assets.metrics.false_positives import false_positive_rate, false_positive_sums
 from cos_assets.metrics.intervals import (
     SHARE,
     Interval,
     better,
+    crossed_difference,
+    crossed_interval,
     mean_interval,
     paired_difference,
     paired_ratio_difference,
@@ -50,6 +53,7 @@ SCHEMA = pl.Schema(
         "better": pl.String,
     }
 )
+_SCORED = ["problem_id", "seed", "value"]
 LESS_IS_BETTER = frozenset({"false_positive_rate"})
 
 
@@ -112,9 +116,9 @@ def accuracies(spec: StudySpec, tables: Tables) -> pl.DataFrame:
     }
     out = []
     if rows:
-        every = pl.concat([frame.select(*keys, "problem_id", "correct") for frame in rows], how="vertical_relaxed")
+        every = pl.concat([_greedy(frame).select(*keys, *_SCORED) for frame in rows], how="vertical_relaxed")
         for names, part in every.group_by(keys, maintain_order=True):
-            out.append((*names, *pass_at_1(part.select("problem_id", "correct"), spec.confidence)))
+            out.append((*names, *pooled(part, spec.confidence)))
     order = {name: i for i, name in enumerate(["base", *spec.arms])}
     budgets = {budget: i for i, budget in enumerate(spec.budgets)}
     targets = {target: i for i, target in enumerate(spec.targets)}
@@ -224,40 +228,53 @@ def _of_models(
 ) -> Iterable[dict[str, Any]]:
     """Rows on what the targets make of the two models' data."""
     per_problem = (
-        tables["evals"]
+        _greedy(tables["evals"])
         .filter(pl.col("budget") == budget, pl.col("source").is_in(pair), pl.col("benchmark") == benchmark)
-        .group_by("target", "source", "problem_id")
-        .agg(value=pl.col("correct").mean())
         .filter(pl.col("source").n_unique().over("target", "problem_id") == len(pair))
+        .with_columns(seed=pl.col("seed").rank("dense").over("target", "source").fill_null(1))
+        .select("target", "source", *_SCORED)
     )
     finished = [t for t in spec.targets if t in set(per_problem["target"])]
     # Of the same targets for every problem: a mean over other ones would compare other things.
     means = (
         per_problem.filter(pl.col("target").is_in(finished))
-        .group_by("source", "problem_id")
-        .agg(pl.col("value").mean(), targets=pl.len())
+        .group_by("source", "problem_id", "seed")
+        .agg(pl.col("value").mean(), targets=pl.col("target").n_unique())
         .filter(pl.col("targets") == len(finished))
-        .select("source", "problem_id", "value", target=pl.lit(ALL_TARGETS))
+        .select("source", *_SCORED, target=pl.lit(ALL_TARGETS))
     )
     every = pl.concat([per_problem, means], how="diagonal")
     for target in [*finished, *([ALL_TARGETS] if finished else [])]:
         mine = every.filter(pl.col("target") == target)
         if mine.is_empty():
             continue
-        sides = [
-            mine.filter(pl.col("source") == model).select("problem_id", "value").sort("problem_id") for model in pair
-        ]
-        values = [mean_interval(side["value"].to_numpy(), spec.confidence) for side in sides]
+        sides = _paired([mine.filter(pl.col("source") == model) for model in pair])
         yield _row(
             budget,
             "accuracy",
             pair,
             [None, None],
-            values,
-            paired_difference(sides[0], sides[1], spec.confidence),
+            [crossed_interval(side, spec.confidence) for side in sides],
+            crossed_difference(sides[0], sides[1], spec.confidence),
             target,
             benchmark,
         )
+
+
+def _greedy(evals: pl.DataFrame) -> pl.DataFrame:
+    """The greedy answers, one value each."""
+    rows = evals.filter(pl.col("temperature") == 0) if "temperature" in evals.columns else evals
+    seed = pl.col("seed") if "seed" in evals.columns else pl.lit(None)
+    return rows.with_columns(seed=seed.cast(pl.Int64), value=pl.col("correct").cast(pl.Float64))
+
+
+def _paired(sides: list[pl.DataFrame]) -> list[np.ndarray]:
+    """[problem_id, seed, value] of both sides as tables [problems, seeds] of the problems that both have whole."""
+    for one, other in ((0, 1), (1, 0)):
+        seeds = sides[other]["seed"].n_unique()
+        whole = sides[other].filter(pl.col("seed").n_unique().over("problem_id") == seeds)
+        sides[one] = sides[one].join(whole, on="problem_id", how="semi")
+    return [by_problem_and_seed(side) for side in sides]
 
 
 def _interval(curve: pl.DataFrame) -> Interval:
