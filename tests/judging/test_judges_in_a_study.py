@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from judge_server import JudgeServer
 
-from cos_assets import store, tasks, tiny
+from cos_assets import catalogue, store, tasks, tiny
 from cos_assets.generation.door import Buyer
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Sampling
@@ -132,6 +132,35 @@ def test_without_gold_answers_every_sample_is_judged(server: JudgeServer, materi
     assert meant["verified"] == right.height
     assert meant["kept_wrong_share"] == pytest.approx(1 - right["correct"].mean())
     assert 0 < meant["kept_wrong_share"] < 1 - graded["correct"].mean()
+
+
+def test_a_majority_stands_in_for_gold_answers(materialize: Made) -> None:
+    root = materialize(attributes(verification="vote", budgets={"low": {"se": 5}}))
+    graded, where = scan(root, "verdicts", SE), {"budget": "low", "source": "se"}
+    meant = facts(root, "sft_set", where)
+    votes = graded.filter(pl.col("answer").is_not_null(), pl.col("verdict") != "truncated")
+    votes = votes.group_by("problem_id", "answer").agg(pl.len(), right=pl.col("correct").first())
+    most = votes.filter(pl.col("len") == pl.col("len").max().over("problem_id"))
+    tied = most.filter(pl.len().over("problem_id") > 1)["problem_id"].unique()
+    kept = most.filter(~pl.col("problem_id").is_in(tied.to_list()))
+    assert meant["tied_problems"] == len(tied) > 0
+    assert meant["verified"] == kept["len"].sum()
+    assert meant["kept_wrong_share"] == pytest.approx(kept.filter(~pl.col("right"))["len"].sum() / kept["len"].sum())
+    assert meant["kept_wrong_share"] < 1 - graded["correct"].mean()
+    assert set(scan(root, "sft_set", where)["problem_id"]) == set(kept["problem_id"])
+    by_judge = catalogue_rate(root)
+    assert by_judge == {
+        ("low", model, "steps"): pytest.approx(facts(root, "judgements", at)["false_positive_rate"])
+        for model, at in (("wc", WC), ("se", SE))
+    }
+
+
+def catalogue_rate(root: Path) -> dict[tuple[str, str, str], float]:
+    """The query of docs/judging.md."""
+    text = (Path(__file__).parents[2] / "docs" / "judging.md").read_text(encoding="utf-8")
+    query = text.partition("```sql\n")[2].partition("```")[0]
+    catalogue.build(root)
+    return {row[:3]: row[3] for row in catalogue.query(root, query).rows()}
 
 
 def test_a_judge_that_cannot_be_asked_is_found_before_anything_is_bought(
