@@ -1,4 +1,4 @@
-"""`cos`: plan a study, run it, show its report, ask in SQL, open the UI."""
+"""`cos`: plan a study, run it, show its report, ask in SQL, label solutions, open the UI."""
 
 from __future__ import annotations
 
@@ -176,6 +176,74 @@ def sql(query: str | None, file: Path | None, shape: str) -> None:
             click.echo(str(frame))
 
 
+@main.group()
+def label() -> None:
+    """Let people say whether the reasoning of solutions is right, and compare them with the judges."""
+
+
+@label.command("export")
+@click.argument("study")
+@click.option("--n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="Samples of each model.")
+@click.option("--budget", multiple=True, help="Samples of this budget only; may be repeated.")
+@click.option("--model", multiple=True, help="Samples of this model only; may be repeated.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws others, in another order.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True, help="Where to write."
+)
+def export_labels(
+    study: str, count: int, budget: tuple[str, ...], model: tuple[str, ...], seed: int, out: Path
+) -> None:
+    """Write STUDY_labels.html, the page to label on, and STUDY_labels.csv, the same for a spreadsheet.
+
+    Drawn are correct samples, those that a judge has read first, one of each problem before a second of any, on the
+    same problems for all models. Who wrote a solution is not shown.
+    """
+    from cos_assets import store
+    from cos_assets.judging import labels
+    from cos_assets.judging.label_page import page
+
+    try:
+        shown = labels.tasks(store.home(), study, count, seed, budget, model)
+    except labels.LabelError as error:
+        _fail(str(error))
+    texts = {".html": page(study, shown), ".csv": labels.empty_csv(shown)}
+    files = {out / f"{study}_labels{suffix}": text for suffix, text in texts.items()}
+    for file in files:
+        if file.exists():
+            _fail(f"{file} is there already, perhaps with labels in it; move it, or give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        file.write_text(text, encoding="utf-8")
+        click.echo(f"{file}: {shown.height} solutions")
+    click.echo("Then: cos label import FILE.csv --annotator NAME")
+
+
+@label.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--annotator", required=True, help="Whose labels these are.")
+def import_labels(file: Path, annotator: str) -> None:
+    """Check and store the labels in FILE; print how far annotators and judges agree.
+
+    Labels that were imported before stay; of two that one annotator gave a sample, the later import counts.
+    """
+    from cos_assets import store
+    from cos_assets.judging import labels
+
+    try:
+        place, frame, empty = labels.import_labels(store.home(), file, annotator)
+    except labels.LabelError as error:
+        _fail(str(error))
+    click.echo(f"{frame.height} labels of {annotator} stored, {empty} rows without one: {place}")
+    _agreement(frame["study"][0])
+
+
+@label.command("show")
+@click.argument("study")
+def show_labels(study: str) -> None:
+    """Print how far the annotators and judges of STUDY agree, and the false positive rate that each of them gives."""
+    _agreement(study)
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def dev(arguments: tuple[str, ...]) -> None:
@@ -184,6 +252,16 @@ def dev(arguments: tuple[str, ...]) -> None:
 
     instance.prepare()
     os.execvp(sys.executable, [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", *arguments])
+
+
+def _agreement(study: str) -> None:
+    from cos_assets import store
+    from cos_assets.judging import labels
+
+    try:
+        click.echo("\n" + "\n".join(labels.told(*labels.summary(labels.opinions(store.home(), study)))))
+    except labels.LabelError as error:
+        _fail(str(error))
 
 
 def _load():

@@ -102,6 +102,15 @@ def study(root: Path) -> None:
             if a == GOLD[p]
         ]
         write("judgements", where, judgements, ("samples", key), ("verdicts", key))
+    said = [("wc", "p1", 0, "right"), ("wc", "p1", 1, "unsure"), ("wc", "p1", 2, "wrong"), ("wc", "p2", 2, "right")]
+    place = root / "s" / "labels" / "20261121T000000-1.parquet"
+    place.parent.mkdir()
+    rows = [
+        {"study": "s", "model": m, "problem_id": p, "sample_index": i, "annotator": "ann", "label": label}
+        | {"first_wrong_step": None, "comment": None, "text_hash": "h", "imported_at": "2026-11-21T00:00:00"}
+        for m, p, i, label in said
+    ]
+    pl.DataFrame(rows).write_parquet(place)
     for source, right in (("wc", [True, True, False, True]), ("se", [True, False, False, True])):
         arm, key = {**LOW, "source": source}, f"low|{source}"
         rows = [{"problem_id": "p1", "prompt": "p1?", "completion": "7"}]
@@ -220,6 +229,20 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         "distinct_solutions",
         "model solved_problems correct_samples distinct_texts distinct_equations equations_per_solved_problem",
         [("se", 2, 2, 2, 2, 1.0), ("wc", 2, 4, 4, 3, 1.5)],
+    ),
+    (
+        "agreement",
+        "annotator other samples both_right only_other_wrong only_annotator_wrong both_wrong agree kappa",
+        [("ann", "steps", 3, 1, 1, 0, 1, 0.6667, 0.4)],
+    ),
+    (
+        "false_positives_by_rater",
+        "model rater kind samples undecided false_positive_rate",
+        [
+            ("se", "steps", "judge", 2, 0, 0.0),
+            ("wc", "ann", "human", 3, 1, 0.3333),
+            ("wc", "steps", "judge", 4, 0, 0.5),
+        ],
     ),
     ("truncated_completions", "model problem_id sample_index ends_with", [("wc", "p3", 2, "p3 step 2 so None")]),
 ]

@@ -1,0 +1,314 @@
+"""Human labels: which samples to ask about, what annotators said, and how far they agree with others and with judges.
+
+    <root>/<study>/labels/<time>-<id>.parquet      one file per import, never changed
+
+A label belongs to a sample, named by study, model, problem and index; budgets share their samples, so it counts for all
+of them. Of two labels that one annotator gave a sample the later import counts; both are kept.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cos_assets import catalogue
+from cos_assets.judging.llm import steps
+from cos_assets.metrics.agreement import agreement
+from cos_assets.metrics.false_positives import false_positives
+from cos_assets.places import Place, replace
+
+LABELS = ("right", "wrong", "unsure")
+FIELDS = ("number", "study", "id", "text_hash", "label", "first_wrong_step", "comment")
+"""The columns of the file that annotators fill in; `number` is the solution's on the page."""
+
+SCHEMA = pl.Schema(
+    {
+        "study": pl.String,
+        "model": pl.String,
+        "problem_id": pl.String,
+        "sample_index": pl.Int32,
+        "annotator": pl.String,
+        "label": pl.String,
+        "first_wrong_step": pl.Int32,
+        "comment": pl.String,
+        "text_hash": pl.String,
+        "imported_at": pl.String,
+    }
+)
+# A sample's name without its model in sight, and what was shown.
+_ID = "left(sha256(concat_ws('/', s.study, s.model, s.problem_id, s.sample_index::VARCHAR)), 16)"
+_HASH = "left(sha256(s.completion), 16)"
+_MAX_COMMENT = 2000
+
+
+class LabelError(ValueError):
+    """Labels cannot be exported or imported; the message is one line and says why."""
+
+
+def step_of_equation(solution_steps: Sequence[str], equation: int) -> int | None:
+    """The step that holds an equation, both counted from 1: the step checker counts equations. None past the last."""
+    from cos_assets.grading.equations import read
+
+    seen = 0
+    for number, step in enumerate(solution_steps, 1):
+        seen += len(read(step))
+        if seen >= equation:
+            return number
+    return None
+
+
+def drawn(candidates: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
+    """At most `n` samples of each model, of [model, problem_id, sample_index, judged]; a larger n holds a smaller one.
+
+    What a judge has read comes first, so that the two can be compared. Then one sample of each problem comes before a
+    second of any, and problems that more models can show before others: the models are compared on the same ones.
+    """
+
+    def lot(*name: Any) -> str:
+        return hashlib.sha256("/".join(map(str, (seed, *name))).encode()).hexdigest()
+
+    names = candidates.select("problem_id", "sample_index")
+    lots = candidates.with_columns(
+        lot=pl.Series([lot(*name) for name in names.iter_rows()], dtype=pl.String),
+        problem_lot=pl.Series([lot(problem) for problem in names["problem_id"]], dtype=pl.String),
+    ).sort("judged", "lot", descending=[True, False])
+    nth = lots.with_columns(nth=pl.int_range(pl.len()).over("model", "problem_id"))
+    shared = nth.with_columns(models=pl.len().over("problem_id", "nth", "judged"))
+    order = shared.sort("judged", "nth", "models", "problem_lot", "model", descending=[True, False, True, False, False])
+    return order.group_by("model", maintain_order=True).head(n).select("model", "problem_id", "sample_index")
+
+
+def tasks(
+    root: Place, study: str, n: int, seed: int = 0, budgets: Sequence[str] = (), models: Sequence[str] = ()
+) -> pl.DataFrame:
+    """What is to be labelled, in a shuffled order: [number, study, id, text_hash, question, answer, solution, text].
+
+    Correct samples only; of tasks without gold answers, all. Raises LabelError where the study, budget or model has
+    none, naming what there is.
+    """
+    views = _views(root)
+    if not {"samples", "verdicts", "problems"} <= views:
+        raise LabelError(f"{study}: no samples with verdicts here; make them with `cos run {study} --select +verdicts`")
+    known = catalogue.query(root, "SELECT DISTINCT study, budget, model FROM verdicts")
+    options = (("STUDY", [study], "study"), ("--budget", budgets, "budget"), ("--model", models, "model"))
+    for name, wanted, column in options:
+        found = known if column == "study" else known.filter(study=study)
+        allowed = sorted(found[column].unique())
+        for value in wanted:
+            if value not in allowed:
+                raise LabelError(f"{name}: {value!r} has no verdicts here; there are: {', '.join(allowed)}")
+    where = f"v.study = {_quoted(study)} AND coalesce(v.correct, true)"
+    for column, values in (("budget", budgets), ("model", models)):
+        if values:
+            where += f" AND v.{column} IN ({', '.join(map(_quoted, values))})"
+    key = "model, problem_id, sample_index"
+    found = catalogue.query(root, f"SELECT DISTINCT {key} FROM verdicts v WHERE {where}")
+    judged = found.clear()
+    if "judgements" in views:
+        judged = catalogue.query(root, f"SELECT DISTINCT {key} FROM judgements WHERE study = {_quoted(study)}")
+    read = judged.with_columns(judged=True)
+    found = found.join(read, on=judged.columns, how="left").with_columns(pl.col("judged").fill_null(False))
+    if not found.height:
+        raise LabelError(f"{study}: no correct sample to label")
+    keys = drawn(found, n, seed)
+    ids = {_id(study, *row): row for row in keys.iter_rows()}
+    rows = catalogue.query(
+        root,
+        f"SELECT DISTINCT ON (id) s.study, {_ID} AS id, {_HASH} AS text_hash, p.question, p.answer, p.solution,"
+        f" s.completion AS text FROM samples s JOIN problems p USING (study, problem_id)"
+        f" WHERE s.study = {_quoted(study)} AND id IN ({', '.join(map(_quoted, ids))})",
+    )
+    shuffled = rows.with_columns(
+        lot=pl.Series([hashlib.sha256(f"{seed}/page/{i}".encode()).hexdigest() for i in rows["id"]])
+    ).sort("lot")
+    return shuffled.with_row_index("number", 1).drop("lot")
+
+
+def empty_csv(shown: pl.DataFrame) -> str:
+    """The file that annotators fill in, for `tasks`."""
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(FIELDS)
+    writer.writerows([*row, "", "", ""] for row in shown.select(FIELDS[:4]).iter_rows())
+    return out.getvalue()
+
+
+def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.DataFrame, int]:
+    """Check and store a filled-in file: where it lies, its labels in the schema `SCHEMA`, and how many rows are empty.
+
+    Every row is checked before anything is written: the sample is known, its text is the one that was labelled, the
+    label is one of `LABELS`, a first wrong step stands beside `wrong` only and is a step of the solution. Raises
+    LabelError that names file and row.
+    """
+    if not re.fullmatch(r"\w[\w .@-]{0,59}", annotator):
+        raise LabelError(f"--annotator: {annotator!r}; allowed are up to 60 letters, digits, spaces and . @ -")
+    rows, empty = _rows(file)
+    if not rows:
+        raise LabelError(f"{file}: no row has a label")
+    known = _known(root, rows)
+    now = datetime.now(UTC)
+    out: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
+    for number, row in rows:
+        where = f"{file}: row {number}"
+        if row["id"] in seen:
+            raise LabelError(f"{where}: id {row['id']!r} stands in row {seen[row['id']]}, too")
+        seen[row["id"]] = number
+        sample = known.get((row["study"], row["id"]))
+        if sample is None:
+            raise LabelError(f"{where}: id {row['id']!r} is no sample of study {row['study']!r} here")
+        if row["text_hash"] != sample["text_hash"]:
+            raise LabelError(f"{where}: the solution is not the one that was labelled (its text changed); export anew")
+        step = _step(where, row, len(steps(sample["completion"])))
+        if len(row["comment"]) > _MAX_COMMENT:
+            raise LabelError(f"{where}: comment has {len(row['comment'])} characters; allowed are {_MAX_COMMENT}")
+        out.append(
+            {key: sample[key] for key in ("study", "model", "problem_id", "sample_index", "text_hash")}
+            | {"annotator": annotator, "label": row["label"], "first_wrong_step": step}
+            | {"comment": row["comment"] or None, "imported_at": now.isoformat()}
+        )
+    frame = pl.DataFrame(out, schema=SCHEMA)
+    if len(studies := frame["study"].unique()) > 1:
+        raise LabelError(f"{file}: labels of {len(studies)} studies ({', '.join(sorted(studies))}); one file has one")
+    place = root / f"{studies[0]}/labels/{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.parquet"
+    replace(place, lambda path: frame.write_parquet(path))
+    return place, frame, empty
+
+
+def opinions(root: Place, study: str) -> pl.DataFrame:
+    """What each annotator, and each judge of the labelled samples, said: [model, problem_id, sample_index, rater,
+    human, label, correct], `correct` being the verdict on the answer (null where there is none). Who annotates under
+    the name of a judge gets " (human)" behind it.
+    """
+    views = _views(root)
+    if "labels" not in views:
+        raise LabelError(f"{study}: has no labels; see `cos label export` and `cos label import`")
+    key = "model, problem_id, sample_index"
+    mine = f"study = {_quoted(study)}"
+    humans = catalogue.query(root, f"SELECT {key}, annotator AS rater, label FROM labels WHERE latest AND {mine}")
+    said = [humans.with_columns(human=True)]
+    if "judgements" in views:
+        judges = catalogue.query(
+            root, f"SELECT DISTINCT ON (judge, {key}) {key}, judge AS rater, label FROM judgements WHERE {mine}"
+        )
+        on = ["model", "problem_id", "sample_index"]
+        judges = judges.join(humans.select(on).unique(), on=on, how="semi").with_columns(human=False)
+        taken = pl.col("rater").is_in(judges["rater"].unique().to_list())
+        renamed = pl.when(taken).then(pl.col("rater") + " (human)").otherwise("rater")
+        said = [said[0].with_columns(rater=renamed), judges]
+    both = pl.concat(said)
+    if "verdicts" not in views:
+        return both.with_columns(correct=pl.lit(None, pl.Boolean))
+    verdicts = catalogue.query(
+        root,
+        f"SELECT DISTINCT ON ({key}) {key}, correct FROM verdicts SEMI JOIN labels USING (study, {key}) WHERE {mine}",
+    )
+    return both.join(verdicts, on=["model", "problem_id", "sample_index"], how="left")
+
+
+def summary(said: pl.DataFrame, confidence: float = 0.95) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Of `opinions`: the agreement of every pair (`metrics.agreement`), and the false positive rate that each rater
+    gives each model, on the labelled samples with a correct answer: [model, rater, value, low, high, n_…]."""
+    humans = said.filter("human")["rater"].unique().to_list()
+    pairs = agreement(said.select("model", "problem_id", "sample_index", "rater", "label"), humans, confidence)
+    wrong = pl.when(pl.col("label").is_in(["right", "wrong"])).then(pl.col("label") == "wrong")
+    answered = said.filter(pl.col("correct").fill_null(True)).with_columns(wrong_reasoning=wrong)
+    return pairs, false_positives(answered, confidence, by=["model", "rater"])
+
+
+def told(pairs: pl.DataFrame, rates: pl.DataFrame) -> list[str]:
+    """`summary` as lines of text."""
+
+    def number(row: dict[str, Any], value: str) -> str:
+        if row[value] is None:
+            return "cannot be told"
+        limits = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
+        return f"{row[value]:.2f}{limits}"
+
+    lines = ["agreement (Cohen's kappa, 95 % interval over problems)"]
+    for row in pairs.to_dicts():
+        table = (row[f"{x}_{y}"] for x in ("right", "wrong") for y in ("right", "wrong"))
+        lines += [
+            f"  {row['a']} and {row['b']}: kappa {number(row, 'kappa')}, {row['n_samples']} samples of"
+            f" {row['n_problems']} problems, {row['undecided']} undecided",
+            "    both right {}, only the second wrong {}, only the first wrong {}, both wrong {}".format(*table),
+        ]
+    if not pairs.height:
+        lines.append("  only one has labelled so far")
+    lines.append("false positive rate on the labelled samples (95 % interval over problems)")
+    for row in rates.to_dicts():
+        lines.append(
+            f"  {row['model']}, {row['rater']}: {number(row, 'value')}, {row['n_samples']} samples,"
+            f" {row['n_unread']} undecided"
+        )
+    return lines
+
+
+def _step(where: str, row: dict[str, str], count: int) -> int | None:
+    label, text = row["label"], row["first_wrong_step"]
+    if label not in LABELS:
+        raise LabelError(f"{where}: label {label!r}; allowed: {', '.join(LABELS)}")
+    if not text:
+        return None
+    if label != "wrong":
+        raise LabelError(f"{where}: first_wrong_step {text!r} beside label {label!r}; only wrong ones have one")
+    if not re.fullmatch(r"[1-9]\d{0,5}", text) or int(text) > count:
+        raise LabelError(f"{where}: first_wrong_step {text!r}; allowed: 1 to {count}, the steps of this solution")
+    return int(text)
+
+
+def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
+    """The labelled rows with their numbers (the header is row 1), and how many have no label."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise LabelError(f"{file}: cannot be read: {cause}") from None
+    head = text.partition("\n")[0]
+    # Spreadsheets of many countries write semicolons.
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ",")
+    if missing := [name for name in FIELDS[1:] if name not in (reader.fieldnames or ())]:
+        raise LabelError(f"{file}: row 1: no column {missing[0]!r}; expected are {', '.join(FIELDS)}")
+    rows, empty = [], 0
+    for found in reader:
+        row = {name: (found[name] or "").strip() for name in FIELDS[1:]}
+        if row["label"] or row["first_wrong_step"] or row["comment"]:
+            rows.append((reader.line_num, row))
+        else:
+            empty += 1
+    return rows, empty
+
+
+def _known(root: Place, rows: Sequence[tuple[int, dict[str, str]]]) -> dict[tuple[str, str], dict[str, Any]]:
+    if "samples" not in _views(root):
+        raise LabelError("there are no samples here; is COS_HOME the one that the labels were exported from?")
+    studies, ids = (", ".join(sorted({_quoted(row[name]) for _, row in rows})) for name in ("study", "id"))
+    found = catalogue.query(
+        root,
+        f"SELECT DISTINCT ON (s.study, id) s.study, s.model, s.problem_id, s.sample_index, s.completion, {_ID} AS id,"
+        f" {_HASH} AS text_hash FROM samples s WHERE s.study IN ({studies}) AND id IN ({ids})",
+    )
+    return {(row["study"], row["id"]): row for row in found.to_dicts()}
+
+
+def _id(study: str, model: str, problem_id: str, sample_index: int) -> str:
+    """What `_ID` says in SQL."""
+    return hashlib.sha256(f"{study}/{model}/{problem_id}/{sample_index}".encode()).hexdigest()[:16]
+
+
+def _views(root: Place) -> set[str]:
+    catalogue.build(root)
+    return set(catalogue.query(root, "SELECT view_name FROM duckdb_views() WHERE NOT internal")["view_name"])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

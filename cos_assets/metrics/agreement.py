@@ -1,0 +1,99 @@
+"""How far two raters agree beyond chance: Cohen's kappa (Cohen 1960, Educational and Psychological Measurement 20:37).
+
+The variance is that of the linearised kappa, its terms first summed within problems, since samples of one problem are
+alike: M/(M-1) · Σ(Σu)² / N², M problems, N samples. With one sample per problem that is, but for M/(M-1), the variance
+of Fleiss, Cohen & Everitt 1969 (Psychological Bulletin 72:323). The limits are kappa ± Student's t on M - 1 degrees of
+freedom, within [-1, 1]. Where all samples agree that variance is 0: the lower limit is then what kappa would be at the
+lower Wilson limit of the agreement in M problems, with chance agreement as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+
+from cos_assets.metrics.frames import require, require_unique
+from cos_assets.metrics.intervals import Interval, score_limits, t_quantile
+
+_PAIR = {
+    "a": pl.String,
+    "b": pl.String,
+    "n_samples": pl.Int64,
+    "n_problems": pl.Int64,
+    "undecided": pl.Int64,
+    "agree": pl.Float64,
+    "kappa": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "right_right": pl.Int64,
+    "right_wrong": pl.Int64,
+    "wrong_right": pl.Int64,
+    "wrong_wrong": pl.Int64,
+}
+_DECIDED = ["right", "wrong"]
+_SAMPLE = ("model", "problem_id", "sample_index")
+
+
+def kappa(pairs: pl.DataFrame, confidence: float = 0.95) -> Interval:
+    """Cohen's kappa of [problem_id, a, b], one row per sample with its two labels; `n` is the number of problems.
+
+    NaN where chance alone would make them agree always: both gave one and the same label to all. ValueError: nulls.
+    """
+    require(pairs, ["problem_id", "a", "b"], "pairs")
+    if not pairs.height:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    a, b = (pairs[name].cast(pl.String).to_numpy() for name in ("a", "b"))
+    kinds, codes = np.unique(np.concatenate([a, b]), return_inverse=True)
+    left, right = codes[: len(a)], codes[len(a) :]
+    share_a, share_b = (np.bincount(side, minlength=len(kinds)) / len(a) for side in (left, right))
+    agree = (left == right).astype(float)
+    observed, chance = agree.mean(), float(share_a @ share_b)
+    _, problems = np.unique(pairs["problem_id"].to_numpy(), return_inverse=True)
+    n = int(problems.max()) + 1
+    if chance >= 1 - 1e-12:
+        return Interval(np.nan, np.nan, np.nan, n)
+    value = float((observed - chance) / (1 - chance))
+    quantile = t_quantile(np.array(n), confidence)
+    if observed == 1:
+        least = score_limits(np.array(1.0), np.array(float(n)), quantile)[0]
+        return Interval(1.0, float((least - chance) / (1 - chance)), 1.0 if n > 1 else np.nan, n)
+    by_chance = share_b[left] + share_a[right] - 2 * chance
+    terms = (agree - observed) / (1 - chance) - (1 - observed) / (1 - chance) ** 2 * by_chance
+    sums = np.bincount(problems, weights=terms)
+    half = quantile * np.sqrt(n / max(n - 1, 1) * (sums @ sums)) / len(a)
+    return Interval(value, float(np.maximum(value - half, -1)), float(np.minimum(value + half, 1)), n)
+
+
+def agreement(opinions: pl.DataFrame, humans: Sequence[str], confidence: float = 0.95) -> pl.DataFrame:
+    """Every pair of raters of which one at least is among `humans`, over the samples that both decided.
+
+    `opinions` has [model, problem_id, sample_index, rater, label]; a label that is neither right nor wrong decides
+    nothing, and the samples where one of the two did not decide are counted in `undecided`. Gives [a, b, n_samples,
+    n_problems, undecided, agree, kappa, low, high] and the confusion table: `right_wrong` is a right, b wrong. Pairs
+    without a common sample are left out. ValueError: a rater with two labels for a sample.
+    """
+    require(opinions, [*_SAMPLE, "rater", "label"], "opinions")
+    require_unique(opinions, ["rater", *_SAMPLE], "opinions")
+    raters = sorted(opinions["rater"].unique(), key=lambda rater: (rater not in humans, rater))
+    by_rater = {r: opinions.filter(pl.col("rater") == r).select(*_SAMPLE, "label") for r in raters}
+    rows = []
+    for a, b in combinations(raters, 2):
+        if a not in humans:
+            continue
+        both = by_rater[a].rename({"label": "a"}).join(by_rater[b].rename({"label": "b"}), on=_SAMPLE)
+        if not both.height:
+            continue
+        decided = both.filter(pl.col("a").is_in(_DECIDED), pl.col("b").is_in(_DECIDED))
+        found = kappa(decided, confidence)
+        table = [
+            decided.filter(pl.col("a") == x, pl.col("b") == y).height
+            for x in ("right", "wrong")
+            for y in ("right", "wrong")
+        ]
+        share = (table[0] + table[3]) / decided.height if decided.height else None
+        counts = [decided.height, decided["problem_id"].n_unique(), both.height - decided.height]
+        rows.append([a, b, *counts, share, *found[:3], *table])
+    return pl.DataFrame(rows, schema=_PAIR, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))

@@ -1,0 +1,268 @@
+"""Labels from the page in a real browser to the agreement that is shown, on a study small enough to count by hand."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from cos_assets import catalogue, cli, store
+from cos_assets.judging import labels
+from cos_assets.judging.label_page import page, rendered
+
+HOSTILE = "<script>document.title = 'run'</script> $\\text{<img src=x onerror=alert(1)>}$"
+TEXTS = {
+    "wc": "Half of $\\frac{6}{2}$ is 3.\nShe pays $5 and $6.\n#### 7",
+    "se": f"3 + 4 = 7. {HOSTILE} The answer is 7.",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four problems; both models solve p0 to p2, only wc solves p3; the judge finds the reasoning of p0 wrong."""
+    root = tmp_path / "home"
+    facts: dict[str, Any] = {"data_version": "v", "inputs": [], "facts": {}}
+    problems = [{"problem_id": f"p{i}", "question": f"What is {i}?", "answer": "7", "solution": None} for i in range(4)]
+    store.write(root, "s", "problems", None, pl.DataFrame(problems, schema_overrides={"solution": pl.String}), facts)
+    for budget, samples in (("low", 1), ("high", 2)):
+        for model, text in TEXTS.items():
+            where = {"budget": budget, "model": model}
+            rows = [
+                {"problem_id": f"p{p}", "sample_index": i, "completion": f"{text} ({p}.{i})"}
+                for p in range(4)
+                for i in range(samples)
+            ]
+            frame = pl.DataFrame(rows, schema_overrides={"sample_index": pl.Int32})
+            store.write(root, "s", "samples", where, frame, facts)
+            right = (pl.lit(model) == "wc") | (pl.col("problem_id") != "p3")
+            store.write(root, "s", "verdicts", where, frame.drop("completion").with_columns(correct=right), facts)
+            wrong = pl.col("problem_id") == "p0"
+            judged = (
+                frame.drop("completion")
+                .filter(right, pl.col("sample_index") == 0)
+                .with_columns(
+                    judge=pl.lit("steps"),
+                    label=pl.when(wrong).then(pl.lit("wrong")).otherwise(pl.lit("right")),
+                    wrong_reasoning=wrong,
+                    correct=pl.lit(True),
+                )
+            )
+            store.write(root, "s", "judgements", where, judged, facts)
+    return root
+
+
+def cos(root: Path, *arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.main, ["--home", str(root), *map(str, arguments)])
+    return done.exit_code, done.output
+
+
+def filled(root: Path, file: Path, label: Callable[[str, str], str]) -> Path:
+    """The empty file with `label(model, problem_id)` in every row."""
+    names = {labels._id("s", m, f"p{p}", i): (m, f"p{p}") for m in TEXTS for p in range(4) for i in range(2)}
+    shown = list(csv.DictReader(labels.empty_csv(labels.tasks(root, "s", 10)).splitlines()))
+    with file.open("w", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, labels.FIELDS)
+        writer.writeheader()
+        writer.writerows(row | {"label": label(*names[row["id"]])} for row in shown)
+    return file
+
+
+def test_the_draw_is_paired_nested_and_begins_with_what_was_judged() -> None:
+    rows = [(m, f"p{p}", i, i == 1) for m in ("wc", "se") for p in range(30) for i in range(3) if m == "wc" or p < 20]
+    pool = pl.DataFrame(rows, ["model", "problem_id", "sample_index", "judged"], orient="row")
+    draws = [labels.drawn(pool, n, seed=0) for n in (5, 20, 40)]
+    for small, large in itertools.pairwise(draws):
+        assert small.join(large, on=small.columns, how="anti").height == 0
+    for draw in draws[:2]:
+        by_model = draw.group_by("model").agg(pl.col("problem_id").sort(), pl.col("sample_index").unique())
+        assert by_model["problem_id"][0].to_list() == by_model["problem_id"][1].to_list()
+        assert by_model["sample_index"].to_list() == [[1], [1]]
+        assert all(problems.n_unique() == len(problems) for problems in by_model["problem_id"])
+    assert labels.drawn(pool.sample(fraction=1, shuffle=True, seed=3), 5, seed=0).equals(draws[0])
+    assert not labels.drawn(pool, 5, seed=1).equals(draws[0])
+
+
+def test_the_page_hides_who_wrote_a_solution_and_runs_nothing_that_a_model_wrote(root: Path) -> None:
+    shown = labels.tasks(root, "s", 10)
+    html = page("s", shown)
+    assert shown.height == 14 and shown["number"].to_list() == list(range(1, 15))
+    assert not {"wc", "se", "model", "budget"} & set(shown.columns)
+    assert html.count("<script>") == 1 and "<img" not in html and "<mfrac>" in html
+    assert not [
+        url for url in ("http://", "https://", "src=") if url in html.replace("http-equiv", "").replace("src=x", "")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$5 and $6", "$5 and $6"),
+        ("a < b & c", "a &lt; b &amp; c"),
+        (r"\(x^2\)", "<msup>"),
+        (r"$$\frac{1}{2}$$", 'display="block"'),
+        (r"$\text{<b onclick=x>}$", "&lt;b onclick=x&gt;"),
+        (r"$\href{javascript:alert(1)}{x}$", "<mi>x</mi>"),
+        (r"$x^2^3$", r"$x^2^3$"),
+    ],
+)
+def test_maths_is_drawn_and_all_else_is_text(text: str, expected: str) -> None:
+    html = rendered(text)
+    assert expected in html and "href" not in html.replace("\\href", "") and "<b " not in html
+
+
+def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> None:
+    ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
+    code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
+    assert code == 0 and "14 labels of Ann stored, 0 rows without one" in told
+    # The judge has read the first sample of each: both right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
+    assert "both right 3, only the second wrong 0, only the first wrong 2, both wrong 2" in told
+    assert "wc, Ann: 0.50" in told and "se, Ann: 0.67" in told and "wc, steps: 0.25" in told
+    filled(root, ann, lambda model, problem: "wrong" if problem == "p0" else "right")
+    code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
+    assert "kappa 1.00" in told
+    kept = catalogue.query(root, "SELECT latest, count(*) AS n FROM labels GROUP BY 1 ORDER BY 1")
+    assert kept.rows() == [(False, 14), (True, 14)]
+    assert cos(root, "label", "show", "s")[1].strip() == told.partition("\n")[2].strip()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("right", "maybe", "row 2: label 'maybe'; allowed: right, wrong, unsure"),
+        ("right,,", "right,1,", "row 2: first_wrong_step '1' beside label 'right'"),
+        ("right,,", "wrong,9,", "row 2: first_wrong_step '9'; allowed: 1 to"),
+        ("1,s,", "1,t,", "row 2: id '"),
+        ("number,study,id,", "number,study,name,", "row 1: no column 'id'"),
+        (None, "", "row 1: no column 'study'"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named_and_nothing_is_stored(
+    root: Path, tmp_path: Path, old: str | None, new: str, message: str
+) -> None:
+    file = filled(root, tmp_path / "x.csv", lambda model, problem: "right")
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(old, new, 1) if old else new, encoding="utf-8")
+    code, told = cos(root, "label", "import", file, "--annotator", "Ann")
+    assert code == 2 and f"error: {file}: {message}" in told and not (root / "s" / "labels").exists()
+
+
+def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path) -> None:
+    file = filled(root, tmp_path / "x.csv", lambda model, problem: "right")
+    for model in TEXTS:
+        for budget in ("low", "high"):
+            data = store.folder(root, "s", "samples", {"budget": budget, "model": model}) / store.DATA
+            pl.read_parquet(data).with_columns(completion=pl.lit("other")).write_parquet(data)
+    code, told = cos(root, "label", "import", file, "--annotator", "Ann")
+    assert code == 2 and "row 2: the solution is not the one that was labelled" in told
+
+
+def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_path: Path) -> None:
+    assert cos(root, "label", "export", "s", "--out", tmp_path)[0] == 0
+    assert "is there already" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
+    assert (
+        "--model: 'x' has no verdicts here; there are: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
+    )
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Callable[..., Any]]:
+    """A headless Chromium with one page: a call sends it one command of the DevTools protocol."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium found: in CI this test must run")
+        pytest.skip("no chromium found")
+    from websockets.sync.client import connect
+
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
+    process = subprocess.Popen(
+        [program, *options, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.DEVNULL
+    )
+    try:
+        port = profile / "DevToolsActivePort"
+        for _ in range(600):
+            if port.is_file() and len(port.read_text().splitlines()) == 2:
+                break
+            assert process.poll() is None, "chromium ended"
+            time.sleep(0.1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().splitlines()[0]}/json") as found:
+            target = next(t for t in json.load(found) if t["type"] == "page")["webSocketDebuggerUrl"]
+        with connect(target, max_size=None, open_timeout=60) as socket:
+            number = 0
+
+            def send(method: str, **parameters: Any) -> Any:
+                nonlocal number
+                number += 1
+                socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+                while (answer := json.loads(socket.recv(timeout=60))).get("id") != number:
+                    pass
+                assert "error" not in answer, answer
+                return answer["result"]
+
+            yield send
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp_path: Path) -> None:
+    assert cos(root, "label", "export", "s", "--n", 2, "--out", tmp_path)[0] == 0
+    downloads, url = tmp_path / "downloads", (tmp_path / "s_labels.html").as_uri()
+    with browser(tmp_path / "profile") as send:
+
+        def run(script: str) -> Any:
+            found = send("Runtime.evaluate", expression=script)
+            assert "exceptionDetails" not in found, found
+            return found["result"].get("value")
+
+        def until(script: str) -> None:
+            for _ in range(300):
+                if run(script):
+                    return
+                time.sleep(0.1)
+            raise AssertionError(script)
+
+        def press(*keys: str) -> None:
+            for key in keys:
+                text = {"text": key} if len(key) == 1 else {}
+                send("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+                send("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+        def opened() -> None:
+            send("Page.navigate", url=url)
+            until("document.readyState == 'complete' && document.querySelector('section:not([hidden])') !== null")
+
+        send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
+        opened()
+        assert run("document.title") == "s: is the reasoning right?"
+        press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
+        assert run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
+        opened()  # what was entered is still there
+        assert run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
+        press("d")
+        for _ in range(300):
+            if done := list(downloads.glob("*.csv")):
+                break
+            time.sleep(0.1)
+    rows = list(csv.DictReader(done[0].open(encoding="utf-8")))
+    assert [(row["label"], row["first_wrong_step"], row["comment"]) for row in rows] == [
+        ("right", "", ""),
+        ("wrong", "2", "odd, step"),
+        ("wrong", "1", ""),
+        ("right", "", ""),
+    ]
+    code, told = cos(root, "label", "import", done[0], "--annotator", "Ann")
+    assert code == 0 and "4 labels of Ann stored" in told and "Ann and steps: kappa" in told
