@@ -1,0 +1,80 @@
+"""The step checker against people: MR-GSM8K's wrong solutions, imported as labels, and GSM8K's own right ones.
+
+The figures stand in docs/labels.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+from cos_assets import catalogue, store
+from cos_assets.grading.steps import check_equations
+from cos_assets.judging import labels
+from cos_assets.judging import steps as checker
+from cos_assets.judging.llm import steps
+from cos_assets.tasks import make
+
+
+def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(public_data: Path, tmp_path: Path) -> None:
+    rows = {
+        row["uuid"]: row
+        for file in sorted((public_data / "mr_gsm8k_subset").glob("*.jsonl"))
+        for row in json.loads(file.read_text(encoding="utf-8"))
+    }
+    texts = {name: "\n".join(row["model_output_steps"]) for name, row in rows.items()}
+    assert all(len(steps(text)) == len(rows[name]["model_output_steps"]) for name, text in texts.items())
+    right = [row["model_output_answer_correctness"] == "correct" for row in rows.values()]
+    problems = pl.DataFrame({"problem_id": list(rows), "question": [row["question"] for row in rows.values()]})
+    samples = pl.DataFrame(
+        {"problem_id": list(rows), "completion": list(texts.values()), "correct": right}
+    ).with_columns(sample_index=pl.lit(0, pl.Int32), weight=pl.lit(1.0))
+    judged = checker.judge(samples, problems, make("gsm8k"))
+    where, facts = {"budget": "all", "model": "various"}, {"data_version": "1"}
+    store.write(tmp_path, "mr", "problems", None, problems, facts)
+    for asset, frame in (("samples", samples), ("verdicts", samples.drop("completion")), ("judgements", judged)):
+        store.write(tmp_path, "mr", asset, where, frame, facts)
+
+    catalogue.build(tmp_path)
+    query = f"SELECT s.problem_id, {labels._ID} AS id, {labels._HASH} AS text_hash FROM samples s"
+    with (file := tmp_path / "people.csv").open("w", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(labels.FIELDS)
+        for number, (problem, *names) in enumerate(catalogue.query(tmp_path, query).iter_rows()):
+            step = rows[problem]["model_output_solution_first_error_step"]
+            reason = rows[problem]["model_output_solution_first_error_reason"]
+            writer.writerow([number, "mr", *names, "wrong", step, reason])
+    _, people, empty = labels.import_labels(tmp_path, file, "MR-GSM8K")
+    assert (people.height, empty) == (590, 0)
+
+    pairs, rates = labels.summary(labels.opinions(tmp_path, "mr"))
+    assert pairs.select("a", "b", "undecided", "wrong_right", "wrong_wrong").rows() == [
+        ("MR-GSM8K", "steps", 129, 304, 157)
+    ]
+    # Of right answers with wrong reasoning, it finds 5 of the 15 that it can read.
+    assert rates.select("rater", "n_samples", "n_unread").rows() == [("MR-GSM8K", 19, 0), ("steps", 15, 4)]
+    assert [round(rate, 4) for rate in rates["value"]] == [1.0, 0.3333]
+
+    found = judged.filter(pl.col("label") == "wrong").join(people, on="problem_id", suffix="_human")
+    places: Counter[str] = Counter()
+    for problem, equation, step in found.select("problem_id", "first_wrong_step", "first_wrong_step_human").iter_rows():
+        here = labels.step_of_equation(steps(texts[problem]), equation)
+        assert here is not None
+        places["same" if here == step else "earlier" if here < step else "later"] += 1
+    assert places == {"same": 117, "later": 32, "earlier": 8}
+
+
+def test_how_often_the_step_checker_objects_to_reference_solutions(public_data: Path) -> None:
+    found = {
+        part: Counter(
+            check_equations(json.loads(line)["answer"]).label
+            for line in (public_data / "gsm8k" / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        )
+        for part in ("train", "test")
+    }
+    assert found["train"] == {"right": 7259, "wrong": 108, "unreadable": 106}
+    assert found["test"] == {"right": 1295, "wrong": 11, "unreadable": 13}
