@@ -53,10 +53,21 @@ def render(
         counts=list(_counts(spec, tables)),
         verdict_names=VERDICTS,
         confidence=percent(spec.confidence),
+        judge=_judge(spec),
         training=list(_training(spec, tables)),
         problems={split: n for split in SPLITS if (n := (tables["problems"]["split"] == split).sum())},
         yaml=yaml.safe_dump(_given(spec), sort_keys=False, allow_unicode=True),
     )
+
+
+def _judge(spec: StudySpec) -> str:
+    """Who says which reasoning is wrong."""
+    judge = spec.judge.all[spec.judge.first]
+    if judge.of:
+        return f"a vote of {', '.join(judge.of)}"
+    ref = judge.checkpoint
+    name = judge.model or (f"{ref.study}/{ref.target}" if ref else "")
+    return f"the judge {name}" if name else "the task's step checker"
 
 
 def difference_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:

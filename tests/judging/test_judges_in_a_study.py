@@ -107,7 +107,8 @@ def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materializ
     assert meant["kept_share"] == pytest.approx(right.height / scan(root, "samples", WC).height)
     assert meant["kept_wrong_share"] == 0 and meant["verification_cost"] == pytest.approx(known["cost"])
     assert meant["verification_flops"] == pytest.approx(known["flops"])
-    assert (store.folder(root, "judged", "report") / "report.html").is_file()
+    page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
+    assert "the share whose steps do not follow, by the judge judge." in page
 
     # Another study of the same samples pays for none of it again.
     asked = len(server.bodies)
