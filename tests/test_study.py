@@ -186,6 +186,11 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"sources__mix__take__wc": "0"}, ["sources.mix.take.wc: 0 is not allowed"]),
     ({"sources__mix__take": "{}"}, ["sources.mix.take: {} is not allowed; allowed: at least 1 entry"]),
     ({"sources__mix__take": "{se: 2}"}, ["sources.mix.take.se: 2 is not allowed; allowed: a number of at most 1"]),
+    ({"sources__mix__problems": "1.5"}, ["sources.mix.problems: 1.5: allowed are a whole number of problems"]),
+    ({"sources__mix__problems": "0"}, ["sources.mix.problems: 0: allowed are a whole number of problems"]),
+    ({"sources__mix__deduplicate": "minhash"}, ["sources.mix.deduplicate: 'minhash': allowed are true, false, exact"]),
+    ({"sources__mix__rows": "0"}, ["sources.mix.rows: 0 is not allowed", "at least 1"]),
+    ({"sources__mix__balance": "subject"}, ["sources.mix.balance: 'subject' is not allowed", "level"]),
     ({"sources__mix__keep": "best"}, ["sources.mix.keep: 'best' is not allowed", "one_per_problem"]),
     # models
     ({"models__wc__model": "a/b"}, ["models.wc", "give either model:", "or checkpoint:"]),

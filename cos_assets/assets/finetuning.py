@@ -44,8 +44,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
         source = spec.arms[step.partition["source"]]
         problems = inputs["problems"].filter(pl.col("split") == spec.sampling.split).collect()
         if source.reference_solutions:
-            frame = reference_set(spec.task, problems)
-            counts = {"rows": frame.height, "problems": frame.height}
+            frame, counts = reference_set(source, spec.task, problems, spec.seed)
         else:
             plan = inputs["budget_plan"].filter(pl.col("budget") == step.budget).collect()
             frame, counts = sft_set(
@@ -61,7 +60,8 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
                 spec.verifiers,
             )
         facts = {"verification": spec.verification, **counts}
-        return result(frame, facts, Check(FILLED, {"empty": frame.is_empty()}), _unseen(spec, frame, inputs))
+        lacking = {"empty": frame.is_empty()} | ({"missing": source.rows - frame.height} if source.rows else {})
+        return result(frame, facts, Check(FILLED, lacking), _unseen(spec, frame, inputs))
 
     bought = models_of_source(spec)
     return asset(

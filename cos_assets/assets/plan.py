@@ -218,8 +218,13 @@ def _spend(spec: StudySpec, name: str, known: _Known, problems: int, count: int)
 
 
 def _check_sources(spec: StudySpec, plan: pl.DataFrame) -> None:
-    """Before anything is bought: no source may ask for more samples than its budget buys."""
+    """Before anything is bought: no source may ask for more samples than its budget buys, or for more problems."""
+    sampled = plan["n_problems"][0]
     for name, source in spec.arms.items():
+        if (source.problems or 0) > sampled:
+            raise ValueError(
+                f"sources.{name}.problems: {source.problems} is more than are sampled; allowed: 1 to {sampled}"
+            )
         for model, wanted in (source.samples or {}).items():
             for budget, bought in plan.filter(pl.col("model") == model).select("budget", "samples").iter_rows():
                 if wanted > bought:

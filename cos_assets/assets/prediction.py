@@ -28,7 +28,7 @@ def prediction(spec: StudySpec) -> dg.AssetsDefinition:
                 pilots[name] = planning.Pilot.of(rows, costs[name])
             except ValueError as error:
                 raise ValueError(f"pilot of {name!r}: {error}") from None
-        mixes = {name: arm.take for name, arm in spec.sources.items() if arm.take and name not in spec.models}
+        mixes = {name: arm.take for name, arm in spec.sources.items() if arm.take and not arm.problems}
         frame = planning.ways(spec.budgets, pilots, mixes, plan["n_problems"][0], CONFIDENCE)
         sentences = planning.recommendations(frame, CONFIDENCE)
         facts = {f"recommendation_{at}": text for at, text in enumerate(sentences, 1)}

@@ -8,11 +8,25 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cos_assets.spec import Count, Name, Spec
 from cos_assets.tasks import Task
+from cos_assets.training import arms
 from cos_assets.training.verification import verify
+
+
+def _number_or_share(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not whole and not (isinstance(value, float) and 0 < value < 1):
+        raise ValueError("allowed are a whole number of problems of at least 1, or a share of them between 0 and 1")
+    return value
+
+
+def _way_to_deduplicate(value: Any) -> Any:
+    if not isinstance(value, bool) and value not in ("exact", "equations", "near"):
+        raise ValueError("allowed are true, false, exact, equations, near")
+    return value
 
 
 class SourceSpec(Spec):
@@ -20,13 +34,22 @@ class SourceSpec(Spec):
 
     `take` gives shares of the budget per model (they add up to at most 1); `samples` gives samples per problem
     instead; `reference_solutions` uses the problem set's own solutions and no model.
+
+    All of these may go with the rest, which is done in this order: `problems` is a number of problems, or a share of
+    them; `deduplicate` drops repeated solutions of a problem (true: exact; see `arms.deduplicated`); `keep` or
+    `max_per_problem` keeps the first so many of each problem; `balance: level` keeps as many rows of each level as the
+    rarest has; `rows` keeps that many in all. What is left out is drawn by the study's seed. Nothing is bought.
     """
 
     take: dict[Name, Annotated[float, Field(gt=0, le=1)]] | None = Field(None, min_length=1)
     samples: dict[Name, Count] | None = Field(None, min_length=1)
     reference_solutions: bool = False
     keep: Literal["all", "one_per_problem"] = "all"
-    deduplicate: bool = True
+    deduplicate: Annotated[bool | str, BeforeValidator(_way_to_deduplicate)] = True
+    problems: Annotated[int | float, BeforeValidator(_number_or_share)] | None = None
+    max_per_problem: Count | None = None
+    balance: Literal["level"] | None = None
+    rows: Count | None = None
 
     @model_validator(mode="after")
     def _one_rule(self) -> SourceSpec:
@@ -36,6 +59,8 @@ class SourceSpec(Spec):
             raise ValueError(
                 f"take: shares add up to {sum(self.take.values()):g}; at most 1 (the whole budget) can be spent"
             )
+        if self.keep == "one_per_problem" and self.max_per_problem is not None:
+            raise ValueError("max_per_problem: keep: one_per_problem keeps one; give either")
         return self
 
     @property
@@ -61,11 +86,16 @@ def prompts(task: Task, problems: pl.DataFrame) -> pl.DataFrame:
     return problems.select("problem_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
 
 
-def reference_set(task: Task, problems: pl.DataFrame) -> pl.DataFrame:
-    """The problem set's own solutions in the schema `SCHEMA`, one row for every problem that has one."""
-    solved = problems.filter(pl.col("solution").is_not_null())
-    rows = prompts(task, solved).with_columns(completion=solved["solution"])
-    return rows.select((pl.col(n) if n in rows.columns else pl.lit(None, t).alias(n)) for n, t in SCHEMA.items())
+def reference_set(
+    source: SourceSpec, task: Task, problems: pl.DataFrame, seed: int
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The problem set's own solutions in the schema `SCHEMA`, one row for every problem that has one (and that the
+    source keeps), and how many each step left."""
+    chosen = arms.subset(problems, source.problems, seed).filter(pl.col("solution").is_not_null())
+    rows = chosen.select("problem_id", completion="solution").with_columns(
+        model=pl.lit(None, pl.String), sample_index=pl.lit(None, pl.Int32)
+    )
+    return _shaped(source, rows, problems, task, seed)
 
 
 def sft_set(
@@ -84,26 +114,35 @@ def sft_set(
 
     `bought` says how many samples per problem each model has at this budget; `samples`, `verdicts` and `judgements` are
     those of the source's models; `judges` are who `verification` goes by (see `verification.verify`). In order: take
-    what the source's share buys, keep what verifies, drop repeated texts of a problem, keep one per problem where the
-    source says so. A share that is no whole number of samples takes one
-    more for a part of the problems, drawn by the seed, so that exactly the share of the budget is spent.
+    what the source's share buys, of the problems that it wants; keep what verifies; then as the source says. A share
+    that is no whole number of samples takes one more for a part of the problems, drawn by the seed, so that exactly the
+    share of the budget is spent.
     Raises ValueError where the source asks for more samples than were bought.
     """
-    taken = _take(source, bought, samples, problems, seed)
+    taken = _take(source, bought, samples, arms.subset(problems, source.problems, seed), seed)
     kept, facts = verify(taken, verification, verdicts, judgements, judges, task)
     verified = kept.height
     # One round of samples after the other, so that "first" favours no model of a mixture.
-    kept = kept.sort("order", "sample_index", "model")
+    rows, counts = _shaped(source, kept.sort("order", "sample_index", "model"), problems, task, seed)
+    return rows, {"taken": taken.height, "verified": verified, **counts, **facts}
+
+
+def _shaped(
+    source: SourceSpec, kept: pl.DataFrame, problems: pl.DataFrame, task: Task, seed: int
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """What the source keeps of the solutions [problem_id, model, sample_index, completion] that it may use."""
     if source.deduplicate:
-        text = pl.col("completion").str.replace_all(r"\s+", " ").str.strip_chars()
-        kept = kept.with_columns(text=text).unique(["problem_id", "text"], keep="first", maintain_order=True)
-    distinct = kept.height
-    if source.keep == "one_per_problem":
-        kept = kept.unique("problem_id", keep="first", maintain_order=True)
+        how = "exact" if source.deduplicate is True else source.deduplicate
+        kept = arms.deduplicated(kept, how, task)
+    counts = {"distinct": kept.height}
+    if most := 1 if source.keep == "one_per_problem" else source.max_per_problem:
+        kept = kept.filter(pl.int_range(pl.len()).over("problem_id") < most)
+    if source.balance:
+        kept = arms.balanced(kept, problems, seed)
+    if source.rows:
+        kept = arms.drawn(kept, ["model", "problem_id", "sample_index"], source.rows, f"{seed}/rows")
     rows = kept.join(prompts(task, problems), on="problem_id", maintain_order="left")
-    counts = {"taken": taken.height, "verified": verified, "distinct": distinct, "rows": rows.height}
-    counts["problems"] = rows["problem_id"].n_unique()
-    counts |= facts
+    counts |= {"rows": rows.height, "problems": rows["problem_id"].n_unique()}
     return rows.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()), counts
 
 

@@ -123,56 +123,98 @@ def test_without_verification_wrong_answers_stay_and_failures_do_not() -> None:
     assert make({"take": {"wc": 1}}, given, "none")[0].height == 59
 
 
+def reference(of: pl.DataFrame = PROBLEMS, **more: Any) -> Any:
+    source = SourceSpec.model_validate({"reference_solutions": True, **more})
+    return reference_set(source, TASK, of, 0)
+
+
 def test_reference_solutions_are_the_problem_sets_own() -> None:
-    rows = reference_set(TASK, PROBLEMS)
+    rows, counts = reference()
     assert rows.schema == SCHEMA
     assert rows["completion"].to_list() == PROBLEMS["solution"].to_list()
-    assert rows["model"].null_count() == rows.height
+    assert rows["model"].null_count() == rows.height == counts["rows"]
     without = PROBLEMS.with_columns(solution=pl.when(pl.col("problem_id") != IDS[0]).then("solution"))
-    assert reference_set(TASK, without).height == 19
+    assert reference(without)[1] == {"distinct": 19, "rows": 19, "problems": 19}
 
 
-def test_a_judge_verifies_with_the_answer_or_without_it() -> None:
-    """Of the first problem one sample has a wrong answer, which the judge does not see, and one a wrong reasoning."""
-    given = world({("wc", IDS[0], 0): False})
-    at = pl.col("problem_id") == IDS[0]
-    labels = pl.when(at & (pl.col("sample_index") == 1)).then(pl.lit("wrong")).otherwise(pl.lit("right"))
-    judged = given["verdicts"].with_columns(label=labels, judge=pl.lit("both"), flops=2.0, cost=0.5)
-    voter = judged.with_columns(label=pl.lit("unreadable"), judge=pl.lit("one"))
-    stranger = judged.with_columns(judge=pl.lit("stranger"), cost=100.0)
-    given["judgements"] = pl.concat([judged, voter, stranger])
-    judges = ("one", "both")
-    rows, counts = make({"take": {"wc": 1}}, given, "judge", judges=judges)
-    assert rows.height == 59 and 0 in rows.filter(at)["sample_index"]
-    assert counts["kept_wrong_share"] == pytest.approx(1 / 59) and counts["kept_share"] == pytest.approx(59 / 60)
-    assert (counts["verification_flops"], counts["verification_cost"]) == (240.0, 60.0), "its voters, not the others"
-    rows, counts = make({"take": {"wc": 1}}, given, "answer+judge", judges=judges)
-    assert rows.filter(at)["sample_index"].to_list() == [2] and counts["kept_wrong_share"] == 0
-    given["judgements"] = given["judgements"].with_columns(cost=pl.lit(None, pl.Float64))
-    assert make({"take": {"wc": 1}}, given, "judge", judges=judges)[1]["verification_cost"] is None
+def test_a_subset_of_problems_is_the_same_for_every_arm_and_holds_the_smaller_one() -> None:
+    half, counts = make({"take": {"wc": 1}, "problems": 0.5})
+    assert counts["taken"] == 30
+    chosen = set(half["problem_id"])
+    assert len(chosen) == 10
+    assert set(make({"samples": {"se": 1}, "problems": 10})[0]["problem_id"]) == chosen
+    assert set(reference(problems=10)[0]["problem_id"]) == chosen
+    assert set(make({"take": {"se": 1}, "problems": 4})[0]["problem_id"]) < chosen
+    assert set(make({"take": {"se": 1}, "problems": 10}, seed=1)[0]["problem_id"]) != chosen
+    _, counts = make({"take": {"wc": 0.5}, "problems": 10})
+    assert counts["taken"] == 15, "a share is one of what was bought for these problems"
+    with pytest.raises(ValueError, match="problems: 21 are asked for; 20 are sampled"):
+        make({"take": {"wc": 1}, "problems": 21})
 
 
-def test_a_vote_keeps_what_most_samples_of_a_problem_answer() -> None:
-    """Answers of three samples each: a wrong majority, half against ½ against none, a tie, and right ones."""
-    answers = {IDS[0]: ["7", "7", "5"], IDS[1]: ["0.5", "1/2", "3"], IDS[2]: ["1", "2", "3"], IDS[3]: ["4", None, None]}
-    given = world({("wc", IDS[0], 0): False, ("wc", IDS[0], 1): False})
-    answer = [answers.get(p, ["9"] * 3)[i] for p, i in given["verdicts"].select("problem_id", "sample_index").rows()]
-    given["verdicts"] = (
-        given["verdicts"]
-        .with_columns(answer=pl.Series(answer, dtype=pl.String))
-        .with_columns(
-            verdict=pl.when(pl.col("answer").is_null())
-            .then(pl.lit("no_answer"))
-            .otherwise(pl.when("correct").then(pl.lit("correct")).otherwise(pl.lit("wrong")))
-        )
+def written(*texts: str) -> dict[str, Any]:
+    """wc's three solutions of every problem."""
+    given = world()
+    index = pl.col("sample_index")
+    text = (
+        pl.when(index == 0).then(pl.lit(texts[0])).when(index == 1).then(pl.lit(texts[1])).otherwise(pl.lit(texts[2]))
     )
-    rows, counts = make({"take": {"wc": 1}}, given, "vote")
-    kept = {p: rows.filter(pl.col("problem_id") == p)["sample_index"].to_list() for p in IDS[:5]}
-    assert kept == {IDS[0]: [0, 1], IDS[1]: [0, 1], IDS[2]: [], IDS[3]: [0], IDS[4]: [0, 1, 2]}
-    assert counts["tied_problems"] == 1
-    assert counts["kept_wrong_share"] == pytest.approx(2 / rows.height)
-    right = given["verdicts"].with_columns(correct=~pl.col("correct"))
-    blind = right.with_columns(
-        verdict=pl.col("verdict").replace({"correct": "wrong", "wrong": "correct"})  # the gold answers are others
-    )
-    assert make({"take": {"wc": 1}}, {**given, "verdicts": blind}, "vote")[0].equals(rows)
+    given["samples"] = given["samples"].with_columns(completion=text)
+    return given
+
+
+LONG = "She buys four bags of nine apples and eats two of them , so 4 * 9 = 36 and 36 - 2 = 34 apples are left ."
+
+
+@pytest.mark.parametrize(
+    ("texts", "left"),
+    [
+        (["4 * 9 = 36 .", "We get 4 * 9 = 36 !", "9 * 4 = 35 ."], {True: 3, "exact": 3, "equations": 2, "near": 3}),
+        (["No sum here", "Nor here", "No  sum here"], {False: 3, "exact": 2, "equations": 2, "near": 2}),
+        ([LONG, LONG + " Yes", LONG.replace("*", "x").replace("-", "less")], {"exact": 3, "near": 2}),
+        ([LONG, LONG.replace("She", "He"), LONG.upper()], {"exact": 3, "near": 1}),
+    ],
+)
+def test_ways_to_deduplicate(texts: list[str], left: dict[Any, int]) -> None:
+    for how, count in left.items():
+        rows, counts = make({"take": {"wc": 1}, "deduplicate": how}, written(*texts))
+        assert rows.height == counts["distinct"] == 20 * count, how
+        assert rows.filter(pl.col("problem_id") == IDS[0])["sample_index"][0] == 0
+
+
+def test_near_duplicates_are_those_that_share_four_fifths() -> None:
+    """12 words are 8 runs of 5; another last word changes one of them: 7 of 9 are shared, less than 0.8."""
+    words = "a b c d e f g h i j k l"
+    assert make({"take": {"wc": 1}, "deduplicate": "near"}, written(words, words[:-1] + "x", "z"))[0].height == 60
+    words = "a b c d e f g h i j k l m"  # 8 of 10
+    assert make({"take": {"wc": 1}, "deduplicate": "near"}, written(words, words[:-1] + "x", "z"))[0].height == 40
+
+
+def test_a_cap_per_problem_keeps_the_first() -> None:
+    rows, counts = make({"take": {"wc": 1}, "max_per_problem": 2}, world({("wc", IDS[0], 0): False}))
+    assert set(rows.group_by("problem_id").len()["len"]) == {2}
+    assert rows.filter(pl.col("problem_id") == IDS[0])["sample_index"].to_list() == [1, 2]
+    assert rows.filter(pl.col("problem_id") != IDS[0])["sample_index"].max() == 1
+    assert (counts["distinct"], counts["rows"]) == (59, 40)
+
+
+def test_levels_in_balance_have_equal_numbers_of_rows() -> None:
+    levels = dict(PROBLEMS.select("problem_id", "level").iter_rows())
+    rare = min(set(levels.values()), key=list(levels.values()).count)
+    rows, _ = make({"take": {"wc": 1}, "balance": "level"})
+    counts = rows["problem_id"].replace_strict(levels).value_counts()["count"]
+    assert set(counts) == {3 * list(levels.values()).count(rare)} and len(counts) == len(set(levels.values()))
+    assert rows.equals(make({"take": {"wc": 1}, "balance": "level"})[0])
+    assert not rows.equals(make({"take": {"wc": 1}, "balance": "level"}, seed=1)[0])
+    bare = PROBLEMS.with_columns(level=pl.lit(None, pl.String))
+    with pytest.raises(ValueError, match="balance: level: 20 of 20 rows are of problems without a level"):
+        reference(bare, balance="level")
+
+
+def test_a_number_of_rows_is_that_number_and_holds_the_smaller_one() -> None:
+    rows, _ = make({"take": {"wc": 1}, "rows": 30})
+    fewer, _ = make({"take": {"wc": 1}, "rows": 10})
+    assert (rows.height, fewer.height) == (30, 10)
+    assert fewer.join(rows, on=fewer.columns, how="anti").is_empty()
+    assert make({"take": {"se": 1}, "rows": 30})[0].height == 20, "there are no more"
+    assert reference(rows=7)[0].height == 7
