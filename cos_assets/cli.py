@@ -244,6 +244,26 @@ def show_labels(study: str) -> None:
     _agreement(study)
 
 
+@main.command("verifier-data")
+@click.argument("study")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
+@click.option("--judge", help="Whose judgements to take where no person has labelled; needed where there are several.")
+def verifier_data(study: str, out: Path, judge: str | None) -> None:
+    """Write the labelled samples of STUDY as data for TRL: outcome.jsonl, process.jsonl, preference.jsonl."""
+    from cos_assets import store
+    from cos_assets.judging.labels import LabelError
+    from cos_assets.judging.verifier_data import export
+
+    try:
+        counts = export(store.home(), study, out, judge)
+    except LabelError as error:
+        _fail(str(error))
+    unused = counts.pop("without_a_step")
+    for name, count in counts.items():
+        click.echo(f"{out / name}.jsonl: {count} rows")
+    click.echo(f"{unused} judged wrong without saying at which step; they are not in process.jsonl")
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def dev(arguments: tuple[str, ...]) -> None:

@@ -95,8 +95,8 @@ def tasks(
     Correct samples only; of tasks without gold answers, all. Raises LabelError where the study, budget or model has
     none, naming what there is.
     """
-    views = _views(root)
-    if not {"samples", "verdicts", "problems"} <= views:
+    known_views = views(root)
+    if not {"samples", "verdicts", "problems"} <= known_views:
         raise LabelError(f"{study}: no samples with verdicts here; make them with `cos run {study} --select +verdicts`")
     known = catalogue.query(root, "SELECT DISTINCT study, budget, model FROM verdicts")
     options = (("STUDY", [study], "study"), ("--budget", budgets, "budget"), ("--model", models, "model"))
@@ -106,15 +106,15 @@ def tasks(
         for value in wanted:
             if value not in allowed:
                 raise LabelError(f"{name}: {value!r} has no verdicts here; there are: {', '.join(allowed)}")
-    where = f"v.study = {_quoted(study)} AND coalesce(v.correct, true)"
+    where = f"v.study = {quoted(study)} AND coalesce(v.correct, true)"
     for column, values in (("budget", budgets), ("model", models)):
         if values:
-            where += f" AND v.{column} IN ({', '.join(map(_quoted, values))})"
+            where += f" AND v.{column} IN ({', '.join(map(quoted, values))})"
     key = "model, problem_id, sample_index"
     found = catalogue.query(root, f"SELECT DISTINCT {key} FROM verdicts v WHERE {where}")
     judged = found.clear()
-    if "judgements" in views:
-        judged = catalogue.query(root, f"SELECT DISTINCT {key} FROM judgements WHERE study = {_quoted(study)}")
+    if "judgements" in known_views:
+        judged = catalogue.query(root, f"SELECT DISTINCT {key} FROM judgements WHERE study = {quoted(study)}")
     read = judged.with_columns(judged=True)
     found = found.join(read, on=judged.columns, how="left").with_columns(pl.col("judged").fill_null(False))
     if not found.height:
@@ -125,7 +125,7 @@ def tasks(
         root,
         f"SELECT DISTINCT ON (id) s.study, {_ID} AS id, {_HASH} AS text_hash, p.question, p.answer, p.solution,"
         f" s.completion AS text FROM samples s JOIN problems p USING (study, problem_id)"
-        f" WHERE s.study = {_quoted(study)} AND id IN ({', '.join(map(_quoted, ids))})",
+        f" WHERE s.study = {quoted(study)} AND id IN ({', '.join(map(quoted, ids))})",
     )
     shuffled = rows.with_columns(
         lot=pl.Series([hashlib.sha256(f"{seed}/page/{i}".encode()).hexdigest() for i in rows["id"]])
@@ -189,14 +189,14 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
     human, label, correct], `correct` being the verdict on the answer (null where there is none). Who annotates under
     the name of a judge gets " (human)" behind it.
     """
-    views = _views(root)
-    if "labels" not in views:
+    known_views = views(root)
+    if "labels" not in known_views:
         raise LabelError(f"{study}: has no labels; see `cos label export` and `cos label import`")
     key = "model, problem_id, sample_index"
-    mine = f"study = {_quoted(study)}"
+    mine = f"study = {quoted(study)}"
     humans = catalogue.query(root, f"SELECT {key}, annotator AS rater, label FROM labels WHERE latest AND {mine}")
     said = [humans.with_columns(human=True)]
-    if "judgements" in views:
+    if "judgements" in known_views:
         judges = catalogue.query(
             root, f"SELECT DISTINCT ON (judge, {key}) {key}, judge AS rater, label FROM judgements WHERE {mine}"
         )
@@ -206,7 +206,7 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
         renamed = pl.when(taken).then(pl.col("rater") + " (human)").otherwise("rater")
         said = [said[0].with_columns(rater=renamed), judges]
     both = pl.concat(said)
-    if "verdicts" not in views:
+    if "verdicts" not in known_views:
         return both.with_columns(correct=pl.lit(None, pl.Boolean))
     verdicts = catalogue.query(
         root,
@@ -289,9 +289,9 @@ def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
 
 
 def _known(root: Place, rows: Sequence[tuple[int, dict[str, str]]]) -> dict[tuple[str, str], dict[str, Any]]:
-    if "samples" not in _views(root):
+    if "samples" not in views(root):
         raise LabelError("there are no samples here; is COS_HOME the one that the labels were exported from?")
-    studies, ids = (", ".join(sorted({_quoted(row[name]) for _, row in rows})) for name in ("study", "id"))
+    studies, ids = (", ".join(sorted({quoted(row[name]) for _, row in rows})) for name in ("study", "id"))
     found = catalogue.query(
         root,
         f"SELECT DISTINCT ON (s.study, id) s.study, s.model, s.problem_id, s.sample_index, s.completion, {_ID} AS id,"
@@ -305,10 +305,12 @@ def _id(study: str, model: str, problem_id: str, sample_index: int) -> str:
     return hashlib.sha256(f"{study}/{model}/{problem_id}/{sample_index}".encode()).hexdigest()[:16]
 
 
-def _views(root: Place) -> set[str]:
+def views(root: Place) -> set[str]:
+    """The names of the views that have data, made anew."""
     catalogue.build(root)
     return set(catalogue.query(root, "SELECT view_name FROM duckdb_views() WHERE NOT internal")["view_name"])
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as SQL has it."""
     return "'" + text.replace("'", "''") + "'"
