@@ -279,9 +279,11 @@ def _agreement(study: str) -> None:
     from cos_assets.judging import labels
 
     try:
-        click.echo("\n" + "\n".join(labels.told(*labels.summary(labels.opinions(store.home(), study)))))
+        said = labels.opinions(store.home(), study)
     except labels.LabelError as error:
         _fail(str(error))
+    lines = labels.told(*labels.summary(said), labels.corrected(store.home(), study, said))
+    click.echo("\n" + "\n".join(lines))
 
 
 def _load():

@@ -23,7 +23,7 @@ import polars as pl
 from cos_assets import catalogue
 from cos_assets.judging.llm import steps
 from cos_assets.metrics.agreement import agreement
-from cos_assets.metrics.false_positives import false_positives
+from cos_assets.metrics.false_positives import corrected_rate, false_positives
 from cos_assets.places import Place, replace
 
 LABELS = ("right", "wrong", "unsure")
@@ -225,8 +225,34 @@ def summary(said: pl.DataFrame, confidence: float = 0.95) -> tuple[pl.DataFrame,
     return pairs, false_positives(answered, confidence, by=["model", "rater"])
 
 
-def told(pairs: pl.DataFrame, rates: pl.DataFrame) -> list[str]:
-    """`summary` as lines of text."""
+def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0.95) -> pl.DataFrame:
+    """The false positive rate of all that a judge has read of a model, corrected for the judge's errors on the samples
+    of all models that people have labelled, too (`corrected_rate`): [model, judge, value, low, high, n_labelled].
+
+    `said` is from `opinions`; people's label is the one on which all who decided agree.
+    """
+    on = ["model", "problem_id", "sample_index"]
+    decided = said.filter(pl.col("label").is_in(["right", "wrong"]), pl.col("correct").fill_null(True))
+    people = decided.filter("human").group_by(on).agg(human_label=pl.col("label").unique())
+    people = people.filter(pl.col("human_label").list.len() == 1).with_columns(pl.col("human_label").list.first())
+    rows = []
+    for judge in sorted(said.filter(~pl.col("human"))["rater"].unique()):
+        both = decided.filter(~pl.col("human"), pl.col("rater") == judge).join(people, on=on)
+        labelled = both.select("problem_id", judge=pl.col("label") == "wrong", human=pl.col("human_label") == "wrong")
+        read = catalogue.query(
+            root,
+            f"SELECT DISTINCT ON ({', '.join(on)}) {', '.join(on)}, wrong_reasoning FROM judgements WHERE correct"
+            f" AND study = {quoted(study)} AND judge = {quoted(judge)}",
+        )
+        for (model,), part in read.sort(on).group_by("model", maintain_order=True):
+            rows.append([model, judge, *corrected_rate(part, labelled, confidence)[:3], labelled.height])
+    shape = {"model": pl.String, "judge": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+    table = pl.DataFrame(rows, schema=shape | {"n_labelled": pl.Int64}, orient="row")
+    return table.with_columns(pl.col(pl.Float64).fill_nan(None)).sort("model", "judge")
+
+
+def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> list[str]:
+    """`summary` and `corrected` as lines of text."""
 
     def number(row: dict[str, Any], value: str) -> str:
         if row[value] is None:
@@ -249,6 +275,12 @@ def told(pairs: pl.DataFrame, rates: pl.DataFrame) -> list[str]:
         lines.append(
             f"  {row['model']}, {row['rater']}: {number(row, 'value')}, {row['n_samples']} samples,"
             f" {row['n_unread']} undecided"
+        )
+    if corrected.height:
+        lines.append("false positive rate of all that a judge has read, corrected for its errors (Rogan & Gladen)")
+    for row in corrected.to_dicts():
+        lines.append(
+            f"  {row['model']}, {row['judge']}: {number(row, 'value')}, errors from {row['n_labelled']} labels"
         )
     return lines
 

@@ -130,6 +130,8 @@ def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> N
     # The judge has read the first sample of each: both right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
     assert "both right 3, only the second wrong 0, only the first wrong 2, both wrong 2" in told
     assert "wc, Ann: 0.50" in told and "se, Ann: 0.67" in told and "wc, steps: 0.25" in told
+    # The judge catches 2 of 4 wrong ones and passes all right ones: 1/4 of wc and 1/3 of se become twice as many.
+    assert "  wc, steps: 0.50 [" in told and "  se, steps: 0.67 [" in told and "errors from 7 labels" in told
     filled(root, ann, lambda model, problem: "wrong" if problem == "p0" else "right")
     code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
     assert "kappa 1.00" in told
