@@ -241,8 +241,9 @@ def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0
         labelled = both.select("problem_id", judge=pl.col("label") == "wrong", human=pl.col("human_label") == "wrong")
         read = catalogue.query(
             root,
-            f"SELECT DISTINCT ON ({', '.join(on)}) {', '.join(on)}, wrong_reasoning FROM judgements WHERE correct"
-            f" AND study = {quoted(study)} AND judge = {quoted(judge)}",
+            f"SELECT DISTINCT ON ({', '.join(on)}) {', '.join(on)}, wrong_reasoning FROM judgements SEMI JOIN"
+            f" (FROM verdicts WHERE coalesce(correct, true)) USING (study, {', '.join(on)})"
+            f" WHERE study = {quoted(study)} AND judge = {quoted(judge)}",
         )
         for (model,), part in read.sort(on).group_by("model", maintain_order=True):
             rows.append([model, judge, *corrected_rate(part, labelled, confidence)[:3], labelled.height])
