@@ -18,9 +18,9 @@ give the same interval, whatever the order of the rows.
 
 * A metric of several trainings of one model (seeds) is a table of problems × seeds, both drawn. The variance of its
   mean is (MS_problems - MS_rest)/(P·S) + MS_seeds/(P·S), mean squares of the two-way layout without replication
-  (Brennan 2001, Generalizability Theory, sections 3.2 and 5.4). Each part counts with Student's t on its own degrees of freedom,
-  the second on S - 1, and the squares add up (Zou & Donner 2008, as below). In simulated trainings, 2 to 5 seeds, 95 %
-  intervals hold the truth in 94 to 99 % of cases; without the spread between seeds it is as little as half.
+  (Brennan 2001, Generalizability Theory, sections 3.2 and 5.4). Each part counts with Student's t on its own degrees
+  of freedom, the second on S - 1, and the squares add up (Zou & Donner 2008, as below). In simulated trainings, 2 to 5
+  seeds, 95 % intervals hold the truth in 94 to 99 % of cases; without the spread between seeds it is as little as half.
 
 Where it falls short: when a few problems carry most of the sum. A rate of 5 % with a correlation of 0.3 between samples
 of one problem, 500 samples on 300 problems: 93.5 %; 20 problems that are hardly ever solved, but some often: 84 %.
