@@ -1,5 +1,6 @@
--- How far do annotators agree with one another and with the judges? Cohen's kappa on the samples that both decided;
--- `cos label show STUDY` has the same with intervals.
+-- How far do annotators agree with one another and with the judges?
+-- Cohen's kappa on the samples that both decided; `cos label show STUDY` has the same with intervals. Needs labels that
+-- were imported (`cos label import`).
 WITH people AS (
     SELECT study, model, problem_id, sample_index, annotator AS rater, label FROM labels WHERE latest
 ),

@@ -1,5 +1,6 @@
--- Which share of the correct answers rests on wrong reasoning, by each judge and each annotator? Every row is over the
--- samples that this one read; compare only raters of the same samples (`cos label show STUDY` does).
+-- Which share of the correct answers rests on wrong reasoning, by each judge and each annotator?
+-- Every row is over the samples that this one read; compare only raters of the same samples (`cos label show STUDY`
+-- does). Needs labels that were imported (`cos label import`).
 WITH said AS (
     SELECT study, model, problem_id, sample_index, judge AS rater, 'judge' AS kind, label FROM judgements
     UNION
