@@ -189,12 +189,11 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
             yield f"models.{name}.active_params: {model.active_params:g} is more than params: {model.params:g}"
         if spec.cap and spec.cap.cost and model.price is None and model.engine != "imported":
             yield f"models.{name}.price: {_UNPRICED}"
-        # A folder or a checkpoint can be counted when it is there; a hub id, a served name or an import says nothing.
-        countable = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
+        countable = _countable(model)
         known = model.active_params or model.params
-        if spec.match == "flops" and known is None and (model.engine in _ELSEWHERE or not countable):
+        if spec.match == "flops" and known is None and not countable:
             yield f"models.{name}.params: is missing; match: flops needs the number of parameters of every model"
-        elif spec.cap and spec.cap.flops and known is None and model.engine == "openai":
+        elif spec.cap and spec.cap.flops and known is None and model.engine != "imported" and not countable:
             yield f"models.{name}.params: is missing; cap.flops needs the number of parameters of every model"
     for key, part in _asked(spec):
         try:
@@ -221,6 +220,12 @@ def _asked(spec: StudySpec) -> Iterator[tuple[str, ModelSpec | TargetSpec]]:
         yield f"judge.judges.{name}" if spec.judge.judges else "judge", judge
 
 
+def _countable(model: ModelSpec) -> bool:
+    """A folder or a checkpoint can be counted when it is there; a hub id, a served name or an import says nothing."""
+    here = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
+    return here and model.engine not in _ELSEWHERE
+
+
 def _judge_rules(spec: StudySpec) -> Iterator[str]:
     """Mistakes between who judges, and what samples are verified by."""
     judges = spec.judge.all
@@ -236,7 +241,7 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
         if spec.cap and judge.kind == "llm":
             if spec.cap.cost and judge.price is None:
                 yield f"{key}.price: {_UNPRICED}"
-            if spec.cap.flops and not judge.params and not judge.active_params and judge.engine == "openai":
+            if spec.cap.flops and not judge.params and not judge.active_params and not _countable(judge):
                 yield f"{key}.params: is missing; cap.flops needs the number of parameters of every model"
     way, gold = spec.verification, spec.task.answer_kind
     if gold is None and way not in ("none", "judge"):

@@ -71,6 +71,13 @@ class Price(Spec):
             raise ValueError("is too much for a million tokens; expected the price of a million tokens")
         return value
 
+    @model_validator(mode="after")
+    def _cache_is_no_dearer(self) -> Self:
+        # A cap sets aside what a prompt costs uncached.
+        if self.cached is not None and self.cached > self.input:
+            raise ValueError(f"cached: {self.cached:g} is more than input: {self.input:g}; allowed is at most that")
+        return self
+
     def of(self, batch: bool) -> Prices:
         """What tokens cost, asked one by one or through a batch API."""
         left = 1 - self.batch_discount if batch else 1.0

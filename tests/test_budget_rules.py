@@ -42,6 +42,11 @@ def both(**changes: Any) -> dict[str, Any]:
         ({"cap": {}}, "cap: give flops:, cost:, or both"),
         ({"cap": {"flops": 0}}, "cap.flops: 0 is not allowed; allowed: a number above 0"),
         ({"cap": {"cost": 10}}, "models.wc.price: is missing; cap.cost needs the price of every model"),
+        (
+            {"match": "number", "cap": {"flops": 1e20}, "models": both(params=None)},
+            "models.wc.params: is missing; cap.flops needs the number of parameters of every model",
+        ),
+        ({"models": both(price=PRICE | {"cached": 3.0})}, "models.wc.price: cached: 3 is more than input: 2.5"),
         ({"pilot": {"samples": 1}}, "pilot.samples: 1 is not allowed; allowed: a whole number of at least 2"),
         ({"match_rule": "measured"}, "models.wc.tokens_per_solution: is missing; give it for every model or for none"),
         ({"match": "number", "match_rule": "measured"}, "match_rule: match: number counts solutions, not tokens"),
