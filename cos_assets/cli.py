@@ -226,15 +226,20 @@ def import_labels(file: Path, annotator: str) -> None:
 
     Labels that were imported before stay; of two that one annotator gave a sample, the later import counts.
     """
-    from cos_assets import store
+    from cos_assets import instance
+    from cos_assets.assets import labels as asset
     from cos_assets.judging import labels
 
+    root = instance.prepare()
     try:
-        place, frame, empty = labels.import_labels(store.home(), file, annotator)
+        place, frame, empty = labels.import_labels(root, file, annotator)
     except labels.LabelError as error:
         _fail(str(error))
+    study = frame["study"][0]
     click.echo(f"{frame.height} labels of {annotator} stored, {empty} rows without one: {place}")
-    _agreement(frame["study"][0])
+    with instance.open_instance() as dagster:
+        asset.record(dagster, root, study)
+    _agreement(study)
 
 
 @label.command("show")

@@ -51,20 +51,22 @@ class Graph:
     def __init__(self, definitions: dg.Definitions) -> None:
         self.definitions = definitions
         self.graph = definitions.resolve_asset_graph()
+        # People's labels come from elsewhere.
+        self._made = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).is_materializable]
 
     def studies(self) -> list[str]:
         return sorted({key.path[0] for key in self.graph.get_all_asset_keys()})
 
     def keys(self, study: str | None = None) -> list[dg.AssetKey]:
-        """The assets of a study, or all of them, each after what it reads."""
-        return [key for key in self.graph.toposorted_asset_keys if study is None or key.path[0] == study]
+        """The assets of a study that runs make, or all of them, each after what it reads."""
+        return [key for key in self._made if study is None or key.path[0] == study]
 
     def with_ancestors(self, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
         wanted = set(keys)
         for key in reversed(self.graph.toposorted_asset_keys):
             if key in wanted:
                 wanted |= set(self.graph.get(key).parent_keys)
-        return [key for key in self.graph.toposorted_asset_keys if key in wanted]
+        return [key for key in self._made if key in wanted]
 
     def select(self, study: str, selection: str) -> list[dg.AssetKey]:
         """Assets of `study` that Dagster's selection syntax names (`+report`, `verdicts or samples+`); a plain name in
@@ -85,7 +87,7 @@ class Graph:
             except Exception as error:  # the selection's parser and resolver raise several kinds
                 allowed = ", ".join(key.path[-1] for key in self.keys(study))
                 raise ValueError(f"--select {name!r}: {str(error).splitlines()[0]}; assets: {allowed}") from None
-        return [key for key in self.graph.toposorted_asset_keys if key in found]
+        return [key for key in self._made if key in found]
 
     def units(self, keys: Iterable[dg.AssetKey]) -> list[Unit]:
         """Every partition of the assets, in the order of their dependencies."""

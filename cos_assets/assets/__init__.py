@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import dagster as dg
 
-from cos_assets.assets import finetuning, judgements, pilot, plan, prediction, problems, quality, report, samples
+from cos_assets.assets import (
+    finetuning,
+    judgements,
+    labels,
+    pilot,
+    plan,
+    prediction,
+    problems,
+    quality,
+    report,
+    samples,
+)
 from cos_assets.study import StudySpec
 
 
-def build_study(spec: StudySpec) -> list[dg.AssetsDefinition]:
+def build_study(spec: StudySpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """All assets of a study, from its problems to its report."""
-    assets = [
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
         problems.problems(spec),
         *([pilot.pilot(spec)] if spec.pilot else []),
         plan.budget_plan(spec),
@@ -19,6 +30,7 @@ def build_study(spec: StudySpec) -> list[dg.AssetsDefinition]:
         quality.verdicts(spec),
         quality.sample_metrics(spec),
         judgements.judgements(spec),
+        labels.labels(spec),
         finetuning.sft(spec),
     ]
     if spec.targets and spec.foreign_benchmarks:

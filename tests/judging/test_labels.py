@@ -65,7 +65,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def cos(root: Path, *arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.main, ["--home", str(root), *map(str, arguments)])
+    unset = dict.fromkeys(("COS_HOME", "DAGSTER_HOME"))  # put back as they were when it is done
+    done = CliRunner(env=unset).invoke(cli.main, ["--home", str(root), *map(str, arguments)])
     return done.exit_code, done.output
 
 
@@ -138,6 +139,23 @@ def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> N
     kept = catalogue.query(root, "SELECT latest, count(*) AS n FROM labels GROUP BY 1 ORDER BY 1")
     assert kept.rows() == [(False, 14), (True, 14)]
     assert cos(root, "label", "show", "s")[1].strip() == told.partition("\n")[2].strip()
+
+
+def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None:
+    import dagster as dg
+
+    ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
+    assert cos(root, "label", "import", ann, "--annotator", "Ann")[0] == 0
+    with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["s", "labels"]))
+    assert event is not None and event.asset_materialization is not None
+    shown = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert (shown["labels"], shown["annotators"]) == (14, 1)
+    # 5 of 7 agree; by chance 3/7 · 5/7 + 4/7 · 2/7 = 23/49 would.
+    assert shown["kappa_Ann_steps"] == pytest.approx((5 / 7 - 23 / 49) / (1 - 23 / 49))
+    assert "| Ann | steps | 7 | 4 | 0 |" in shown["agreement"]
+    assert "| wc | Ann | 0.500 |" in shown["false_positive_rates"]
+    assert "| wc | steps | 0.500 |" in shown["corrected_false_positive_rates"]
 
 
 @pytest.mark.parametrize(

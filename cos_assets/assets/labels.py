@@ -1,0 +1,57 @@
+"""labels: what people say of the reasoning. `cos label import` writes them, and shows here how far raters agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cos_assets.judging import labels as stored
+from cos_assets.places import Place
+from cos_assets.study import StudySpec
+
+
+def labels(spec: StudySpec) -> dg.AssetSpec:
+    """No run makes it, so it is never stale."""
+    return dg.AssetSpec(
+        dg.AssetKey([spec.name, "labels"]),
+        deps=[
+            dg.AssetDep(dg.AssetKey([spec.name, name]), partition_mapping=dg.AllPartitionMapping())
+            for name in ("samples", "judgements")
+        ],
+        description="People's labels of the reasoning, imported with `cos label import`; agreement with the judges.",
+        group_name=spec.name,
+        kinds={"polars"},
+    )
+
+
+def record(instance: dg.DagsterInstance, root: Place, study: str) -> None:
+    """Enter the labels of a study as they are now: counts, agreement, false positive rates by rater and corrected.
+
+    Raises LabelError where there are none.
+    """
+    said = stored.opinions(root, study)
+    pairs, rates = stored.summary(said)
+    corrected = stored.corrected(root, study, said)
+    humans = said.filter("human")
+    metadata: dict[str, Any] = {
+        "labels": humans.height,
+        "annotators": humans["rater"].n_unique(),
+        "agreement": _table(pairs),
+        "false_positive_rates": _table(rates),
+        "corrected_false_positive_rates": _table(corrected),
+    }
+    for row in pairs.filter(pl.col("kappa").is_not_null()).iter_rows(named=True):
+        metadata[f"kappa_{row['a']}_{row['b']}"] = row["kappa"]
+    event = dg.AssetMaterialization(dg.AssetKey([study, "labels"]), metadata=metadata)
+    instance.report_runless_asset_event(event)
+
+
+def _table(frame: pl.DataFrame) -> dg.MetadataValue:
+    """A table as Markdown."""
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * frame.width]
+    for row in frame.iter_rows():
+        cells = ("–" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return dg.MetadataValue.md("\n".join(lines))
