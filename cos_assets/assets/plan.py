@@ -14,8 +14,10 @@ from cos_assets.assets.common import (
     asset,
     check_samplers,
     checkpoint_inputs,
+    judge_model,
     own,
     prices,
+    prices_of,
     result,
     sampler,
 )
@@ -99,13 +101,15 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
             plan.append({name: row.get(name) for name in PLAN})
         frame = pl.DataFrame(plan, schema=PLAN)
         _check_sources(spec, frame)
-        facts = {
+        facts: dict[str, Any] = {
             "match": spec.match,
             "match_rule": "measured" if spec.measured else "nominal",
             "count_prefill": spec.count_prefill,
             "cap_flops": spec.cap.flops if spec.cap else None,
             "cap_cost": spec.cap.cost if spec.cap else None,
         }
+        judging = {name: _judging(spec, name, step, inputs, frame) for name in spec.judge.models}
+        facts |= {"judging": judging} if judging else {}
         return result(frame, facts, plan=dg.MetadataValue.md(_as_markdown(frame)))
 
     return asset(
@@ -115,7 +119,7 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
         ins={
             "problems": own(spec, "problems"),
             **({"pilot": own(spec, "pilot")} if spec.pilot else {}),
-            **checkpoint_inputs(*spec.models.values()),
+            **checkpoint_inputs(*spec.models.values(), *spec.judge.models.values()),
         },
         description=f"Samples per problem of every budget and model, matched by {spec.match}, and what they will cost.",
         config=[
@@ -129,6 +133,7 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
             spec.confidence,
             spec.cap.model_dump(mode="json") if spec.cap else None,
             {name: model.model_dump(mode="json", include=_PLANNED) for name, model in spec.models.items()},
+            *([spec.judge.model_dump(mode="json"), spec.verifiers] if spec.judge.models else []),
         ],
     )
 
@@ -215,6 +220,28 @@ def _spend(spec: StudySpec, name: str, known: _Known, problems: int, count: int)
     if known.tokens and known.tokens_per_second:
         found["seconds_expected"] = known.tokens[0] * count / known.tokens_per_second
     return found
+
+
+def _judging(spec: StudySpec, name: str, step: Step, inputs: Inputs, plan: pl.DataFrame) -> dict[str, Any]:
+    """What a model that judges takes at most, if every sample that it is to read is right; its prompts are not in it.
+
+    Budgets share their judgements: of each sampler the largest one is all that is judged.
+    """
+    judge = spec.judge.models[name]
+    limit = None if name in spec.verifiers else spec.judge.count
+    bought = plan.group_by("model").agg(pl.col("completions").max())["completions"]
+    count = sum(min(limit or each, each) for each in bought)
+    tokens, price = count * judge.max_tokens, prices_of(judge)
+    params = judge.active_params or judge.params
+    if params is None and judge.engine != "openai":
+        params = judge_model(step, name, inputs).params
+    return {
+        "judgements": count,
+        "tokens": tokens,
+        "flops": flops_per_token(params) * tokens if params else None,
+        "cost": price.of(0.0, tokens, 0.0) if price else None,
+        "currency": judge.price.currency if judge.price else None,
+    }
 
 
 def _check_sources(spec: StudySpec, plan: pl.DataFrame) -> None:

@@ -33,6 +33,13 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
             total, word = largest[column].sum(), "expected" if column.endswith("expected") else "at most"
             state = "is enough for all budgets" if total <= limit else "ends the purchase before all is bought"
             lines.append(f"cap.{kind} {limit:{form}} {state} ({word} {total:{form}}).")
+    for judge, most in facts.get("judging", {}).items():
+        flops = f", {most['flops']:.3g} FLOPs" if most["flops"] else ""
+        cost = f", {most['cost']:,.2f} {most['currency']}" if most["cost"] else ""
+        lines.append(
+            f"The judge {judge} reads at most {most['judgements']:,} samples:"
+            f" at most {most['tokens']:,} tokens{flops}{cost}, and its prompts."
+        )
     return lines
 
 

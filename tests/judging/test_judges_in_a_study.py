@@ -23,6 +23,7 @@ from cos_assets.judging import steps as step_judge
 from cos_assets.judging.table import draw
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.false_positives import corrected_rate, false_positive_rate
+from cos_assets.report.plan import plan_lines
 
 Made = Callable[[dict[str, Any]], Path]
 TASK = {"name": "arithmetic", "train": 60, "validation": 10, "test": 20}
@@ -71,6 +72,16 @@ def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materializ
     judges = {"model": judge(server), "steps": {}, "both": {"of": ["model", "steps"]}}
     given = attributes(judge={"judges": judges, "samples": 50}, verification="answer+judge")
     root = materialize(given)
+    planned = facts(root, "budget_plan", {})["judging"]
+    samples = store.scan(root, "judged", "budget_plan").collect()["completions"].sum()
+    tokens = samples * 1024
+    assert planned == {
+        "model": {"judgements": samples, "tokens": tokens, "flops": 2e9 * tokens}
+        | {"cost": pytest.approx(4e-6 * tokens), "currency": "USD"}
+    }
+    lines = plan_lines(store.scan(root, "judged", "budget_plan").collect(), {**facts(root, "budget_plan", {})})
+    assert lines[-1].startswith(f"The judge model reads at most {samples:,} samples: at most {tokens:,} tokens, ")
+
     told = scan(root, "judgements", WC)
     correct = scan(root, "verdicts", WC).filter("correct").select(KEYS)
     sizes = dict(told["judge"].value_counts().iter_rows())
