@@ -49,7 +49,8 @@ _METRICS = {
 
 
 @contextmanager
-def _figure(rows: int, columns: int, width: float, height: float, **more: Any) -> Iterator[tuple[Any, Any]]:
+def canvas(rows: int, columns: int, width: float, height: float, **more: Any) -> Iterator[tuple[Any, Any]]:
+    """A figure in the project's style and its axes, [rows, columns]; width and height in inches."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def _panels(count: int, height: float) -> Iterator[tuple[Any, list[Any]]]:
     """One panel per budget, at most three in a row, with shared axes and labels at the left."""
     columns = min(count, 3)
     rows = math.ceil(count / columns)
-    with _figure(rows, columns, 8.6, height * rows, sharex=True, sharey=True) as (figure, axes):
+    with canvas(rows, columns, 8.6, height * rows, sharex=True, sharey=True) as (figure, axes):
         for spare in axes.flat[count:]:
             spare.set_axis_off()
         yield figure, list(axes.flat[:count])
@@ -149,7 +150,7 @@ def curves(spec: StudySpec, plan: pl.DataFrame, metrics: pl.DataFrame) -> Any:
         ("coverage", None, None, "coverage@k, %", 100),
         ("diversity", "equations", "all", "distinct solutions per problem", 1),
     ]
-    with _figure(1, 2, 8.6, 3.3) as (figure, axes):
+    with canvas(1, 2, 8.6, 3.3) as (figure, axes):
         for axis, (metric, distinct, denominator, title, scale) in zip(axes[0], shown, strict=True):
             ends = []
             for model in spec.models:
@@ -206,7 +207,7 @@ def quality(spec: StudySpec, compared: pl.DataFrame) -> Any:
     """Coverage, diversity and false positive rate of both sample sets at each budget, with intervals."""
     weak, strong = spec.pair or ("", "")
     found = [m for m in _METRICS if compared.filter(pl.col("metric") == m).height]
-    with _figure(1, max(len(found), 1), 8.6, 2.9) as (figure, axes):
+    with canvas(1, max(len(found), 1), 8.6, 2.9) as (figure, axes):
         for axis, metric in zip(axes[0], found, strict=False):
             scale = 1 if metric == "diversity" else 100
             top = 0.0
@@ -235,7 +236,7 @@ def quality(spec: StudySpec, compared: pl.DataFrame) -> Any:
             axis.set_ylim(0, 1.18 * top or 1)
             axis.set_title(_METRICS[metric])
             axis.grid(axis="x", visible=False)
-        _legend(figure, [(weak, colour(spec, weak)), (strong, colour(spec, strong))])
+        legend(figure, [(weak, colour(spec, weak)), (strong, colour(spec, strong))])
         return figure
 
 
@@ -280,7 +281,8 @@ def accuracy(spec: StudySpec, table: pl.DataFrame) -> Any:
         return figure
 
 
-def _legend(figure: Any, entries: list[tuple[str, str]]) -> None:
+def legend(figure: Any, entries: list[tuple[str, str]]) -> None:
+    """(name, colour) of each line, below the figure."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=paint, marker="o", linewidth=2, label=name) for name, paint in entries]
