@@ -1,4 +1,4 @@
-"""report: paired differences, the verdict, figures; as a table, as Dagster metadata and as one HTML page."""
+"""ablations, report: paired differences, the verdict, figures; as tables, as Dagster metadata and as one HTML page."""
 
 from __future__ import annotations
 
@@ -10,15 +10,38 @@ import polars as pl
 
 from cos_assets import report as pages
 from cos_assets import store
-from cos_assets.assets.common import Inputs, Step, asset, own, result
+from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
 from cos_assets.study import StudySpec
 
-VERSION = "report-1"
+VERSION = "report-2"
+
+
+def has_ablations(spec: StudySpec) -> bool:
+    """Are there data arms beside the samplers' own, and models to train on them?"""
+    return bool(spec.sources and spec.targets)
+
+
+def ablations(spec: StudySpec) -> dg.AssetsDefinition:
+    names = [f"{name}_eval" for name in spec.targets]
+
+    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
+        evals = pl.concat([inputs[name].collect() for name in names], how="diagonal_relaxed")
+        return result(pages.ablations.table(spec, {"evals": evals}))
+
+    return asset(
+        spec,
+        "ablations",
+        body,
+        ins={name: own(spec, name) for name in names},
+        description="Every data arm against the samplers' own data: accuracy of the models finetuned on it, paired.",
+        config=["ablations-1", list(spec.arms), pages.ablations.twins(spec), spec.pair, spec.confidence],
+    )
 
 
 def report(spec: StudySpec) -> dg.AssetsDefinition:
     tables = ["problems", "budget_plan", "samples", "verdicts", "sample_metrics", "judgements", "sft_set"]
     per_target = {kind: [f"{name}_{kind}" for name in spec.targets] for kind in ("checkpoint", "eval")}
+    tables += ["ablations"] if has_ablations(spec) else []
     names = [*tables, *per_target["checkpoint"], *per_target["eval"], *(["base_eval"] if spec.targets else [])]
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
@@ -43,7 +66,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
             facts,
             answer=dg.MetadataValue.md(made.summary_markdown),
             page=dg.MetadataValue.path(str(place / "report.html")),
-            figure=dg.MetadataValue.md(_image(made.figures["answer"])) if "answer" in made.figures else "none",
+            figure=picture(made.figures["answer"], "the answer") if "answer" in made.figures else "none",
         )
 
     return asset(
@@ -59,9 +82,3 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
 
 def _write(text: str, file: Path) -> None:
     file.write_text(text, encoding="utf-8")
-
-
-def _image(svg: str) -> str:
-    import base64
-
-    return f"![the answer](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
