@@ -243,22 +243,24 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
                 yield f"{key}.price: {_UNPRICED}"
             if spec.cap.flops and not judge.params and not judge.active_params and not _countable(judge):
                 yield f"{key}.params: is missing; cap.flops needs the number of parameters of every model"
-    way, gold = spec.verification, spec.task.answer_kind
-    if gold is None and way not in ("none", "judge"):
-        yield f"verification: {way!r} needs gold answers, and task {spec.task.name!r} has none; allowed: none, judge"
-    elif way == "vote" and gold in ("tests", "instructions"):
-        yield f"verification: vote counts answers that say the same; task {spec.task.name!r} is graded by {gold}"
+    gold = spec.task.answer_kind
     members = spec.judge.behind(spec.judge.first)
     asked = all(judges[name].kind == "llm" for name in members if name in judges and judges[name].kind != "vote")
-    if way == "judge" and not asked:
-        yield (
-            "verification: judge knows no answers, so its judge (the first) must be a model or a vote of models, for"
-            " example judge: {model: gpt-4o-mini, engine: openai}"
-        )
-    if way == "answer+steps" and spec.verifier is None:
-        yield "verification: answer+steps needs a judge with method: steps"
+    for key, way in spec.verifications.items():
+        if gold is None and way not in ("none", "judge"):
+            yield f"{key}: {way!r} needs gold answers, and task {spec.task.name!r} has none; allowed: none, judge"
+        elif way == "vote" and gold in ("tests", "instructions"):
+            yield f"{key}: vote counts answers that say the same; task {spec.task.name!r} is graded by {gold}"
+        if way == "judge" and not asked:
+            yield (
+                f"{key}: judge knows no answers, so its judge (the first) must be a model or a vote of models, for"
+                " example judge: {model: gpt-4o-mini, engine: openai}"
+            )
+        if way == "answer+steps" and not spec.verifiers_of(way):
+            yield f"{key}: answer+steps needs a judge with method: steps"
     if "samples" in spec.judge.model_fields_set and set(judges) <= set(spec.verifiers):
-        yield f"judge.samples: verification: {way} judges every sample that it verifies; leave judge.samples out"
+        ways = " and ".join(sorted({way for way in spec.verifications.values() if spec.verifiers_of(way)}))
+        yield f"judge.samples: verification: {ways} judges every sample that it verifies; leave judge.samples out"
 
 
 def _budget_rules(spec: StudySpec) -> Iterator[str]:

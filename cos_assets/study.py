@@ -21,12 +21,12 @@ from cos_assets.spec import Count, Name, Spec, StudyName, Text, no_truth
 from cos_assets.training.scoring import EvaluationSpec
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft_sets import SourceSpec
+from cos_assets.training.verification import Verification
 
 # Per million tokens, in any currency: outside of these somebody gave the price of one token, or of a month.
 _LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
 # What only says how a sampler's budget is matched.
 _MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
-Verification = Literal["answer", "none", "judge", "answer+judge", "answer+steps", "vote"]
 
 
 def _all(value: Any) -> Any:
@@ -323,16 +323,22 @@ class StudySpec(Spec):
         return self.pilot is not None and self.task.answer_kind is not None
 
     @property
-    def verifier(self) -> str | None:
-        """The judge that `verification` goes by."""
-        if self.verification == "answer+steps":
-            return next((name for name, judge in self.judge.all.items() if judge.kind == "steps"), None)
-        return self.judge.first if self.verification in ("judge", "answer+judge") else None
+    def verifications(self) -> dict[str, Verification]:
+        """The ways in which samples are verified, by the key that says so: the study's, then those of sources."""
+        own = {f"sources.{name}.verification": source.verification for name, source in self.sources.items()}
+        return {"verification": self.verification, **{key: way for key, way in own.items() if way}}
+
+    def verifiers_of(self, verification: Verification) -> tuple[str, ...]:
+        """The judge that a way of verification goes by, behind the judges that it is a vote of."""
+        if verification in ("judge", "answer+judge"):
+            return self.judge.behind(self.judge.first)
+        steps = [name for name, judge in self.judge.all.items() if judge.kind == "steps"]
+        return tuple(steps[:1]) if verification == "answer+steps" else ()
 
     @property
     def verifiers(self) -> tuple[str, ...]:
         """The judges that judge all that is verified."""
-        return self.judge.behind(self.verifier) if self.verifier else ()
+        return tuple(dict.fromkeys(name for way in self.verifications.values() for name in self.verifiers_of(way)))
 
     @property
     def measured(self) -> bool:

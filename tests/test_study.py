@@ -103,6 +103,26 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         ["verification: judge knows no answers"],
     ),
     ({"verification": "answer+steps", "judge": "{model: x}"}, ["answer+steps needs a judge with method: steps"]),
+    ({"sources__mix__verification": "judge"}, ["sources.mix.verification: judge knows no answers"]),
+    (
+        {"sources__mix__verification": "answer+steps", "judge": "{model: x}"},
+        ["sources.mix.verification: answer+steps needs a judge with method: steps"],
+    ),
+    (
+        {"sources__mix__verification": "answer+steps", "judge": "{samples: 5}"},
+        ["judge.samples: verification: answer+steps judges"],
+    ),
+    ({"sources__gt__verification": "none"}, ["sources.gt: verification: is for samples"]),
+    ({"sources__mix__verification": "vibes"}, ["sources.mix.verification: 'vibes' is not allowed", "answer"]),
+    (
+        {
+            "task": "oasst",
+            "verification": "none",
+            "evaluation": "{benchmarks: [ifeval]}",
+            "sources__mix__verification": "vote",
+        },
+        ["sources.mix.verification: 'vote' needs gold answers", "allowed: none, judge"],
+    ),
     ({"verification": "vote", "task": "mbpp"}, ["verification: vote counts answers", "'mbpp' is graded by tests"]),
     (
         {"verification": "answer+judge", "judge": "{model: x, samples: 5}"},
@@ -419,3 +439,28 @@ def test_a_study_has_one_judge_or_several() -> None:
     several = study.parse(attributes(judge=judges, verification="judge"))
     assert several.judge.first == "v" and several.verifiers == ("a", "b", "v") and several.judge.count == 500
     assert study.parse(attributes(judge=judges, verification="answer+steps")).verifiers == ("s",)
+
+
+def test_a_source_may_be_verified_in_its_own_way() -> None:
+    judges = "{judges: {v: {of: [a, b]}, a: {model: x}, b: {model: y}, s: {}}}"
+    sources = "{own: {take: {wc: 1}, verification: judge}, same: {take: {wc: 1}}, gt: {reference_solutions: true}}"
+    mixed = study.parse(attributes(judge=judges, sources=sources, verification="answer+steps"))
+    assert mixed.verifications == {"verification": "answer+steps", "sources.own.verification": "judge"}
+    assert mixed.verifiers == ("s", "a", "b", "v")
+    assert mixed.verifiers_of("judge") == ("a", "b", "v") and mixed.verifiers_of("answer+steps") == ("s",)
+
+
+def versions(**changes: Any) -> dict[str, str | None]:
+    """The code version of each asset of the good study."""
+    from cos_assets.assets import build_study
+
+    assets = build_study(study.parse(attributes(**changes)))
+    specs = [one for asset in assets for one in (asset.specs if hasattr(asset, "specs") else [asset])]
+    return {one.key.path[-1]: one.code_version for one in specs}
+
+
+def test_a_sources_own_way_makes_stale_what_it_touches() -> None:
+    plain = versions()
+    unverified, by_steps = (versions(sources__mix__verification=way) for way in ("none", "answer+steps"))
+    changed = [{name for name in plain if plain[name] != other[name]} for other in (unverified, by_steps)]
+    assert changed == [{"sft_set", "report"}, {"sft_set", "report", "judgements"}]

@@ -44,12 +44,13 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
         source = spec.arms[step.partition["source"]]
         problems = inputs["problems"].filter(pl.col("split") == spec.sampling.split).collect()
         if source.reference_solutions:
-            frame, counts = reference_set(source, spec.task, problems, spec.seed)
+            frame, facts = reference_set(source, spec.task, problems, spec.seed)
         else:
+            way = source.verification or spec.verification
             plan = inputs["budget_plan"].filter(pl.col("budget") == step.budget).collect()
-            frame, counts = sft_set(
+            frame, facts = sft_set(
                 source,
-                spec.verification,
+                way,
                 dict(plan.select("model", "samples").iter_rows()),
                 inputs["samples"].collect(),
                 inputs["verdicts"].collect(),
@@ -57,13 +58,14 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
                 problems,
                 spec.task,
                 spec.seed,
-                spec.verifiers,
+                spec.verifiers_of(way),
             )
-        facts = {"verification": spec.verification, **counts}
+            facts = {"verification": way, **facts}
         lacking = {"empty": frame.is_empty()} | ({"missing": source.rows - frame.height} if source.rows else {})
         return result(frame, facts, Check(FILLED, lacking), _unseen(spec, frame, inputs))
 
     bought = models_of_source(spec)
+    own_ways = {name: (way, spec.verifiers_of(way)) for name, s in spec.sources.items() if (way := s.verification)}
     return asset(
         spec,
         "sft_set",
@@ -78,10 +80,11 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
         config=[
             "sft-1",
             spec.verification,
-            spec.verifiers,
-            {name: source.model_dump(mode="json") for name, source in spec.arms.items()},
+            spec.verifiers_of(spec.verification),
+            {name: source.model_dump(mode="json", exclude={"verification"}) for name, source in spec.arms.items()},
             spec.task.prompt_version,
             spec.seed,
+            *([own_ways] if own_ways else []),
         ],
         partitions=by_source(spec),
     )

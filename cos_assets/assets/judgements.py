@@ -32,6 +32,8 @@ READ = "every_judged_sample_is_read"
 
 def judgements(spec: StudySpec) -> dg.AssetsDefinition:
     judges = spec.judge.all
+    # verification: judge knows no answers: who is asked for it sees none, and judges wrong ones too.
+    blind_judges = spec.verifiers_of("judge") if "judge" in spec.verifications.values() else ()
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         keys = ["problem_id", "sample_index"]
@@ -44,7 +46,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
         new = 0
         for name, judge in sorted(judges.items(), key=lambda item: item[1].kind == "vote"):
             verifies = name in spec.verifiers
-            blind = verifies and spec.verification == "judge"
+            blind = name in blind_judges
             pool = whole if blind else whole.filter("correct")
             rows = draw(pool, None if verifies else spec.judge.count, spec.seed)
             if judge.kind == "steps":
@@ -91,7 +93,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
             spec.judge.model_dump(mode="json"),
             spec.judge.count,
             spec.verifiers,
-            spec.verification == "judge",
+            bool(blind_judges),
             spec.seed,
             spec.task.name,
         ],

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cos_assets.spec import Count, Name, Spec
 from cos_assets.tasks import Task
 from cos_assets.training import arms
-from cos_assets.training.verification import verify
+from cos_assets.training.verification import Verification, verify
 
 
 def _number_or_share(value: Any) -> Any:
@@ -33,7 +33,8 @@ class SourceSpec(Spec):
     """A data arm: what of the bought samples an SFT set is built from.
 
     `take` gives shares of the budget per model (they add up to at most 1); `samples` gives samples per problem
-    instead; `reference_solutions` uses the problem set's own solutions and no model.
+    instead; `reference_solutions` uses the problem set's own solutions and no model. `verification` says which samples
+    are kept, where that is not what the study says.
 
     All of these may go with the rest, which is done in this order: `problems` is a number of problems, or a share of
     them; `deduplicate` drops repeated solutions of a problem (true: exact; see `arms.deduplicated`); `keep` or
@@ -44,6 +45,7 @@ class SourceSpec(Spec):
     take: dict[Name, Annotated[float, Field(gt=0, le=1)]] | None = Field(None, min_length=1)
     samples: dict[Name, Count] | None = Field(None, min_length=1)
     reference_solutions: bool = False
+    verification: Verification | None = None
     keep: Literal["all", "one_per_problem"] = "all"
     deduplicate: Annotated[bool | str, BeforeValidator(_way_to_deduplicate)] = True
     problems: Annotated[int | float, BeforeValidator(_number_or_share)] | None = None
@@ -59,6 +61,8 @@ class SourceSpec(Spec):
             raise ValueError(
                 f"take: shares add up to {sum(self.take.values()):g}; at most 1 (the whole budget) can be spent"
             )
+        if self.reference_solutions and self.verification is not None:
+            raise ValueError("verification: is for samples; reference_solutions: true takes no model's word")
         if self.keep == "one_per_problem" and self.max_per_problem is not None:
             raise ValueError("max_per_problem: keep: one_per_problem keeps one; give either")
         return self
@@ -100,7 +104,7 @@ def reference_set(
 
 def sft_set(
     source: SourceSpec,
-    verification: str,
+    verification: Verification,
     bought: Mapping[str, int],
     samples: pl.DataFrame,
     verdicts: pl.DataFrame,

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from cos_assets.grading.classes import answer_classes
 from cos_assets.tasks import Task
 
+Verification = Literal["answer", "none", "judge", "answer+judge", "answer+steps", "vote"]
 _KEYS = ["model", "problem_id", "sample_index"]
 
 
 def verify(
     taken: pl.DataFrame,
-    verification: str,
+    verification: Verification,
     verdicts: pl.DataFrame,
     judgements: pl.DataFrame,
     judges: Sequence[str],
@@ -43,8 +44,8 @@ def verify(
         kept = _only(kept, verdicts.filter("correct"))
     if verification in ("judge", "answer+judge", "answer+steps"):
         mine = judgements.filter(pl.col("judge").is_in(judges))
+        paid = _only(mine, kept)  # another source may have had more of them judged
         kept = _only(kept, mine.filter(pl.col("judge") == judges[-1], pl.col("label") == "right"))
-        paid = _only(mine, taken)
         for name in ("flops", "cost"):  # unknown is not nothing
             facts[f"verification_{name}"] = paid[name].sum() if paid[name].null_count() < paid.height else None
     elif verification == "vote":

@@ -146,6 +146,33 @@ def test_without_gold_answers_every_sample_is_judged(server: JudgeServer, materi
     assert 0 < meant["kept_wrong_share"] < 1 - graded["correct"].mean()
 
 
+def test_each_source_is_verified_in_its_own_way(server: JudgeServer, materialize: Made) -> None:
+    ways = {"judged": "judge", "both": "answer+judge", "steps": "answer+steps", "every": "none"}
+    sources = {name: {"take": {"wc": 1.0}, "deduplicate": False, "verification": way} for name, way in ways.items()}
+    root = materialize(attributes(judge={"judges": {"model": judge(server), "steps": {}}}, sources=sources))
+    told, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
+    # One source knows no answers: whom it goes by sees none, for the other one too.
+    assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
+    right, model = graded.filter("correct"), told.filter(judge="model")
+    assert model.height == samples.filter(finish_reason="stop").height
+    assert told.filter(judge="steps").height == right.height
+    good = {name: told.filter(judge=name, label="right").select(KEYS) for name in ("model", "steps")}
+    wanted = {
+        "wc": right,
+        "judged": good["model"],
+        "both": good["model"].join(right, on=KEYS, how="semi"),
+        "steps": good["steps"],
+        "every": samples,
+    }
+    paid = {"judged": model, "both": model.filter("correct"), "steps": told.filter(judge="steps")}
+    for name, rows in wanted.items():
+        where = {"budget": "low", "source": name}
+        kept, meant = scan(root, "sft_set", where).select(KEYS), facts(root, "sft_set", where)
+        assert sorted(kept.rows()) == sorted(rows.select(KEYS).rows()), name
+        assert meant["verification"] == ways.get(name, "answer")
+        assert meant.get("verification_cost") == (pytest.approx(paid[name]["cost"].sum()) if name in paid else None)
+
+
 def test_a_majority_stands_in_for_gold_answers(materialize: Made) -> None:
     root = materialize(attributes(verification="vote", budgets={"low": {"se": 5}}))
     graded, where = scan(root, "verdicts", SE), {"budget": "low", "source": "se"}
