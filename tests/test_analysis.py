@@ -134,6 +134,12 @@ def study(root: Path) -> None:
     write("base_eval", {}, [base])
     write("eval_metrics", {}, [{"source": "base", "target": "student", "metric": "pass", "k": 2, "value": 0.5}])
     write("benchmark_problems", {}, [{"benchmark": "b", "problem_id": "q0", "question": "q0?"}])
+    differences = [
+        {"budget": "low", "arm": "gt", "reference": "wc", "target": target, "benchmark": "b", "arm_value": 0.75}
+        | {"difference": 0.25, "low": -0.05, "high": 0.55, "better": "cannot tell", "n_problems": 4}
+        for target in ("student", "all")
+    ]
+    write("ablations", {}, differences)
     write("report", {}, [{"budget": "low", "metric": "coverage", "difference": 0.0}])
     for model, part in (("wc", "f1"), ("se", "f2")):
         attempts = [
@@ -193,6 +199,11 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         "which_data_was_better",
         "budget target source other_source accuracy other_accuracy difference_in_points n_problems",
         [("low", "student", "wc", "se", 0.75, 0.5, 25.0, 4)],
+    ),
+    (
+        "ablations",
+        "budget arm reference accuracy difference_in_points low high better n_problems",
+        [("low", "gt", "wc", 0.75, 25.0, -5.0, 55.0, "cannot tell", 4)],
     ),
     ("coverage_by_level", "model k coverage", [("se", 1, 0.6667), ("wc", 3, 0.6667)]),
     (

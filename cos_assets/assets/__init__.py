@@ -41,4 +41,6 @@ def build_study(spec: StudySpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         assets.append(finetuning.base_evaluation(spec))
         if spec.evaluation.samples:
             assets.append(finetuning.eval_metrics(spec))
+    if report.has_ablations(spec):
+        assets.append(report.ablations(spec))
     return [*assets, report.report(spec)]

@@ -82,7 +82,7 @@ def comparisons(spec: StudySpec, tables: Tables) -> pl.DataFrame:
     for budget in spec.budgets:
         rows += _of_samples(spec, tables, budget, pair)
         for benchmark in spec.benchmarks:
-            rows += _of_models(spec, tables, budget, pair, benchmark)
+            rows += of_models(spec, tables, budget, pair, benchmark)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
@@ -223,10 +223,10 @@ def _as_bought(
         yield _row(budget, metric, pair, ks, values, difference)
 
 
-def _of_models(
+def of_models(
     spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, str], benchmark: str
 ) -> Iterable[dict[str, Any]]:
-    """Rows on what the targets make of the two models' data."""
+    """Rows in `SCHEMA` on what the targets make of two arms' data: of each, and of their mean (`ALL_TARGETS`)."""
     per_problem = (
         _greedy(tables["evals"])
         .filter(pl.col("budget") == budget, pl.col("source").is_in(pair), pl.col("benchmark") == benchmark)

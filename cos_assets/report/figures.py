@@ -20,6 +20,7 @@ from cos_assets.study import StudySpec
 
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#6b7280"
+INK = "#111827"
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cos",
@@ -36,7 +37,7 @@ _STYLE: Any = {
     "grid.color": "#e5e7eb",
     "xtick.color": "#4b5563",
     "ytick.color": "#4b5563",
-    "text.color": "#111827",
+    "text.color": INK,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
 }
@@ -88,8 +89,11 @@ def png(draw: Callable[[], Any], path: Path) -> None:
 
 
 def colour(spec: StudySpec, source: str) -> str:
-    names = [*spec.arms]
-    return COLOURS[names.index(source) % len(COLOURS)] if source in names else GREY
+    """A sampler has a colour of its own, which the arms made of its samples alone share."""
+    others = [name for name, arm in spec.sources.items() if len(arm.models) != 1]
+    names = [*spec.models, *others]
+    named = spec.arms[source].models[0] if source in spec.sources and source not in others else source
+    return COLOURS[names.index(named) % len(COLOURS)] if named in names else GREY
 
 
 def answer(spec: StudySpec, compared: pl.DataFrame) -> Any:
@@ -101,7 +105,7 @@ def answer(spec: StudySpec, compared: pl.DataFrame) -> Any:
     heights = {key: len(shown) - place for place, key in enumerate(shown)}
     with _panels(len(spec.budgets), 1.3 + 0.34 * max(len(shown), 3)) as (figure, axes):
         for axis, budget in zip(axes, spec.budgets, strict=True):
-            axis.axvline(0, color="#111827", linewidth=1)
+            axis.axvline(0, color=INK, linewidth=1)
             for key, y in heights.items():
                 for row in compared.filter(_is(*key), pl.col("budget") == budget).to_dicts():
                     paint = {weak: colour(spec, weak), strong: colour(spec, strong)}.get(row["better"], GREY)
@@ -286,7 +290,7 @@ def legend(figure: Any, entries: list[tuple[str, str]]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=paint, marker="o", linewidth=2, label=name) for name, paint in entries]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
 
 
 def _reference(spec: StudySpec, plan: pl.DataFrame, budget: str) -> tuple[float, str]:

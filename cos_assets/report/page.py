@@ -11,6 +11,7 @@ import polars as pl
 import yaml
 
 from cos_assets.grading.answers import VERDICTS
+from cos_assets.report import ablations
 from cos_assets.report.compare import ALL_TARGETS, LESS_IS_BETTER, Verdict, percent
 from cos_assets.report.tables import Tables
 from cos_assets.study import StudySpec
@@ -47,6 +48,9 @@ def render(
         sides=[side_cells(row) for row in compared.iter_rows(named=True)],
         seeds=max([spec.finetuning_of(name).seeds for name in spec.targets], default=1),
         accuracies=[_accuracy_cells(row) for row in accuracies.iter_rows(named=True)],
+        ablated=list(ablations.cells(spec, tables, tables["ablations"])),
+        ablated_head=ablations.head(spec),
+        arms=ablations.settings(spec),
         plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
         spend=list(_spend(spec, tables)),
         uneven=list(_uneven(spec, tables)),

@@ -55,6 +55,7 @@ _EMPTY: dict[str, dict[str, Any]] = {
     },
     "judgements": _SAMPLE
     | {"judge": pl.String, "correct": pl.Boolean, "weight": pl.Float64, "wrong_reasoning": pl.Boolean},
+    "sft_set": _SAMPLE | {"source": pl.String},
     "checkpoints": {
         "budget": pl.String,
         "source": pl.String,
@@ -69,6 +70,10 @@ _EMPTY: dict[str, dict[str, Any]] = {
     },
     "evals": _ANSWER,
     "base_eval": _ANSWER,
+    "ablations": {
+        **dict.fromkeys(("budget", "arm", "reference", "target", "benchmark", "better"), pl.String),
+        **dict.fromkeys(("arm_value", "arm_low", "arm_high", "difference", "low", "high"), pl.Float64),
+    },
 }
 
 
