@@ -74,7 +74,8 @@ def test_every_table_is_there(undisturbed: Path) -> None:
     tables = hashes(undisturbed)
     by_model = [f"budget={b}/model={m}" for b in ("low", "high") for m in ("wc", "se")]
     by_source = [f"budget={b}/source={s}" for b in ("low", "high") for s in ("wc", "se", "gt")]
-    expected = {f"{STUDY}/{name}/data.parquet" for name in ("problems", "budget_plan", "base_eval", "report")}
+    whole = ("problems", "budget_plan", "base_eval", "ablations", "report")
+    expected = {f"{STUDY}/{name}/data.parquet" for name in whole}
     for name in ("samples", "verdicts", "sample_metrics", "judgements"):
         expected |= {f"{STUDY}/{name}/{part}/data.parquet" for part in by_model}
     for name in ("sft_set", *(f"{t}_{kind}" for t in ("student", "wc", "se") for kind in ("checkpoint", "eval"))):
@@ -256,7 +257,7 @@ def test_a_failed_partition_does_not_stop_the_others(tmp_path: Path, undisturbed
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "nothing"], "'nothing' is not a study here; there are: demo, demo_smoke"),
+        (["run", "nothing"], "'nothing' is not a study here; there are: demo, demo_ablations, demo_ablations_smoke"),
         (["run", "demo", "--budget", "huge"], "--budget 'huge': allowed are low, high"),
         (["run", "demo", "--source", "mix"], "--source 'mix': allowed are wc, se, gt"),
         (["run", "demo", "--select", "sample"], "--select 'sample'"),

@@ -34,7 +34,14 @@ def ablations(spec: StudySpec) -> dg.AssetsDefinition:
         body,
         ins={name: own(spec, name) for name in names},
         description="Every data arm against the samplers' own data: accuracy of the models finetuned on it, paired.",
-        config=["ablations-1", list(spec.targets), list(spec.arms), pages.ablations.twins(spec), spec.pair, spec.confidence],
+        config=[
+            "ablations-1",
+            list(spec.targets),
+            list(spec.arms),
+            pages.ablations.twins(spec),
+            spec.pair,
+            spec.confidence,
+        ],
     )
 
 
