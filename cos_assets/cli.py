@@ -332,15 +332,18 @@ def _units(graph, study: str, select: str | None, budgets: Iterable[str], source
         for unit, where in zip(units, dimensions, strict=True)
         if where and all(not values or where.get(name) in values for name, values in wanted.items())
     }
+    # Of other studies, whose models this one samples, only what it reads.
+    own = [unit for unit in units if unit[0].path[0] == study] or units
     # A table over everything (the report) is left out where partitions it reads are: it would need them all.
     left_out = {unit for unit, where in zip(units, dimensions, strict=True) if where} - matched
-    kept = {unit for unit in units if unit in matched or (unit[1] is None and not graph.reads_any(unit, left_out))}
-    if not select:
-        frontier = list(kept)
-        while frontier:
-            new = {parent for unit in frontier for parent in graph.parents(unit)} - kept
-            kept |= new
-            frontier = list(new)
+    kept = {unit for unit in own if unit in matched or (unit[1] is None and not graph.reads_any(unit, left_out))}
+    frontier = list(kept)
+    while frontier:
+        new = {parent for unit in frontier for parent in graph.parents(unit)} - kept
+        if select:
+            new &= set(units)
+        kept |= new
+        frontier = list(new)
     order = graph.units(graph.with_ancestors({key for key, _ in kept}))
     return [unit for unit in order if unit in kept]
 

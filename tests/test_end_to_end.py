@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cos_assets import store
+from cos_assets import catalogue, store
 
 ROOT = Path(__file__).parents[1]
 STUDY = "demo_smoke"
@@ -252,6 +253,26 @@ def test_a_failed_partition_does_not_stop_the_others(tmp_path: Path, undisturbed
     assert again.returncode == 0, again.stderr
     ours = hashes(tmp_path)
     assert ours == {table: digest for table, digest in hashes(undisturbed).items() if table in ours}
+
+
+def test_a_second_round_goes_back_to_the_first_problems(tmp_path: Path, undisturbed: Path) -> None:
+    home = shutil.copytree(undisturbed, tmp_path / "home")
+    second = STUDY.replace("demo", "demo_round2")
+    wanted = ("--select", "+wc_checkpoint", "--budget", "low", "--source", "wc", "--jobs", "1")
+    done = cos(home, "run", second, *wanted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert hashes(home) == hashes(undisturbed), "the first round stands as it was"
+    first = store.scan(home, STUDY, "wc_checkpoint", [{"budget": "high", "source": "wc"}]).collect()
+    trained = store.scan(home, second, "wc_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
+    assert trained["base"].item() == first["path"].item()
+    bought = ledger(home).filter(study=second, stage="sampling")
+    assert bought["model_id"].unique().to_list() == [str(home / first["path"].item())]
+    query = (ROOT / "sql" / "analysis" / "lineage_of_a_checkpoint.sql").read_text(encoding="utf-8")
+    catalogue.build(home)
+    made_of = catalogue.query(home, query).filter(checkpoint=f"{second}/wc_checkpoint", checkpoint_partition="low|wc")
+    assets = set(made_of["input_asset"])
+    assert {f"{second}/samples", f"{STUDY}/wc_checkpoint", f"{STUDY}/samples", f"{STUDY}/problems"} <= assets
+    assert "tiny/wc_checkpoint" in assets
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ WITH RECURSIVE made_of AS (
     JOIN lineage AS l
       ON l.study || '/' || l.asset = m.input_asset AND l."partition" IS NOT DISTINCT FROM m.input_partition
 )
-SELECT DISTINCT checkpoint, checkpoint_partition, depth, input_asset, input_partition, input_data_version
+SELECT checkpoint, checkpoint_partition, min(depth) AS depth, input_asset, input_partition, input_data_version
 FROM made_of
 WHERE input_asset IS NOT NULL
+GROUP BY ALL
 ORDER BY checkpoint, checkpoint_partition, depth, input_asset, input_partition;
