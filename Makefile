@@ -31,6 +31,7 @@ bench: .venv/dev            ## ratios against a named reference, each in one run
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/demo.py
 

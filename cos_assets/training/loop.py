@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cos_assets.training import packing
 from cos_assets.training.settings import Finetune
 
 MARKER = "COMPLETE.json"
@@ -129,8 +130,12 @@ def _train_on(
     if arguments.world_size > 1:
         raise ValueError(f"finetuning runs in one process, found {arguments.world_size}; start it without torchrun")
     arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch by the GPUs it sees
+    model = trainable(base, settings, bf16, seed)
+    if settings.packing and not done:
+        few = range(min(4, settings.batch_size, len(dataset)))
+        packing.check(model.to(arguments.device), [dataset[i] for i in few], collator.pad, base.name)
     trainer = Trainer(
-        model=trainable(base, settings, bf16, seed),
+        model=model,
         args=arguments,
         train_dataset=dataset,
         data_collator=collator,
@@ -153,10 +158,14 @@ def wants_bf16(settings: Finetune) -> bool:
     """Mixed precision or not, on this device."""
     import torch
 
-    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    if settings.precision == "bf16" and not able:
-        raise ValueError("precision: bf16 needs a GPU that has it, and there is none here; allowed are auto and fp32")
-    return able and settings.precision != "fp32"
+    if torch.cuda.is_available():
+        has, takes = torch.cuda.is_bf16_supported(including_emulation=False), True
+    else:
+        found = torch.cpu.get_capabilities()
+        has, takes = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")), False
+    if settings.precision == "bf16" and not has:
+        raise ValueError("precision: bf16 is not in this machine's GPU, or CPU if it has none; allowed: auto, fp32")
+    return has and (settings.precision == "bf16" or (settings.precision == "auto" and takes))
 
 
 def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:

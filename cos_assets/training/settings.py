@@ -40,6 +40,11 @@ class Finetune(BaseModel):
     batch_size: int = Field(default=32, ge=1, description="Rows per optimizer step.")
     seeds: int = Field(default=1, ge=1, description="Trainings on the same rows that differ in their seed alone.")
     gradient_accumulation: int = Field(1, ge=1, description="Parts of a batch that are run one after the other.")
+    packing: bool = Field(
+        default=False,
+        exclude_if=lambda on: not on,  # models that were trained before there was this field keep their identity
+        description="Lay rows end to end instead of padding them; refused where the model would mix them up.",
+    )
     learning_rate: float | list[float] = Field(
         default=5e-4, description="Peak learning rate; of a list, the one with the best validation accuracy is kept."
     )
@@ -61,7 +66,7 @@ class Finetune(BaseModel):
     lora: Lora = Field(default=Lora(), description="Settings of method: lora.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
-        description="bf16 (mixed) needs a GPU that has it; auto takes it there, and fp32 elsewhere.",
+        description="bf16 (mixed) needs a GPU or CPU that has it; auto takes it on such a GPU, and fp32 elsewhere.",
     )
 
     @field_validator("steps", mode="before")

@@ -20,6 +20,7 @@ from cos_assets.progress import no_progress_bars
 from cos_assets.training.choice import Candidate, assemble, best, score
 from cos_assets.training.data import Collator, Scheduled, encode, schedule
 from cos_assets.training.loop import Base, train, write_json
+from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
 
 DONE = "DONE.json"
@@ -154,9 +155,13 @@ def _make(
 ) -> None:
     """Train and choose; leave the chosen model in `work/chosen`, and DONE.json in `work` after it."""
     tokenizer = base.tokenizer()
-    encoded, too_long = encode(rows, tokenizer, _limit(settings, base), base.chat)
+    config = base.config().get_text_config()
+    context = getattr(config, "max_position_embeddings", None)  # not every model states one
+    limit = min((n for n in (settings.max_length, context) if n), default=None)
+    encoded, too_long = encode(rows, tokenizer, limit, base.chat)
     plan = schedule([len(row) for row in encoded], steps, settings.batch_size, seed)
-    collator = Collator(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    collator = Packer(pad, context, config.hidden_size) if settings.packing else Collator(pad)
     rates = settings.learning_rates
     candidates: list[Candidate] = []
     seconds, seen = 0.0, np.zeros(len(encoded), dtype=np.int64)
@@ -254,12 +259,6 @@ def _inputs(rows: pl.DataFrame, settings: Finetune, steps: int, seed: int) -> st
     wanted = [column for column in ("prompt", "completion") if column in rows.columns]
     digest.update(json.dumps(rows.select(wanted).rows(), default=str).encode())
     return digest.hexdigest()
-
-
-def _limit(settings: Finetune, base: Base) -> int | None:
-    """The most tokens a row may have: the smaller of max_length and the model's context, where it states one."""
-    context = getattr(base.config().get_text_config(), "max_position_embeddings", None)
-    return min((n for n in (settings.max_length, context) if n), default=None)
 
 
 def _counter(on_progress: Callable[[str, int, int], None], before: int, total: int) -> Callable[[int], None]:

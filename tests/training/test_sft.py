@@ -195,12 +195,23 @@ def test_mistakes(tmp_path: Path, base: Path, rows: pl.DataFrame, change: dict[s
     assert read(tmp_path) is None
 
 
-def test_bf16_needs_a_device_that_has_it(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_bf16_needs_a_device_that_has_it(
+    tmp_path: Path, base: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
-        trained = finetune(rows, base, tmp_path, settings(precision="bf16"), steps=4, seed=0)
-        assert trained.curve[-1]["loss"] < trained.curve[0]["loss"]
-    else:
-        with pytest.raises(ValueError, match="precision: bf16 needs a GPU"):
-            finetune(rows, base, tmp_path, settings(precision="bf16"), steps=4, seed=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    with pytest.raises(ValueError, match="precision: bf16 is not in this machine's"):
+        finetune(rows, base, tmp_path, settings(precision="bf16"), steps=4, seed=0)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})  # where it is not, it is slow
+    bf16, fp32 = (
+        [
+            point["loss"]
+            for point in finetune(rows, base, tmp_path / how, settings(precision=how), steps=4, seed=0).curve
+        ]
+        for how in ("bf16", "auto")
+    )
+    assert bf16 == pytest.approx(fp32, rel=2e-2)
+    assert bf16 != fp32  # auto leaves it alone on a CPU
+    assert bf16[-1] < bf16[0]

@@ -1,0 +1,40 @@
+"""trl's SFTTrainer, given the same rows in the same order, has the same losses: see benchmarks/training.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_training import make_rows
+
+from cos_assets.training.settings import Finetune
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    file = Path(__file__).parents[2] / "benchmarks" / "training.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_training", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_losses_are_those_of_trl(base: Path, bench: Any) -> None:
+    rows = make_rows(40)
+    # trl tells prompt and completion apart in the tokens of both together, which for these words is the same.
+    settings = Finetune(steps=4, batch_size=8, learning_rate=5e-3, checkpoints=4)
+    world = bench.World("toy", base, rows.head(32), rows.tail(8), settings)
+    runs = bench.measure(world, rounds=1)
+    assert list(runs) == ["ours", "ours, packed", "trl as ours", "trl as it comes"]
+    assert bench.apart(runs["trl as ours"], runs["ours"]) < 1e-4
+    assert bench.apart(runs["ours, packed"], runs["ours"]) < 1e-4
+    assert runs["trl as ours"][0].unseen == pytest.approx(runs["ours"][0].unseen, rel=1e-4)
+    # As it comes it meets the rows in another order.
+    assert bench.apart(runs["trl as it comes"], runs["ours"]) > 1e-3
+    assert all(run.speed > 0 for (run,) in runs.values())
