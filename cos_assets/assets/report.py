@@ -13,7 +13,7 @@ from cos_assets import store
 from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
 from cos_assets.study import StudySpec
 
-VERSION = "report-2"
+VERSION = "report-3"
 
 
 def has_ablations(spec: StudySpec) -> bool:
@@ -49,6 +49,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
     tables = ["problems", "budget_plan", "samples", "verdicts", "sample_metrics", "judgements", "sft_set"]
     per_target = {kind: [f"{name}_{kind}" for name in spec.targets] for kind in ("checkpoint", "eval")}
     tables += ["ablations"] if has_ablations(spec) else []
+    tables += ["eval_metrics"] if spec.targets and spec.evaluation.samples else []
     names = [*tables, *per_target["checkpoint"], *per_target["eval"], *(["base_eval"] if spec.targets else [])]
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:

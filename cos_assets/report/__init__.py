@@ -8,7 +8,7 @@ from functools import partial
 
 import polars as pl
 
-from cos_assets.report import ablations, figures, page
+from cos_assets.report import ablations, evaluated, figures, learning, page
 from cos_assets.report.compare import Verdict, accuracies, comparisons, verdicts
 from cos_assets.report.tables import Tables, complete
 from cos_assets.study import StudySpec
@@ -23,7 +23,7 @@ class Report:
     verdicts: list[Verdict]
     accuracies: pl.DataFrame
     figures: Mapping[str, str]
-    """Name -> SVG text: answer, quality, curves, accuracy, ablations; those for which there is data."""
+    """Name -> SVG text: answer, accuracy, evaluated, ablations, quality, curves, learning; those that have data."""
     html: str
     """One page that needs nothing else."""
 
@@ -39,8 +39,8 @@ class Report:
 
 def build(spec: StudySpec, tables: Tables) -> Report:
     """The report from a study's tables by name: problems, budget_plan, samples, verdicts, sample_metrics, judgements,
-    sft_set, checkpoints and evals (those of all targets), base_eval, ablations. One that is absent or empty leaves out
-    what it is needed for. Nothing in the report depends on the clock or the machine.
+    sft_set, checkpoints and evals (those of all targets), base_eval, eval_metrics, ablations. One that is absent or
+    empty leaves out what it is needed for. Nothing in the report depends on the clock or the machine.
     """
     tables = complete(tables)
     plan = tables["budget_plan"]
@@ -57,6 +57,10 @@ def build(spec: StudySpec, tables: Tables) -> Report:
         drawn["accuracy"] = partial(figures.accuracy, spec, table)
     if tables["ablations"].height:
         drawn["ablations"] = partial(ablations.figure, spec, tables["ablations"])
+    if evaluated.drawable(tables["eval_metrics"]):
+        drawn["evaluated"] = partial(evaluated.figure, spec, tables["eval_metrics"])
+    if "curve" in tables["checkpoints"].columns and tables["checkpoints"].height:
+        drawn["learning"] = partial(learning.of_study, spec, tables["checkpoints"])
     pictures = {name: figures.svg(draw) for name, draw in drawn.items()}
     html = page.render(spec, tables, compared, found, table, pictures)
     return Report(compared, found, table, pictures, html)

@@ -157,6 +157,6 @@ def figure(spec: StudySpec, compared: pl.DataFrame) -> Any:
         entries = [(f"− {name} data", paint) for name, paint in against.items()]
         legend(drawn, entries + ([("− the same of the other model", INK)] if pairs else []))
         means = f"mean of {len(spec.targets)} finetuned models, " if len(spec.targets) > 1 else ""
-        hint = "hollow: cannot tell"
-        drawn.supxlabel(f"{means}{percent(spec.confidence)} intervals; {hint}", fontsize=10)
+        axes[-1][0].set_xlabel(f"{means}{percent(spec.confidence)} interval")
+        axes[-1][1].set_xlabel("hollow: cannot tell")
         return drawn

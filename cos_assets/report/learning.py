@@ -58,7 +58,8 @@ def of_study(spec: StudySpec, rows: pl.DataFrame) -> Any:
                 axis.set_title(f"{target}, {budget} budget")
                 axis.set_xlim(left=0)
         figure.supylabel(title, fontsize=10)
-        figure.supxlabel("step", fontsize=10)
+        for axis in axes[-1]:
+            axis.set_xlabel("step")
         legend(figure, [(arm, colour(spec, arm)) for arm in arms])
         return figure
 

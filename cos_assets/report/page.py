@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 
 from cos_assets.grading.answers import VERDICTS
-from cos_assets.report import ablations
+from cos_assets.report import ablations, evaluated
 from cos_assets.report.compare import ALL_TARGETS, LESS_IS_BETTER, Verdict, percent
 from cos_assets.report.tables import Tables
 from cos_assets.study import StudySpec
@@ -51,6 +51,8 @@ def render(
         ablated=list(ablations.cells(spec, tables, tables["ablations"])),
         ablated_head=ablations.head(spec),
         arms=ablations.settings(spec),
+        evaluated_head=evaluated.head(tables["eval_metrics"]),
+        evaluated=list(evaluated.cells(spec, tables["eval_metrics"])),
         plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
         spend=list(_spend(spec, tables)),
         uneven=list(_uneven(spec, tables)),

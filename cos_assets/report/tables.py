@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from cos_assets.metrics.evaluated import SCHEMA as EVAL_METRICS
+
 Tables = Mapping[str, pl.DataFrame]
 
 _SAMPLE: dict[str, Any] = {
@@ -70,6 +72,7 @@ _EMPTY: dict[str, dict[str, Any]] = {
     },
     "evals": _ANSWER,
     "base_eval": _ANSWER,
+    "eval_metrics": dict(EVAL_METRICS),
     "ablations": {
         **dict.fromkeys(("budget", "arm", "reference", "target", "benchmark", "better"), pl.String),
         **dict.fromkeys(("arm_value", "arm_low", "arm_high", "difference", "low", "high"), pl.Float64),
