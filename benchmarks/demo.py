@@ -53,17 +53,17 @@ def model_work() -> Iterator[None]:
     from cos_assets.generation import door
     from cos_assets.training import loop
 
-    buy, train = door._buy, loop._train_on
+    buy, train = door._buy, loop.train_on
     stages = {"sampling": "sampling", "validation": "validation", "evaluation": "evaluation"}
 
     def by_stage(*args: Any, **kwargs: Any) -> Any:
         return timed(stages[args[3].stage], buy)(*args, **kwargs)
 
-    door._buy, loop._train_on = by_stage, timed("training", train)
+    door._buy, loop.train_on = by_stage, timed("training", train)
     try:
         yield
     finally:
-        door._buy, loop._train_on = buy, train
+        door._buy, loop.train_on = buy, train
 
 
 def main(study: str = "demo") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from cos_assets.assets.common import (
     asset,
     checkpoint_inputs,
     own,
+    picture,
     result,
     single_thread_torch,
     target,
@@ -25,6 +28,8 @@ from cos_assets.generation.types import Model
 from cos_assets.grading.answers import GRADER_VERSION
 from cos_assets.metrics.evaluated import evaluation_metrics
 from cos_assets.partitions import by_source, models_of_source
+from cos_assets.report import learning
+from cos_assets.report.figures import svg
 from cos_assets.store import content_hash
 from cos_assets.study import StudySpec
 from cos_assets.tasks import Task
@@ -120,13 +125,15 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
                     spec.seed + number,
                     score if chooses else None,
                     choice,
+                    _through_pipes,
                 )
             made.append(one)
         frame, trained = pl.concat([row for row, _ in made]), made[0][1]
         facts = frame.drop("curve").row(0, named=True) | {"seconds": sum(each.seconds for _, each in made)}
         if settings.seeds > 1:
             facts |= {"seeds": settings.seeds, "validation_accuracy": frame["validation_accuracy"].mean()}
-        return result(frame, facts, model=dg.MetadataValue.path(str(trained.path)))
+        curves = picture(svg(partial(learning.of_checkpoint, frame)), "loss and validation accuracy by step")
+        return result(frame, facts, model=dg.MetadataValue.path(str(trained.path)), figure=curves)
 
     return asset(
         spec,
@@ -140,7 +147,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         description=f"`{name}` finetuned on the source's rows; the checkpoint that validates best.",
         config=[
             "checkpoint-1",
-            settings.model_dump(mode="json", exclude={"seeds"}),
+            settings.model_dump(mode="json", exclude={"seeds", "num_processes"}),
             *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
             target_spec(spec, name).model_dump(mode="json"),
             _max_tokens(spec),
@@ -151,6 +158,11 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         partitions=by_source(spec),
         kinds={"huggingface"},
     )
+
+
+def _through_pipes(command: Sequence[str]) -> None:
+    """Run a training that has processes of its own: what it says stands in the run's log, and it ends with the run."""
+    dg.PipesSubprocessClient().run(context=dg.AssetExecutionContext.get(), command=list(command))
 
 
 def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:

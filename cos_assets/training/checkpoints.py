@@ -18,6 +18,7 @@ from cos_assets.generation.model import count_parameters
 from cos_assets.generation.types import Model
 from cos_assets.places import Place
 from cos_assets.store import content_hash
+from cos_assets.training.launch import Launch
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune
 
@@ -58,13 +59,14 @@ def checkpoint(
     seed: int,
     evaluate: Callable[[Path], float] | None,
     choice: str,
+    launch: Launch | None = None,
 ) -> tuple[pl.DataFrame, Trained]:
     """Finetune `base` on `rows` [prompt, completion]; one row in the schema `SCHEMA`, and what the training took.
 
     The model goes to <root>/checkpoints/<name>, the name being a hash of everything it is made from: `choice` stands
     for the problems and rules behind `evaluate`. What is there is not trained again. `path` is relative to the root.
     What it took is booked in the ledger, once. With a root on an object store it is trained in the local copy, where a
-    killed training goes on, and uploaded whole.
+    killed training goes on, and uploaded whole. `launch` starts a training with `num_processes`.
     """
     root, data = buyer.root, content_hash(rows.select("prompt", "completion"))
     parts = [base.fingerprint, data, settings.recipe, str(steps), str(seed), choice]
@@ -81,6 +83,7 @@ def checkpoint(
             lambda stage, done, total: progress.report(f"{stage} {target}", done, total),
             revision=None if Path(base.model_id).is_dir() else base.revision,
             chat=base.chat,
+            launch=launch,
         )
     book(root, base, name, _booking(buyer, base, name, trained, root))
     path = Path("checkpoints", name, "model")

@@ -22,7 +22,7 @@ from cos_assets.training.settings import Finetune
 
 MARKER = "COMPLETE.json"
 # What only the newest checkpoint needs, and what makes it three times as large as the weights.
-_FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+_FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # of several processes, each writes the last one
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -78,36 +78,59 @@ def train(
     Goes on from the last complete checkpoint there, and returns at once when training has ended. It ends at `steps`, or
     at the first checkpoint at which the loss is not finite. Raises ValueError for a precision that this device lacks.
     """
-    bf16 = wants_bf16(settings)  # raises before anything is loaded
     done = complete_checkpoints(folder)
-    if not done or (done[-1].step < steps and done[-1].loss is not None):
-        _train_on(folder, base, dataset, collator, settings, bf16, steps, learning_rate, seed, on_step, done)
+    if not ended(done, steps):
+        train_on(
+            folder,
+            base,
+            dataset,
+            collator,
+            settings,
+            done,
+            steps=steps,
+            learning_rate=learning_rate,
+            seed=seed,
+            on_step=on_step,
+        )
         _free_the_gpu()  # what evaluates next wants its memory
         done = complete_checkpoints(folder)
     on_step(steps)
     return done
 
 
-def _train_on(
+def ended(done: Sequence[Checkpoint], steps: int) -> bool:
+    """Has a training that left these checkpoints come to its end?"""
+    return bool(done) and (done[-1].step >= steps or done[-1].loss is None)
+
+
+def train_on(
     folder: Path,
     base: Base,
     dataset: Any,
     collator: Any,
     settings: Finetune,
-    bf16: bool,
+    done: Sequence[Checkpoint],
+    *,
     steps: int,
     learning_rate: float,
     seed: int,
     on_step: Callable[[int], None],
-    done: Sequence[Checkpoint],
+    callbacks: Sequence[Any] = (),
 ) -> None:
+    """Go on after the checkpoints `done`, in as many processes as accelerate has started; each of them calls this.
+
+    A step's rows are shared out among them, and the loss is the mean over all of its completion tokens whatever their
+    number is.
+    """
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
+    bf16 = wants_bf16(settings)  # raises before anything is loaded
+    processes = settings.num_processes or 1
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=settings.batch_size // settings.gradient_accumulation,
+        per_device_train_batch_size=settings.batch_size // (settings.gradient_accumulation * processes),
         gradient_accumulation_steps=settings.gradient_accumulation,
         train_sampling_strategy="sequential",  # the dataset is already in order
         remove_unused_columns=False,  # the dataset's rows are no dicts
@@ -127,8 +150,8 @@ def _train_on(
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    if arguments.world_size > 1:
-        raise ValueError(f"finetuning runs in one process, found {arguments.world_size}; start it without torchrun")
+    if arguments.world_size != processes:
+        raise ValueError(f"num_processes: {processes}, but found {arguments.world_size}; start it without torchrun")
     arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch by the GPUs it sees
     model = trainable(base, settings, bf16, seed)
     if settings.packing and not done:
@@ -139,7 +162,10 @@ def _train_on(
         args=arguments,
         train_dataset=dataset,
         data_collator=collator,
-        callbacks=[_checkpoints(folder, settings.checkpoint_steps(steps), on_step, done[-1].seconds if done else 0.0)],
+        callbacks=[
+            _checkpoints(folder, settings.checkpoint_steps(steps), on_step, done[-1].seconds if done else 0.0),
+            *callbacks,
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     with _little_to_collect():
@@ -194,14 +220,19 @@ def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:
 
 
 def complete_checkpoints(folder: Path) -> list[Checkpoint]:
-    """The marked checkpoints in `folder` by step; unmarked ones are removed."""
-    found = []
+    """The marked checkpoints in `folder` by step; unmarked ones are removed, so nobody may be training there."""
     for path in folder.glob("checkpoint-*"):
-        marker = path / MARKER
-        if marker.is_file():
-            found.append(Checkpoint(path, **json.loads(marker.read_text(encoding="utf-8"))))
-        else:
+        if not (path / MARKER).is_file():
             shutil.rmtree(path)
+    return marked_checkpoints(folder)
+
+
+def marked_checkpoints(folder: Path) -> list[Checkpoint]:
+    """The marked checkpoints in `folder` by step."""
+    found = [
+        Checkpoint(marker.parent, **json.loads(marker.read_text(encoding="utf-8")))
+        for marker in folder.glob(f"checkpoint-*/{MARKER}")
+    ]
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
@@ -226,15 +257,20 @@ def _checkpoints(folder: Path, at: Sequence[int], on_step: Callable[[int], None]
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             step, loss = state.global_step, state.log_history[-1]["loss"]
             finite = math.isfinite(loss)
+            if not finite:
+                control.should_training_stop = True
+            if args.world_size > 1:
+                args.distributed_state.wait_for_everyone()  # each of them has written its random numbers' state
+            if args.process_index != 0:
+                return
             seconds = seconds_before + time.perf_counter() - started
             path = folder / f"checkpoint-{step}"
             write_json(path / MARKER, {"step": step, "loss": loss if finite else None, "seconds": seconds})
             for older in folder.glob("checkpoint-*"):
                 if older != path:
                     for name in _FOR_RESUMING:
-                        (older / name).unlink(missing_ok=True)
-            if not finite:
-                control.should_training_stop = True
+                        for file in older.glob(name):
+                            file.unlink()
 
     return Checkpoints()
 

@@ -40,6 +40,11 @@ class Finetune(BaseModel):
     batch_size: int = Field(default=32, ge=1, description="Rows per optimizer step.")
     seeds: int = Field(default=1, ge=1, description="Trainings on the same rows that differ in their seed alone.")
     gradient_accumulation: int = Field(1, ge=1, description="Parts of a batch that are run one after the other.")
+    num_processes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes that share each batch, one per GPU; they end with the training. None: the run's own.",
+    )
     packing: bool = Field(
         default=False,
         exclude_if=lambda on: not on,  # models that were trained before there was this field keep their identity
@@ -99,14 +104,22 @@ class Finetune(BaseModel):
                 f"gradient_accumulation: {self.gradient_accumulation} does not divide batch_size: {self.batch_size}; "
                 "allowed are its divisors"
             )
+        if self.num_processes and self.batch_size % (parts := self.num_processes * self.gradient_accumulation):
+            raise ValueError(
+                f"num_processes: {self.num_processes} (times gradient_accumulation: {self.gradient_accumulation}) is "
+                f"{parts}, which does not divide batch_size: {self.batch_size}; allowed are its divisors"
+            )
         if self.method == "full" and "lora" in self.model_fields_set:
             raise ValueError("lora: is only allowed with method: lora; the method here is full")
         return self
 
     @property
     def recipe(self) -> str:
-        """What one training is made from, as JSON, but for its steps and its seed."""
-        return self.model_dump_json(exclude={"steps", "seeds"})
+        """What one training is made from, as JSON, but for its steps and its seed.
+
+        How many processes share its batches is no part of it: like an engine's batch size, it changes the last bits.
+        """
+        return self.model_dump_json(exclude={"steps", "seeds", "num_processes"})
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

@@ -18,7 +18,8 @@ from cos_assets.generation import adapters
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.choice import Candidate, assemble, best, score
-from cos_assets.training.data import Collator, Scheduled, encode, schedule
+from cos_assets.training.data import Collator, Row, Scheduled, encode, schedule
+from cos_assets.training.launch import Job, Launch, train_apart, wait_for_others
 from cos_assets.training.loop import Base, train, write_json
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
@@ -73,6 +74,7 @@ def finetune(
     *,
     revision: str | None = None,
     chat: bool = False,
+    launch: Launch | None = None,
 ) -> Trained:
     """Finetune `base` (a folder, or a hub id at `revision`) on `rows` (columns prompt, completion) for `steps` steps;
     with `chat`, prompts stand in its chat template.
@@ -86,6 +88,9 @@ def finetune(
     `out` belongs to these inputs alone: `DONE.json` is written there last, and when it is there nothing is trained. A
     killed call goes on from its last complete checkpoint when it is made again; on a CPU with one thread it ends with
     the same bits as one that was not disturbed. A second process waits for the first.
+
+    With `num_processes` each learning rate is trained in so many processes of its own, of which `launch` starts the
+    first (see `launch.train_apart`, also for its errors). A killed call may go on with another number of them.
 
     Raises ValueError for rows that cannot be trained on (see `data.encode`), steps below 1, a grid of learning rates
     without `evaluate`, an accuracy that is no number, a loss that is finite at no checkpoint, or an `out` that other
@@ -107,7 +112,7 @@ def finetune(
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"), no_progress_bars():
         model = Base(str(base), revision, chat)
-        return _finetune(rows, model, out, settings, steps, seed, evaluate, on_progress or _silent)
+        return _finetune(rows, model, out, settings, steps, seed, evaluate, on_progress or _silent, launch)
 
 
 def read(out: Path) -> Trained | None:
@@ -128,13 +133,14 @@ def _finetune(
     seed: int,
     evaluate: Callable[[Path], float] | None,
     on_progress: Callable[[str, int, int], None],
+    launch: Launch | None,
 ) -> Trained:
     work = out / "work"
     inputs = _inputs(rows, settings, steps, seed)
     _claim(out, work, inputs)
     if not (out / DONE).exists():
         if not (work / DONE).exists():
-            _make(rows, base, work, settings, steps, seed, evaluate, on_progress, inputs)
+            _make(rows, base, work, settings, steps, seed, evaluate, on_progress, launch, inputs)
         _keep(work, out)
     shutil.rmtree(work, ignore_errors=True)
     trained = read(out)
@@ -151,32 +157,31 @@ def _make(
     seed: int,
     evaluate: Callable[[Path], float] | None,
     on_progress: Callable[[str, int, int], None],
+    launch: Launch | None,
     inputs: str,
 ) -> None:
     """Train and choose; leave the chosen model in `work/chosen`, and DONE.json in `work` after it."""
-    tokenizer = base.tokenizer()
-    config = base.config().get_text_config()
-    context = getattr(config, "max_position_embeddings", None)  # not every model states one
-    limit = min((n for n in (settings.max_length, context) if n), default=None)
-    encoded, too_long = encode(rows, tokenizer, limit, base.chat)
-    plan = schedule([len(row) for row in encoded], steps, settings.batch_size, seed)
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    collator = Packer(pad, context, config.hidden_size) if settings.packing else Collator(pad)
+    wait_for_others(work)
+    encoded, too_long, plan, collator = lessons(rows, base, settings, steps, seed)
     rates = settings.learning_rates
     candidates: list[Candidate] = []
     seconds, seen = 0.0, np.zeros(len(encoded), dtype=np.int64)
     for number, rate in enumerate(rates):
-        checkpoints = train(
-            work / f"lr-{rate!r}",
-            base,
-            Scheduled(encoded, plan),
-            collator,
-            settings,
-            steps=steps,
-            learning_rate=rate,
-            seed=seed,
-            on_step=_counter(on_progress, number * steps, len(rates) * steps),
-        )
+        folder, on_step = work / f"lr-{rate!r}", _counter(on_progress, number * steps, len(rates) * steps)
+        if settings.num_processes is None:
+            checkpoints = train(
+                folder,
+                base,
+                Scheduled(encoded, plan),
+                collator,
+                settings,
+                steps=steps,
+                learning_rate=rate,
+                seed=seed,
+                on_step=on_step,
+            )
+        else:
+            checkpoints = train_apart(folder, Job(rows, base, settings, steps, rate, seed), on_step, launch)
         candidates += [Candidate(rate, checkpoint) for checkpoint in checkpoints]
         seconds += checkpoints[-1].seconds
         seen += np.bincount(plan[: checkpoints[-1].step].ravel(), minlength=len(encoded))
@@ -215,6 +220,21 @@ def _make(
         "inputs": inputs,
     }
     write_json(work / DONE, facts)
+
+
+def lessons(
+    rows: pl.DataFrame, base: Base, settings: Finetune, steps: int, seed: int
+) -> tuple[list[Row], int, np.ndarray, Collator]:
+    """The encoded rows, how many were too long, which of them each step trains on, and what makes tensors of them."""
+    tokenizer = base.tokenizer()
+    config = base.config().get_text_config()
+    context = getattr(config, "max_position_embeddings", None)  # not every model states one
+    limit = min((n for n in (settings.max_length, context) if n), default=None)
+    encoded, too_long = encode(rows, tokenizer, limit, base.chat)
+    plan = schedule([len(row) for row in encoded], steps, settings.batch_size, seed)
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    collator = Packer(pad, context, config.hidden_size) if settings.packing else Collator(pad)
+    return encoded, too_long, plan, collator
 
 
 def training_flops(params: float, tokens: float, adapter_params: float | None = None) -> float:

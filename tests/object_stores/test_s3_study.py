@@ -171,7 +171,7 @@ def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, serv
         if when == "done":
             def trains(*args, **kwargs):
                 sys.exit("trained again")
-            loop._train_on = trains
+            loop.train_on = trains
         base = resolve(str(tiny.shipped("wc")), engine="transformers")
         rows = pl.DataFrame({"prompt": ["a b"] * 8, "completion": ["c d"] * 8})
         frame, _ = checkpoints.checkpoint(

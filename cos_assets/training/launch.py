@@ -1,0 +1,153 @@
+"""A training in processes of its own, one per GPU: how it is handed over, and what comes back.
+
+Everything passes through files in the training's folder: its rows and settings, how far it is, its checkpoints, its
+output, and why it ended early. See `worker` for the other side. GPU memory is free again when it has ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from cos_assets.training.loop import Base, Checkpoint, complete_checkpoints, ended, write_json
+from cos_assets.training.settings import Finetune
+
+Launch = Callable[[Sequence[str]], None]
+"""Runs a command to its end, and raises an Exception when it fails."""
+
+JOB = "job"
+PROGRESS, LOG, ERROR = "progress.json", "output.log", "error.txt"
+EVERY = 0.2  # seconds between two looks at how far it is
+_TAIL = 3000  # characters
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained. `rows` has the columns prompt and completion."""
+
+    rows: pl.DataFrame
+    base: Base
+    settings: Finetune
+    steps: int
+    learning_rate: float
+    seed: int
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.rows.select("prompt", "completion").write_parquet(folder / "rows.parquet")
+        facts = {"steps": self.steps, "learning_rate": self.learning_rate, "seed": self.seed}
+        settings = self.settings.model_dump(mode="json", exclude_unset=True)
+        write_json(folder / "job.json", {**facts, "base": asdict(self.base), "settings": settings})
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        facts = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        base, settings = Base(**facts.pop("base")), Finetune.model_validate(facts.pop("settings"))
+        return cls(rows=pl.read_parquet(folder / "rows.parquet"), base=base, settings=settings, **facts)
+
+
+def train_apart(
+    folder: Path, job: Job, on_step: Callable[[int], None], launch: Launch | None = None
+) -> list[Checkpoint]:
+    """`loop.train` in `job.settings.num_processes` processes that end with it; `launch` starts the first of them.
+
+    Raises ValueError where this machine has fewer GPUs (on one without GPUs they share the CPU), and RuntimeError, with
+    the end of their output, when one of them fails; the next call goes on from the last complete checkpoint.
+    """
+    done = complete_checkpoints(folder)
+    if not ended(done, job.steps):
+        check_gpus(job.settings)
+        inbox = folder / JOB
+        shutil.rmtree(inbox, ignore_errors=True)
+        job.write(inbox)
+        command = [sys.executable, "-m", "cos_assets.training.worker", "launch", str(folder), str(os.getpid())]
+        with _followed(inbox / PROGRESS, on_step):
+            try:
+                (launch or _run)(command)
+            except Exception as error:
+                raise RuntimeError(f"num_processes: {job.settings.num_processes}: {_why(inbox, error)}") from error
+        done = complete_checkpoints(folder)
+    on_step(job.steps)
+    return done
+
+
+def check_gpus(settings: Finetune) -> None:
+    """Raise ValueError where `num_processes` asks for more GPUs than this machine has; without any, the CPU is used."""
+    import torch
+
+    if torch.cuda.is_available() and (settings.num_processes or 1) > (found := torch.cuda.device_count()):
+        raise ValueError(f"num_processes: {settings.num_processes} needs as many GPUs; this machine shows {found}")
+
+
+def wait_for_others(folder: Path) -> None:
+    """Return when no process of a training in `folder` is left.
+
+    They end soon after the run that started them, but not at once: see `join`.
+    """
+    with (folder / ".processes").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def join(folder: Path, parent: int) -> None:
+    """Make this process one of a training in `folder`, until it ends: with its parent, at the latest.
+
+    The lock is taken before the parent is looked at. So whoever waits in `wait_for_others`, because the parent has
+    died, either waits for this process too, or this process ends here.
+    """
+    lock = os.open(folder / ".processes", os.O_RDWR | os.O_CREAT)  # held until the process ends
+    fcntl.flock(lock, fcntl.LOCK_SH)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(EVERY)
+        os._exit(1)
+
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True)
+
+
+@contextmanager
+def _followed(progress: Path, on_step: Callable[[int], None]) -> Iterator[None]:
+    """Pass the step that stands in the file `progress` on as long as the block runs."""
+    over = threading.Event()
+
+    def follow() -> None:
+        last = 0
+        while not over.wait(EVERY):
+            with suppress(FileNotFoundError):
+                step = json.loads(progress.read_text(encoding="utf-8"))["step"]
+                if step != last:
+                    on_step(last := step)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _why(inbox: Path, error: Exception) -> str:
+    """The first process's own words if it had any, and the end of what all of them wrote."""
+    said, log = inbox / ERROR, inbox / LOG
+    first = said.read_text(encoding="utf-8") if said.exists() else str(error)
+    tail = log.read_text(encoding="utf-8", errors="replace")[-_TAIL:] if log.exists() else ""
+    return f"{first}\n{tail}" if tail else first

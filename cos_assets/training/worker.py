@@ -1,0 +1,155 @@
+"""The processes of a training that has its own: `python -m cos_assets.training.worker launch|train FOLDER PARENT`.
+
+One `launch` starts the others through accelerate, as `accelerate launch` does, and ends them all when one fails. Each
+`train` reads the job in FOLDER and trains on its share of every batch. All of them end with the process PARENT.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cos_assets.progress import no_progress_bars
+from cos_assets.training.data import Scheduled
+from cos_assets.training.launch import ERROR, EVERY, JOB, LOG, PROGRESS, Job, join
+from cos_assets.training.loop import marked_checkpoints, train_on, write_json
+from cos_assets.training.sft import lessons
+
+SAY_EVERY = 60.0  # seconds between two lines in the run's log, besides one for every checkpoint
+
+
+def main(what: str, folder: Path, parent: int) -> None:
+    join(folder.parent, parent)
+    if what == "launch":
+        _launch(folder)
+    else:
+        _train(folder)
+
+
+def _launch(folder: Path) -> None:
+    output = os.open(folder / JOB / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    import torch
+    from accelerate.commands.launch import launch_command_parser, multi_gpu_launcher
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    job = Job.read(folder / JOB)
+    os.environ["ACCELERATE_USE_CPU"] = str(not torch.cuda.is_available())
+    options = {
+        "num_processes": job.settings.num_processes,
+        "num_machines": 1,
+        "gpu_ids": "all",  # all that CUDA_VISIBLE_DEVICES leaves
+        "mixed_precision": "no",  # the Trainer's arguments say what is mixed
+        "dynamo_backend": "no",
+        "num_cpu_threads_per_process": 1,
+        "main_process_port": 0,
+    }
+    given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    own = ["--module", "cos_assets.training.worker", "train", str(folder), str(os.getpid())]
+    arguments = launch_command_parser().parse_args([*given, *own])
+    arguments.standalone = True  # the launcher's own store on a port that it holds, not one that was free a moment ago
+    # Not `launch_command`: it starts one process on a CPU whatever it is told, and reads the user's configuration.
+    try:
+        multi_gpu_launcher(arguments)
+    except ChildFailedError as error:
+        # Who is killed cannot say so, and the others only know that somebody is gone; SIGTERM is the launcher's own.
+        for rank, failure in error.failures.items():
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+                why = f"process {rank} was ended by {failure.signal_name()}"
+                (folder / JOB / ERROR).write_text(why, encoding="utf-8")
+        raise SystemExit(1) from None  # the output ends with what the processes wrote
+
+
+def _train(folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's handler would wait for the other processes
+    inbox = folder / JOB
+    try:
+        job = Job.read(inbox)
+        with _reports() as say, no_progress_bars():
+            _work(folder, job, say)
+    except Exception as error:
+        # Who fails first says why; the others fail for want of it.
+        with suppress(FileExistsError), (inbox / ERROR).open("x", encoding="utf-8") as file:
+            file.write(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _work(folder: Path, job: Job, say: Callable[[str], None]) -> None:
+    encoded, _, plan, collator = lessons(job.rows, job.base, job.settings, job.steps, job.seed)
+    tokens = np.cumsum(np.array([len(row) for row in encoded])[plan].sum(axis=1))
+    train_on(
+        folder,
+        job.base,
+        Scheduled(encoded, plan),
+        collator,
+        job.settings,
+        marked_checkpoints(folder),  # the run has removed the others, and nobody trains before all are here
+        steps=job.steps,
+        learning_rate=job.learning_rate,
+        seed=job.seed,
+        on_step=lambda step: None,
+        callbacks=[_progress(folder / JOB / PROGRESS, tokens, say)] if _is_main() else [],
+    )
+
+
+def _is_main() -> bool:
+    return os.environ["RANK"] == "0"
+
+
+@contextmanager
+def _reports() -> Iterator[Callable[[str], None]]:
+    """What writes a line to the run's log: through Dagster Pipes where the run is one of Dagster's."""
+    from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
+
+    if _is_main() and PipesEnvVarParamsLoader().is_dagster_pipes_process():
+        with open_dagster_pipes() as pipes:
+            yield pipes.log.info
+    else:
+        yield print
+
+
+def _progress(file: Path, tokens: np.ndarray, say: Callable[[str], None]) -> Any:
+    """A callback that notes each step, and says at times how it goes. `tokens` are those of all steps up to each."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.first, self.began = state.global_step, time.monotonic()
+            self.noted = self.said = self.began
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            now = time.monotonic()
+            if now - self.noted >= EVERY:
+                self.noted = now
+                write_json(file, {"step": state.global_step})
+            if now - self.said >= SAY_EVERY:
+                self._say(state)
+
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if "loss" in state.log_history[-1]:  # at a checkpoint; at the end there are other figures
+                self._say(state)
+
+        def _say(self, state: Any) -> None:
+            self.said = time.monotonic()
+            step, seconds = state.global_step, self.said - self.began
+            before = tokens[self.first - 1] if self.first else 0
+            left = seconds / (step - self.first) * (len(tokens) - step)
+            known = [entry for entry in state.log_history if "loss" in entry]
+            learned = "" if not known else f", loss {known[-1]['loss']:.4f} at step {known[-1]['step']:,}"
+            speed = (tokens[step - 1] - before) / seconds
+            say(f"training: step {step:,} of {len(tokens):,}{learned}, {speed:,.0f} tokens/s, {left:,.0f} s left")
+
+    return Progress()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
