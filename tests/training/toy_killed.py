@@ -44,6 +44,7 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
     given: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "learning_rate": [2e-2, 5e-3], "checkpoints": 3}
     if method == "lora":
         given |= {"method": "lora", "lora": {"r": 4, "dropout": 0.2}}  # dropout draws random numbers at every step
+        given |= {"packing": True}  # the proof that comes before the first step, and only there, must draw none
     rows = make_rows(21)
     counts = _kill_at(moment)
 
