@@ -14,7 +14,8 @@ from cos_assets import tasks
 from cos_assets.generation.engines import openai_options, ray_options
 
 if TYPE_CHECKING:
-    from cos_assets.study import ModelSpec, StudySpec, TargetSpec
+    from cos_assets.models import ModelSpec, TargetSpec
+    from cos_assets.study import StudySpec
 
 M = TypeVar("M", bound=BaseModel)
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
@@ -204,6 +205,8 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         except ValueError as error:
             yield f"{key}.{error}"
     yield from _budget_rules(spec)
+    if spec.published:
+        yield from spec.published.strays(spec.budgets, spec.models, spec.arms, spec.targets)
     if spec.compare:
         for named in spec.compare:
             if named not in spec.models:

@@ -19,7 +19,7 @@ LAYERS = [
     "assets",
     "io_manager partitions",
     "report",
-    "study mistakes",
+    "study mistakes models published",
     "training",
     "judging",
     "generation",

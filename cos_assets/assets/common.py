@@ -22,9 +22,10 @@ from cos_assets.generation.model import resolve
 from cos_assets.generation.spend import Cap, Stage
 from cos_assets.generation.types import Model
 from cos_assets.judging.llm import structured
+from cos_assets.models import CheckpointRef, ModelSpec, TargetSpec
 from cos_assets.partitions import as_dict
 from cos_assets.places import Place
-from cos_assets.study import CheckpointRef, ModelSpec, StudySpec, TargetSpec
+from cos_assets.study import StudySpec
 from cos_assets.training import checkpoints
 
 Inputs = Mapping[str, pl.LazyFrame]

@@ -13,7 +13,7 @@ from cos_assets import store
 from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
 from cos_assets.study import StudySpec
 
-VERSION = "report-3"
+VERSION = "report-4"
 
 
 def has_ablations(spec: StudySpec) -> bool:

@@ -73,7 +73,7 @@ def _means(spec: StudySpec, compared: pl.DataFrame) -> pl.DataFrame:
 def head(spec: StudySpec) -> list[str]:
     """What the columns of `cells` are called."""
     own = [f"− {name}" for name in references(spec)]
-    return ["budget", "data", "rows", "wrong answers", "accuracy", *own, *(["− its twin"] if twins(spec) else [])]
+    return ["budget", "data", "rows", "wrong", "accuracy", *own, *(["− its twin"] if twins(spec) else [])]
 
 
 def cells(spec: StudySpec, tables: Tables, compared: pl.DataFrame) -> Iterable[tuple[str, ...]]:
@@ -86,14 +86,14 @@ def cells(spec: StudySpec, tables: Tables, compared: pl.DataFrame) -> Iterable[t
                 value = "{:.1%} {}".format(*_of(next(iter(rows.values())), "arm_value", "arm_low", "arm_high", ".1%"))
                 against = [_difference(rows.get(name)) for name in references(spec)]
                 if pairs:
-                    against.append(_difference(rows.get(pairs.get(arm, "")), named=True))
+                    against.append(_difference(rows.get(pairs.get(arm, ""))))
                 yield budget, arm, *_made_of(tables, budget, arm), value, *against
 
 
 def settings(spec: StudySpec) -> list[tuple[str, str]]:
     """What each source is, as its author could have written it."""
     return [
-        (name, yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=math.inf).strip().strip("{}"))
+        (name, yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=math.inf).strip()[1:-1])
         for name, source in spec.sources.items()
         if (given := source.model_dump(mode="json", exclude_defaults=True))
     ]
@@ -104,13 +104,13 @@ def _of(row: Mapping[str, Any], value: str, low: str, high: str, form: str) -> t
     return row[value], limits
 
 
-def _difference(row: Mapping[str, Any] | None, named: bool = False) -> str:
-    """In points, with its interval; `named`, after the arm it is against."""
+def _difference(row: Mapping[str, Any] | None) -> str:
+    """In points, with its interval."""
     if row is None:
         return "–"
     points = {name: 100 * row[name] for name in ("difference", "low", "high")}
     value, limits = _of(points, "difference", "low", "high", "+.1f")
-    return (f"{row['reference']}: " if named else "") + f"{value:+.1f} {limits}"
+    return f"{value:+.1f} {limits}"
 
 
 def _made_of(tables: Tables, budget: str, arm: str) -> tuple[str, str]:

@@ -11,11 +11,11 @@ import polars as pl
 import yaml
 
 from cos_assets.grading.answers import VERDICTS
-from cos_assets.report import ablations, evaluated
+from cos_assets.report import ablations, beside, evaluated
 from cos_assets.report.compare import ALL_TARGETS, LESS_IS_BETTER, Verdict, percent
 from cos_assets.report.tables import Tables
 from cos_assets.study import StudySpec
-from cos_assets.tasks import SPLITS
+from cos_assets.tasks import SPLITS, Task
 
 _NAMES = {
     "coverage": "coverage of the data",
@@ -53,6 +53,8 @@ def render(
         arms=ablations.settings(spec),
         evaluated_head=evaluated.head(tables["eval_metrics"]),
         evaluated=list(evaluated.cells(spec, tables["eval_metrics"])),
+        beside_head=beside.HEAD,
+        beside=list(beside.cells(spec, tables, compared, accuracies)),
         plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
         spend=list(_spend(spec, tables)),
         uneven=list(_uneven(spec, tables)),
@@ -230,4 +232,13 @@ def _training(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
 
 def _given(spec: StudySpec) -> dict[str, Any]:
     """The study as its author could have written it: defaults left out, no place of this machine in it."""
-    return spec.model_dump(mode="json", exclude_defaults=True)
+    given = spec.model_dump(mode="json", exclude_defaults=True)
+    given["task"] = _task(spec.task)
+    if spec.evaluation.benchmarks:
+        given["evaluation"]["benchmarks"] = [_task(task) for task in spec.evaluation.benchmarks]
+    return given
+
+
+def _task(task: Task) -> str | dict[str, Any]:
+    settings = task.model_dump(mode="json", exclude_defaults=True)
+    return {"name": task.name, **settings} if settings else task.name

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets import store, study, tiny
+from cos_assets import models, store, study, tiny
 from cos_assets.report.plan import plan_lines, prediction_lines
 
 Made = Callable[[dict[str, Any]], Path]
@@ -153,6 +153,6 @@ def test_a_reached_cap_fails_what_it_stops_and_keeps_the_rest(materialize: Made)
 def test_the_spec() -> None:
     spec = study.parse(attributes(allocation="adaptive"))
     assert spec.floor == 3 and spec.predicts and not spec.measured
-    price = study.Price(output=10.0, input=2.0, cached=0.5, batch_discount=0.5, date="2026-11-01")  # type: ignore[arg-type]
+    price = models.Price(output=10.0, input=2.0, cached=0.5, batch_discount=0.5, date="2026-11-01")  # type: ignore[arg-type]
     assert price.of(batch=False).of(100, 50, 80) == pytest.approx((20 * 2 + 80 * 0.5 + 50 * 10) / 1e6)
     assert price.of(batch=True).of(100, 50, 80) == pytest.approx((20 * 2 + 80 * 0.5 + 50 * 10) / 2e6)

@@ -155,7 +155,7 @@ def test_the_page_shows_them() -> None:
     to_twin = means["wc_quarter", "se_quarter"]
     (line,) = [line for line in cells if line[:2] == ["low", "wc_quarter"] and len(line) == 8]
     assert line[2:4] == ["2", "50.0%"]
-    assert line[-1] == "se_quarter: {:+.1f} [{:+.1f}, {:+.1f}]".format(
+    assert line[-1] == "{:+.1f} [{:+.1f}, {:+.1f}]".format(
         *(100 * to_twin[name] for name in ("difference", "low", "high"))
     )
     assert "<th>− wc</th><th>− se</th><th>− its twin</th>" in page
