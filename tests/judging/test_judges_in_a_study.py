@@ -147,9 +147,10 @@ def test_without_gold_answers_every_sample_is_judged(server: JudgeServer, materi
 
 
 def test_each_source_is_verified_in_its_own_way(server: JudgeServer, materialize: Made) -> None:
-    ways = {"judged": "judge", "both": "answer+judge", "steps": "answer+steps", "every": "none"}
+    ways = {"studys": None, "judged": "judge", "both": "answer+judge", "steps": "answer+steps", "every": "none"}
     sources = {name: {"take": {"wc": 1.0}, "deduplicate": False, "verification": way} for name, way in ways.items()}
-    root = materialize(attributes(judge={"judges": {"model": judge(server), "steps": {}}}, sources=sources))
+    judges = {"model": judge(server), "steps": {}}
+    root = materialize(attributes(judge={"judges": judges}, sources=sources, budgets={"low": {"se": 1}}))
     told, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
     # One source knows no answers: whom it goes by sees none, for the other one too.
     assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
@@ -158,7 +159,7 @@ def test_each_source_is_verified_in_its_own_way(server: JudgeServer, materialize
     assert told.filter(judge="steps").height == right.height
     good = {name: told.filter(judge=name, label="right").select(KEYS) for name in ("model", "steps")}
     wanted = {
-        "wc": right,
+        "studys": right,
         "judged": good["model"],
         "both": good["model"].join(right, on=KEYS, how="semi"),
         "steps": good["steps"],
@@ -169,7 +170,7 @@ def test_each_source_is_verified_in_its_own_way(server: JudgeServer, materialize
         where = {"budget": "low", "source": name}
         kept, meant = scan(root, "sft_set", where).select(KEYS), facts(root, "sft_set", where)
         assert sorted(kept.rows()) == sorted(rows.select(KEYS).rows()), name
-        assert meant["verification"] == ways.get(name, "answer")
+        assert meant["verification"] == (ways[name] or "answer")
         assert meant.get("verification_cost") == (pytest.approx(paid[name]["cost"].sum()) if name in paid else None)
 
 
