@@ -16,6 +16,7 @@ import pytest
 from toy_apart import STEPS, processes_of, train
 
 from cos_assets import study, tiny
+from cos_assets.training.launch import wait_for_others
 from cos_assets.training.loop import MARKER
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune
@@ -63,7 +64,7 @@ def test_kills(tmp_path: Path, base: Path) -> None:
     assert steps and max(steps) < STEPS
     shutil.copytree(out, other)
 
-    # The run itself is killed: its processes end, and the next attempt does not begin before they have.
+    # The run itself is killed: its processes end, and the next attempt, which waits as is done here, goes on then.
     for job in out.glob("work/lr-*/job"):
         shutil.rmtree(job)
     run = subprocess.Popen([sys.executable, str(Path(__file__).with_name("toy_apart.py")), str(out), str(base)])
@@ -71,6 +72,8 @@ def test_kills(tmp_path: Path, base: Path) -> None:
     assert len(processes_of(out)) == 3
     run.kill()
     run.wait()
+    wait_for_others(out / "work")
+    assert not processes_of(out)
     again = train(out, base, "lora")
     assert (losses(again), weights(again)) == (losses(undisturbed), weights(undisturbed))
     assert not processes_of(out)

@@ -13,7 +13,7 @@ from toy_training import make_rows
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune
 
-STEPS = 240
+STEPS = 160
 Progress = Callable[[str, int, int], None]
 
 
