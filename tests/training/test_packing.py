@@ -160,8 +160,9 @@ def test_models_that_keep_rows_apart_may_pack(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["mamba", "bloom", "opt"])
 def test_models_that_mix_rows_up_may_not(kind: str) -> None:
-    with pytest.raises(ValueError, match=f"packing: {kind} .*; leave it out"):
-        check(tiny(kind), rows_of([14, 9, 12, 7]), 0, kind)
+    for count in (4, 3, 2):
+        with pytest.raises(ValueError, match=f"packing: {kind} .*; leave it out"):
+            check(tiny(kind), rows_of([14, 9, 12, 7])[:count], 0, kind)
 
 
 def test_nothing_is_trained_with_a_model_that_mixes_rows_up(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
