@@ -126,8 +126,8 @@ def _progress(file: Path, tokens: np.ndarray, say: Callable[[str], None]) -> Any
             self.first, self.began = state.global_step, time.monotonic()
             self.noted = self.said = self.began
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            now = time.monotonic()
+        def on_step_end(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
+            now, self.rate = time.monotonic(), lr_scheduler.get_last_lr()[0]
             if now - self.noted >= EVERY:
                 self.noted = now
                 write_json(file, {"step": state.global_step})
@@ -146,7 +146,10 @@ def _progress(file: Path, tokens: np.ndarray, say: Callable[[str], None]) -> Any
             known = [entry for entry in state.log_history if "loss" in entry]
             learned = "" if not known else f", loss {known[-1]['loss']:.4f} at step {known[-1]['step']:,}"
             speed = (tokens[step - 1] - before) / seconds
-            say(f"training: step {step:,} of {len(tokens):,}{learned}, {speed:,.0f} tokens/s, {left:,.0f} s left")
+            say(
+                f"training: step {step:,} of {len(tokens):,}{learned}, learning rate now {self.rate:.3g}, "
+                f"{speed:,.0f} tokens/s, {left:,.0f} s left"
+            )
 
     return Progress()
 
