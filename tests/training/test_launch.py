@@ -30,7 +30,7 @@ def weights(trained: Trained) -> bytes:
     return (trained.path / "model.safetensors").read_bytes()
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_until(what: Callable[[], Any], seconds: float = 180) -> Any:
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it did not happen"
