@@ -11,9 +11,11 @@ import polars as pl
 from cos_assets import report as pages
 from cos_assets import store
 from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
+from cos_assets.partitions import by_model, by_source
+from cos_assets.report import provenance
 from cos_assets.study import StudySpec
 
-VERSION = "report-4"
+VERSION = "report-5"
 
 
 def has_ablations(spec: StudySpec) -> bool:
@@ -61,7 +63,9 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         given = collected | {
             name: pl.concat(frames, how="diagonal_relaxed") for name, frames in joined.items() if frames
         }
-        made = pages.build(spec, given)
+        keys = [None, *by_model(spec).get_partition_keys(), *by_source(spec).get_partition_keys()]
+        origin = provenance.read(step.root, spec.name, [(f"{spec.name}/{name}", key) for name in names for key in keys])
+        made = pages.build(spec, given, origin)
         place = store.folder(step.root, spec.name, "report")
         store.replace(place / "report.html", partial(_write, made.html))
         text = pages.summary_text(made)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
@@ -153,9 +153,51 @@ def lock(root: Place, study: str) -> AbstractContextManager:
 
 def spent(root: Place, study: str) -> Spend:
     """What a study has paid for data so far, by the ledger."""
+    rows = _booked(root, study)
+    if rows is None:
+        return Spend()
+    booked = rows.filter(pl.col("stage").is_in([*DATA]))
+    return Spend(*booked.select(pl.col("flops", "cost").sum()).collect().row(0))
+
+
+BY_STAGE = pl.Schema(
+    {"stage": pl.String}
+    | dict.fromkeys(("calls", "failed", "truncated", "prompt_tokens", "completion_tokens"), pl.Int64)
+    | {"flops": pl.Float64, "cost": pl.Float64}
+)
+
+
+def by_stage(root: Place, study: str) -> pl.DataFrame:
+    """What a study has booked, in the schema `BY_STAGE`, by stage in their order. A sum is null where it is unknown of
+    every call; a finetuning is one call."""
+    rows = _booked(root, study)
+    if rows is None:
+        return BY_STAGE.to_frame()
+
+    def total(name: str) -> pl.Expr:
+        return pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name)
+
+    totals = rows.group_by("stage").agg(
+        calls=pl.len().cast(pl.Int64),
+        failed=(pl.col("finish_reason") == "error").sum().cast(pl.Int64),
+        truncated=(pl.col("finish_reason") == "length").sum().cast(pl.Int64),
+        **{name: total(name) for name in ("prompt_tokens", "completion_tokens", "flops", "cost")},
+    )
+    order = {stage: place for place, stage in enumerate(get_args(Stage))}
+    return (
+        totals.collect()
+        .with_columns(
+            place=pl.col("stage").replace_strict(order, default=len(order), return_dtype=pl.Int64),
+        )
+        .sort("place")
+        .select(pl.col(name).cast(dtype) for name, dtype in BY_STAGE.items())
+    )
+
+
+def _booked(root: Place, study: str) -> pl.LazyFrame | None:
+    """The ledger's rows of a study; None where there is no ledger."""
     files = mirror(root / "ledger", "*/*/part-*.parquet")
     if not files:
-        return Spend()
+        return None
     rows = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
-    booked = rows.filter(pl.col("study") == study, pl.col("stage").is_in([*DATA]))
-    return Spend(*booked.select(pl.col("flops", "cost").sum()).collect().row(0))
+    return rows.filter(pl.col("study") == study)

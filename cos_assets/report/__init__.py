@@ -10,6 +10,7 @@ import polars as pl
 
 from cos_assets.report import ablations, evaluated, figures, learning, page
 from cos_assets.report.compare import Verdict, accuracies, comparisons, verdicts
+from cos_assets.report.provenance import Provenance
 from cos_assets.report.tables import Tables, complete
 from cos_assets.study import StudySpec
 
@@ -23,7 +24,7 @@ class Report:
     verdicts: list[Verdict]
     accuracies: pl.DataFrame
     figures: Mapping[str, str]
-    """Name -> SVG text: answer, accuracy, evaluated, ablations, quality, curves, learning; those that have data."""
+    """Name -> SVG text: answer, accuracy, evaluated, ablations, quality, curves, levels, learning; what has data."""
     html: str
     """One page that needs nothing else."""
 
@@ -37,10 +38,10 @@ class Report:
         return "\n".join([*lines, *rows])
 
 
-def build(spec: StudySpec, tables: Tables) -> Report:
+def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> Report:
     """The report from a study's tables by name: problems, budget_plan, samples, verdicts, sample_metrics, judgements,
     sft_set, checkpoints and evals (those of all targets), base_eval, eval_metrics, ablations. One that is absent or
-    empty leaves out what it is needed for. Nothing in the report depends on the clock or the machine.
+    empty leaves out what it is needed for; so does no `origin`. Nothing in it depends on the clock or the machine.
     """
     tables = complete(tables)
     plan = tables["budget_plan"]
@@ -53,6 +54,9 @@ def build(spec: StudySpec, tables: Tables) -> Report:
         drawn["quality"] = partial(figures.quality, spec, compared)
     if figures.drawable(plan, tables["sample_metrics"]):
         drawn["curves"] = partial(figures.curves, spec, plan, tables["sample_metrics"])
+    by_level = figures.at_levels(plan, tables["sample_metrics"])
+    if by_level["level"].n_unique() > 1:
+        drawn["levels"] = partial(figures.levels, spec, by_level)
     if table.height:
         drawn["accuracy"] = partial(figures.accuracy, spec, table)
     if tables["ablations"].height:
@@ -62,7 +66,7 @@ def build(spec: StudySpec, tables: Tables) -> Report:
     if "curve" in tables["checkpoints"].columns and tables["checkpoints"].height:
         drawn["learning"] = partial(learning.of_study, spec, tables["checkpoints"])
     pictures = {name: figures.svg(draw) for name, draw in drawn.items()}
-    html = page.render(spec, tables, compared, found, table, pictures)
+    html = page.render(spec, tables, compared, found, table, pictures, origin or Provenance())
     return Report(compared, found, table, pictures, html)
 
 

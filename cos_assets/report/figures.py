@@ -41,6 +41,11 @@ _STYLE: Any = {
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
 }
+# What a page's style may set instead; alone, a figure has these.
+_THEMED = {"#111827": "--ink", "#374151": "--ink", "#4b5563": "--soft", "#6b7280": "--soft", "#9ca3af": "--line"} | {
+    "#e5e7eb": "--grid",
+    "#ffffff": "--paper",
+}
 _TICKS = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 3)]
 _METRICS = {
     "coverage": "coverage, %",
@@ -74,13 +79,15 @@ def _panels(count: int, height: float) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def svg(draw: Callable[[], Any]) -> str:
-    """The drawn figure as SVG text that can stand inside a page."""
+    """The drawn figure as SVG text that can stand inside a page, whose theme it takes (`_THEMED`)."""
     import matplotlib as mpl
 
     out = io.StringIO()
     with mpl.rc_context(_STYLE):  # the salt of ids counts when the figure is written
         draw().savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
+    for paint, name in _THEMED.items():
+        text = text.replace(f": {paint}", f": var({name}, {paint})")
     return text[text.index("<svg") :]
 
 
@@ -195,6 +202,34 @@ def curves(spec: StudySpec, plan: pl.DataFrame, metrics: pl.DataFrame) -> Any:
                     axis.annotate(f"{budget} budget", **over, **place, fontsize=8.5, color=GREY)
             axis.set_xlabel(f"budget per problem, in samples of {reference}")
             axis.set_title(title)
+        return figure
+
+
+def at_levels(plan: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
+    """[budget, model, level, value, low, high]: coverage by level of all that each budget bought."""
+    bought = plan.select("budget", "model", k="samples")
+    rows = metrics.filter(pl.col("metric") == "coverage", pl.col("level").is_not_null())
+    found = rows.join(bought, on=["budget", "model", "k"], how="semi")
+    return found.select("budget", "model", "level", "value", "low", "high").sort("level")
+
+
+def levels(spec: StudySpec, rows: pl.DataFrame) -> Any:
+    """Coverage by level of difficulty (see `at_levels`), one panel per budget."""
+    names = rows["level"].unique().sort().to_list()
+    budgets = [budget for budget in spec.budgets if rows.filter(budget=budget).height]
+    with _panels(len(budgets), 2.6) as (figure, axes):
+        for axis, budget in zip(axes, budgets, strict=True):
+            for place, model in enumerate(spec.models):
+                mine = rows.filter(budget=budget, model=model)
+                x = [names.index(level) + 0.2 * (place - (len(spec.models) - 1) / 2) for level in mine["level"]]
+                low, value, high = (100 * mine[name] for name in ("low", "value", "high"))
+                axis.vlines(x, low, high, color=colour(spec, model), linewidth=2)
+                axis.plot(x, value, "o", color=colour(spec, model), markersize=5)
+            axis.set_xticks(range(len(names)), names)
+            axis.set_ylim(0, 105)
+            axis.set_title(f"{budget} budget: coverage by level, %")
+            axis.grid(axis="x", visible=False)
+        legend(figure, [(model, colour(spec, model)) for model in spec.models])
         return figure
 
 

@@ -1,4 +1,4 @@
-"""The HTML page: one file, no script, nothing from elsewhere."""
+"""The HTML page: one file, nothing from elsewhere; its only script copies tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import polars as pl
 import yaml
 
 from cos_assets.grading.answers import VERDICTS
-from cos_assets.report import ablations, beside, evaluated
+from cos_assets.metrics.false_positives import false_positives
+from cos_assets.report import ablations, beside, evaluated, provenance
 from cos_assets.report.compare import ALL_TARGETS, LESS_IS_BETTER, Verdict, percent
+from cos_assets.report.provenance import Provenance
 from cos_assets.report.tables import Tables
 from cos_assets.study import StudySpec
 from cos_assets.tasks import SPLITS, Task
@@ -33,6 +35,7 @@ def render(
     verdicts: Sequence[Verdict],
     accuracies: pl.DataFrame,
     figures: Mapping[str, str],
+    origin: Provenance,
 ) -> str:
     """The page as text; the same bytes for the same tables."""
     from jinja2 import Environment, StrictUndefined
@@ -44,6 +47,7 @@ def render(
         spec=spec,
         verdicts=verdicts,
         figures={name: Markup(svg) for name, svg in figures.items()},  # drawn here, escaped by matplotlib
+        captions=_captions(spec),
         differences=[difference_cells(row) for row in compared.iter_rows(named=True)],
         sides=[side_cells(row) for row in compared.iter_rows(named=True)],
         seeds=max([spec.finetuning_of(name).seeds for name in spec.targets], default=1),
@@ -55,8 +59,16 @@ def render(
         evaluated=list(evaluated.cells(spec, tables["eval_metrics"])),
         beside_head=beside.HEAD,
         beside=list(beside.cells(spec, tables, compared, accuracies)),
+        stages_head=provenance.SPEND_HEAD,
+        stages=list(provenance.spend_cells(origin)),
+        dropped_head=provenance.DROPPED_HEAD,
+        dropped=list(provenance.dropped_cells(spec, origin)),
+        lineage_head=provenance.TABLE_HEAD,
+        lineage=list(provenance.table_cells(spec, origin)),
+        versions=provenance.versions(spec, origin),
         plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
         spend=list(_spend(spec, tables)),
+        judged=list(_judged(spec, tables)),
         uneven=list(_uneven(spec, tables)),
         counts=list(_counts(spec, tables)),
         verdict_names=VERDICTS,
@@ -68,6 +80,25 @@ def render(
     )
 
 
+def _captions(spec: StudySpec) -> dict[str, str]:
+    """What each figure shows, for those who see it and for those who do not; its numbers stand in the tables."""
+    weak, strong = spec.pair or ("", "")
+    limits = f"with {percent(spec.confidence)} intervals"
+    return {
+        "answer": f"What {weak} data is worth more than {strong} data at the same spend, {limits}: accuracy of models"
+        " finetuned on each, and coverage of the data.",
+        "accuracy": f"Accuracy of each model after finetuning on each data source, {limits}; dashed, before.",
+        "evaluated": f"How often one of k drawn answers is right (lines), and how often the most frequent one (dashes),"
+        f" {limits}.",
+        "ablations": f"Accuracy after finetuning on each data arm, and its difference to the samplers' own, {limits}.",
+        "quality": f"What the budgets bought of each sampler: coverage, distinct solutions, false positives, {limits}.",
+        "curves": "Coverage and distinct solutions over what is spent on a problem, so that equal budgets stand above"
+        " one another.",
+        "levels": f"Coverage of each sampler's data by level of difficulty, {limits}.",
+        "learning": "Validation accuracy, or loss, over the steps of each finetuning.",
+    }
+
+
 def _judge(spec: StudySpec) -> str:
     """Who says which reasoning is wrong."""
     judge = spec.judge.all[spec.judge.first]
@@ -76,6 +107,20 @@ def _judge(spec: StudySpec) -> str:
     ref = judge.checkpoint
     name = judge.model or (f"{ref.study}/{ref.target}" if ref else "")
     return f"the judge {name}" if name else "the task's step checker"
+
+
+def _judged(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
+    """The false positive rate by each judge, where there are several."""
+    if len(spec.judge.all) < 2 or tables["judgements"].is_empty():
+        return
+    rates = false_positives(tables["judgements"], spec.confidence, by=["budget", "model", "judge"])
+    for budget in spec.budgets:
+        for model in spec.models:
+            for judge in spec.judge.all:
+                for row in rates.filter(budget=budget, model=model, judge=judge).iter_rows(named=True):
+                    value, low, high = (math.nan if row[x] is None else 100 * row[x] for x in ("value", "low", "high"))
+                    shown = "–" if math.isnan(value) else f"{value:.1f} % {_interval(low, high, '.1f')}"
+                    yield budget, model, judge, shown, f"{row['n_samples']:,}", f"{row['n_unread']:,}"
 
 
 def difference_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
