@@ -45,7 +45,9 @@ def pack(rows: Sequence[Row], limit: int | None, hidden: int) -> list[list[Row]]
     most = 2 * longest if limit is None else max(longest, min(2 * longest, limit))
     longest_first = sorted(rows, key=len, reverse=True)
     best, least = [[row] for row in rows], work(len(rows), longest)
-    for count in range(len(rows) - 1, math.ceil(sum(map(len, rows)) / most) - 1, -1):
+    fewest = math.ceil(sum(map(len, rows)) / most)
+    every = max(1, (len(rows) - fewest) // 32)  # of hundreds of rows the next number of lines is hardly better
+    for count in range(len(rows) - 1, fewest - 1, -every):
         lines = _deal(longest_first, count)
         length = max(sum(map(len, line)) for line in lines)
         if length <= most and work(count, length) < least:
