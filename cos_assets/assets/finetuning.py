@@ -35,6 +35,7 @@ from cos_assets.study import StudySpec
 from cos_assets.tasks import Task
 from cos_assets.training import checkpoints
 from cos_assets.training.contamination import DIRTY, overlaps
+from cos_assets.training.data import SCHEDULE
 from cos_assets.training.evaluation import SCHEMA as EVAL
 from cos_assets.training.evaluation import accuracy, evaluate
 from cos_assets.training.sft import Trained
@@ -147,6 +148,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         description=f"`{name}` finetuned on the source's rows; the checkpoint that validates best.",
         config=[
             "checkpoint-1",
+            SCHEDULE,
             settings.model_dump(mode="json", exclude={"seeds", "num_processes"}),
             *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
             target_spec(spec, name).model_dump(mode="json"),

@@ -18,6 +18,7 @@ from cos_assets.generation.model import count_parameters
 from cos_assets.generation.types import Model
 from cos_assets.places import Place
 from cos_assets.store import content_hash
+from cos_assets.training.data import SCHEDULE
 from cos_assets.training.launch import Launch
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune
@@ -69,7 +70,7 @@ def checkpoint(
     killed training goes on, and uploaded whole. `launch` starts a training with `num_processes`.
     """
     root, data = buyer.root, content_hash(rows.select("prompt", "completion"))
-    parts = [base.fingerprint, data, settings.recipe, str(steps), str(seed), choice]
+    parts = [base.fingerprint, data, settings.recipe, SCHEDULE, str(steps), str(seed), choice]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     with workshop(root / "checkpoints" / name) as folder:
         trained = finetune(

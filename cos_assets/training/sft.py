@@ -18,7 +18,7 @@ from cos_assets.generation import adapters
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.choice import Candidate, assemble, best, score
-from cos_assets.training.data import Collator, Row, Scheduled, encode, schedule
+from cos_assets.training.data import SCHEDULE, Collator, Row, Scheduled, encode, schedule
 from cos_assets.training.launch import Job, Launch, train_apart, wait_for_others
 from cos_assets.training.loop import Base, train, write_json
 from cos_assets.training.packing import Packer
@@ -275,7 +275,7 @@ def _claim(out: Path, work: Path, inputs: str) -> None:
 def _inputs(rows: pl.DataFrame, settings: Finetune, steps: int, seed: int) -> str:
     """SHA-256 of what a training is made from, but for the base model, which may lie elsewhere on another day."""
     digest = hashlib.sha256(settings.recipe.encode())
-    digest.update(f"\0{steps}\0{seed}\0".encode())
+    digest.update(f"\0{SCHEDULE}\0{steps}\0{seed}\0".encode())
     wanted = [column for column in ("prompt", "completion") if column in rows.columns]
     digest.update(json.dumps(rows.select(wanted).rows(), default=str).encode())
     return digest.hexdigest()

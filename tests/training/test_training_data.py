@@ -115,7 +115,7 @@ def test_batches_hold_rows_of_about_one_length() -> None:
     lengths = np.random.default_rng(0).integers(20, 100, size=2000)
     plan = schedule(lengths.tolist(), steps=62, batch_size=32, seed=0)
     padded = 1 - lengths[plan].sum() / (lengths[plan].max(axis=1) * 32).sum()
-    assert padded < 0.05
+    assert padded < 0.1
     # ... but the order of the batches is not the order of the lengths.
     longest = lengths[plan].max(axis=1)
     assert abs(np.corrcoef(np.arange(62), longest)[0, 1]) < 0.5
