@@ -84,7 +84,7 @@ def run(
             console.print(f"{study}: {len(todo)} of {len(batches)} batches to look at, {jobs} at once", highlight=False)
             with Terminal(console) as terminal:
                 summary = workers.run(graph, dagster, batches, terminal, min(jobs, len(todo)))
-    catalogue.build(root)
+    catalogue.ready(root)
     seconds = time.perf_counter() - started
     if todo:
         console.print(
@@ -137,12 +137,15 @@ def plan(study: str, predict: bool) -> None:
 
 
 @main.command()
-@click.argument("study")
-def report(study: str) -> None:
-    """Print the answer of STUDY, and where its page lies."""
+@click.argument("study", required=False)
+def report(study: str | None) -> None:
+    """Print the answer of STUDY, and where its page lies; without STUDY make the page over all studies."""
     from cos_assets import store
+    from cos_assets.report import overview
 
-    if not _answer(store.home(), study):
+    if study is None:
+        click.echo(f"The page over all studies: {_here(overview.build(store.home()))}")
+    elif not _answer(store.home(), study):
         _fail(f"{study}: has no report yet; make it with `cos run {study}`")
 
 
@@ -150,20 +153,29 @@ def report(study: str) -> None:
 @click.argument("query", required=False)
 @click.option("-f", "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with SQL.")
 @click.option("--format", "shape", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
-def sql(query: str | None, file: Path | None, shape: str) -> None:
-    """Ask QUERY, or the SQL in a file, of everything that was materialized; see sql/analysis for examples."""
+@click.option("--list", "listed", is_flag=True, help="The views, and the questions that are answered by their names.")
+@click.option("--build", is_flag=True, help="Write cos.duckdb anew, and print where it lies.")
+def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: bool) -> None:
+    """Ask QUERY of everything that was materialized: SQL, a file with SQL, or the name of a question (see --list)."""
+    import duckdb
     import polars as pl
 
     from cos_assets import catalogue, store
 
-    text = file.read_text(encoding="utf-8") if file else query
-    if not text:
-        _fail("give a query, or --file with one")
+    if listed:
+        for title, files in (("views", catalogue.tables()), ("questions", catalogue.questions())):
+            click.echo(f"{title}, {files[0].parent}")
+            for one in files:
+                click.echo(f"  {one.stem:<29}{catalogue.head(one)[0]}")
+    text = _sql(query, file)
+    if not (text or listed or build):
+        _fail("give a query, a file with one, or the name of a question; --list shows these")
     root = store.home()
-    import duckdb
-
     try:
-        catalogue.build(root)
+        if build:
+            click.echo(catalogue.build(root))
+        if not text:
+            return
         frame = catalogue.query(root, text)
     except duckdb.Error as error:
         _fail(str(error))
@@ -174,6 +186,26 @@ def sql(query: str | None, file: Path | None, shape: str) -> None:
     else:
         with pl.Config(tbl_rows=100, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
             click.echo(str(frame))
+
+
+def _sql(query: str | None, file: Path | None) -> str | None:
+    """The SQL that is meant: by itself, by a file, or by the name of a question."""
+    from cos_assets import catalogue
+
+    if query is not None and file is not None:
+        _fail("give QUERY or --file, not both")
+    if query is not None and query.endswith(".sql"):
+        file = Path(query)
+        if not file.is_file():
+            _fail(f"{query}: there is no such file")
+    elif query is not None and (catalogue.ANALYSIS / f"{query}.sql").is_file():
+        file = catalogue.ANALYSIS / f"{query}.sql"
+    if file is None:
+        return query
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"{file}: cannot be read: {error}")
 
 
 @main.group()

@@ -109,6 +109,15 @@ def place(where: str | Place, name: str = "COS_HOME") -> Place:
     return ObjectPath(f"{scheme}://{bucket}", "/".join(parts))
 
 
+def folders(where: Place) -> list[str]:
+    """The names of the folders (or prefixes) right under a place, in order; none where it is not there."""
+    if isinstance(where, Path):
+        return sorted(path.name for path in where.iterdir() if path.is_dir()) if where.is_dir() else []
+    with told(where) as store:
+        found = store.list_with_delimiter(where.key or None)["common_prefixes"]
+    return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found)
+
+
 def local(where: Place) -> Path:
     """What stands for a place on this machine: a folder itself; for a prefix its copy under $COS_LOCAL, by default
     `cos-assets` in $XDG_CACHE_HOME or `~/.cache`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from cos_assets import report as pages
 from cos_assets import store
 from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
 from cos_assets.partitions import by_model, by_source
-from cos_assets.report import provenance
+from cos_assets.report import overview, provenance
 from cos_assets.study import StudySpec
 
-VERSION = "report-5"
+VERSION = "report-6"
 
 
 def has_ablations(spec: StudySpec) -> bool:
@@ -70,8 +71,11 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         store.replace(place / "report.html", partial(_write, made.html))
         text = pages.summary_text(made)
         store.replace(place / "answer.txt", partial(_write, text))
+        verdicts = [asdict(verdict) for verdict in made.verdicts]
+        store.replace(place / overview.ANSWER, partial(_write, overview.answer(spec, verdicts)))
         for name, figure in made.figures.items():
             store.replace(place / f"{name}.svg", partial(_write, figure))
+        overview.build(step.root)
         facts = {f"verdict_{verdict.budget}": verdict.better for verdict in made.verdicts}
         return result(
             made.comparisons,

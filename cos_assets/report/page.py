@@ -38,46 +38,55 @@ def render(
     origin: Provenance,
 ) -> str:
     """The page as text; the same bytes for the same tables."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    text = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return template.from_string(text).render(
-        spec=spec,
-        verdicts=verdicts,
-        figures={name: Markup(svg) for name, svg in figures.items()},  # drawn here, escaped by matplotlib
-        captions=_captions(spec),
-        differences=[difference_cells(row) for row in compared.iter_rows(named=True)],
-        sides=[side_cells(row) for row in compared.iter_rows(named=True)],
-        seeds=max([spec.finetuning_of(name).seeds for name in spec.targets], default=1),
-        accuracies=[_accuracy_cells(row) for row in accuracies.iter_rows(named=True)],
-        ablated=list(ablations.cells(spec, tables, tables["ablations"])),
-        ablated_head=ablations.head(spec),
-        arms=ablations.settings(spec),
-        evaluated_head=evaluated.head(tables["eval_metrics"]),
-        evaluated=list(evaluated.cells(spec, tables["eval_metrics"])),
-        beside_head=beside.HEAD,
-        beside=list(beside.cells(spec, tables, compared, accuracies)),
-        stages_head=provenance.SPEND_HEAD,
-        stages=list(provenance.spend_cells(origin)),
-        dropped_head=provenance.DROPPED_HEAD,
-        dropped=list(provenance.dropped_cells(spec, origin)),
-        lineage_head=provenance.TABLE_HEAD,
-        lineage=list(provenance.table_cells(spec, origin)),
-        versions=provenance.versions(spec, origin),
-        plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
-        spend=list(_spend(spec, tables)),
-        judged=list(_judged(spec, tables)),
-        uneven=list(_uneven(spec, tables)),
-        counts=list(_counts(spec, tables)),
-        verdict_names=VERDICTS,
-        confidence=percent(spec.confidence),
-        judge=_judge(spec),
-        training=list(_training(spec, tables)),
-        problems={split: n for split in SPLITS if (n := (tables["problems"]["split"] == split).sum())},
-        yaml=yaml.safe_dump(_given(spec), sort_keys=False, allow_unicode=True),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            spec=spec,
+            verdicts=verdicts,
+            figures={name: Markup(svg) for name, svg in figures.items()},  # drawn here, escaped by matplotlib
+            captions=_captions(spec),
+            differences=[difference_cells(row) for row in compared.iter_rows(named=True)],
+            sides=[side_cells(row) for row in compared.iter_rows(named=True)],
+            seeds=max([spec.finetuning_of(name).seeds for name in spec.targets], default=1),
+            accuracies=[_accuracy_cells(row) for row in accuracies.iter_rows(named=True)],
+            ablated=list(ablations.cells(spec, tables, tables["ablations"])),
+            ablated_head=ablations.head(spec),
+            arms=ablations.settings(spec),
+            evaluated_head=evaluated.head(tables["eval_metrics"]),
+            evaluated=list(evaluated.cells(spec, tables["eval_metrics"])),
+            beside_head=beside.HEAD,
+            beside=list(beside.cells(spec, tables, compared, accuracies)),
+            stages_head=provenance.SPEND_HEAD,
+            stages=list(provenance.spend_cells(origin)),
+            dropped_head=provenance.DROPPED_HEAD,
+            dropped=list(provenance.dropped_cells(spec, origin)),
+            lineage_head=provenance.TABLE_HEAD,
+            lineage=list(provenance.table_cells(spec, origin)),
+            versions=provenance.versions(spec, origin),
+            plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
+            spend=list(_spend(spec, tables)),
+            judged=list(_judged(spec, tables)),
+            uneven=list(_uneven(spec, tables)),
+            counts=list(_counts(spec, tables)),
+            verdict_names=VERDICTS,
+            confidence=percent(spec.confidence),
+            judge=_judge(spec),
+            training=list(_training(spec, tables)),
+            problems={split: n for split in SPLITS if (n := (tables["problems"]["split"] == split).sum())},
+            yaml=yaml.safe_dump(_given(spec), sort_keys=False, allow_unicode=True),
+        )
     )
+
+
+def environment() -> Any:
+    """Where the pages' templates are; what is put into them is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def _captions(spec: StudySpec) -> dict[str, str]:

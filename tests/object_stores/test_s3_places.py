@@ -60,6 +60,7 @@ def test_a_table_is_one_object_and_comes_back_as_it_was(s3: ObjectPath, server: 
     assert lineage is not None
     assert lineage["facts"] == {"a": 1}
     assert store.lineage(s3, "s", "other") is None
+    assert (places.folders(s3), places.folders(s3 / "s"), places.folders(s3 / "none")) == (["s"], ["t"], [])
     with pytest.raises(FileNotFoundError, match=r"s/t: high\|wc has not been materialized \(no s3://bucket/"):
         store.scan(s3, "s", "t", [{"model": "wc", "budget": "high"}])
 
