@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
-import os
-import shutil
-import subprocess
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from browser import browser
 from click.testing import CliRunner
 
 from cos_assets import catalogue, cli, store
 from cos_assets.judging import labels
-from cos_assets.judging.label_page import page, rendered
+from cos_assets.judging.label_page import page as label_page
+from cos_assets.judging.label_page import rendered
 
 HOSTILE = "<script>document.title = 'run'</script> $\\text{<img src=x onerror=alert(1)>}$"
 TEXTS = {
@@ -98,7 +94,7 @@ def test_the_draw_is_paired_nested_and_begins_with_what_was_judged() -> None:
 
 def test_the_page_hides_who_wrote_a_solution_and_runs_nothing_that_a_model_wrote(root: Path) -> None:
     shown = labels.tasks(root, "s", 10)
-    html = page("s", shown)
+    html = label_page("s", shown)
     assert shown.height == 14 and shown["number"].to_list() == list(range(1, 15))
     assert not {"wc", "se", "model", "budget"} & set(shown.columns)
     assert html.count("<script>") == 1 and "<img" not in html and "<mfrac>" in html
@@ -197,82 +193,22 @@ def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_pa
     )
 
 
-@contextmanager
-def browser(profile: Path) -> Iterator[Callable[..., Any]]:
-    """A headless Chromium with one page: a call sends it one command of the DevTools protocol."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("no chromium found: in CI this test must run")
-        pytest.skip("no chromium found")
-    from websockets.sync.client import connect
-
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
-    process = subprocess.Popen(
-        [program, *options, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.DEVNULL
-    )
-    try:
-        port = profile / "DevToolsActivePort"
-        for _ in range(600):
-            if port.is_file() and len(port.read_text().splitlines()) == 2:
-                break
-            assert process.poll() is None, "chromium ended"
-            time.sleep(0.1)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().splitlines()[0]}/json") as found:
-            target = next(t for t in json.load(found) if t["type"] == "page")["webSocketDebuggerUrl"]
-        with connect(target, max_size=None, open_timeout=60) as socket:
-            number = 0
-
-            def send(method: str, **parameters: Any) -> Any:
-                nonlocal number
-                number += 1
-                socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-                while (answer := json.loads(socket.recv(timeout=60))).get("id") != number:
-                    pass
-                assert "error" not in answer, answer
-                return answer["result"]
-
-            yield send
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--n", 2, "--out", tmp_path)[0] == 0
     downloads, url = tmp_path / "downloads", (tmp_path / "s_labels.html").as_uri()
-    with browser(tmp_path / "profile") as send:
-
-        def run(script: str) -> Any:
-            found = send("Runtime.evaluate", expression=script)
-            assert "exceptionDetails" not in found, found
-            return found["result"].get("value")
-
-        def until(script: str) -> None:
-            for _ in range(300):
-                if run(script):
-                    return
-                time.sleep(0.1)
-            raise AssertionError(script)
-
-        def press(*keys: str) -> None:
-            for key in keys:
-                text = {"text": key} if len(key) == 1 else {}
-                send("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
-                send("Input.dispatchKeyEvent", type="keyUp", key=key)
+    with browser(tmp_path / "profile") as page:
 
         def opened() -> None:
-            send("Page.navigate", url=url)
-            until("document.readyState == 'complete' && document.querySelector('section:not([hidden])') !== null")
+            page.open(url, "document.querySelector('section:not([hidden])') !== null")
 
-        send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
+        page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
         opened()
-        assert run("document.title") == "s: is the reasoning right?"
-        press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
-        assert run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
+        assert page.run("document.title") == "s: is the reasoning right?"
+        page.press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
+        assert page.run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
         opened()  # what was entered is still there
-        assert run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
-        press("d")
+        assert page.run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
+        page.press("d")
         for _ in range(300):
             if done := list(downloads.glob("*.csv")):
                 break
