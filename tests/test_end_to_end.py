@@ -179,7 +179,7 @@ def by_api(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path) -> Itera
             targets = ("se", "wc", "student")
             for partition in ("high|gt", "low|se", "high|wc", "low|gt", "high|se", "low|wc"):
                 make(own("sft_set", *(f"{t}_{kind}" for t in targets for kind in ("checkpoint", "eval"))), partition)
-            make(own("base_eval", "report"))
+            make(own("base_eval", "ablations", "report"))
         (home / "checks.json").write_text(json.dumps(sorted(set(checks))))
         yield home
     torch.set_num_threads(threads)
@@ -192,14 +192,29 @@ def test_dagsters_api_gives_the_same_tables(undisturbed: Path, by_api: Path) -> 
 
 
 def test_what_could_be_lost_in_silence_is_checked(by_api: Path) -> None:
-    assert json.loads((by_api / "checks.json").read_text()) == [
-        ["judgements", "every_judged_sample_is_read", True],
-        ["problems", "splits_are_disjoint", True],
-        ["samples", "every_sample_is_complete", True],
-        ["sft_set", "no_scored_problem_is_trained_on", True],
-        ["sft_set", "there_are_rows_to_train_on", True],
-        ["verdicts", "every_answer_is_graded", True],
-    ]
+    held = {
+        "problems": ["splits_are_disjoint"],
+        "samples": [
+            "every_sample_is_complete",
+            "few_completions_are_truncated",
+            "repeats_are_numbered",
+            "repeats_differ",
+        ],
+        "verdicts": ["every_answer_is_graded", "few_answers_defeat_the_grader", "verdicts_add_up"],
+        "sample_metrics": ["coverage_is_a_curve"],
+        "judgements": ["every_judged_sample_is_read"],
+        "sft_set": ["no_scored_problem_is_trained_on", "there_are_rows_to_train_on"],
+        "report": ["budgets_are_matched"],
+        "budget_plan": [],
+    }
+    answered = ["few_answers_defeat_the_grader", "few_completions_are_truncated"]
+    held |= {f"{target}_checkpoint": ["loss_covers_the_completion"] for target in ("se", "wc", "student")}
+    held |= {f"{target}_eval": answered for target in ("se", "wc", "student")}
+    held["base_eval"] = [*answered, "every_target_has_its_control"]
+    for asset, names in held.items():
+        names += ["inputs_are_sound"] if asset != "problems" else []
+    wanted = sorted([asset, name, True] for asset, names in held.items() for name in set(names))
+    assert json.loads((by_api / "checks.json").read_text()) == wanted
 
 
 def start(home: Path) -> subprocess.Popen:
@@ -292,14 +307,46 @@ def test_a_wrong_name_is_answered_with_the_right_ones(tmp_path: Path, arguments:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_sql_over_everything(undisturbed: Path) -> None:
+def test_sql_over_everything(undisturbed: Path, tmp_path: Path) -> None:
     query = "SELECT model, count(*) AS samples FROM samples WHERE budget = 'high' GROUP BY model ORDER BY model"
-    done = cos(undisturbed, "sql", query, "--format", "csv")
-    assert done.stdout == "model,samples\nse,240\nwc,720\n"
-    unlabelled = {"agreement.sql", "false_positives_by_rater.sql"}  # of people's labels, of which the demo has none
-    for file in sorted((ROOT / "sql" / "analysis").glob("*.sql")):
-        done = cos(undisturbed, "sql", "--file", str(file), "--format", "json")
-        if file.name in unlabelled:
-            assert done.returncode == 2 and "Table with name labels does not exist" in done.stderr
-        else:
-            assert done.returncode == 0, f"{file}: {done.stderr}"
+    by_hand = tmp_path / "by hand.sql"
+    by_hand.write_text(query)
+    for asked in ([query], [str(by_hand)], ["--file", str(by_hand)]):
+        done = cos(undisturbed, "sql", *asked, "--format", "csv")
+        assert done.stdout == "model,samples\nse,240\nwc,720\n", done.stderr
+    done = cos(undisturbed, "sql", "better_buy", "--format", "json")
+    assert [json.loads(line)["budget"] for line in done.stdout.splitlines()] == ["high", "low"]
+    # Nobody has labelled the demo's samples, it has one judge, no pilot, draws no answers, and both graders agree.
+    empty = {"agreement", "judge_disagreements", "pilot_against_outcome", "finetuned_scores", "grader_disagreements"}
+    for file in catalogue.questions():
+        rows = catalogue.query(undisturbed, file.read_text(encoding="utf-8")).height
+        assert (rows == 0) == (file.stem in empty), f"{file.stem}: {rows} rows"
+
+
+def test_tables_are_what_their_views_say(undisturbed: Path, tmp_path: Path) -> None:
+    for view in catalogue.tables():
+        ask = f"DESCRIBE {view.stem}"
+        assert catalogue.query(undisturbed, ask).equals(catalogue.query(tmp_path, ask)), view.stem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.sql"], "error: none.sql: there is no such file"),
+        ([], "error: give a query, a file with one, or the name of a question; --list shows these"),
+        (["SELECT 1", "--file", __file__], "error: give QUERY or --file, not both"),
+    ],
+)
+def test_a_question_that_is_none(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = cos(tmp_path, "sql", *arguments)
+    assert (done.returncode, done.stderr.strip()) == (2, message)
+
+
+def test_what_can_be_asked_is_listed(tmp_path: Path) -> None:
+    done = cos(tmp_path, "sql", "--list")
+    assert done.returncode == 0
+    assert not list(tmp_path.iterdir()), "nothing is made"
+    for file in (*catalogue.tables(), *catalogue.questions()):
+        assert re.search(rf"^  {file.stem} +{re.escape(catalogue.head(file)[0])}$", done.stdout, re.MULTILINE)
+    done = cos(tmp_path, "sql", "--build")
+    assert done.stdout == f"{tmp_path / catalogue.NAME}\n"
