@@ -1,13 +1,18 @@
 """`cos.duckdb`: one view per table over the files of all studies. Runs never open it; analysts open it read-only.
 
-With a root on an object store the file lies in its local copy, and its views read `s3://…`: `query` lends DuckDB the
-store's client; another program needs DuckDB's own (see docs/object_stores.md).
+The views have all their columns before there is a file, and read what is there whenever they are asked: the file is
+written once, and anew when the views themselves change. With a root on an object store it lies in its local copy, and
+its views read `s3://…`: `query` lends DuckDB the store's client; another program needs DuckDB's own (see
+docs/object_stores.md).
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
+import itertools
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,34 +23,34 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from cos_assets.columns import description
 from cos_assets.places import ObjectPath, Place, client_options, local, place, told
 
 NAME = "cos.duckdb"
 SQL = Path(__file__).parents[1] / "sql"
-VIEWS = SQL / "views"
-# In a view's file, `{root}` is where the tables lie; the first line names the files that must be there.
-_ROOT, _NEEDS = "{root}", "-- needs: "
+VIEWS, ANALYSIS, FUNCTIONS = SQL / "views", SQL / "analysis", SQL / "functions.sql"
+# In a view's file, `{root}` is where the tables lie. Its columns come from there, so that it has them without a file;
+# for no file `allow_empty` gives one column, `empty`, and no row.
+_ROOT = "{root}"
+_ATTEMPTS = 10
 
 
 def build(root: Place) -> Path:
-    """Write <root>/cos.duckdb anew with a view for every file in sql/views whose tables have data; return its path.
+    """Write <root>/cos.duckdb anew, with a view for every file in sql/views; return its path.
 
     The file is replaced at once: who has the old one open goes on reading it. It holds no data.
     """
     root = place(root)
     folder = local(root)
     folder.mkdir(parents=True, exist_ok=True)
-    # Inside the views the root is part of a pattern and stands between quotes.
-    pattern_root = glob.escape(str(root)).replace("'", "''")
     temporary = folder / f".{NAME}.{uuid.uuid4().hex}.tmp"
     try:
         with _connected(temporary, root) as connection:
-            for file in sorted(VIEWS.glob("*.sql")):
-                text = file.read_text(encoding="utf-8")
-                needs = [line.removeprefix(_NEEDS) for line in text.splitlines() if line.startswith(_NEEDS)]
-                found = (connection.execute(f"FROM glob('{pattern_root}/{pattern}') LIMIT 1") for pattern in needs)
-                if any(files.fetchone() for files in found):
-                    connection.execute(text.replace(_ROOT, pattern_root))
+            connection.begin()
+            connection.execute("".join(_definitions(root).values()))
+            connection.execute("".join(_comments(connection)))
+            connection.execute(f"CREATE MACRO built_from() AS {_quoted(_version(root))}")
+            connection.commit()
         temporary.replace(folder / NAME)
     finally:
         temporary.unlink(missing_ok=True)
@@ -53,12 +58,84 @@ def build(root: Place) -> Path:
     return folder / NAME
 
 
-def query(root: Place, sql: str) -> pl.DataFrame:
-    """The result of one query on `build`'s file, opened read-only. Raises duckdb.Error for a mistake in the SQL."""
+def ready(root: Place) -> Path:
+    """`build`, unless the file that is there was built for this root from the same text: that takes milliseconds."""
     root = place(root)
-    with _connected(local(root) / NAME, root, read_only=True) as connection:
-        relation = connection.sql(sql)
-        return relation.pl() if relation is not None else pl.DataFrame()
+    file = local(root) / NAME
+    try:
+        with duckdb.connect(str(file), read_only=True) as connection:
+            if connection.execute("SELECT built_from()").fetchall() == [(_version(root),)]:
+                return file
+    except duckdb.Error:  # there is none, or it is of an earlier version
+        pass
+    return build(root)
+
+
+def query(root: Place, sql: str) -> pl.DataFrame:
+    """The result of one query on `cos.duckdb`, opened read-only. Raises duckdb.Error for a mistake in the SQL.
+
+    DuckDB opens a file several times within one query. Where a table is replaced in between it stumbles, and is asked
+    again.
+    """
+    root, attempt = place(root), 0
+    while True:
+        attempt += 1
+        try:
+            with _connected(ready(root), root, read_only=True) as connection:
+                relation = connection.sql(sql)
+                return relation.pl() if relation is not None else pl.DataFrame()
+        except duckdb.Error as error:
+            stumbled = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
+            if not stumbled or attempt == _ATTEMPTS:
+                raise
+            time.sleep(0.01 * attempt)
+
+
+def filled(root: Place, *names: str) -> set[str]:
+    """Those of the named views that have rows."""
+    found = query(root, " UNION ALL ".join(f"(SELECT '{name}' AS name FROM {name} LIMIT 1)" for name in names))
+    return set(found["name"])
+
+
+def tables() -> list[Path]:
+    """The files of the views, in the order of their names."""
+    return sorted(VIEWS.glob("*.sql"))
+
+
+def questions() -> list[Path]:
+    """The files with a question each, in the order of their names."""
+    return sorted(ANALYSIS.glob("*.sql"))
+
+
+def head(file: Path) -> list[str]:
+    """The first lines of a view's file, what it holds and what a row is, or of a question's, the question first."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("-- ") for line in itertools.takewhile(lambda line: line.startswith("-- "), lines)]
+
+
+def _definitions(root: Place) -> dict[str, str]:
+    """What is executed: name -> SQL."""
+    # Inside the views the root is part of a pattern and stands between quotes.
+    pattern = glob.escape(str(root)).replace("'", "''")
+    return {file.stem: file.read_text(encoding="utf-8").replace(_ROOT, pattern) for file in (FUNCTIONS, *tables())}
+
+
+def _comments(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """SQL that tells in the catalogue itself what its views and their columns mean."""
+    for view in tables():
+        yield f"COMMENT ON VIEW {view.stem} IS {_quoted(' '.join(head(view)))};"
+    columns = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
+    for view_name, column in connection.execute(columns).fetchall():
+        if text := description(view_name, column):
+            yield f'COMMENT ON COLUMN {view_name}."{column}" IS {_quoted(text)};'
+
+
+def _version(root: Place) -> str:
+    return hashlib.sha256("\0".join(_definitions(root).values()).encode()).hexdigest()[:16]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 @contextmanager

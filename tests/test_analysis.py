@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from cos_assets import catalogue, store
+from cos_assets.metrics.false_positives import false_positive_rate
+from cos_assets.metrics.intervals import Interval
 
 LOW = {"budget": "low"}
 # Problem -> what each model's samples answer; p1 and p2 have the answer 7, p3 has 8. None: cut off at the limit.
@@ -36,10 +39,19 @@ def study(root: Path) -> None:
             for p, gold in GOLD.items()
         ],
     )
-    plan = [{"budget": "low", "model": m, "samples": k} for m, k in (("wc", 3), ("se", 1))]
+    plan = [
+        {"budget": "low", "model": m, "match": "flops", "samples": k, "unit_cost": cost, "fixed_cost": 0.0}
+        | {"mismatch": 0.0, "reference": m == "se", "n_problems": 3, "completions": 3 * k}
+        for m, k, cost in (("wc", 3, 1.0), ("se", 1, 3.0))
+    ]
     write("pilot", {"model": "wc"}, [{"problem_id": "p1", "sample_index": 0, "correct": True}], ("problems", None))
     write("budget_plan", {}, plan, ("problems", None))
-    write("prediction", {}, [{"budget": "low", "scale": 1.0, "source": "wc", "solved": 2.0}], ("pilot", "wc"))
+    ways = [(1.0, 3, 2.2, 4.0), (1.0, 1, 0.9, 1.0), (2.0, 3, 2.5, 6.0)]
+    predicted = [
+        {"budget": "low", "scale": scale, "source": "wc", "problems": n, "solved": solved, "distinct": distinct}
+        for scale, n, solved, distinct in ways
+    ]
+    write("prediction", {}, predicted, ("pilot", "wc"))
     for model, problems in ANSWERS.items():
         where = {**LOW, "model": model}
         given = [(p, i, a) for p, answers in problems.items() for i, a in enumerate(answers)]
@@ -52,7 +64,7 @@ def study(root: Path) -> None:
                 "finish_reason": "stop" if a else "length",
                 "completion_tokens": 10,
                 "flops": 20.0,
-                "cost": None,
+                "cost": 0.5 if model == "se" else None,
             }
             for p, i, a in given
         ]
@@ -64,6 +76,8 @@ def study(root: Path) -> None:
                 "answer": a,
                 "verdict": "truncated" if a is None else "correct" if a == GOLD[p] else "wrong",
                 "correct": a == GOLD[p],
+                # The second grader refuses one right answer.
+                "strict": a == GOLD[p] and (model, p) != ("wc", "p2"),
                 # wc's three right texts for p1 differ; two of them are the same equations.
                 "text_key": f"t{i}" if a == GOLD[p] else None,
                 "equations_key": f"e{min(i, 1)}" if a == GOLD[p] else None,
@@ -83,6 +97,10 @@ def study(root: Path) -> None:
                 "n_problems": 3,
             }
             for m, level, k in (("coverage", None, len(problems["p1"])), ("coverage", None, 99), ("accuracy", None, 1))
+        ]
+        metrics += [
+            metrics[0] | {"metric": "diversity", "distinct": "equations", "denominator": of, "value": value}
+            for of, value in (("all", 1.0), ("solved", 1.5))
         ]
         write("sample_metrics", where, metrics, ("verdicts", key))
         judgements = [
@@ -113,7 +131,7 @@ def study(root: Path) -> None:
     pl.DataFrame(rows).write_parquet(place)
     for source, right in (("wc", [True, True, False, True]), ("se", [True, False, False, True])):
         arm, key = {**LOW, "source": source}, f"low|{source}"
-        rows = [{"problem_id": "p1", "prompt": "p1?", "completion": "7"}]
+        rows = [{"model": source, "problem_id": "p1", "sample_index": 0, "prompt": "p1?", "completion": "7"}]
         write("sft_set", arm, rows, ("verdicts", key))
         write("student_checkpoint", arm, [{"target": "student", "path": "x"}], ("sft_set", key))
         evals = [
@@ -129,10 +147,15 @@ def study(root: Path) -> None:
         "budget": None,
         "source": "base",
         "problem_id": "q0",
+        "temperature": 0.0,
         "correct": False,
     }
     write("base_eval", {}, [base])
-    write("eval_metrics", {}, [{"source": "base", "target": "student", "metric": "pass", "k": 2, "value": 0.5}])
+    scores = [
+        {"source": "base", "target": "student", "metric": "pass", "k": 2, "level": level, "value": value}
+        for level, value in ((None, 0.5), ("1", 0.7))
+    ]
+    write("eval_metrics", {}, scores)
     write("benchmark_problems", {}, [{"benchmark": "b", "problem_id": "q0", "question": "q0?"}])
     differences = [
         {"budget": "low", "arm": "gt", "reference": "wc", "target": target, "benchmark": "b", "arm_value": 0.75}
@@ -140,7 +163,16 @@ def study(root: Path) -> None:
         for target in ("student", "all")
     ]
     write("ablations", {}, differences)
-    write("report", {}, [{"budget": "low", "metric": "coverage", "difference": 0.0}])
+    reported = [
+        {"budget": "low", "metric": metric, "target": target, "weak": "wc", "strong": "se", "better": better}
+        | {"difference": difference, "low": difference - 0.1, "high": difference + 0.1}
+        for metric, target, difference, better in (
+            ("coverage", None, 0.0, "cannot tell"),
+            ("accuracy", "student", 0.0, "cannot tell"),
+            ("accuracy", "all", 0.25, "wc"),
+        )
+    ]
+    write("report", {}, reported)
     for model, part in (("wc", "f1"), ("se", "f2")):
         attempts = [
             {
@@ -199,6 +231,76 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         "which_data_was_better",
         "budget target source other_source accuracy other_accuracy difference_in_points n_problems",
         [("low", "student", "wc", "se", 0.75, 0.5, 25.0, 4)],
+    ),
+    (
+        "better_buy",
+        "budget better metric weak weak_samples strong strong_samples difference_in_points low high",
+        [("low", "wc", "accuracy", "wc", 3, "se", 1, 25.0, 15.0, 35.0)],
+    ),
+    (
+        "coverage_at_matched_cost",
+        "cost model k coverage other_model other_k other_coverage difference_in_points",
+        [
+            (3.0, "se", 1, 0.6667, "wc", 3, 0.6667, 0.0),
+            (3.0, "wc", 3, 0.6667, "se", 1, 0.6667, 0.0),
+            (99.0, "wc", 99, 0.6667, "se", 1, 0.6667, 0.0),
+            (297.0, "se", 99, 0.6667, "wc", 99, 0.6667, 0.0),
+        ],
+    ),
+    (
+        "diversity",
+        "model k distinct denominator diversity low high",
+        [
+            ("se", 1, "equations", "all", 1.0, 0.1, 0.9),
+            ("wc", 3, "equations", "all", 1.0, 0.1, 0.9),
+            ("se", 1, "equations", "solved", 1.5, 0.1, 0.9),
+            ("wc", 3, "equations", "solved", 1.5, 0.1, 0.9),
+        ],
+    ),
+    (
+        "cost_per_correct_sample",
+        "model samples correct different tokens_per_correct tokens_per_different flops_per_different cost_per_correct",
+        [("se", 3, 2, 2, 15.0, 15.0, 30.0, 0.75), ("wc", 9, 4, 3, 22.5, 30.0, 60.0, None)],
+    ),
+    (
+        "accuracy_per_dollar",
+        "source samples flops accuracy points_gained points_per_unit_of_currency points_per_petaflop",
+        [
+            ("se", 3, 60.0, 0.5, 50.0, 50 / 1.5, pytest.approx(50 / 60e-15)),
+            ("wc", 9, 180.0, 0.75, 75.0, None, pytest.approx(75 / 180e-15)),
+        ],
+    ),
+    (
+        "truncation",
+        "model samples truncated share tokens flops cost",
+        [("se", 3, 0, 0.0, 0, None, None), ("wc", 9, 1, 0.1111, 10, 20.0, None)],
+    ),
+    (
+        "budgets_as_spent",
+        "model reference planned_samples samples flops planned_off_by flops_off_by cost_off_by",
+        [("se", True, 3, 3, 60.0, 0.0, 0.0, 0.0), ("wc", False, 9, 9, 180.0, 0.0, 2.0, None)],
+    ),
+    (
+        "samples_of_a_checkpoint",
+        "target budget source model rows problems share_correct tokens cost",
+        [("student", "low", "se", "se", 1, 1, 1.0, 10, 0.5), ("student", "low", "wc", "wc", 1, 1, 1.0, 10, None)],
+    ),
+    ("grader_disagreements", "gold answer verdict second_verdict samples", [("7", "7", "correct", "wrong", 1)]),
+    (
+        "judge_disagreements",
+        "model problem_id sample_index right_by wrong_by reasons completion",
+        [("wc", "p2", 2, ["ann"], ["steps"], "steps: step 2: 3 + 3 = 7", "p2 step 2 so 7")],
+    ),
+    (
+        "pilot_against_outcome",
+        "budget model problems expected_solved solved expected_different different",
+        [("low", "wc", 3, 2.2, 2, 4.0, 3)],
+    ),
+    ("finetuned_scores", "source target metric k value", [("base", "student", "pass", 2, 0.5)]),
+    (
+        "false_positive_rates",
+        "model judge false_positive_rate n_problems samples unread",
+        [("se", "steps", 0.0, 2, 2, 0), ("wc", "steps", 0.5, 2, 4, 0)],
     ),
     (
         "ablations",
@@ -276,6 +378,35 @@ def test_lineage_goes_back_to_the_problems(root: Path) -> None:
         (4, "s/budget_plan", None),
     ]
     assert len(rows) == 10
+
+
+def test_intervals_are_those_of_the_report(tmp_path: Path) -> None:
+    """The macros of sql/functions.sql against `cos_assets.metrics`, from two problems on."""
+    random = np.random.default_rng(0)
+    told: dict[str, Interval] = {}
+    for number, (problems, rate) in enumerate((n, r) for n in (1, 2, 3, 5, 8, 40, 300) for r in (0.0, 0.1, 0.6, 1.0)):
+        count = 4 * problems
+        frame = pl.DataFrame(
+            {
+                "problem_id": [f"p{i % problems}" for i in range(count)],
+                "sample_index": range(count),
+                "judge": "steps",
+                "correct": True,
+                "weight": random.integers(1, 4, count).astype(float),
+                "wrong_reasoning": [
+                    None if unread < 0.1 else bool(x < rate) for x, unread in random.random((count, 2))
+                ],
+            },
+            schema_overrides={"wrong_reasoning": pl.Boolean},
+        )
+        told[f"m{number:02d}"] = false_positive_rate(frame)
+        where = {"budget": "low", "model": f"m{number:02d}"}
+        store.write(tmp_path, "s", "judgements", where, frame, {"inputs": []})
+    rows = ask(tmp_path, "false_positive_rates", "model", "false_positive_rate", "low", "high", "n_problems")
+    assert len(rows) == len(told)
+    for model, *found in rows:
+        expected = [None if x != x else x for x in told[model]]
+        assert found == [None if x is None else pytest.approx(x, abs=2e-3) for x in expected], model
 
 
 def test_every_question_is_answered_here() -> None:

@@ -1,12 +1,27 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import duckdb
 import polars as pl
 import pytest
 
-from cos_assets import catalogue, store
+from cos_assets import catalogue, planning, store
+from cos_assets.assets.plan import PLAN
+from cos_assets.generation import ledger
+from cos_assets.generation.door import COMPLETIONS
+from cos_assets.io_manager import ParquetIOManager
+from cos_assets.judging import labels, table
+from cos_assets.judging.verdicts import verdicts
+from cos_assets.metrics import evaluated, summary
+from cos_assets.report import ablations, compare
+from cos_assets.tasks import PROBLEMS, make
+from cos_assets.training import checkpoints, evaluation, sft_sets
 
 SAMPLES = pl.DataFrame({"problem_id": ["a", "b"], "sample_index": [0, 0], "completion": ["x", "y"]})
 
@@ -23,10 +38,96 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return root
 
 
-def test_there_is_a_view_for_what_there_is(root: Path) -> None:
+GRADED = dict(verdicts(COMPLETIONS.to_frame(), PROBLEMS.to_frame(), make("arithmetic")).schema)
+KEPT = {name: GRADED[name] for name in ("verdict", "correct", "text_key", "equations_key")}
+TABLES: list[tuple[str, str, dict[str, str], dict[str, Any]]] = [
+    # view, asset, partition, columns of the frame
+    ("problems", "problems", {}, dict(PROBLEMS)),
+    ("benchmark_problems", "benchmark_problems", {}, {**PROBLEMS, "benchmark": pl.String}),
+    ("budget_plan", "budget_plan", {}, dict(PLAN)),
+    ("prediction", "prediction", {}, dict(planning.SCHEMA)),
+    ("samples", "samples", {"budget": "low", "model": "wc"}, dict(COMPLETIONS)),
+    ("sample_metrics", "sample_metrics", {"budget": "low", "model": "wc"}, dict(summary.SCHEMA)),
+    ("judgements", "judgements", {"budget": "low", "model": "wc"}, dict(table.SCHEMA)),
+    ("verdicts", "verdicts", {"budget": "low", "model": "wc"}, GRADED),
+    ("pilot", "pilot", {"model": "wc"}, {**COMPLETIONS, **KEPT, "cached_tokens": pl.Int64, "seconds": pl.Float64}),
+    ("sft_set", "sft_set", {"budget": "low", "source": "mix"}, dict(sft_sets.SCHEMA)),
+    ("checkpoints", "student_checkpoint", {"budget": "low", "source": "mix"}, dict(checkpoints.SCHEMA)),
+    ("evals", "student_eval", {"budget": "low", "source": "mix"}, dict(evaluation.SCHEMA)),
+    ("eval_metrics", "eval_metrics", {}, dict(evaluated.SCHEMA)),
+    ("ablations", "ablations", {}, dict(ablations.SCHEMA)),
+    ("report", "report", {}, dict(compare.SCHEMA)),
+]
+
+
+@pytest.mark.parametrize(("view", "asset", "partition", "columns"), TABLES, ids=[view for view, *_ in TABLES])
+def test_a_view_has_the_columns_of_its_table_before_there_is_one(
+    tmp_path: Path, view: str, asset: str, partition: dict[str, str], columns: dict[str, Any]
+) -> None:
+    empty = catalogue.query(tmp_path, f"FROM {view}")
+    assert empty.height == 0
+    write(tmp_path, asset, partition, pl.DataFrame(schema=columns))
+    ours = pl.Schema({"study": pl.String, **dict.fromkeys(partition, pl.String), **columns})
+    assert dict(empty.schema) == dict(ours)
+    assert catalogue.query(tmp_path, f"FROM {view}").schema == empty.schema
+    assert catalogue.filled(tmp_path, view) == set()
+    row = pl.DataFrame([dict.fromkeys(columns)], schema=columns)
+    write(tmp_path, asset, partition, row)
+    assert catalogue.filled(tmp_path, view) == {view}
+
+
+def test_labels_and_the_ledger_have_their_columns_too(tmp_path: Path) -> None:
+    found = {name: catalogue.query(tmp_path, f"FROM {name}").schema for name in ("labels", "ledger")}
+    assert found["labels"] == pl.Schema({**labels.SCHEMA, "latest": pl.Boolean})
+    assert isinstance(found["ledger"]["time"], pl.Datetime)  # in the time zone of the session
+    booked = {**ledger.SCHEMA, "filename": pl.String, "fingerprint": pl.String}
+    assert {**found["ledger"], "time": booked["time"]} == booked
+
+
+def test_every_view_is_there_from_the_start_and_says_what_it_is(tmp_path: Path) -> None:
+    found = catalogue.query(tmp_path, "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal ORDER BY 1")
+    assert found["view_name"].to_list() == [view.stem for view in catalogue.tables()]
+    told = catalogue.query(tmp_path, "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal")
+    assert told.filter(pl.col("comment").is_null()).rows() == []
+    assert set(told["table_name"]) == set(found["view_name"])
+    for view, comment in found.iter_rows():
+        assert "One row per " in comment, view
+        assert catalogue.query(tmp_path, f"FROM {view}").height == 0
+
+
+def test_the_file_is_built_once_and_anew_when_the_views_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = catalogue.ready(root)
+    first = file.stat()
+    write(root, "verdicts", {"budget": "low", "model": "wc"}, SAMPLES)
+    assert catalogue.query(root, "SELECT count(*) AS n FROM verdicts")["n"].item() == 2
+    assert catalogue.ready(root).stat().st_ino == first.st_ino
+    views = root.parent / "views"
+    shutil.copytree(catalogue.VIEWS, views)
+    (views / "another.sql").write_text(
+        "-- Something else.\n-- One row per thing.\nCREATE VIEW another AS SELECT 1 AS a;\n"
+    )
+    monkeypatch.setattr(catalogue, "VIEWS", views)
+    assert catalogue.query(root, "SELECT a FROM another")["a"].to_list() == [1]
+    file.write_bytes(b"not a database")
+    assert catalogue.query(root, "SELECT a FROM another")["a"].to_list() == [1]
+
+
+def test_a_home_that_was_moved_is_read_where_it_is(root: Path) -> None:
     catalogue.build(root)
-    names = catalogue.query(root, "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY view_name")
-    assert names["view_name"].to_list() == ["lineage", "samples"]
+    moved = root.rename(root.with_name("moved"))
+    assert catalogue.query(moved, "SELECT count(*) AS n FROM samples")["n"].item() == 4
+
+
+def test_an_analyst_who_holds_the_file_to_write_keeps_nobody_out(root: Path) -> None:
+    """`duckdb cos.duckdb` without -readonly locks the file; others then get a file of their own."""
+    code = f"import duckdb, sys; c = duckdb.connect({str(catalogue.build(root))!r}); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline() == "open\n"
+        assert catalogue.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
+        holder.communicate("\n")
+    assert holder.returncode == 0
 
 
 def test_partitions_and_columns_that_came_later_are_there(root: Path) -> None:
@@ -111,8 +212,92 @@ def test_building_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
 
 
 def test_every_file_says_what_it_is() -> None:
-    for file in [*catalogue.VIEWS.glob("*.sql"), *(catalogue.SQL / "analysis").glob("*.sql")]:
-        first = file.read_text(encoding="utf-8").splitlines()[0]
-        assert first.startswith("-- "), file
-        if file.parent.name == "analysis":
-            assert first.endswith("?"), f"{file}: the first line is the question it answers"
+    for view in catalogue.tables():
+        assert catalogue.head(view)[1].startswith("One row per "), f"{view}: the second line is what a row is"
+        assert f"CREATE VIEW {view.stem} AS" in view.read_text(encoding="utf-8")
+    for question in catalogue.questions():
+        assert catalogue.head(question)[0].endswith("?"), f"{question}: the first line is the question it answers"
+
+
+def test_every_view_and_question_is_in_the_docs() -> None:
+    page = (catalogue.SQL.parent / "docs" / "sql.md").read_text(encoding="utf-8")
+    for file in catalogue.tables():
+        grain = catalogue.head(file)[1].removeprefix("One row per ").partition(";")[0].rstrip(".")
+        assert f"| `{file.stem}` | {grain}" in page, file.stem
+    for file in catalogue.questions():
+        assert f"| [{file.stem}](../sql/analysis/{file.name}) | {catalogue.head(file)[0]} |" in page, file.stem
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import polars as pl
+from cos_assets import catalogue, store
+root, model, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for number in range(rounds):
+    rows = 1 + number * 37 % 2000
+    text = [f"{number} " * (1 + i % 40) for i in range(rows)]
+    frame = pl.DataFrame({"sample_index": range(rows), "completion": text, "completion_tokens": number})
+    store.write(root, "s", "samples", {"budget": "low", "model": model}, frame, {"inputs": []})
+    catalogue.build(root) if number % 10 == 0 else catalogue.ready(root)
+"""
+
+
+def test_two_runs_write_while_an_analyst_reads(tmp_path: Path) -> None:
+    """Tables are replaced by others, of another length each time, as fast as they can be: no answer is from half a
+    table, and nobody waits. DuckDB opens a file twice, and refuses an answer where it was replaced in between; `query`
+    asks again."""
+    rounds = 40
+    seen: dict[tuple[str, str], int] = {}
+    asked = (
+        "SELECT model, count(*), min(completion_tokens), max(completion_tokens), sum(length(completion))"
+        " FROM samples GROUP BY model"
+    )
+
+    def check(who: str, answer: list[tuple[Any, ...]]) -> None:
+        for model, rows, number, same, characters in answer:
+            assert (rows, number) == (1 + number * 37 % 2000, same), "a table is read as it was written"
+            assert characters == sum((len(str(number)) + 1) * (1 + i % 40) for i in range(rows))
+            assert number >= seen.get((who, model), 0), "an answer is not older than the one before"
+            seen[who, model] = number
+
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    read = {"a session": 0, "query": 0}
+    with duckdb.connect(str(catalogue.build(tmp_path)), read_only=True) as analyst:
+        writers = [subprocess.Popen([*command, model, str(rounds)], stderr=subprocess.PIPE) for model in ("wc", "se")]
+        while any(writer.poll() is None for writer in writers):
+            check("query", catalogue.query(tmp_path, asked).rows())
+            read["query"] += 1
+            try:
+                check("a session", analyst.sql(asked).fetchall())
+                read["a session"] += 1
+            except duckdb.Error as error:
+                assert "lock" not in str(error).lower()
+        assert [(writer.wait(), writer.communicate()[1]) for writer in writers] == [(0, b"")] * 2
+        assert {row[2] for row in analyst.sql(asked).fetchall()} == {rounds - 1}
+    assert min(read.values()) > 5
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [catalogue.NAME]
+
+
+def materialized(root: Path) -> bool:
+    """One asset, made by Dagster alone."""
+
+    @dg.asset(key_prefix="s", name="problems")
+    def problems() -> dg.MaterializeResult:
+        return dg.MaterializeResult(value=pl.DataFrame({"problem_id": ["a"]}))
+
+    return dg.materialize([problems], resources={"io_manager": ParquetIOManager(root=str(root))}).success
+
+
+def test_whoever_runs_it_an_asset_can_be_asked_for(tmp_path: Path) -> None:
+    assert materialized(tmp_path)
+    with duckdb.connect(str(tmp_path / catalogue.NAME), read_only=True) as analyst:
+        assert analyst.sql("SELECT study, problem_id FROM problems").fetchall() == [("s", "a")]
+
+
+def test_an_asset_is_made_even_if_there_can_be_no_catalogue(tmp_path: Path) -> None:
+    place = store.folder(tmp_path, "other", "problems")
+    place.mkdir(parents=True)
+    (place / store.DATA).write_bytes(b"not parquet")
+    assert materialized(tmp_path)
+    assert store.scan(tmp_path, "s", "problems").collect().rows() == [("a",)]

@@ -339,9 +339,8 @@ def _id(study: str, model: str, problem_id: str, sample_index: int) -> str:
 
 
 def views(root: Place) -> set[str]:
-    """The names of the views that have data, made anew."""
-    catalogue.build(root)
-    return set(catalogue.query(root, "SELECT view_name FROM duckdb_views() WHERE NOT internal")["view_name"])
+    """The names of the views that have rows."""
+    return catalogue.filled(root, "problems", "samples", "verdicts", "judgements", "labels")
 
 
 def quoted(text: str) -> str:

@@ -1,18 +1,37 @@
 -- Which share of the correct answers rests on wrong reasoning, by each judge and each annotator?
--- Every row is over the samples that this one read; compare only raters of the same samples (`cos label show STUDY`
--- does). Needs labels that were imported (`cos label import`).
+-- With 95 % intervals over problems. Every row is over the samples that this one read, each counting once; compare only
+-- raters of the same samples (`cos label show STUDY` does).
 WITH said AS (
     SELECT study, model, problem_id, sample_index, judge AS rater, 'judge' AS kind, label FROM judgements
     UNION
     SELECT study, model, problem_id, sample_index, annotator, 'human', label FROM labels WHERE latest
 ),
-correct AS (SELECT DISTINCT study, model, problem_id, sample_index FROM verdicts WHERE coalesce(correct, true))
+correct AS (SELECT study, model, problem_id, sample_index FROM verdicts WHERE coalesce(correct, true)),
+sums AS (
+    SELECT
+        study, model, rater, kind, problem_id,
+        count(*) FILTER (label = 'wrong') AS wrong,
+        count(*) FILTER (label IN ('right', 'wrong')) AS read,
+        count(*) FILTER (label NOT IN ('right', 'wrong')) AS undecided
+    FROM said
+    SEMI JOIN correct USING (study, model, problem_id, sample_index)
+    GROUP BY ALL
+),
+rates AS (
+    SELECT *, sum(wrong) OVER one_rate / nullif(sum(read) OVER one_rate, 0) AS rate
+    FROM sums
+    WINDOW one_rate AS (PARTITION BY study, model, rater, kind)
+),
+raters AS (
+    SELECT
+        study, model, rater, kind, any_value(rate) AS rate,
+        count(*) FILTER (read > 0) AS n, sum(read) AS samples, sum(undecided) AS undecided,
+        n / nullif(n - 1, 0) * sum((wrong - rate * read) ^ 2) / nullif(sum(read), 0) ^ 2 AS variance
+    FROM rates
+    GROUP BY study, model, rater, kind
+)
 SELECT
-    study, model, rater, kind,
-    count(*) FILTER (label IN ('right', 'wrong')) AS samples,
-    count(*) FILTER (label NOT IN ('right', 'wrong')) AS undecided,
-    round(avg((label = 'wrong')::INT) FILTER (label IN ('right', 'wrong')), 4) AS false_positive_rate
-FROM said
-SEMI JOIN correct USING (study, model, problem_id, sample_index)
-GROUP BY study, model, rater, kind
+    study, model, rater, kind, samples, undecided, round(rate, 4) AS false_positive_rate,
+    round(low95(rate, variance, n), 4) AS low, round(high95(rate, variance, n), 4) AS high, n AS n_problems
+FROM raters
 ORDER BY study, model, kind, rater;

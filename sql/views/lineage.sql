@@ -1,5 +1,5 @@
--- Where each table's partition comes from: one row per partition and input, with the data versions of both.
--- needs: */*/**/lineage.json
+-- What each table's partition was made from, by which code and run; facts are the figures that its asset shows.
+-- One row per study, asset, partition and input, with the data versions of both.
 CREATE VIEW lineage AS
 SELECT
     study, asset, "partition", data_version, code_version, run_id, "time", "rows", facts,
@@ -8,12 +8,34 @@ SELECT
     input ->> 'data_version' AS input_data_version
 FROM (
     SELECT *, unnest(CASE WHEN len(inputs) = 0 THEN [NULL::JSON] ELSE inputs END) AS input
-    FROM read_json(
-        '{root}/*/*/**/lineage.json',
-        columns = {
-            study: 'VARCHAR', asset: 'VARCHAR', "partition": 'VARCHAR', data_version: 'VARCHAR',
-            code_version: 'VARCHAR', run_id: 'VARCHAR', "time": 'TIMESTAMPTZ', "rows": 'BIGINT',
-            facts: 'JSON', inputs: 'JSON[]'
-        }
+    FROM (
+        SELECT unnest(NULL::STRUCT(
+            study VARCHAR,
+            asset VARCHAR,
+            "partition" VARCHAR,
+            data_version VARCHAR,
+            code_version VARCHAR,
+            run_id VARCHAR,
+            "time" TIMESTAMPTZ,
+            "rows" BIGINT,
+            facts JSON,
+            inputs JSON[],
+            empty BOOLEAN
+        )) WHERE false
+        UNION ALL BY NAME
+        FROM read_json(
+            -- Not **: beside the studies lie the ledger and Dagster's runs, with many folders.
+            [
+                '{root}/*/*/lineage.json',
+                '{root}/*/*/*=*/lineage.json',
+                '{root}/*/*/*=*/*=*/lineage.json'
+            ],
+            allow_empty = true,
+            columns = {
+                study: 'VARCHAR', asset: 'VARCHAR', "partition": 'VARCHAR', data_version: 'VARCHAR',
+                code_version: 'VARCHAR', run_id: 'VARCHAR', "time": 'TIMESTAMPTZ', "rows": 'BIGINT',
+                facts: 'JSON', inputs: 'JSON[]'
+            }
+        )
     )
 );

@@ -1,0 +1,10 @@
+-- Which share of the samples was cut off at the token limit, and what was paid for it?
+SELECT study, budget, model, count(*) AS samples,
+       count(*) FILTER (finish_reason = 'length') AS truncated,
+       round(avg((finish_reason = 'length')::INT), 4) AS share,
+       coalesce(sum(completion_tokens) FILTER (finish_reason = 'length'), 0) AS tokens,
+       sum(flops) FILTER (finish_reason = 'length') AS flops,
+       sum(cost) FILTER (finish_reason = 'length') AS cost
+FROM samples
+GROUP BY study, budget, model
+ORDER BY study, budget, model;

@@ -1,0 +1,29 @@
+"""benchmarks/sql.py asks what it says: every question has an answer on its made-up studies, whose columns are real."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from cos_assets import catalogue
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "sql.py"
+
+
+def test_every_question_has_an_answer(tmp_path: Path) -> None:
+    found = importlib.util.spec_from_file_location("sql_benchmark", FILE)
+    assert found and found.loader
+    benchmark = importlib.util.module_from_spec(found)
+    found.loader.exec_module(benchmark)
+    samples = benchmark.fill(tmp_path / "full", studies=2, problems=60, test=20)
+    assert samples == 2 * 60 * 44
+    assert catalogue.query(tmp_path / "full", "SELECT count(*) AS n FROM samples")["n"].item() == samples
+    for view in catalogue.tables():
+        columns = f"DESCRIBE {view.stem}"
+        assert catalogue.query(tmp_path / "full", columns).equals(catalogue.query(tmp_path / "empty", columns))
+    assert catalogue.filled(tmp_path / "full", *(view.stem for view in catalogue.tables())) == {
+        view.stem for view in catalogue.tables()
+    }
+    for question in catalogue.questions():
+        rows = catalogue.query(tmp_path / "full", question.read_text(encoding="utf-8"))
+        assert rows.height, question.stem
