@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from cos_assets.assets.checks import sentence
 from cos_assets.partitions import dimensions
+from cos_assets.standing import Standing, stops
 
 PID_TAG = "cos/pid"
 _PLAIN = re.compile(r"""(?<![\w/:"'])[A-Za-z_]\w*(?![\w/:"'(])""")  # a name that is no key of its own, and no attribute
@@ -43,6 +45,8 @@ class Outcome:
     failed: dict[dg.AssetKey, str]
     seconds: float
     run_id: str = ""
+    warned: tuple[str, ...] = ()
+    """Checks that failed and stop nothing, each in one line."""
 
 
 class Graph:
@@ -126,17 +130,25 @@ class Graph:
         return list(batches.values())
 
     def stale(self, instance: dg.DagsterInstance, batch: Batch) -> list[dg.AssetKey]:
-        """The batch's assets that are missing or stale by Dagster's own rules, and those that read from them."""
-        from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-        from dagster._core.loader import LoadingContextForTest
-
-        resolver = CachingStaleStatusResolver(instance, self.graph, LoadingContextForTest(instance))
+        """The batch's assets that are missing or stale by Dagster's own rules, those that failed a check which stops
+        what reads from them, and those that read from these."""
+        standing = self._standing(instance)
         todo: list[dg.AssetKey] = []
         for key in batch.assets:
             reads_new = any((made, batch.partition) in batch.reads[key] for made in todo)
-            if reads_new or resolver.get_status(key, batch.partition) != StaleStatus.FRESH:
+            if reads_new or not standing.well(key, batch.partition):
                 todo.append(key)
         return todo
+
+    def stopped(self, instance: dg.DagsterInstance, units: Iterable[Unit]) -> set[Unit]:
+        """The units of which nothing may be made, because they failed a check."""
+        standing = self._standing(instance)
+        return {unit for unit in units if standing.stopped(*unit)}
+
+    def _standing(self, instance: dg.DagsterInstance) -> Standing:
+        from dagster._core.loader import LoadingContextForTest
+
+        return Standing(instance, self.graph, LoadingContextForTest(instance))
 
     def _batch_name(self, key: dg.AssetKey, partition: str | None) -> str:
         if partition is None:
@@ -160,8 +172,8 @@ def materialize(
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the UI has the log
         tags={PID_TAG: str(os.getpid())},
     )
-    made = tuple(e.asset_key for e in result.get_asset_materialization_events() if e.asset_key is not None)
-    failed = {key: "not reached: what it reads failed" for key in assets if key not in made}
+    materialized = [e.asset_key for e in result.get_asset_materialization_events() if e.asset_key is not None]
+    failed = {key: "not reached: what it reads failed" for key in assets if key not in materialized}
     by_step = {"__".join(key.path): key for key in assets}
     for event in result.filter_events(lambda e: e.is_step_failure):
         error = event.step_failure_data.error
@@ -170,7 +182,15 @@ def materialize(
         key = by_step.get(event.step_key or "")
         if key is not None and error is not None:
             failed[key] = error.message.strip()
-    return Outcome(made, failed, time.perf_counter() - started, result.run_id)
+    warned = []
+    for check in result.get_asset_check_evaluations():
+        values = {name: value.value for name, value in check.metadata.items()}
+        if stops(check) and check.asset_key in materialized:
+            failed[check.asset_key] = f"made, but nothing may read it: {sentence(check.check_name, values)}"
+        elif not check.passed and check.asset_key not in failed:
+            warned.append(f"{check.asset_key.path[-1]}: {sentence(check.check_name, values)}")
+    made = tuple(key for key in materialized if key not in failed)
+    return Outcome(made, failed, time.perf_counter() - started, result.run_id, tuple(warned))
 
 
 def close_orphans(instance: dg.DagsterInstance) -> int:

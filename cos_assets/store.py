@@ -12,8 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
@@ -26,6 +30,7 @@ Partition = Mapping[str, str]
 
 DATA, LINEAGE = "data.parquet", "lineage.json"
 _HASHED_ROWS = 100_000
+_BETWEEN_FILES = 1.0  # seconds; a table and its lineage are two files, and a writer may have replaced one of them
 
 
 def home() -> Place:
@@ -64,13 +69,20 @@ def write(
     labelled = frame.select(
         *(pl.lit(value, pl.String).alias(name) for name, value in labels.items()), pl.all().exclude(list(labels))
     )
-    replace(place / DATA, lambda file: labelled.write_parquet(file))
+    digests: list[str] = []
+
+    def fill(file: Path) -> None:
+        labelled.write_parquet(file)
+        digests.append(_digest(file))
+
+    replace(place / DATA, fill)
     facts = {
         "study": study,
         "asset": asset,
         "partition": "|".join(labels[name] for name in sorted(partition)) if partition else None,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": frame.height,
+        "file_hash": digests[-1],
         **lineage,
     }
     replace(place / LINEAGE, lambda file: file.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8"))
@@ -93,6 +105,33 @@ def scan(root: Place, study: str, asset: str, partitions: Iterable[Partition | N
     if not frames:
         return pl.LazyFrame()
     return pl.concat(frames, how="diagonal_relaxed").drop("study", strict=False)
+
+
+def as_recorded(root: Place, study: str, asset: str, partition: Partition | None = None) -> bool:
+    """Is a table's file the one that was written with its lineage.json? Another file of equal content will do, too.
+
+    Raises FileNotFoundError where there is no table.
+    """
+    file = folder(root, study, asset, partition) / DATA
+    labels = ["study", *(partition or {})]
+    for seconds in (0.0, _BETWEEN_FILES):
+        time.sleep(seconds)
+        known = lineage(root, study, asset, partition) or {}
+        if _digest(places.readable(file)) == known.get("file_hash"):
+            return True
+        with suppress(pl.exceptions.PolarsError):  # not even a table any more
+            frame = pl.read_parquet(places.readable(file), hive_partitioning=False).drop(labels, strict=False)
+            if content_hash(frame) == known.get("data_version"):
+                return True
+    return False
+
+
+def _digest(file: Path | BytesIO) -> str:
+    """SHA-256 of a file's bytes."""
+    if isinstance(file, BytesIO):
+        return hashlib.sha256(file.getbuffer()).hexdigest()
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def lineage(root: Place, study: str, asset: str, partition: Partition | None = None) -> dict[str, Any] | None:

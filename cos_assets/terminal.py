@@ -8,8 +8,9 @@ from types import TracebackType
 import dagster as dg
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from cos_assets.progress import Report, duration
 from cos_assets.runs import Batch, Outcome
 
 
@@ -23,7 +24,7 @@ class Terminal:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -41,11 +42,20 @@ class Terminal:
     def started(self, batch: Batch, assets: list[dg.AssetKey]) -> None:
         self.began[batch.name] = time.monotonic()
         names = ", ".join(key.path[-1] for key in assets)
-        self.tasks[batch.name] = self.bars.add_task(escape(_short(names)), batch=escape(_label(batch)), total=None)
+        self.tasks[batch.name] = self.bars.add_task(
+            escape(_short(names)), batch=escape(_label(batch)), pace="", total=None
+        )
 
-    def progress(self, batch: Batch, what: str, done: int, total: int) -> None:
+    def progress(self, batch: Batch, now: Report) -> None:
         if batch.name in self.tasks:
-            self.bars.update(self.tasks[batch.name], description=escape(_short(what)), completed=done, total=total)
+            left = "" if now.seconds_left is None or now.done == now.total else f"{duration(now.seconds_left)} left"
+            self.bars.update(
+                self.tasks[batch.name],
+                description=escape(_short(now.what)),
+                completed=now.done,
+                total=now.total,
+                pace=escape(" · ".join(filter(None, (left, now.pace)))),
+            )
 
     def finished(self, batch: Batch, outcome: Outcome) -> None:
         if batch.name in self.tasks:
@@ -55,14 +65,15 @@ class Terminal:
             self._line("[green]✓[/]", label, names, outcome.seconds)
         for key, reason in outcome.failed.items():
             self._line("[red]✗[/]", label, f"{key.path[-1]}: {reason}", outcome.seconds)
+        for text in outcome.warned:
+            self._line("[yellow]![/]", label, text)
 
     def skipped(self, batch: Batch, why: str) -> None:
-        self._line("[yellow]–[/]", _label(batch), f"skipped {why}", 0.0)
+        self._line("[yellow]–[/]", _label(batch), f"skipped {why}")
 
-    def _line(self, mark: str, label: str, text: str, seconds: float) -> None:
-        self.console.print(
-            f"{mark} {escape(label):<26} {seconds:6.1f} s  {escape(text)}", highlight=False, soft_wrap=True
-        )
+    def _line(self, mark: str, label: str, text: str, seconds: float | None = None) -> None:
+        took = "" if seconds is None else f"{seconds:6.1f} s"
+        self.console.print(f"{mark} {escape(label):<26} {took:<8}  {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _label(batch: Batch) -> str:

@@ -23,7 +23,7 @@ class Watcher(Protocol):
     """Sees what happens; see `terminal` for the one that draws."""
 
     def started(self, batch: Batch, assets: list[dg.AssetKey]) -> None: ...
-    def progress(self, batch: Batch, what: str, done: int, total: int) -> None: ...
+    def progress(self, batch: Batch, now: progress.Report) -> None: ...
     def finished(self, batch: Batch, outcome: Outcome) -> None: ...
     def skipped(self, batch: Batch, why: str) -> None: ...
 
@@ -67,12 +67,15 @@ def run(graph: Graph, dagster: dg.DagsterInstance, batches: Iterable[Batch], wat
                 del waiting[batch.name]
                 todo = graph.stale(dagster, batch)
                 summary.fresh += len(batch.assets) - len(todo)
-                lost = _reached(batch, todo, broken)
+                read = {unit for key in todo for unit in batch.reads[key] if unit[0] not in todo}
+                lost = _reached(batch, todo, broken | graph.stopped(dagster, read))
                 if lost:
                     for key in lost:
                         broken.add((key, batch.partition))
                         summary.failed[_title(key, batch.partition)] = "skipped: what it reads failed"
-                    watcher.skipped(batch, f"{', '.join(key.path[-1] for key in lost)}: what they read failed")
+                    watcher.skipped(
+                        batch, f"{', '.join(key.path[-1] for key in lost)}: what they read failed, or failed a check"
+                    )
                     todo = [key for key in todo if key not in lost]
                 if not todo:
                     settled.add(batch.name)
@@ -126,7 +129,7 @@ class _Here:
     def collect(self) -> list[tuple[Batch, list[dg.AssetKey], Outcome]]:
         assert self.given is not None
         (batch, todo), self.given = self.given, None
-        with progress.shown_by(lambda what, done, total: self.watcher.progress(batch, what, done, total)):
+        with progress.shown_by(lambda now: self.watcher.progress(batch, now)):
             return [(batch, todo, runs.materialize(self.graph.definitions, self.dagster, todo, batch.partition))]
 
 
@@ -227,13 +230,13 @@ def _end_with(parent: int) -> None:
 
 
 def _throttled(send: Callable[[Any], None]) -> progress.Sink:
-    last = ("", 0.0)
+    last = (0, 0.0)
 
-    def sink(what: str, done: int, total: int) -> None:
+    def sink(now: progress.Report) -> None:
         nonlocal last
-        now = time.monotonic()
-        if what != last[0] or done == total or now - last[1] > PROGRESS_EVERY:
-            last = (what, now)
-            send(("progress", what, done, total))
+        time_now = time.monotonic()
+        if now.piece != last[0] or now.done == now.total or time_now - last[1] > PROGRESS_EVERY:
+            last = (now.piece, time_now)
+            send(("progress", now))
 
     return sink

@@ -17,6 +17,7 @@ LAYERS = [
     "runs instance",
     "component",
     "assets",
+    "standing",
     "io_manager partitions",
     "report",
     "study mistakes models published",
@@ -28,7 +29,7 @@ LAYERS = [
     "grading",
     "planning allocation",
     "metrics budget",
-    "catalogue store folders locks places files progress spec",
+    "catalogue columns store folders locks places files progress spec",
 ]
 DAGSTER_ENDS = "io_manager partitions"  # nothing below knows Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,30 @@ import dagster as dg
 import polars as pl
 
 from cos_assets import progress, store
+from cos_assets.assets.checks import SOUND, Check, Rule, sound
 from cos_assets.budget import Prices
 from cos_assets.generation.door import Buyer, check
 from cos_assets.generation.engines.openai_options import api_of, read_options
 from cos_assets.generation.model import resolve
 from cos_assets.generation.spend import Cap, Stage
 from cos_assets.generation.types import Model
+from cos_assets.io_manager import STOPPED_BY
 from cos_assets.judging.llm import structured
 from cos_assets.models import CheckpointRef, ModelSpec, TargetSpec
 from cos_assets.partitions import as_dict
 from cos_assets.places import Place
+from cos_assets.report.figures import svg
 from cos_assets.study import StudySpec
 from cos_assets.training import checkpoints
 
+TELL_EVERY = 30.0
+"""Seconds. Every observation is a row in Dagster's own database."""
 Inputs = Mapping[str, pl.LazyFrame]
 Body = Callable[["Step", Inputs], dg.MaterializeResult]
+
+
+class Refused(RuntimeError):
+    """A check failed before anything was spent."""
 
 
 class Step:
@@ -37,6 +48,8 @@ class Step:
 
     def __init__(self, spec: StudySpec, context: dg.AssetExecutionContext) -> None:
         self.spec = spec
+        self.context = context
+        self.required: list[Check] = []
         self.root: Place = context.resources.io_manager.path
         self.run_id: str = context.run_id
         self.log = context.log
@@ -46,6 +59,24 @@ class Step:
     @property
     def budget(self) -> str:
         return self.partition["budget"]
+
+    def require(self, check: Check) -> None:
+        """Go on only where a check passes. Raises Refused; that it failed stands in the UI all the same."""
+        self.required.append(check)
+        if not check.passed:
+            key = self.context.partition_key if self.context.has_partition_key else None
+            self.context.log_event(
+                dg.AssetCheckEvaluation(
+                    self.context.asset_key,
+                    check.rule.name,
+                    passed=False,
+                    metadata=check.metadata,
+                    severity=check.severity,
+                    blocking=check.rule.stops,
+                    partition=key,
+                )
+            )
+            raise Refused(f"{check.sentence}: {check.rule.description}\n{check.examples or ''}".strip())
 
     def buyer(self, stage: Stage, model: str) -> Buyer:
         cap = Cap(self.spec.cap.flops, self.spec.cap.cost) if self.spec.cap else None
@@ -61,13 +92,14 @@ def asset(
     description: str,
     config: Any,
     partitions: dg.PartitionsDefinition | None = None,
-    checks: Sequence[str] = (),
+    checks: Sequence[Rule] = (),
     kinds: set[str] = frozenset(),  # type: ignore[assignment]
 ) -> dg.AssetsDefinition:
     """An asset of a study. `config` is what its result depends on besides its inputs: it makes the code version, so
-    that a change in the YAML makes stale what it touches, and nothing else. `checks` name the checks whose outcomes
-    the body's `result` gives.
+    that a change in the YAML makes stale what it touches, and nothing else. `checks` are the rules of which the body's
+    `result` or `Step.require` says whether they are kept.
     """
+    rules = [*([SOUND] if ins else []), *checks]
 
     @dg.asset(
         name=name,
@@ -78,33 +110,45 @@ def asset(
         description=description,
         code_version=hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:12],
         kinds={"polars", *kinds},
-        check_specs=[dg.AssetCheckSpec(check, asset=[spec.name, name]) for check in checks],
+        check_specs=[check_spec(rule, dg.AssetKey([spec.name, name]), partitions) for rule in rules],
         required_resource_keys={"io_manager"},
     )
     def compute(context, **inputs):  # no annotations: Dagster takes them for types, and cannot read them as text
         step = Step(spec, context)
-        with progress.shown_by(progress.lines(context.log.info)):
-            return body(step, inputs)
+        started, meter = time.perf_counter(), progress.Meter()
+        with progress.shown_by(meter, shown_in(context)):
+            if ins:
+                step.require(sound(*context.resources.io_manager.unsound(context)))
+            made = body(step, inputs)
+        # What this run spent; what is in the ledger already, or trained already, is not paid for again.
+        spent = {f"spent_{name}": value for name, value in meter.spent().items()}
+        outcomes = [*(check.outcome() for check in step.required), *(made.check_results or [])]
+        metadata = {**(made.metadata or {}), **spent, "run_seconds": time.perf_counter() - started}
+        return made._replace(check_results=outcomes, metadata=metadata)
 
     return compute
 
 
-@dataclass(frozen=True)
-class Check:
-    """What an asset check says: how many rows are not as they should be, by reason. It warns, and stops nothing."""
+def shown_in(context: dg.AssetExecutionContext) -> progress.Sink:
+    """Shows in the UI how far the work has come: as a line of the log, and as numbers of the partition."""
 
-    name: str
-    counts: Mapping[str, int]
-    examples: str | None = None
-    """In Markdown."""
+    def tell(now: progress.Report) -> None:
+        context.log.info(str(now))
+        key = context.partition_key if context.has_partition_key else None
+        facts: dict[str, Any] = {"doing": now.what, **now.numbers}
+        context.log_event(dg.AssetObservation(context.asset_key, partition=key, metadata=facts))
 
-    def outcome(self) -> dg.AssetCheckResult:
-        passed = not any(self.counts.values())
-        warn = dg.AssetCheckSeverity.WARN
-        metadata: dict[str, Any] = dict(self.counts)
-        if self.examples is not None:
-            metadata["examples"] = dg.MetadataValue.md(self.examples)
-        return dg.AssetCheckResult(check_name=self.name, passed=passed, severity=warn, metadata=metadata)
+    return progress.every(TELL_EVERY, tell)
+
+
+def check_spec(rule: Rule, key: dg.AssetKey, partitions: dg.PartitionsDefinition | None) -> dg.AssetCheckSpec:
+    """A rule as the UI lists it, for each partition by itself."""
+    with warnings.catch_warnings():
+        # Checks of partitions are new in Dagster; tests/assets/test_checks.py holds them to what we take them for.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(
+            rule.name, asset=key, description=rule.description, blocking=rule.stops, partitions_def=partitions
+        )
 
 
 def result(
@@ -113,6 +157,8 @@ def result(
     """A table with its metadata. `facts` go to the lineage too; equal tables get equal data versions, so that making
     one again leaves what comes after it fresh."""
     plain = {k: v for k, v in (facts or {}).items() if v is not None and v == v}  # NaN is not equal to itself
+    if failed := [check.rule.name for check in checks if check.rule.stops and not check.passed]:
+        plain[STOPPED_BY] = failed
     return dg.MaterializeResult(
         value=frame,
         data_version=dg.DataVersion(store.content_hash(frame)),
@@ -124,6 +170,13 @@ def result(
 def picture(svg: str, alt: str) -> dg.MetadataValue:
     """A figure as the UI shows it: an image in Markdown, nothing beside it."""
     return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
+def sketch(draw: Callable[..., Any], alt: str, *of: Any) -> dg.MetadataValue:
+    """A figure of `report.sketches`, drawn of `of`; words where there is nothing to draw."""
+    if not len(of[0]):
+        return dg.MetadataValue.text(f"{alt}: none")
+    return picture(svg(partial(draw, *of)), alt)
 
 
 def own(spec: StudySpec, name: str, mapping: dg.PartitionMapping | None = None) -> dg.AssetIn:

@@ -10,8 +10,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from cos_assets.assets import checks
+from cos_assets.assets.checks import FILLED, SCORED, UNSEEN, Check
 from cos_assets.assets.common import (
-    Check,
     Inputs,
     Step,
     asset,
@@ -20,15 +21,18 @@ from cos_assets.assets.common import (
     picture,
     result,
     single_thread_torch,
+    sketch,
     target,
     target_spec,
 )
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
 from cos_assets.grading.answers import GRADER_VERSION
+from cos_assets.judging.verdicts import verdict_counts
 from cos_assets.metrics.evaluated import evaluation_metrics
 from cos_assets.partitions import by_source, models_of_source
-from cos_assets.report import learning
+from cos_assets.report import learning, sketches
+from cos_assets.report.compare import percent
 from cos_assets.report.figures import svg
 from cos_assets.store import content_hash
 from cos_assets.study import StudySpec
@@ -38,11 +42,12 @@ from cos_assets.training.contamination import DIRTY, overlaps
 from cos_assets.training.data import SCHEDULE
 from cos_assets.training.evaluation import SCHEMA as EVAL
 from cos_assets.training.evaluation import accuracy, evaluate
+from cos_assets.training.loop import Base
+from cos_assets.training.masks import wrongly_learned
 from cos_assets.training.sft import Trained
 from cos_assets.training.sft_sets import reference_set, sft_set
 
-FILLED = "there_are_rows_to_train_on"
-UNSEEN = "no_scored_problem_is_trained_on"
+ACCURACY = "greedy accuracy, %"
 
 
 def sft(spec: StudySpec) -> dg.AssetsDefinition:
@@ -68,7 +73,8 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
             )
             facts = {"verification": way, **facts}
         lacking = {"empty": frame.is_empty()} | ({"missing": source.rows - frame.height} if source.rows else {})
-        return result(frame, facts, Check(FILLED, lacking), _unseen(spec, frame, inputs))
+        figure = sketch(sketches.per_problem, "problems by rows to train on", frame, problems.height)
+        return result(frame, facts, Check(FILLED, lacking), _unseen(spec, frame, inputs), figure=figure)
 
     bought = models_of_source(spec)
     own_ways = {name: (way, spec.verifiers_of(way)) for name, s in spec.sources.items() if (way := s.verification)}
@@ -113,6 +119,9 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             return accuracy(evaluate(model, name, validation, spec.task, _max_tokens(spec), buyer))
 
         choice = "/".join([content_hash(validation), str(_max_tokens(spec)), *_versions(spec.task)]) if chooses else ""
+        rows = inputs["sft_set"].collect()
+        untouched = Base(base.model_id, None if Path(base.model_id).is_dir() else base.revision, base.chat)
+        step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
         made: list[tuple[pl.DataFrame, Trained]] = []
         for number in range(settings.seeds):
             with single_thread_torch():
@@ -120,7 +129,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
                     step.buyer("training", name),
                     name,
                     base,
-                    inputs["sft_set"].collect(),
+                    rows,
                     settings,
                     settings.steps_for(step.budget),
                     spec.seed + number,
@@ -140,6 +149,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         spec,
         f"{name}_checkpoint",
         body,
+        checks=[checks.MASKED],
         ins={
             "sft_set": own(spec, "sft_set"),
             "problems": own(spec, "problems"),
@@ -178,13 +188,22 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             frames.append(_evaluate(step, name, model, inputs, seed))
             revisions.append(model.revision)
         frame = pl.concat(frames)
-        facts, groups = _facts(spec, frame, inputs)
-        return result(frame, facts | {"checkpoint": ", ".join(map(str, revisions))}, by_group=groups)
+        facts, groups, shares = _facts(spec, frame, inputs)
+        facts |= {"checkpoint": ", ".join(map(str, revisions))}
+        return result(
+            frame,
+            facts,
+            checks.short(frame),
+            checks.gradable(frame, SCORED),
+            by_group=groups,
+            figure=sketch(sketches.intervals, ACCURACY, shares, f"{ACCURACY}, {percent(spec.confidence)} interval"),
+        )
 
     return asset(
         spec,
         f"{name}_eval",
         body,
+        checks=[checks.SHORT, SCORED],
         ins={f"{name}_checkpoint": own(spec, f"{name}_checkpoint"), **_problem_inputs(spec)},
         description=f"Zero-shot greedy pass@1 of the finetuned `{name}` on {_what(spec)}.",
         config=_evaluation_config(spec),
@@ -196,20 +215,29 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         frames = [_evaluate(step, name, target(step, name, inputs), inputs, None) for name in spec.targets]
         frame = pl.concat(frames) if frames else EVAL.to_frame()
+        told = {name: _facts(spec, part, inputs) for name, part in zip(spec.targets, frames, strict=True)}
+        shares = {name: next(iter(shares.values())) for name, (_, _, shares) in told.items() if shares}
         return result(
             frame.with_columns(budget=pl.lit(None, pl.String), source=pl.lit("base")),
             {
                 f"{name}_{key}": value
-                for name, part in zip(spec.targets, frames, strict=True)
-                for key, value in _facts(spec, part, inputs)[0].items()
+                for name, (facts, _, _) in told.items()
+                for key, value in facts.items()
                 if not key.endswith(("_low", "_high", "problems"))
             },
+            checks.short(frame),
+            checks.gradable(frame, SCORED),
+            checks.controlled(
+                frame, list(spec.targets), {name: _asked(spec, inputs, name) for name in spec.benchmarks}
+            ),
+            figure=sketch(sketches.intervals, ACCURACY, shares, f"{ACCURACY}, untouched models"),
         )
 
     return asset(
         spec,
         "base_eval",
         body,
+        checks=[checks.SHORT, SCORED, checks.CONTROLLED],
         ins={
             **_problem_inputs(spec),
             **checkpoint_inputs(*(target_spec(spec, name) for name in spec.targets)),
@@ -244,14 +272,18 @@ def _evaluate(step: Step, name: str, model: Model, inputs: Inputs, seed: int | N
     """The answers on every benchmark, one after the other. `seed` is that of the model's training."""
     spec, frames = step.spec, []
     for benchmark, task in spec.benchmarks.items():
-        problems = scored_problems(spec, inputs, benchmark)
-        if spec.evaluation.limit is not None:
-            problems = problems.head(spec.evaluation.limit)
+        problems = scored_problems(spec, inputs, benchmark).head(_asked(spec, inputs, benchmark))
         buyer = step.buyer("evaluation", f"{name} on {benchmark}" if len(spec.benchmarks) > 1 else name)
         with single_thread_torch():
             draws, how = spec.evaluation.samples or 0, spec.evaluation.sampling(spec.seed)
             frames.append(evaluate(model, name, problems, task, _max_tokens(spec), buyer, draws, how, seed))
     return pl.concat(frames)
+
+
+def _asked(spec: StudySpec, inputs: Inputs, benchmark: str) -> int:
+    """How many problems of a benchmark models are asked."""
+    there = scored_problems(spec, inputs, benchmark).height
+    return there if spec.evaluation.limit is None else min(there, spec.evaluation.limit)
 
 
 def scored_problems(spec: StudySpec, inputs: Inputs, benchmark: str) -> pl.DataFrame:
@@ -295,8 +327,9 @@ def _groups(spec: StudySpec, inputs: Inputs) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, dg.MetadataValue]:
-    """Of one model's answers: every metric on all problems, and in Markdown on each level and subject."""
+def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, dg.MetadataValue, dict[str, Any]]:
+    """Of one model's answers: every metric on all problems, in Markdown on each level and subject, and accuracy with
+    its interval on the first benchmark and each of its levels."""
     part = frame.with_columns(budget=pl.lit(None, pl.String), source=pl.lit(None, pl.String))
     pass_at, maj_at = spec.evaluation.ks
     table = evaluation_metrics(part, _groups(spec, inputs), pass_at, maj_at, spec.confidence)
@@ -316,7 +349,16 @@ def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, 
         of = f"level {row['level']}" if row["subject"] is None else row["subject"]
         values = (row["benchmark"], of, row["metric"] + at, f"{row['value']:.1%}", limits, row["n_problems"])
         lines.append("| " + " | ".join(map(str, values)) + " |")
-    return facts | _figures(spec, frame, inputs), dg.MetadataValue.md("\n".join(lines))
+    of_first = table.filter(metric="accuracy", benchmark=first).filter(pl.col("subject").is_null())
+    shares = {
+        "all" if level is None else f"level {level}": interval
+        for level, *interval in of_first.sort("level", nulls_last=False)
+        .select("level", "value", "low", "high")
+        .iter_rows()
+    }
+    facts |= {**verdict_counts(frame), "completion_tokens": frame["completion_tokens"].sum()}
+    facts |= {"mean_tokens": frame["completion_tokens"].mean(), **_figures(spec, frame, inputs)}
+    return facts, dg.MetadataValue.md("\n".join(lines)), shares
 
 
 def _figures(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> dict:

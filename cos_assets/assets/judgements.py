@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from cos_assets.assets.checks import READ, Check
 from cos_assets.assets.common import (
-    Check,
     Inputs,
     Step,
     asset,
@@ -18,6 +18,7 @@ from cos_assets.assets.common import (
     prices_of,
     result,
     single_thread_torch,
+    sketch,
 )
 from cos_assets.generation.types import Sampling
 from cos_assets.judging import llm, vote
@@ -25,9 +26,8 @@ from cos_assets.judging import steps as step_judge
 from cos_assets.judging.table import UNTOLD, draw, of_judge
 from cos_assets.metrics.false_positives import false_positive_rate
 from cos_assets.partitions import by_model
+from cos_assets.report import sketches
 from cos_assets.study import StudySpec
-
-READ = "every_judged_sample_is_read"
 
 
 def judgements(spec: StudySpec) -> dg.AssetsDefinition:
@@ -74,7 +74,13 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
             facts["bought_now"] = new
             for name in ("flops", "cost"):  # unknown is not nothing
                 facts[name] = frame[name].sum() if frame[name].null_count() < frame.height else None
-        return result(frame, facts, Check(READ, untold))
+        rates = {
+            name: (value, facts[f"{key}_low"], facts[f"{key}_high"])
+            for name in judges
+            if (value := facts[key := _rate_name(spec, name)]) is not None
+        }
+        title = "false positive rate by judge"
+        return result(frame, facts, Check(READ, untold), figure=sketch(sketches.intervals, title, rates, title))
 
     return asset(
         spec,
@@ -106,8 +112,12 @@ def _rates(spec: StudySpec, frame: pl.DataFrame) -> dict[str, Any]:
     facts = {}
     for name in spec.judge.all:
         rate = false_positive_rate(of_judge(frame, name), spec.confidence)
-        tail = "" if name == spec.judge.first else f"_by_{name}"
-        facts[f"false_positive_rate{tail}"] = rate.value if rate.n > 0 else None
-        facts[f"false_positive_rate{tail}_low"] = rate.low if rate.n > 1 else None
-        facts[f"false_positive_rate{tail}_high"] = rate.high if rate.n > 1 else None
+        key = _rate_name(spec, name)
+        facts[key] = rate.value if rate.n > 0 else None
+        facts[f"{key}_low"] = rate.low if rate.n > 1 else None
+        facts[f"{key}_high"] = rate.high if rate.n > 1 else None
     return facts
+
+
+def _rate_name(spec: StudySpec, judge: str) -> str:
+    return "false_positive_rate" + ("" if judge == spec.judge.first else f"_by_{judge}")

@@ -7,6 +7,7 @@ import hashlib
 import dagster as dg
 import polars as pl
 
+from cos_assets.assets import checks
 from cos_assets.assets.common import (
     Inputs,
     Step,
@@ -18,12 +19,14 @@ from cos_assets.assets.common import (
     result,
     sampler,
     single_thread_torch,
+    sketch,
 )
 from cos_assets.assets.samples import prompts
 from cos_assets.generation.door import generate
 from cos_assets.generation.spend import Spend, Tariff
-from cos_assets.judging.verdicts import verdicts
+from cos_assets.judging.verdicts import verdict_counts, verdicts
 from cos_assets.partitions import pilot_by_model
+from cos_assets.report import sketches
 from cos_assets.study import StudySpec
 
 _GRADED = ("verdict", "correct", "text_key", "equations_key")
@@ -62,17 +65,27 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             "bought_now": bought.new,
             "from_the_ledger": rows.height - bought.new,
             "not_to_be_had": bought.missing,
+            **verdict_counts(rows),
             "accuracy": rates[0],
             "tokens_per_solution": rates[1],
             "flops": float(rows["flops"].sum()),
             "cost": float(rows["cost"].sum()) if rows["cost"].null_count() < rows.height else None,
         }
-        return result(rows, facts)
+        return result(
+            rows,
+            facts,
+            checks.short(rows),
+            checks.numbered(rows),
+            checks.varied(rows, sampling.temperature),
+            checks.gradable(rows),
+            figure=sketch(sketches.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")),
+        )
 
     return asset(
         spec,
         "pilot",
         body,
+        checks=[checks.SHORT, checks.NUMBERED, checks.VARIED, checks.GRADABLE],
         ins={"problems": own(spec, "problems"), **checkpoint_inputs(*spec.models.values())},
         description="A few samples of the model, graded: how long its solutions are, and how often they are right.",
         config=[

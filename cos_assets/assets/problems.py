@@ -7,11 +7,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.common import Check, Inputs, Step, asset, result
+from cos_assets.assets.checks import DISJOINT, Check
+from cos_assets.assets.common import Inputs, Step, asset, result
 from cos_assets.study import StudySpec
 from cos_assets.tasks import SPLITS, in_several_splits
-
-DISJOINT = "splits_are_disjoint"
 
 
 def problems(spec: StudySpec) -> dg.AssetsDefinition:

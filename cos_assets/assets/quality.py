@@ -7,23 +7,25 @@ import os
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.common import Check, Inputs, Step, asset, own, result
+from cos_assets.assets import checks
+from cos_assets.assets.checks import Check
+from cos_assets.assets.common import Inputs, Step, asset, own, result, sketch
 from cos_assets.grading import answers
-from cos_assets.judging.verdicts import second_opinion
+from cos_assets.judging.verdicts import second_opinion, verdict_counts
 from cos_assets.judging.verdicts import verdicts as grade_samples
 from cos_assets.metrics.summary import adaptive_metrics
 from cos_assets.metrics.summary import sample_metrics as measure
 from cos_assets.partitions import by_model
+from cos_assets.report import sketches
 from cos_assets.study import StudySpec
-
-GRADED = "every_answer_is_graded"
 
 
 def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         problems = inputs["problems"].collect()
-        frame = grade_samples(inputs["samples"].collect(), problems, spec.task, workers=os.cpu_count() or 1)
-        counts = dict(frame["verdict"].value_counts().iter_rows())
+        samples = inputs["samples"].collect()
+        frame = grade_samples(samples, problems, spec.task, workers=os.cpu_count() or 1)
+        counts = verdict_counts(frame)
         disagree, shown = second_opinion(frame, problems)
         facts = {
             "grader_version": answers.GRADER_VERSION,
@@ -31,15 +33,23 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
             "task": spec.task.name,
             "graders_disagree": disagree,
         }
-        unclear = {verdict: counts.get(verdict, 0) for verdict in ("no_answer", "grader_error")}
-        facts |= {verdict: counts.get(verdict, 0) for verdict in answers.VERDICTS}
-        return result(frame, facts, Check(GRADED, unclear), disagreements=dg.MetadataValue.json(shown.to_dicts()))
+        unclear = {verdict: counts[verdict] for verdict in ("no_answer", "grader_error")}
+        facts |= counts
+        return result(
+            frame,
+            facts,
+            Check(checks.GRADED, unclear),
+            checks.gradable(frame),
+            checks.added_up(samples, frame, spec.task.answer_kind is not None),
+            disagreements=dg.MetadataValue.json(shown.to_dicts()),
+            figure=sketch(sketches.counts, "samples by verdict", counts, "samples by verdict", answers.VERDICTS[1:]),
+        )
 
     return asset(
         spec,
         "verdicts",
         body,
-        checks=[GRADED],
+        checks=[checks.GRADED, checks.GRADABLE, checks.ADDED_UP],
         ins={"problems": own(spec, "problems"), "samples": own(spec, "samples")},
         description="One verdict per sample: correct, wrong, no_answer, truncated or grader_error.",
         config=[
@@ -77,12 +87,18 @@ def sample_metrics(spec: StudySpec) -> dg.AssetsDefinition:
             if rows.height:
                 last = rows.row(-1, named=True)
                 facts[f"{label}_at_{last['k']}"] = last["value"]
-        return result(frame, facts)
+        return result(
+            frame,
+            facts,
+            checks.curved(frame),
+            figure=sketch(sketches.curve, "coverage over samples per problem", frame),
+        )
 
     return asset(
         spec,
         "sample_metrics",
         body,
+        checks=[checks.CURVED],
         ins={
             "verdicts": own(spec, "verdicts"),
             **({"budget_plan": own(spec, "budget_plan")} if spec.allocation == "adaptive" else {}),

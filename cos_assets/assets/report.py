@@ -11,6 +11,7 @@ import polars as pl
 
 from cos_assets import report as pages
 from cos_assets import store
+from cos_assets.assets import checks
 from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
 from cos_assets.partitions import by_model, by_source
 from cos_assets.report import overview, provenance
@@ -80,6 +81,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         return result(
             made.comparisons,
             facts,
+            checks.matched(collected["samples"], collected["budget_plan"]),
             answer=dg.MetadataValue.md(made.summary_markdown),
             page=dg.MetadataValue.path(str(place / "report.html")),
             figure=picture(made.figures["answer"], "the answer") if "answer" in made.figures else "none",
@@ -89,6 +91,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         spec,
         "report",
         body,
+        checks=[checks.MATCHED],
         ins={name: own(spec, name) for name in names},
         description="Which data was the better buy, with error bars.",
         config=[VERSION, spec.model_dump(mode="json")],

@@ -13,8 +13,9 @@ import dagster as dg
 import polars as pl
 
 from cos_assets.allocation import ROUNDS, allocate
+from cos_assets.assets import checks
+from cos_assets.assets.checks import Check
 from cos_assets.assets.common import (
-    Check,
     Inputs,
     Step,
     asset,
@@ -24,16 +25,16 @@ from cos_assets.assets.common import (
     result,
     sampler,
     single_thread_torch,
+    sketch,
 )
 from cos_assets.generation.door import Bought, generate
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.prediction import fits
 from cos_assets.metrics.richness import fit_novelty
 from cos_assets.partitions import by_model
+from cos_assets.report import sketches
 from cos_assets.study import StudySpec
 from cos_assets.tasks import same_text
-
-COMPLETE = "every_sample_is_complete"
 
 
 def samples(spec: StudySpec) -> dg.AssetsDefinition:
@@ -67,19 +68,28 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             "truncated": reasons.get("length", 0),
             "failed": reasons.get("error", 0),
             "completion_tokens": int(rows["completion_tokens"].sum()),
+            "mean_tokens": rows["completion_tokens"].mean(),
             "flops": float(rows["flops"].sum()),
             "cost": float(rows["cost"].sum()) if rows["cost"].null_count() < rows.height else None,
             "seconds": round(bought.seconds, 3),
         }
         # A truncated solution is bought and wrong, a failed one is tried again, a missing one was never made.
         doubtful = {name: int(facts[name] or 0) for name in ("not_to_be_had", "truncated", "failed")}
-        return result(rows, facts, Check(COMPLETE, doubtful))
+        return result(
+            rows,
+            facts,
+            Check(checks.COMPLETE, doubtful),
+            checks.short(rows),
+            checks.numbered(rows),
+            checks.varied(rows, sampling.temperature),
+            figure=sketch(sketches.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")),
+        )
 
     return asset(
         spec,
         "samples",
         body,
-        checks=[COMPLETE],
+        checks=[checks.COMPLETE, checks.SHORT, checks.NUMBERED, checks.VARIED],
         ins={
             "problems": own(spec, "problems"),
             "budget_plan": own(spec, "budget_plan"),

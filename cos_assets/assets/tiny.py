@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import Field
 
 from cos_assets import progress, tasks, tiny
-from cos_assets.assets.common import result, single_thread_torch
+from cos_assets.assets.common import result, shown_in, single_thread_torch
 from cos_assets.folders import workshop
 from cos_assets.generation.model import hash_folder
 from cos_assets.places import Place
@@ -68,7 +68,7 @@ def _checkpoint(spec: TinyModelsSpec, role: str) -> dg.AssetsDefinition:
         with workshop(root / "checkpoints" / name) as folder:
             out = folder / "model"
             if not (out / "config.json").is_file():
-                with progress.shown_by(progress.lines(context.log.info)):
+                with progress.shown_by(shown_in(context)):
                     if spec.shipped:
                         _copy(source, out)
                     else:

@@ -145,6 +145,7 @@ def _buy(
     tariff = _tariff(model, buyer, prices)
     row = _booking(model, sampling, buyer, tariff, attempts)
     done, buffer, flushed = 0, [], time.monotonic()
+    took: dict[str, Any] = {}
     with ExitStack() as stack:
         cap, spent = buyer.cap if buyer.stage in spend.DATA else None, Spend()
         if cap:
@@ -165,15 +166,23 @@ def _buy(
                     buffer += rows
                     spent = sum((tariff.spend(completion, sampling) for completion in batch), spent) if cap else spent
                     done += len(batch)
-                    say(done)
+                    _add(took, rows)
+                    say(done, **took)
                     if len(buffer) >= FLUSH_ROWS or time.monotonic() - flushed > FLUSH_SECONDS:
                         ledger.append(buffer)
                         buffer, flushed = [], time.monotonic()
         finally:
             ledger.append(buffer)  # an engine that fails half-way has been paid for its first half
             engine.close()
-    say(total)
     return done
+
+
+def _add(took: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Add what completions took to what is told of the progress; unknown is not nothing."""
+    for name, column in (("tokens", "completion_tokens"), ("flops", "flops"), ("cost", "cost")):
+        known = [row[column] for row in rows if row[column] is not None]
+        if known:
+            took[name] = took.get(name, 0) + sum(known)
 
 
 def _tariff(model: Model, buyer: Buyer, prices: Prices | None) -> Tariff:

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from cos_assets import progress
 from cos_assets.grading.sandbox import Part, require, run
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> lis
         return []
     require()
     with ThreadPoolExecutor(workers) as threads:
-        return list(threads.map(_grade, *zip(*pairs, strict=True)))
+        grades = threads.map(_grade, *zip(*pairs, strict=True))
+        return list(progress.counted("running programs", grades, len(pairs)))
 
 
 def code_of(completion: str) -> str | None:

@@ -17,12 +17,15 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from cos_assets import progress
+
 _MEMORY = 4 << 30  # bytes of address space: a huge power fails in its worker instead of filling the machine
 _WORTH_A_START = 20  # items; a worker takes about a second to start
+_TELL_EVERY = 1.0  # seconds
 _WALL = 20  # a worker that waits instead of computing is ended after this many times the limit
 
 Item = Mapping[str, Any]
@@ -52,8 +55,12 @@ def ask(module: str, items: Sequence[Item], workers: int, timeout: float, name: 
 
     with ThreadPoolExecutor(max(1, len(pool))) as threads:
         try:
-            for done in [threads.submit(drain, worker) for worker in pool]:
-                done.result()
+            running = {threads.submit(drain, worker) for worker in pool}
+            while running:
+                over, running = wait(running, timeout=_TELL_EVERY, return_when=FIRST_COMPLETED)
+                for each in over:
+                    each.result()
+                progress.report(f"grading with {name}", len(items) - len(todo), len(items))
         finally:
             todo.clear()  # after an error or Ctrl-C the other threads find nothing more to do
             for worker in pool:

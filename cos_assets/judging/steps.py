@@ -18,9 +18,8 @@ def judge(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, name: str = "s
     by_id = {problem["problem_id"]: problem for problem in problems.to_dicts()}
     known: dict[tuple[str, str], Label] = {}
     labels = []
-    for number, sample in enumerate(rows.select("problem_id", "completion").iter_rows()):
-        if number % 1000 == 0:
-            progress.report("step checking", number, rows.height)
+    samples = rows.select("problem_id", "completion").iter_rows()
+    for sample in progress.counted("step checking", samples, rows.height, 1000):
         if sample not in known:
             problem_id, text = sample
             check = task.check(by_id[problem_id], text)

@@ -6,7 +6,7 @@ import hashlib
 
 import polars as pl
 
-from cos_assets.grading.answers import GRADER_VERSION, grade
+from cos_assets.grading.answers import GRADER_VERSION, VERDICTS, grade
 from cos_assets.tasks import Task
 
 VERDICT_COLUMNS = (
@@ -55,6 +55,12 @@ def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers:
         text_key=correct_text.replace_strict(by_text, default=None, return_dtype=pl.String),
         equations_key=correct_text.replace_strict(by_equations, default=None, return_dtype=pl.String),
     ).select(VERDICT_COLUMNS)
+
+
+def verdict_counts(rows: pl.DataFrame) -> dict[str, int]:
+    """How many of rows [verdict] have each verdict."""
+    counts = dict(rows["verdict"].value_counts().iter_rows())
+    return {verdict: counts.get(verdict, 0) for verdict in VERDICTS}
 
 
 def second_opinion(

@@ -21,7 +21,7 @@ from cos_assets.store import content_hash
 from cos_assets.training.data import SCHEDULE
 from cos_assets.training.launch import Launch
 from cos_assets.training.settings import Finetune
-from cos_assets.training.sft import Trained, finetune
+from cos_assets.training.sft import Trained, finetune, training_flops
 
 _COLUMNS: Any = {
     "target": pl.String,
@@ -72,6 +72,12 @@ def checkpoint(
     root, data = buyer.root, content_hash(rows.select("prompt", "completion"))
     parts = [base.fingerprint, data, settings.recipe, SCHEDULE, str(steps), str(seed), choice]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+    def told(stage: str, done: int, total: int, tokens: int | None) -> None:
+        lora = 0.0 if settings.method == "lora" else None  # what the adapters' own parameters add is little
+        flops = training_flops(base.params, tokens, lora) if base.params and tokens is not None else None
+        progress.report(f"{stage} {target}", done, total, tokens=tokens, flops=flops)
+
     with workshop(root / "checkpoints" / name) as folder:
         trained = finetune(
             rows,
@@ -81,7 +87,7 @@ def checkpoint(
             steps,
             seed,
             evaluate,
-            lambda stage, done, total: progress.report(f"{stage} {target}", done, total),
+            told,
             revision=None if Path(base.model_id).is_dir() else base.revision,
             chat=base.chat,
             launch=launch,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -20,11 +20,15 @@ from cos_assets.progress import no_progress_bars
 from cos_assets.training.choice import Candidate, assemble, best, score
 from cos_assets.training.data import SCHEDULE, Collator, Row, Scheduled, encode, schedule
 from cos_assets.training.launch import Job, Launch, train_apart, wait_for_others
-from cos_assets.training.loop import Base, train, write_json
+from cos_assets.training.loop import Base, marked_checkpoints, train, write_json
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
 
 DONE = "DONE.json"
+
+
+class OnProgress(Protocol):
+    def __call__(self, stage: str, done: int, total: int, tokens: int | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def finetune(
     steps: int,
     seed: int,
     evaluate: Callable[[Path], float] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
     *,
     revision: str | None = None,
     chat: bool = False,
@@ -82,8 +86,8 @@ def finetune(
     For every learning rate of the settings and every one of its checkpoints, `evaluate` is given a folder that
     `from_pretrained` loads and returns the accuracy on validation problems; the best is kept as `out/model`, with its
     tokenizer, in the base model's dtype (at a tie the earlier step, then the smaller learning rate). Without `evaluate`
-    the last checkpoint is kept. `on_progress(stage, done, total)` is called with the stages "train" (steps) and
-    "validate" (checkpoints).
+    the last checkpoint is kept. `on_progress(stage, done, total, tokens)` is called with the stages "train" (steps, and
+    the tokens that they trained on) and "validate" (checkpoints, None).
 
     `out` belongs to these inputs alone: `DONE.json` is written there last, and when it is there nothing is trained. A
     killed call goes on from its last complete checkpoint when it is made again; on a CPU with one thread it ends with
@@ -132,7 +136,7 @@ def _finetune(
     steps: int,
     seed: int,
     evaluate: Callable[[Path], float] | None,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: OnProgress,
     launch: Launch | None,
 ) -> Trained:
     work = out / "work"
@@ -156,7 +160,7 @@ def _make(
     steps: int,
     seed: int,
     evaluate: Callable[[Path], float] | None,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: OnProgress,
     launch: Launch | None,
     inputs: str,
 ) -> None:
@@ -166,8 +170,11 @@ def _make(
     rates = settings.learning_rates
     candidates: list[Candidate] = []
     seconds, seen = 0.0, np.zeros(len(encoded), dtype=np.int64)
+    tokens_at = np.cumsum([0, *np.array([len(row) for row in encoded])[plan].sum(axis=1)])
     for number, rate in enumerate(rates):
-        folder, on_step = work / f"lr-{rate!r}", _counter(on_progress, number * steps, len(rates) * steps)
+        folder, on_step = work / f"lr-{rate!r}", _counter(on_progress, number, len(rates), tokens_at)
+        begun = marked_checkpoints(folder)
+        on_step(begun[-1].step if begun else 0)
         if settings.num_processes is None:
             checkpoints = train(
                 folder,
@@ -187,7 +194,7 @@ def _make(
         seen += np.bincount(plan[: checkpoints[-1].step].ravel(), minlength=len(encoded))
     scores = None
     if evaluate is not None:
-        progress = partial(on_progress, "validate")
+        progress = partial(on_progress, "validate", tokens=None)
         scores = score(candidates, base, settings.method, evaluate, work / "scores.json", progress)
     chosen = best(candidates, scores)
     model = assemble(chosen, base, settings.method, work / "chosen")
@@ -281,9 +288,12 @@ def _inputs(rows: pl.DataFrame, settings: Finetune, steps: int, seed: int) -> st
     return digest.hexdigest()
 
 
-def _counter(on_progress: Callable[[str, int, int], None], before: int, total: int) -> Callable[[int], None]:
-    return lambda step: on_progress("train", before + step, total)
+def _counter(on_progress: OnProgress, rates_before: int, rates: int, tokens_at: np.ndarray) -> Callable[[int], None]:
+    steps, tokens = len(tokens_at) - 1, int(tokens_at[-1])
+    return lambda step: on_progress(
+        "train", rates_before * steps + step, rates * steps, rates_before * tokens + int(tokens_at[step])
+    )
 
 
-def _silent(stage: str, done: int, total: int) -> None:
+def _silent(stage: str, done: int, total: int, tokens: int | None) -> None:
     pass

@@ -110,8 +110,12 @@ def test_the_checkpoint_that_validates_best_is_kept(tmp_path: Path, base: Path, 
         return score
 
     grid = settings(learning_rate=[1.0, 5e-3, 1e-6], checkpoints=3, scheduler="constant")
-    progress: list[tuple[str, int, int]] = []
-    trained = finetune(train, base, tmp_path, grid, 60, 0, evaluate, lambda *event: progress.append(event))
+    progress: list[tuple[str, int, int, int | None]] = []
+
+    def on_progress(stage: str, done: int, total: int, tokens: int | None) -> None:
+        progress.append((stage, done, total, tokens))
+
+    trained = finetune(train, base, tmp_path, grid, 60, 0, evaluate, on_progress)
     points = [(p["learning_rate"], p["step"]) for p in trained.curve]
     assert points == [(rate, step) for rate in (1e-6, 5e-3, 1.0) for step in (20, 40, 60)]
     scores = [p["validation_accuracy"] for p in trained.curve]
@@ -123,10 +127,11 @@ def test_the_checkpoint_that_validates_best_is_kept(tmp_path: Path, base: Path, 
     assert trained.chosen_step == next(p["step"] for p in trained.curve if p["validation_accuracy"] == max(scores))
     assert hash_folder(trained.path) == trained.hash
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "DONE.json", "model"]
-    trained_steps = [done for stage, done, total in progress if stage == "train" and total == 180]
+    trained_steps = [done for stage, done, total, _ in progress if stage == "train" and total == 180]
     assert sorted(trained_steps) == trained_steps
-    assert set(trained_steps) == set(range(1, 181))
-    assert [e for e in progress if e[0] == "validate"] == [("validate", i, 9) for i in range(10)]
+    assert set(trained_steps) == set(range(181))
+    assert max(tokens or 0 for _, _, _, tokens in progress) == trained.tokens
+    assert [e for e in progress if e[0] == "validate"] == [("validate", i, 9, None) for i in range(10)]
 
 
 def test_a_tie_goes_to_the_earlier_step_then_the_smaller_rate(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:

@@ -54,7 +54,7 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
             log.write(f"{folder.relative_to(out)}\n")
         return accuracy(folder, rows.head(4))
 
-    def on_progress(stage: str, done: int, total: int) -> None:
+    def on_progress(stage: str, done: int, total: int, tokens: int | None) -> None:
         if stage == "train":
             counts(f"step {done}")
 

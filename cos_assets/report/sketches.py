@@ -1,0 +1,86 @@
+"""Small figures of one partition, for its metadata in the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from cos_assets.report.figures import COLOURS, GREY, canvas
+
+_BINS = 24
+_SIZE = 4.6, 2.1
+_BLUE, _RED = COLOURS[1], COLOURS[0]
+
+
+def lengths(rows: pl.DataFrame) -> Any:
+    """How many tokens completions [completion_tokens, finish_reason] have; what was cut off in another colour."""
+    cut = pl.col("finish_reason") == "length"
+    parts = [rows.filter(~cut)["completion_tokens"].to_numpy(), rows.filter(cut)["completion_tokens"].to_numpy()]
+    with canvas(1, 1, *_SIZE) as (figure, axes):
+        axis = axes[0, 0]
+        axis.hist(parts, bins=_BINS, stacked=True, color=[_BLUE, _RED])
+        axis.set_title(
+            f"completions by tokens; {len(parts[1]):,} cut off" if len(parts[1]) else "completions by tokens"
+        )
+        axis.grid(axis="x", visible=False)
+        return figure
+
+
+def counts(values: Mapping[str, int], title: str, wrong: Sequence[str] = ()) -> Any:
+    """A bar for each name, with its number; those in `wrong` in another colour."""
+    with canvas(1, 1, _SIZE[0], 0.6 + 0.27 * len(values)) as (figure, axes):
+        axis, places = axes[0, 0], range(len(values))
+        axis.barh(places, list(values.values()), color=[_RED if name in wrong else _BLUE for name in values])
+        for place, value in zip(places, values.values(), strict=True):
+            axis.annotate(f" {value:,}", (value, place), va="center")
+        axis.set_yticks(places, list(values))
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.15 * max(1, *values.values()))
+        axis.set_title(title)
+        axis.grid(axis="y", visible=False)
+        return figure
+
+
+def curve(metrics: pl.DataFrame) -> Any:
+    """coverage@k over all levels, with its interval, of sample metrics."""
+    rows = metrics.filter(pl.col("metric") == "coverage", pl.col("level").is_null()).sort("k")
+    with canvas(1, 1, *_SIZE) as (figure, axes):
+        axis = axes[0, 0]
+        low, value, high = (100 * rows[name] for name in ("low", "value", "high"))
+        axis.fill_between(rows["k"], low, high, color=_BLUE, alpha=0.2, linewidth=0)
+        axis.plot(rows["k"], value, color=_BLUE, linewidth=2, marker="o" if rows.height < 5 else None)
+        axis.set_ylim(0, 105)
+        axis.set_title("coverage@k, %, over k samples per problem")
+        return figure
+
+
+def intervals(values: Mapping[str, tuple[float, float | None, float | None]], title: str) -> Any:
+    """A share for each name, in per cent, with its interval where there is one."""
+    with canvas(1, 1, _SIZE[0], 0.6 + 0.27 * max(len(values), 2)) as (figure, axes):
+        axis = axes[0, 0]
+        for place, (value, low, high) in enumerate(values.values()):
+            if low is not None and high is not None:
+                axis.plot([100 * low, 100 * high], [place, place], color=_BLUE, linewidth=2)
+            axis.plot([100 * value], [place], "o", color=_BLUE)
+            axis.annotate(f"{value:.1%}", (100 * value, place), xytext=(0, 5), textcoords="offset points", ha="center")
+        axis.set_yticks(range(len(values)), list(values))
+        axis.set_ylim(len(values) - 0.4, -0.8)
+        axis.margins(x=0.1)
+        axis.set_title(title)
+        axis.grid(axis="y", visible=False)
+        return figure
+
+
+def per_problem(rows: pl.DataFrame, problems: int) -> Any:
+    """How many of the problems have how many rows [problem_id] in a set; those with none in grey."""
+    sizes = rows.group_by("problem_id").len()["len"].value_counts().sort("len")
+    x, y = [0, *sizes["len"]], [problems - rows["problem_id"].n_unique(), *sizes["count"]]
+    with canvas(1, 1, *_SIZE) as (figure, axes):
+        axis = axes[0, 0]
+        axis.bar(x, y, color=[GREY, *[_BLUE] * len(sizes)], width=0.9)
+        axis.set_title("problems by rows to train on")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(axis="x", visible=False)
+        return figure

@@ -1,0 +1,48 @@
+"""How partitions stand: what `cos run` and a schedule make again.
+
+Missing or stale by Dagster's own rules: by data versions (equal content is no change) and code versions; and what was
+made but failed a check that stops what reads from it, which Dagster itself takes for materialized.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.loader import LoadingContext
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+_TOLD = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+
+
+class Standing:
+    """How the partitions of a graph stand at one moment; each is looked up once."""
+
+    def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, loading: LoadingContext) -> None:
+        self.log, self.graph = instance.event_log_storage, graph
+        resolver = CachingStaleStatusResolver(instance, graph, loading)
+        self.stale = cache(lambda key, partition: resolver.get_status(key, partition) != StaleStatus.FRESH)
+        self.stopped = cache(self._stopped)
+
+    def well(self, key: dg.AssetKey, partition: str | None) -> bool:
+        """Is a partition as it should be?"""
+        return not self.stale(key, partition) and not self.stopped(key, partition)
+
+    def _stopped(self, key: dg.AssetKey, partition: str | None) -> bool:
+        here = PartitionKeyFilter(key=partition)
+        for check in self.graph.get_check_keys_for_assets({key}):
+            if self.graph.get(check).blocking:
+                # What a run only planned, because it was killed, says nothing: what was said before it counts.
+                told = self.log.get_asset_check_execution_history(check, 1, None, _TOLD, here)
+                if told and stops(told[0].evaluation):
+                    return True
+        return False
+
+
+def stops(check: dg.AssetCheckEvaluation | None) -> bool:
+    """Does the outcome of a check keep what reads from the partition from being made?"""
+    error = dg.AssetCheckSeverity.ERROR
+    return check is not None and bool(check.blocking) and not check.passed and check.severity == error

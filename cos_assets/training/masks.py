@@ -1,0 +1,51 @@
+"""Is what a training learns from a row its completion, and nothing else? Seen on the tensors that the model gets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from cos_assets.generation.tokens import completion_ids
+from cos_assets.training.data import IGNORE, Collator, encode
+from cos_assets.training.loop import Base
+from cos_assets.training.packing import Packer
+from cos_assets.training.settings import Finetune
+
+ROWS = 8
+"""How many rows are looked at: all of them go the same way."""
+
+
+def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
+    """Of the first `ROWS` rows [prompt, completion], how many completions are not learned whole, with EOS and without a
+    token of anything else. Raises ValueError for rows that cannot be trained on (see `data.encode`)."""
+    tokenizer = base.tokenizer()
+    few = rows.head(ROWS)
+    encoded, _ = encode(few, tokenizer, None, base.chat)
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    collator = Collator(pad)
+    if settings.packing:
+        config = base.config().get_text_config()
+        collator = Packer(pad, getattr(config, "max_position_embeddings", None), config.hidden_size)
+    batch = collator(encoded)
+    wanted = Counter(tuple(completion_ids(tokenizer, text)) for text in few["completion"])
+    return not_in_both(wanted, Counter(learned(batch)))
+
+
+def learned(batch: Mapping[str, Any]) -> Iterator[tuple[int, ...]]:
+    """The runs of tokens that have labels, of every line of a batch; -1 where a label is not the token."""
+    for tokens, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        run: list[int] = []
+        for token, label in zip([*tokens, IGNORE], [*labels, IGNORE], strict=True):
+            if label != IGNORE:
+                run.append(label if label == token else -1)
+            elif run:
+                yield tuple(run)
+                run = []
+
+
+def not_in_both(wanted: Counter[tuple[int, ...]], found: Counter[tuple[int, ...]]) -> int:
+    """How many of one have no partner in the other."""
+    return max((wanted - found).total(), (found - wanted).total())

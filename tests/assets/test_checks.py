@@ -1,0 +1,270 @@
+"""Asset checks: each rule kept and broken on tables, and what a broken one stops, in this run and in the next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from rich.console import Console
+
+from cos_assets import instance, runs, store, study, workers
+from cos_assets.assets import build_study, checks
+from cos_assets.io_manager import ParquetIOManager
+from cos_assets.metrics.summary import sample_metrics
+from cos_assets.terminal import Terminal
+
+
+def samples(counts: dict[str, int], **more: Any) -> pl.DataFrame:
+    rows = [
+        {"problem_id": problem, "sample_index": i, "completion": f"{problem} {i}", "finish_reason": "stop"}
+        for problem, count in counts.items()
+        for i in range(count)
+    ]
+    return pl.DataFrame(rows).with_columns(**{name: pl.lit(value) for name, value in more.items()})
+
+
+def with_first(frame: pl.DataFrame, count: int, column: str, value: Any) -> pl.DataFrame:
+    first = pl.int_range(pl.len()) < count
+    return frame.with_columns(pl.when(first).then(pl.lit(value)).otherwise(pl.col(column)).alias(column))
+
+
+def test_so_many_may_be_cut_off() -> None:
+    rows = samples({"a": 100})
+    assert checks.short(with_first(rows, 10, "finish_reason", "length")).passed
+    over = checks.short(with_first(rows, 11, "finish_reason", "length"))
+    assert not over.passed and over.counts == {"truncated": 11, "of": 100, "share": 0.11}
+    assert checks.short(rows.clear()).passed
+
+
+def test_an_index_stands_once_in_a_problem() -> None:
+    rows = samples({"a": 3, "b": 3})
+    assert checks.numbered(rows).passed
+    twice = checks.numbered(pl.concat([rows, rows.head(2)]))
+    assert not twice.passed and twice.counts == {"repeated": 2} and twice.rule.stops
+
+
+def test_repeats_that_are_all_alike_are_noticed() -> None:
+    rows = samples(dict.fromkeys("abcdefghij", 3))
+    assert checks.varied(rows, 0.7).passed
+    alike = rows.with_columns(completion=pl.lit("the same"))
+    one_differs = with_first(alike, 1, "completion", "another")
+    assert not checks.varied(alike, 0.7).passed
+    assert checks.varied(one_differs, 0.7).passed, "nine of ten problems is what may be"
+    assert checks.varied(alike, 0.0).passed, "greedy decoding repeats itself"
+    assert checks.varied(alike.filter(pl.col("sample_index") == 0), 0.7).passed, "single samples cannot differ"
+    assert checks.varied(alike.head(12), 0.7).passed, "four problems say too little"
+
+
+def verdicts(rows: pl.DataFrame, verdict: str | None = "correct") -> pl.DataFrame:
+    return rows.select("problem_id", "sample_index").with_columns(verdict=pl.lit(verdict, pl.String))
+
+
+def test_verdicts_add_up() -> None:
+    rows = samples({"a": 50, "b": 50})
+    graded = verdicts(rows)
+    assert checks.added_up(rows, graded, True).passed
+    assert checks.added_up(rows, graded.tail(99), True).counts["without_verdict"] == 1
+    assert checks.added_up(rows.tail(99), graded, True).counts["of_no_sample"] == 1
+    assert checks.added_up(rows, pl.concat([graded, graded.head(1)]), True).counts["twice"] == 1
+    odd = with_first(graded, 2, "verdict", "perhaps")
+    assert checks.added_up(rows, odd, True).counts["of_no_known_kind"] == 2
+    none = verdicts(rows, None)
+    assert checks.added_up(rows, none, False).passed and not checks.added_up(rows, none, True).passed
+
+
+def test_so_many_answers_may_defeat_the_grader() -> None:
+    graded = verdicts(samples({"a": 100}))
+    assert checks.gradable(with_first(graded, 2, "verdict", "grader_error")).passed
+    over = checks.gradable(with_first(graded, 3, "verdict", "grader_error"))
+    assert not over.passed and over.rule.stops
+    assert not checks.gradable(with_first(graded, 3, "verdict", "grader_error"), checks.SCORED).rule.stops
+
+
+def test_coverage_is_a_curve() -> None:
+    rows = samples({"a": 4, "b": 4, "c": 2}, level="1", text_key="a", equations_key="a")
+    metrics = sample_metrics(rows.with_columns(correct=pl.col("sample_index") == 1))
+    assert metrics.filter(metric="coverage")["n_problems"].n_unique() == 2, "at k = 3 there are fewer problems"
+    assert checks.curved(metrics).passed
+    coverage = (pl.col("metric") == "coverage") & (pl.col("k") == 2)
+    value = pl.col("value")
+    for changed, counted in (
+        (pl.lit(1.2), "outside_0_to_1"),
+        (pl.col("high") + 0.01, "outside_the_interval"),
+        (pl.lit(0.0), "less_at_a_larger_k"),
+    ):
+        broken = metrics.with_columns(value=pl.when(coverage).then(changed).otherwise(value))
+        check = checks.curved(broken)
+        assert not check.passed and check.counts[counted] > 0, counted
+
+
+def test_every_target_has_its_control() -> None:
+    keys = [(target, "gsm8k", f"p{i}") for target in ("student", "wc") for i in range(3)]
+    answers = pl.DataFrame(keys, schema=["target", "benchmark", "problem_id"], orient="row").with_columns(
+        temperature=pl.lit(0.0)
+    )
+    targets, problems = ["student", "wc"], {"gsm8k": 3}
+    assert checks.controlled(answers, targets, problems).passed
+    missing = checks.controlled(answers.head(5), targets, problems)
+    assert not missing.passed and missing.counts == {"unanswered": 1, "wc on gsm8k": 1}
+    assert checks.controlled(answers.head(3), targets, problems).counts["wc on gsm8k"] == 3
+    assert not checks.controlled(answers, targets, problems | {"math": 2}).passed
+    drawn = answers.with_columns(temperature=pl.lit(0.7))
+    assert not checks.controlled(drawn, targets, problems).passed
+
+
+@pytest.mark.parametrize(
+    ("match", "column"), [("flops", "flops"), ("price", "cost"), ("gpu_seconds", "completion_tokens"), ("number", None)]
+)
+def test_budgets_are_matched_by_what_was_spent(match: str, column: str | None) -> None:
+    plan = pl.DataFrame({"budget": "low", "model": ["wc", "se"], "match": match, "tokens_per_second": [300.0, 100.0]})
+    spent = {"flops": 1.0, "cost": 1.0, "completion_tokens": 1}
+
+    def bought(wc: int, se: int) -> pl.DataFrame:
+        parts = [samples({"a": wc}, model="wc", **spent), samples({"a": se}, model="se", **spent)]
+        return pl.concat(parts).with_columns(budget=pl.lit("low"))
+
+    even = (300, 100) if match == "gpu_seconds" else (100, 100)
+    assert checks.matched(bought(*even), plan).passed
+    assert checks.matched(bought(even[0] * 109 // 100, even[1]), plan).passed
+    over = checks.matched(bought(even[0] * 111 // 100, even[1]), plan)
+    assert not over.passed and over.counts["low"] == pytest.approx(0.11)
+    if column:
+        unknown = with_first(bought(10, 100), 1, column, None)
+        assert checks.matched(unknown, plan).passed, "what is not known is not claimed"
+
+
+def test_a_file_that_was_changed_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_BETWEEN_FILES", 0.0)
+    frame = pl.DataFrame({"text": ["a", "b"]})
+    where = ("one", "samples", {"budget": "low", "model": "wc"})
+    file = store.write(tmp_path, *where, frame, {"data_version": store.content_hash(frame)})
+    assert store.as_recorded(tmp_path, *where)
+    pl.read_parquet(file, hive_partitioning=False).write_parquet(file, compression="uncompressed")
+    assert store.as_recorded(tmp_path, *where), "the same table in another file"
+    pl.read_parquet(file, hive_partitioning=False).with_columns(text=pl.lit("c")).write_parquet(file)
+    assert not store.as_recorded(tmp_path, *where)
+    file.write_bytes(b"no table")
+    assert not store.as_recorded(tmp_path, *where)
+
+
+# What a failed check stops, with solutions made elsewhere, so that nothing takes long.
+
+NAME = "held"
+
+
+def attributes(folder: Path) -> dict[str, Any]:
+    questions = [{"question": f"What is {n} + {n}?", "answer": str(2 * n), "split": "train"} for n in range(1, 9)]
+    texts = [{"question": row["question"], "text": f"The answer is {row['answer']}."} for row in questions]
+    for name, rows in {"problems": questions, "solutions": texts}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"question": "question", "completion": "text"}
+    solutions = {"engine": "imported", "path": str(folder / "solutions.jsonl"), "columns": columns, "params": 1e6}
+    task = {"name": "jsonl", "path": str(folder / "problems.jsonl"), "columns": {"split": "split"}}
+    return {"name": NAME, "task": task, "models": {"wc": solutions}, "budgets": {"low": {"wc": 1}}}
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> runs.Graph:
+    assets, resources = build_study(study.parse(attributes(tmp_path))), {"io_manager": ParquetIOManager()}
+    return runs.Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
+
+
+@pytest.fixture
+def dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("COS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setattr(store, "_BETWEEN_FILES", 0.0)
+    instance.prepare()
+    with instance.open_instance() as opened:
+        yield opened
+
+
+def run(graph: runs.Graph, dagster: dg.DagsterInstance, selection: str = "+report") -> tuple[workers.Summary, str]:
+    """What `cos run` does, and what it shows."""
+    console = Console(record=True, width=200, file=StringIO())
+    with Terminal(console) as terminal:
+        batches = graph.batches(graph.units(graph.select(NAME, selection)))
+        summary = workers.run(graph, dagster, batches, terminal, jobs=1)
+    return summary, console.export_text()
+
+
+def last_check(dagster: dg.DagsterInstance, asset: str, check: str, partition: str | None) -> Any:
+    from dagster._core.event_api import PartitionKeyFilter
+
+    key = dg.AssetCheckKey(dg.AssetKey([NAME, asset]), check)
+    records = dagster.event_log_storage.get_asset_check_execution_history(
+        key, 1, partition_filter=PartitionKeyFilter(key=partition)
+    )
+    return records[0].evaluation if records else None
+
+
+BROKEN = "low|wc"
+
+
+def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
+    graph: runs.Graph, dagster: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # A table that no model and no grader of ours makes: the checks themselves are tested above.
+        patch.setattr(checks, "GRADER_ERRORS", -1.0)
+        summary, shown = run(graph, dagster)
+    told = f"{NAME}/verdicts {BROKEN}"
+    assert summary.failed[told].startswith("made, but nothing may read it: few_answers_defeat_the_grader")
+    assert {f"{NAME}/{asset} {BROKEN}" for asset in ("sample_metrics", "judgements")} <= set(summary.failed)
+    assert f"{NAME}/report" in summary.failed
+    assert "few_answers_defeat_the_grader" in shown and "skipped" in shown
+    assert store.scan(tmp_path / "home", NAME, "verdicts", [{"budget": "low", "model": "wc"}]).collect().height == 8
+    assert not (tmp_path / "home" / NAME / "sft_set").exists()
+    seen = last_check(dagster, "verdicts", "few_answers_defeat_the_grader", BROKEN)
+    assert not seen.passed and seen.blocking and seen.severity == dg.AssetCheckSeverity.ERROR
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checks, "GRADER_ERRORS", -1.0)
+        later, _ = run(graph, dagster, "sft_set")  # the verdicts are not among what is asked for
+        assert later.made == 0 and f"{NAME}/sft_set {BROKEN}" in later.failed
+        by_hand = runs.materialize(graph.definitions, dagster, [dg.AssetKey([NAME, "judgements"])], BROKEN)
+        (why,) = by_hand.failed.values()
+        assert "inputs_are_sound (stopped 1)" in why and "verdicts low|wc: failed few_answers_defeat_the_grader" in why
+        again, _ = run(graph, dagster)
+        assert told in again.failed and again.made == 0, "it is made again, and fails again"
+
+    mended, _ = run(graph, dagster)
+    assert not mended.failed and mended.made >= 5
+    assert last_check(dagster, "verdicts", "few_answers_defeat_the_grader", BROKEN).passed
+    assert run(graph, dagster)[0].made == 0
+
+
+def test_what_was_changed_by_hand_is_not_built_upon(
+    graph: runs.Graph, dagster: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert not run(graph, dagster, "+verdicts")[0].failed
+    file = next((tmp_path / "home" / NAME / "verdicts").rglob("data.parquet"))
+    whole = file.read_bytes()
+    pl.read_parquet(file, hive_partitioning=False).with_columns(correct=pl.lit(True)).head(7).write_parquet(file)
+    stopped, shown = run(graph, dagster)
+    for asset in ("sample_metrics", "judgements"):
+        assert "inputs_are_sound (changed 1)" in stopped.failed[f"{NAME}/{asset} {BROKEN}"]
+        assert not last_check(dagster, asset, "inputs_are_sound", BROKEN).passed
+    assert str(file) in shown and f"{NAME}/verdicts {BROKEN}" in shown
+    assert not (tmp_path / "home" / NAME / "sft_set").exists()
+
+    file.write_bytes(whole)
+    assert not run(graph, dagster)[0].failed
+    assert last_check(dagster, "judgements", "inputs_are_sound", BROKEN).passed
+
+
+def test_a_warning_is_shown_and_stops_nothing(
+    graph: runs.Graph, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "TRUNCATED", -1.0)
+    summary, shown = run(graph, dagster)
+    assert not summary.failed
+    assert "samples: few_completions_are_truncated (of 8)" in shown
+    seen = last_check(dagster, "samples", "few_completions_are_truncated", BROKEN)
+    assert not seen.passed and seen.severity == dg.AssetCheckSeverity.WARN

@@ -1,0 +1,114 @@
+"""What is reported of long work, and what watchers make of it."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from cos_assets import progress
+from cos_assets.progress import Meter, Report, duration
+from cos_assets.runs import Batch
+from cos_assets.terminal import Terminal
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its first element is the time, in seconds."""
+    now = [1000.0]
+    monkeypatch.setattr("cos_assets.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def seen(clock: list[float]) -> list[Report]:
+    return []
+
+
+def test_pace_spend_and_time_left(clock: list[float], seen: list[Report]) -> None:
+    with progress.shown_by(seen.append):
+        progress.report("sampling with wc", 0, 400)
+        clock[0] += 20
+        progress.report("sampling with wc", 100, 400, tokens=5000, flops=1e9, cost=0.25)
+    last = seen[-1]
+    assert last.numbers == {
+        "done": 100,
+        "total": 400,
+        "progress": 0.25,
+        "seconds": 20.0,
+        "seconds_left": 60.0,
+        "tokens": 5000,
+        "tokens_per_second": 250.0,
+        "flops": 1e9,
+        "flops_expected": 4e9,
+        "cost": 0.25,
+        "cost_expected": 1.0,
+    }
+    assert str(last) == (
+        "sampling with wc: 100 of 400 (25%), 250 tokens/s, 1e+09 of about 4e+09 FLOPs,"
+        " 0.25 of about 1 currency, 1 min 0 s left"
+    )
+    assert "left" not in str(seen[0]), "nothing is done yet, so nothing is known"
+
+
+def test_work_that_goes_on_is_measured_from_where_it_goes_on(clock: list[float], seen: list[Report]) -> None:
+    with progress.shown_by(seen.append):
+        progress.report("train student after a kill", 40, 100, tokens=4000, flops=8.0)
+        clock[0] += 10
+        progress.report("train student after a kill", 50, 100, tokens=5000, flops=10.0)
+    last = seen[-1]
+    assert (last.tokens, last.flops, last.seconds_left) == (1000, 2.0, 50.0)
+    assert last.tokens_per_second == 100.0 and last.expected(2.0) == 12.0
+
+
+def test_what_was_spent_adds_up_over_pieces_of_work(clock: list[float]) -> None:
+    meter = Meter()
+    with progress.shown_by(meter):
+        for _ in range(2):  # two checkpoints are validated one after the other, under one name
+            progress.report("validation with student", 0, 3)
+            progress.report("validate student", 0, 2)
+            for done in (1, 3):
+                progress.report("validation with student", done, 3, tokens=10 * done, flops=5.0 * done)
+        progress.report("step checking", 7, 7)
+    assert meter.spent() == {"tokens": 60, "flops": 30.0}
+
+
+def test_one_report_at_most_in_so_many_seconds(clock: list[float]) -> None:
+    lines: list[str] = []
+    with progress.shown_by(progress.lines(lines.append, 30.0)):
+        for done in range(101):
+            progress.report("grading", done, 100)
+            clock[0] += 1
+    assert [line.split(" of")[0] for line in lines] == ["grading: 30", "grading: 60", "grading: 90"]
+
+
+def test_counted_items_are_reported_when_they_are_done(clock: list[float], seen: list[Report]) -> None:
+    with progress.shown_by(seen.append):
+        assert list(progress.counted("reading", "abcde", 5, at_once=2)) == list("abcde")
+    assert [report.done for report in seen] == [0, 2, 4, 5]
+
+
+def test_nobody_is_told_after_the_end(seen: list[Report]) -> None:
+    with pytest.raises(KeyError), progress.shown_by(seen.append):
+        raise KeyError
+    progress.report("more", 1, 2)
+    assert not seen
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_durations(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
+
+
+def test_a_terminal_shows_a_bar_with_pace_and_spend(clock: list[float]) -> None:
+    console = Console(file=StringIO(), force_terminal=True, width=160, record=True)
+    batch = Batch("demo budget|model low|wc", "low|wc", [])
+    with Terminal(console) as terminal, progress.shown_by(lambda now: terminal.progress(batch, now)):
+        terminal.started(batch, [])
+        progress.report("sampling with wc", 0, 400)
+        clock[0] += 20
+        progress.report("sampling with wc", 100, 400, tokens=5000, cost=0.25)
+        terminal.bars.refresh()
+    shown = console.export_text()
+    assert "100/400" in shown and "1 min 0 s left · 250 tokens/s, 0.25 of about 1 currency" in shown

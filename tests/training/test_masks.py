@@ -1,0 +1,49 @@
+"""The label mask as a check on the tensors: right as it is, and wrong in each way that it could be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cos_assets.training import masks
+from cos_assets.training.data import IGNORE, Collator
+from cos_assets.training.loop import Base
+from cos_assets.training.masks import wrongly_learned
+from cos_assets.training.settings import Finetune
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_mask_is_right(base: Path, rows: pl.DataFrame, packing: bool) -> None:
+    assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1, packing=packing)) == 0
+
+
+class Broken(Collator):
+    """What goes wrong comes from a class attribute."""
+
+    how = ""
+
+    def __call__(self, rows: Any) -> dict[str, Any]:
+        batch = super().__call__(rows)
+        ids, labels = batch["input_ids"], batch["labels"]
+        if self.how == "the prompt is learned":
+            labels[batch["attention_mask"] == 1] = ids[batch["attention_mask"] == 1]
+        elif self.how == "the end is not learned":
+            for number, row in enumerate(rows):
+                labels[number, len(row) - 1] = IGNORE
+        elif self.how == "labels are shifted":
+            batch["labels"] = labels.roll(1, dims=1)
+        elif self.how == "padding is learned":
+            labels[batch["attention_mask"] == 0] = self.pad
+        return batch
+
+
+@pytest.mark.parametrize(
+    "how", ["the prompt is learned", "the end is not learned", "labels are shifted", "padding is learned"]
+)
+def test_a_wrong_mask_is_seen(base: Path, rows: pl.DataFrame, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Broken, "how", how)
+    monkeypatch.setattr(masks, "Collator", Broken)
+    assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1)) > 0
