@@ -78,6 +78,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             "facts": facts.data if isinstance(facts, dg.JsonMetadataValue) else {},
         }
         file = store.write(self.path, study, asset, partition, obj, lineage)
+        self._catalogue(context)
         labels = {"study": pl.String, **dict.fromkeys(sorted(partition), pl.String)}
         columns = [
             dg.TableColumn(name, str(dtype), description=description(asset, name))
@@ -90,6 +91,15 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 "dagster/column_schema": dg.TableSchema(columns=columns),
             }
         )
+
+    def _catalogue(self, context: dg.OutputContext) -> None:
+        """See to it that `cos.duckdb` is there, whoever launched the run. What was made does not depend on it."""
+        from cos_assets import catalogue
+
+        try:
+            catalogue.ready(self.path)
+        except Exception as error:
+            context.log.warning(f"{catalogue.NAME} cannot be written: {error}")
 
 
 def _study_and_asset(key: dg.AssetKey) -> tuple[str, str]:
