@@ -305,9 +305,12 @@ def verifier_data(study: str, out: Path, judge: str | None) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def dev(arguments: tuple[str, ...]) -> None:
     """Open the Dagster UI on the same instance (`dagster dev`, with any of its options)."""
-    from cos_assets import instance
+    from cos_assets import instance, pools
 
     instance.prepare()
+    if pools.gpus():
+        with instance.open_instance():  # gives the pool of the GPUs its limit
+            pass
     os.execvp(sys.executable, [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", *arguments])
 
 

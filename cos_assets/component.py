@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, ConfigDict
 
-from cos_assets import study
+from cos_assets import automation, study
 from cos_assets.assets import build_study
 from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
 
@@ -45,10 +45,12 @@ class Study(dg.Component):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Study:
-        return cls(study.parse(_resolved(attributes, context), _where(context)))
+        spec = study.parse(_resolved(attributes, context), _where(context))
+        automation.check(spec, _where(context))
+        return cls(spec)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return dg.Definitions(assets=build_study(self.spec))
+        return dg.Definitions(assets=build_study(self.spec), sensors=automation.sensors(self.spec))
 
 
 class TinyModels(dg.Component):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from cos_assets import places, store
+from cos_assets import places, pools, store
 from cos_assets.places import Place
 
 CODE_LOCATION = "dagster_project.definitions"
@@ -45,4 +45,5 @@ def definitions(module: str = CODE_LOCATION) -> dg.Definitions:
 @contextmanager
 def open_instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.get() as instance:
+        pools.set_limit(instance)
         yield instance

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from cos_assets.assets.checks import sentence
+from cos_assets.launcher import PID_TAG
 from cos_assets.partitions import dimensions
 from cos_assets.standing import Standing, stops
 
-PID_TAG = "cos/pid"
 _PLAIN = re.compile(r"""(?<![\w/:"'])[A-Za-z_]\w*(?![\w/:"'(])""")  # a name that is no key of its own, and no attribute
 Unit = tuple[dg.AssetKey, str | None]
 """One partition of an asset; None where it has no partitions."""
@@ -201,6 +201,7 @@ def close_orphans(instance: dg.DagsterInstance) -> int:
         pid = run.tags.get(PID_TAG)
         if pid is not None and not _alive(int(pid)):
             instance.report_run_failed(run, "The process that ran it is gone.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             count += 1
     return count
 

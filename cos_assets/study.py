@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from cos_assets import tasks
 from cos_assets.budget import Match
@@ -18,7 +19,7 @@ from cos_assets.mistakes import StudyError, check, disagreements
 from cos_assets.mistakes import check_duplicates as check_duplicates
 from cos_assets.models import JudgeSpec, ModelSpec, TargetSpec
 from cos_assets.published import Published
-from cos_assets.spec import Count, Name, Spec, StudyName, no_truth
+from cos_assets.spec import Count, Name, Spec, StudyName, Text, no_truth
 from cos_assets.training.scoring import EvaluationSpec
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft_sets import SourceSpec
@@ -46,6 +47,27 @@ class CapSpec(Spec):
         if self.flops is None and self.cost is None:
             raise ValueError("give flops:, cost:, or both")
         return self
+
+
+def _only_cron(value: Any) -> Any:
+    return {"cron": value} if isinstance(value, str) else value
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is not a time zone that is known here; expected a name such as Europe/Berlin") from None
+    return name
+
+
+class ScheduleSpec(Spec):
+    """When what is missing or stale is filled: a cron expression of five fields. A partition that fails is run again
+    `retries` times; then it is left until its code or what it reads has changed, or somebody runs it."""
+
+    cron: Text
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    retries: Annotated[int, Field(ge=0, le=10), BeforeValidator(no_truth)] = 2
 
 
 class SamplingSpec(Sampling):
@@ -84,6 +106,7 @@ class StudySpec(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     compare: list[Name] | None = Field(None, min_length=2, max_length=2)
     published: Published | None = None
+    schedule: Annotated[ScheduleSpec, BeforeValidator(_only_cron)] | None = None
     confidence: float = Field(0.95, gt=0.5, lt=1)
     seed: Annotated[int, Field(ge=0), BeforeValidator(no_truth)] = 0
 

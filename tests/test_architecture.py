@@ -17,7 +17,7 @@ LAYERS = [
     "runs instance",
     "component",
     "assets",
-    "standing",
+    "automation pools launcher standing",
     "io_manager partitions",
     "report",
     "study mistakes models published",
@@ -29,7 +29,7 @@ LAYERS = [
     "grading",
     "planning allocation",
     "metrics budget",
-    "catalogue columns store folders locks places files progress spec",
+    "catalogue columns store folders locks places files network progress spec",
 ]
 DAGSTER_ENDS = "io_manager partitions"  # nothing below knows Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cos_assets import progress, store
+from cos_assets import automation, network, progress, store
 from cos_assets.assets.checks import SOUND, Check, Rule, sound
 from cos_assets.budget import Prices
 from cos_assets.generation.door import Buyer, check
@@ -94,10 +94,11 @@ def asset(
     partitions: dg.PartitionsDefinition | None = None,
     checks: Sequence[Rule] = (),
     kinds: set[str] = frozenset(),  # type: ignore[assignment]
+    pool: str | None = None,
 ) -> dg.AssetsDefinition:
     """An asset of a study. `config` is what its result depends on besides its inputs: it makes the code version, so
     that a change in the YAML makes stale what it touches, and nothing else. `checks` are the rules of which the body's
-    `result` or `Step.require` says whether they are kept.
+    `result` or `Step.require` says whether they are kept. `pool` is what it shares with other assets (see `pools`).
     """
     rules = [*([SOUND] if ins else []), *checks]
 
@@ -112,6 +113,8 @@ def asset(
         kinds={"polars", *kinds},
         check_specs=[check_spec(rule, dg.AssetKey([spec.name, name]), partitions) for rule in rules],
         required_resource_keys={"io_manager"},
+        automation_condition=automation.condition(spec),
+        pool=pool,
     )
     def compute(context, **inputs):  # no annotations: Dagster takes them for types, and cannot read them as text
         step = Step(spec, context)
@@ -119,7 +122,8 @@ def asset(
         with progress.shown_by(meter, shown_in(context)):
             if ins:
                 step.require(sound(*context.resources.io_manager.unsound(context)))
-            made = body(step, inputs)
+            with _tried_again(context):
+                made = body(step, inputs)
         # What this run spent; what is in the ledger already, or trained already, is not paid for again.
         spent = {f"spent_{name}": value for name, value in meter.spent().items()}
         outcomes = [*(check.outcome() for check in step.required), *(made.check_results or [])]
@@ -127,6 +131,19 @@ def asset(
         return made._replace(check_results=outcomes, metadata=metadata)
 
     return compute
+
+
+@contextmanager
+def _tried_again(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """After a fault of the network, and no other, the step waits and begins again; what was bought is in the ledger."""
+    try:
+        yield
+    except Exception as error:
+        if context.retry_number >= len(network.WAITS) or not network.is_fault(error):
+            raise
+        seconds = network.WAITS[context.retry_number]
+        context.log.warning(f"{error}; again in {seconds:g} s")
+        raise dg.RetryRequested(max_retries=len(network.WAITS), seconds_to_wait=seconds) from error
 
 
 def shown_in(context: dg.AssetExecutionContext) -> progress.Sink:

@@ -31,6 +31,7 @@ from cos_assets.grading.answers import GRADER_VERSION
 from cos_assets.judging.verdicts import verdict_counts
 from cos_assets.metrics.evaluated import evaluation_metrics
 from cos_assets.partitions import by_source, models_of_source
+from cos_assets.pools import GPU, pool_of
 from cos_assets.report import learning, sketches
 from cos_assets.report.compare import percent
 from cos_assets.report.figures import svg
@@ -169,6 +170,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         ],
         partitions=by_source(spec),
         kinds={"huggingface"},
+        pool=GPU,
     )
 
 
@@ -208,6 +210,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         description=f"Zero-shot greedy pass@1 of the finetuned `{name}` on {_what(spec)}.",
         config=_evaluation_config(spec),
         partitions=by_source(spec),
+        pool=pool_of([target_spec(spec, name)]),
     )
 
 
@@ -247,6 +250,7 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
             *_evaluation_config(spec),
             {name: target_spec(spec, name).model_dump(mode="json") for name in spec.targets},
         ],
+        pool=pool_of(target_spec(spec, name) for name in spec.targets),
     )
 
 

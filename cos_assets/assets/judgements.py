@@ -26,6 +26,7 @@ from cos_assets.judging import steps as step_judge
 from cos_assets.judging.table import UNTOLD, draw, of_judge
 from cos_assets.metrics.false_positives import false_positive_rate
 from cos_assets.partitions import by_model
+from cos_assets.pools import pool_of
 from cos_assets.report import sketches
 from cos_assets.study import StudySpec
 
@@ -104,6 +105,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
             spec.task.name,
         ],
         partitions=by_model(spec),
+        pool=pool_of(spec.judge.models.values()),
     )
 
 

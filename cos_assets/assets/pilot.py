@@ -26,6 +26,7 @@ from cos_assets.generation.door import generate
 from cos_assets.generation.spend import Spend, Tariff
 from cos_assets.judging.verdicts import verdict_counts, verdicts
 from cos_assets.partitions import pilot_by_model
+from cos_assets.pools import pool_of
 from cos_assets.report import sketches
 from cos_assets.study import StudySpec
 
@@ -101,6 +102,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             {name: model.model_dump(mode="json") for name, model in spec.models.items()},
         ],
         partitions=pilot_by_model(spec),
+        pool=pool_of(spec.models.values()),
     )
 
 

@@ -32,6 +32,7 @@ from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.prediction import fits
 from cos_assets.metrics.richness import fit_novelty
 from cos_assets.partitions import by_model
+from cos_assets.pools import pool_of
 from cos_assets.report import sketches
 from cos_assets.study import StudySpec
 from cos_assets.tasks import same_text
@@ -106,6 +107,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             {name: model.model_dump(mode="json") for name, model in spec.models.items()},
         ],
         partitions=by_model(spec),
+        pool=pool_of(spec.models.values()),
     )
 
 

@@ -1,0 +1,50 @@
+"""Faults of a network, which pass: what failed by one may be tried again as it is."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+
+WAITS = (5.0, 30.0, 120.0)
+"""Seconds before the second, third and fourth try."""
+_CODES = {
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETRESET,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+}
+# Of libraries that wrap what the system says; looked up only where they are loaded, which they are if they raised.
+_WRAPPED = {
+    "httpx": ("TransportError",),
+    "requests.exceptions": ("ChunkedEncodingError", "ConnectionError", "Timeout"),
+    "urllib3.exceptions": ("HTTPError",),
+}
+
+
+def is_fault(error: BaseException) -> bool:
+    """Does an error, or what it was raised from, come from the network?
+
+    A plain ConnectionError does not count: engines raise it when their own tries are used up.
+    """
+    kinds = tuple(
+        getattr(sys.modules[module], name)
+        for module, names in _WRAPPED.items()
+        if module in sys.modules
+        for name in names
+    )
+    return any(
+        isinstance(each, (socket.gaierror, *kinds)) or (isinstance(each, OSError) and each.errno in _CODES)
+        for each in _chain(error)
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -1,0 +1,63 @@
+"""Dagster's daemons, one look at a time: the same code that `dagster dev` runs, without its half minutes of waiting."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import PythonFileTarget
+from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
+from dagster._daemon.backfill import execute_backfill_iteration
+from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+
+LOG = logging.getLogger("daemons")
+
+
+class Daemons:
+    """The daemons on one instance and one code location, which has a server of its own."""
+
+    def __init__(self, workspace: WorkspaceProcessContext) -> None:
+        self.workspace, self.instance = workspace, workspace.instance
+        self._queue, self._retries = QueuedRunCoordinatorDaemon(interval_seconds=1), EventLogConsumerDaemon()
+
+    def look(self) -> None:
+        """One look of each: backfills go on, failed runs are repeated, dead ones marked, queued ones launched."""
+        list(execute_backfill_iteration(self.workspace, LOG))
+        list(self._retries.run_iteration(self.workspace))
+        list(execute_run_monitoring_iteration(self.workspace, LOG))
+        list(self._queue.run_iteration(self.workspace))
+
+    def until(self, done: Callable[[], bool], seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, [(run.status, run.tags) for run in self.instance.get_runs()]
+            self.look()
+            time.sleep(0.2)
+
+    def backfill(self, request: PartitionBackfill) -> BulkActionStatus:
+        """Carry out a backfill to its end."""
+        self.instance.add_backfill(request)
+
+        def status() -> BulkActionStatus:
+            found = self.instance.get_backfill(request.backfill_id)
+            assert found is not None
+            return found.status
+
+        self.until(lambda: status() != BulkActionStatus.REQUESTED)
+        return status()
+
+
+@contextmanager
+def daemons(instance: dg.DagsterInstance, file: Path) -> Iterator[Daemons]:
+    """The daemons for the code location that `file` defines as `defs`."""
+    target = PythonFileTarget(str(file), "defs", working_directory=str(file.parent), location_name="cos")
+    with create_test_daemon_workspace_context(target, instance) as workspace:
+        yield Daemons(workspace)

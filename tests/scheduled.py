@@ -1,0 +1,88 @@
+"""A small study with a schedule, for tests: solutions made elsewhere, so that nothing is slow, and a clock to move."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.test_utils import freeze_time
+
+from cos_assets import automation, study
+from cos_assets.assets import build_study
+from cos_assets.io_manager import ParquetIOManager
+
+NAME = "timed"
+NIGHT = "0 2 * * *"
+
+
+def attributes(folder: Path, **more: Any) -> dict[str, Any]:
+    """The study's YAML. `folder` holds its problems and the solutions of wc and se."""
+    problems = [{"question": f"What is {n} + {n}?", "answer": str(2 * n), "split": "train"} for n in range(1, 7)]
+    files = {"problems": problems}
+    for model, right in (("wc", 3), ("se", 5)):
+        texts = [f"{n} + {n} = {2 * n}. The answer is {2 * n if n <= right else 0}." for n in range(1, 7)]
+        files[model] = [{"question": row["question"], "text": text} for row, text in zip(problems, texts, strict=True)]
+    for name, rows in files.items():
+        file = folder / f"{name}.jsonl"
+        if not file.exists():
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"question": "question", "completion": "text"}
+    models = {
+        name: {"engine": "imported", "path": str(folder / f"{name}.jsonl"), "columns": columns, "params": 1e6}
+        for name in ("wc", "se")
+    }
+    task = {"name": "jsonl", "path": str(folder / "problems.jsonl"), "columns": {"split": "split"}}
+    return {"name": NAME, "task": task, "models": models, "budgets": {"one": {"se": 1}}, "schedule": NIGHT, **more}
+
+
+def definitions(*specs: Mapping[str, Any], assets: Iterable[dg.AssetsDefinition] = ()) -> dg.Definitions:
+    parsed = [study.parse(spec) for spec in specs]
+    return dg.Definitions(
+        assets=[*assets, *(asset for spec in parsed for asset in build_study(spec))],
+        sensors=[sensor for spec in parsed for sensor in automation.sensors(spec)],
+        resources={"io_manager": ParquetIOManager()},
+        executor=dg.in_process_executor,
+    )
+
+
+class Nights:
+    """A schedule looked at night after night, shortly before and after its time."""
+
+    def __init__(self, instance: dg.DagsterInstance, name: str = NAME) -> None:
+        self.instance, self.sensor = instance, f"{name}_schedule"
+        self.cursor: str | None = None
+        # Later than what the tests make, which has the time of the real clock.
+        self.night = datetime.datetime.now(datetime.UTC).replace(hour=2, minute=0, second=0, microsecond=0)
+
+    def next(self, found: dg.Definitions) -> AssetGraphSubset | None:
+        """What is asked for the next night; None for nothing. Every request must be one backfill."""
+        self.night += datetime.timedelta(days=1)
+        assert not self._look(found, self.night - datetime.timedelta(minutes=1)), "asked for before its time"
+        requests = self._look(found, self.night + datetime.timedelta(seconds=20))
+        assert not self._look(found, self.night + datetime.timedelta(seconds=50)), "asked for twice"
+        assert len(requests) <= 1
+        if not requests:
+            return None
+        assert requests[0].requires_backfill_daemon()
+        self.tags = dict(requests[0].tags)
+        return requests[0].asset_graph_subset
+
+    def _look(self, found: dg.Definitions, at: datetime.datetime) -> list[dg.RunRequest]:
+        sensor = found.get_repository_def().get_sensor_def(self.sensor)
+        context = dg.build_sensor_context(self.instance, self.cursor, repository_def=found.get_repository_def())
+        with freeze_time(at):
+            data = sensor.evaluate_tick(context)
+        self.cursor = data.cursor
+        return list(data.run_requests or [])
+
+
+def names(subset: AssetGraphSubset | None) -> set[str]:
+    """`asset` or `asset partition` of all that a subset holds."""
+    units: Iterable[AssetKeyPartitionKey] = subset.iterate_asset_partitions() if subset else ()
+    return {" ".join(part for part in (unit.asset_key.path[-1], unit.partition_key) if part) for unit in units}

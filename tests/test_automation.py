@@ -1,0 +1,237 @@
+"""Schedules by a moved clock: what is asked for, and what is left, night after night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from scheduled import NAME, Nights, attributes, definitions, names
+
+from cos_assets import automation, instance, runs, study
+from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
+from cos_assets.study import StudyError
+
+BY_MODEL = {"samples", "verdicts", "sample_metrics", "judgements"}
+WHOLE = {"problems", "budget_plan", "report"}
+
+
+def of(model: str, *assets: str) -> set[str]:
+    return {f"{asset} one|{model}" for asset in assets}
+
+
+ALL = WHOLE.union(*(of(model, *BY_MODEL, "sft_set") for model in ("wc", "se")))
+AFTER_SAMPLES = {name for name in ALL if name.split()[0] not in ("problems", "budget_plan", "samples")}
+
+
+@pytest.fixture
+def dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("COS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    instance.prepare()
+    with instance.open_instance() as opened:
+        yield opened
+
+
+def make(
+    found: dg.Definitions, dagster: dg.DagsterInstance, subset: AssetGraphSubset | None, tags: dict[str, str]
+) -> set[str]:
+    """Make a subset as a backfill does, in the order of dependencies and without what failed; gives what was made."""
+    graph = runs.Graph(found)
+    units = [unit for unit in graph.units(graph.keys()) if subset and unit in set(subset.iterate_asset_partitions())]
+    made: set[runs.Unit] = set()
+    for batch in graph.batches(units):
+        outside = {key: {unit for unit in batch.reads[key] if unit[0] not in batch.assets} for key in batch.assets}
+        ready = [key for key in batch.assets if not outside[key].intersection(units) - made]
+        if not ready:
+            continue
+        result = found.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=dagster,
+            asset_selection=ready,
+            partition_key=batch.partition,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags=tags,
+        )
+        made |= {(e.asset_key, batch.partition) for e in result.get_asset_materialization_events() if e.asset_key}
+    return {" ".join([key.path[-1], *([partition] if partition else [])]) for key, partition in made}
+
+
+def ledger(home: Path) -> int:
+    return sum(pl.read_parquet(file).height for file in home.glob("home/ledger/**/part-*.parquet"))
+
+
+def test_night_after_night(tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = attributes(tmp_path)
+    found, nights = definitions(given), Nights(dagster)
+
+    first = nights.next(found)
+    assert names(first) == ALL
+    assert nights.tags["dagster/max_retries"] == "2"
+    assert make(found, dagster, first, nights.tags) == ALL
+    bought = ledger(tmp_path)
+    assert bought == 12
+    assert nights.next(found) is None
+
+    # What somebody makes again with equal content changes nothing, by night as for `cos run`.
+    again = AssetGraphSubset(non_partitioned_asset_keys={dg.AssetKey([NAME, "problems"])})
+    assert make(found, dagster, again, {}) == {"problems"}
+    assert nights.next(found) is None
+
+    # Another grader: what it graded, and what is made from that. Nothing is bought.
+    monkeypatch.setattr("cos_assets.grading.answers.GRADER_VERSION", "another")
+    found = definitions(given)
+    graded = nights.next(found)
+    assert names(graded) == AFTER_SAMPLES
+    assert make(found, dagster, graded, nights.tags) == AFTER_SAMPLES
+    assert ledger(tmp_path) == bought
+    assert nights.next(found) is None
+
+    # Other content upstream: all that reads it.
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text(problems.read_text().replace('"answer": "12"', '"answer": "13"'), encoding="utf-8")
+    make(found, dagster, again, {})
+    assert names(nights.next(found)) == ALL - {"problems"}
+
+
+def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    """Dagster's own conditions for what changed would miss them."""
+    given = attributes(tmp_path)
+    found = definitions(given)
+    graph = runs.Graph(found)
+    everything = AssetGraphSubset.from_asset_keys(graph.keys(), graph.graph)
+    assert make(found, dagster, everything, {}) == ALL
+    changed = definitions({**given, "judge": {"samples": 3}})
+    after = {"report"}.union(*(of(model, "judgements", "sft_set") for model in ("wc", "se")))
+    assert names(Nights(dagster).next(changed)) == after
+
+
+def test_what_failed_is_left_until_there_is_reason_to_hope(
+    tmp_path: Path, dagster: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = attributes(tmp_path)
+    found, nights = definitions(given), Nights(dagster)
+    lost = tmp_path / "wc.jsonl"
+    text = lost.read_text()
+    lost.unlink()
+    made = make(found, dagster, nights.next(found), nights.tags)
+    assert made == ALL - of("wc", *BY_MODEL, "sft_set") - {"report"}
+
+    caplog.clear()
+    assert nights.next(found) is None
+    told = caplog.text
+    assert "timed/samples one|wc is left: run" in told
+    assert "timed/sft_set one|wc waits for timed/" in told
+    assert "timed/report waits for" in told
+
+    # The study changes: what failed is tried, and so is all that waited for it.
+    changed = definitions({**given, "sampling": {"max_tokens": 300}})
+    assert names(nights.next(changed)) >= of("wc", *BY_MODEL, "sft_set") | {"report"}
+
+    # Somebody materializes it: what waited for it is made.
+    lost.write_text(text)
+    graph = runs.Graph(found)
+    outcome = runs.materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
+    assert not outcome.failed
+    rest = nights.next(found)
+    assert names(rest) == of("wc", "verdicts", "sample_metrics", "judgements", "sft_set") | {"report"}
+    assert make(found, dagster, rest, nights.tags) == names(rest)
+    assert nights.next(found) is None
+    assert not [batch.name for batch in graph.batches(graph.units(graph.keys())) if graph.stale(dagster, batch)]
+
+
+def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    found, nights = definitions(attributes(tmp_path)), Nights(dagster)
+    (tmp_path / "wc.jsonl").unlink()
+    graph = runs.Graph(found)
+    make(found, dagster, AssetGraphSubset.from_asset_keys(graph.keys(), graph.graph), {})
+    assert names(nights.next(found)) == of("wc", *BY_MODEL, "sft_set") | {"report"}
+
+
+def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    found, nights = definitions(attributes(tmp_path)), Nights(dagster)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def look(*_: Any, **__: Any) -> Any:
+            during.append(names(nights.next(found)))
+            raise RuntimeError("seen enough")
+
+        during: list[set[str]] = []
+        patch.setattr("cos_assets.assets.samples.generate", look)
+        first = AssetGraphSubset(
+            non_partitioned_asset_keys={dg.AssetKey([NAME, name]) for name in ("problems", "budget_plan")}
+        )
+        made = make(found, dagster, first, {})
+        assert made == {"problems", "budget_plan"}
+        runs.materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
+    (asked,) = during
+    assert asked == of("se", *BY_MODEL, "sft_set")
+
+
+def checkpoints(name: str = "reader", **more: Any) -> dict[str, Any]:
+    models = {role: {"checkpoint": {"study": "tiny", "target": role}} for role in ("wc", "se")}
+    task = {"name": "arithmetic", "train": 4, "validation": 1, "test": 1}
+    return {"name": name, "task": task, "models": models, "budgets": {"low": {"se": 1}}, "schedule": "@daily", **more}
+
+
+def test_what_no_schedule_fills_is_filled_with_what_reads_it(dagster: dg.DagsterInstance) -> None:
+    tiny = build_tiny_models(TinyModelsSpec(name="tiny"))
+    found = definitions(checkpoints(), assets=tiny)
+    sensor = found.get_repository_def().get_sensor_def("reader_schedule")
+    filled = {key.to_user_string() for key in sensor.asset_selection.resolve(found.resolve_asset_graph())}
+    assert {key for key in filled if not key.startswith("reader/")} == {"tiny/wc_checkpoint", "tiny/se_checkpoint"}
+    assert {"reader/problems", "reader/report"} <= filled
+
+    found = definitions(checkpoints(schedule=None), checkpoints("second"), assets=tiny)
+    repository = found.get_repository_def()
+    assert not repository.has_sensor_def("reader_schedule")
+    (one,) = [spec for spec in found.resolve_all_asset_specs() if spec.key.path == ["reader", "samples"]]
+    assert one.automation_condition is None
+
+
+def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    first = attributes(tmp_path) | {
+        "targets": {"student": {"model": "./student"}},
+        "finetune": {"steps": 1},
+    }
+    ref = {"checkpoint": {"study": NAME, "target": "student", "budget": "one", "source": "wc"}}
+    second = attributes(tmp_path) | {"name": "second", "models": {"wc": ref}, "budgets": {"one": {"wc": 1}}}
+    found = definitions(first, second)
+    sensor = found.get_repository_def().get_sensor_def("second_schedule")
+    assert {key.path[0] for key in sensor.asset_selection.resolve(found.resolve_asset_graph())} == {"second"}
+    found = definitions({**first, "schedule": None}, second)
+    sensor = found.get_repository_def().get_sensor_def("second_schedule")
+    filled = {key.to_user_string() for key in sensor.asset_selection.resolve(found.resolve_asset_graph())}
+    assert f"{NAME}/student_checkpoint" in filled
+    assert f"{NAME}/report" not in filled
+
+    # Of the other study, only the partitions that are read are made.
+    asked = Nights(dagster, "second").next(found)
+    of_other = {unit for unit in asked.iterate_asset_partitions() if unit.asset_key.path[0] == NAME} if asked else set()
+    assert {unit.partition_key for unit in of_other} == {None, "one|wc"}
+    assert {unit.asset_key.path[-1] for unit in of_other} == {
+        "problems", "budget_plan", "samples", "verdicts", "judgements", "sft_set", "student_checkpoint"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("0 25 * * *", "schedule: '0 25 * * *' is not a cron expression; expected five fields"),
+        ({"cron": "daily"}, "schedule: 'daily' is not a cron expression"),
+        ({"cron": "0 2 * * *", "timezone": "Mars/Base"}, "schedule.timezone: 'Mars/Base': is not a time zone"),
+        ({"cron": "0 2 * * *", "retries": -1}, "schedule.retries"),
+        ({"timezone": "UTC"}, "schedule.cron: is missing"),
+        ({"cron": "0 2 * * *", "retry": 2}, "schedule.retry"),
+    ],
+)
+def test_a_mistake_in_a_schedule_is_told(tmp_path: Path, schedule: Any, message: str) -> None:
+    with pytest.raises(StudyError) as error:
+        automation.check(study.parse(attributes(tmp_path, schedule=schedule), "defs.yaml"), "defs.yaml")
+    (line,) = str(error.value).splitlines()
+    assert line.startswith("defs.yaml: ")
+    assert message in line
