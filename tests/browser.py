@@ -69,11 +69,12 @@ class Page:
         self.until(f"document.body.innerText.includes({json.dumps(text)})", seconds)
 
     def click(self, text: str, tag: str = "button, a, [role=menuitem], [role=tab]", seconds: float = 30) -> None:
-        """Click the first element of the kind `tag` that is shown, can be used and says just `text`."""
+        """Click the last, innermost element of the kind `tag` that is shown, can be used and says just `text`."""
         self.until(
             f"""(() => {{
-                const found = [...document.querySelectorAll({json.dumps(tag)})].find(element =>
-                    element.innerText.trim() == {json.dumps(text)} && element.offsetParent && !element.disabled);
+                const found = [...document.querySelectorAll({json.dumps(tag)})].filter(element =>
+                    (element.innerText || "").trim() == {json.dumps(text)} && element.offsetParent && !element.disabled
+                ).pop();
                 if (found) found.click();
                 return Boolean(found);
             }})()""",

@@ -32,7 +32,7 @@ def of_checkpoint(rows: pl.DataFrame) -> Any:
             axis.set_xlabel("step")
             axis.set_xlim(left=0)
             if column == "loss":
-                axis.set_ylim(bottom=0)
+                axis.set_ylim(0, 1.1 * (points["loss"].max() or 1))  # type: ignore[operator]
         legend(figure, [(f"learning rate {rate:g}", COLOURS[i % len(COLOURS)]) for i, rate in enumerate(rates)])
         return figure
 
