@@ -18,7 +18,7 @@ from cos_assets.assets import build_study
 from cos_assets.io_manager import ParquetIOManager
 
 NAME = "timed"
-NIGHT = "0 2 * * *"
+NIGHT = {"cron": "0 2 * * *", "retries": 1}
 
 
 def attributes(folder: Path, **more: Any) -> dict[str, Any]:
@@ -28,10 +28,10 @@ def attributes(folder: Path, **more: Any) -> dict[str, Any]:
     for model, right in (("wc", 3), ("se", 5)):
         texts = [f"{n} + {n} = {2 * n}. The answer is {2 * n if n <= right else 0}." for n in range(1, 7)]
         files[model] = [{"question": row["question"], "text": text} for row, text in zip(problems, texts, strict=True)]
-    for name, rows in files.items():
-        file = folder / f"{name}.jsonl"
-        if not file.exists():
-            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if not (folder / "problems.jsonl").exists():
+        for name, rows in files.items():
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     columns = {"question": "question", "completion": "text"}
     models = {
         name: {"engine": "imported", "path": str(folder / f"{name}.jsonl"), "columns": columns, "params": 1e6}

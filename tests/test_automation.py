@@ -71,7 +71,7 @@ def test_night_after_night(tmp_path: Path, dagster: dg.DagsterInstance, monkeypa
 
     first = nights.next(found)
     assert names(first) == ALL
-    assert nights.tags["dagster/max_retries"] == "2"
+    assert nights.tags["dagster/max_retries"] == "1"
     assert make(found, dagster, first, nights.tags) == ALL
     bought = ledger(tmp_path)
     assert bought == 12

@@ -191,46 +191,37 @@ def code_location(folder: Path) -> Path:
     file.write_text(
         f"import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT / 'tests')!r})\n"
         "from scheduled import attributes, definitions\n"
-        "folder = Path(__file__).parent\n"
-        "defs = definitions(attributes(folder, schedule={'cron': '0 2 * * *', 'retries': 1}))\n",
+        "defs = definitions(attributes(Path(__file__).parent))\n",
         encoding="utf-8",
     )
     return file
 
 
-def request(nights: Nights, found: dg.Definitions, number: int) -> PartitionBackfill:
-    """The next night's request, as the sensor daemon enters it."""
+def request(nights: Nights, found: dg.Definitions, upto: str) -> PartitionBackfill:
+    """The next night's request, as the sensor daemon enters it; of all that is asked for, what makes `upto`."""
     subset = nights.next(found)
     assert subset is not None
+    keys = set(runs.Graph(found).select(NAME, f"+{upto}"))
     return PartitionBackfill.from_asset_graph_subset(
-        f"night{number}", time.time(), nights.tags, nights.instance, subset, None, None, None
+        "night", time.time(), nights.tags, nights.instance, subset.filter_asset_keys(keys), None, None, None
     )
 
 
 def test_a_scheduled_backfill_fails_is_retried_and_ends(home: Path) -> None:
     """By the daemons' own code, with runs in processes of their own."""
-    found = definitions(attributes(home, schedule={"cron": "0 2 * * *", "retries": 1}))
-    lost = home / "wc.jsonl"
-    text = lost.read_text()
-    lost.unlink()
+    found = definitions(attributes(home))
+    (home / "wc.jsonl").unlink()
     with instance.open_instance() as dagster, daemons(dagster, code_location(home)) as daemon:
         nights = Nights(dagster)
-        assert daemon.backfill(request(nights, found, 1)) == BulkActionStatus.COMPLETED_FAILED
-        failed = [run for run in dagster.get_runs() if run.status == dg.DagsterRunStatus.FAILURE]
-        assert [run.tags["dagster/partition"] for run in failed] == ["one|wc"] * 2
-        assert [run.tags.get("dagster/retry_number") for run in failed] == ["1", None]
-        status = dagster.get_status_by_partition(
-            dg.AssetKey([NAME, "samples"]), ["one|wc", "one|se"], found.resolve_asset_graph().get(
-                dg.AssetKey([NAME, "samples"])).partitions_def)  # fmt: skip
-        assert status is not None
-        assert {key: str(value) for key, value in status.items() if value} != {}
-        assert nights.next(found) is None
-
-        lost.write_text(text)
-        launched = len(dagster.get_runs())
-        changed = definitions(attributes(home, schedule={"cron": "0 2 * * *", "retries": 1}, seed=1))
-        assert "samples one|wc" in names(nights.next(changed))
-        assert len(dagster.get_runs()) == launched
+        assert daemon.backfill(request(nights, found, "samples")) == BulkActionStatus.COMPLETED_FAILED
+        made = {run.tags.get("dagster/partition"): run for run in dagster.get_runs() if run.is_success}
+        assert made.keys() == {None, "one|se"}
+        second, first = (run for run in dagster.get_runs() if not run.is_success)
+        assert {run.tags["dagster/partition"] for run in (first, second)} == {"one|wc"}
+        assert second.parent_run_id == first.run_id
+        assert second.tags["dagster/retry_number"] == "1"
+        asked = names(nights.next(found))
+        assert asked == {f"{name} one|se" for name in ("verdicts", "sample_metrics", "judgements", "sft_set")}
 
 
 def binaries() -> Path:
@@ -303,10 +294,10 @@ def test_storage_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert type(dagster.run_storage).__name__ == "PostgresRunStorage"
             assert dagster.get_concurrency_config().run_queue_config.max_concurrent_runs == 8  # type: ignore[union-attr]
             nights = Nights(dagster)
-            assert daemon.backfill(request(nights, found, 1)) == BulkActionStatus.COMPLETED_SUCCESS
+            assert daemon.backfill(request(nights, found, "samples")) == BulkActionStatus.COMPLETED_SUCCESS
             enqueued = dg.DagsterEventType.RUN_ENQUEUED
             assert all(dagster.all_logs(run.run_id, of_type=enqueued) for run in dagster.get_runs())
-            assert nights.next(found) is None
+            assert "samples one|wc" not in names(nights.next(found))
             log = dagster.event_log_storage
             log.set_concurrency_slots("gpu", 1)
             assert log.claim_concurrency_slot("gpu", "a", "step").is_claimed

@@ -94,7 +94,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         checks=[checks.MATCHED],
         ins={name: own(spec, name) for name in names},
         description="Which data was the better buy, with error bars.",
-        config=[VERSION, spec.model_dump(mode="json")],
+        config=[VERSION, spec.model_dump(mode="json", exclude={"schedule"})],
         kinds={"matplotlib"},
     )
 
