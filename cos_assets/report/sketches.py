@@ -18,9 +18,13 @@ def lengths(rows: pl.DataFrame) -> Any:
     """How many tokens completions [completion_tokens, finish_reason] have; what was cut off in another colour."""
     cut = pl.col("finish_reason") == "length"
     parts = [rows.filter(~cut)["completion_tokens"].to_numpy(), rows.filter(cut)["completion_tokens"].to_numpy()]
+    tokens = rows["completion_tokens"].to_numpy()
+    least, most = int(tokens.min()), int(tokens.max())
+    width = -(-(most - least + 1) // _BINS)  # whole numbers of tokens, or some bars would hold more of them than others
+    edges = [edge - 0.5 for edge in range(least, most + width + 1, width)]
     with canvas(1, 1, *_SIZE) as (figure, axes):
         axis = axes[0, 0]
-        axis.hist(parts, bins=_BINS, stacked=True, color=[_BLUE, _RED])
+        axis.hist(parts, bins=edges, stacked=True, color=[_BLUE, _RED])
         axis.set_title(
             f"completions by tokens; {len(parts[1]):,} cut off" if len(parts[1]) else "completions by tokens"
         )
@@ -52,6 +56,7 @@ def curve(metrics: pl.DataFrame) -> Any:
         axis.fill_between(rows["k"], low, high, color=_BLUE, alpha=0.2, linewidth=0)
         axis.plot(rows["k"], value, color=_BLUE, linewidth=2, marker="o" if rows.height < 5 else None)
         axis.set_ylim(0, 105)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title("coverage@k, %, over k samples per problem")
         return figure
 
