@@ -30,6 +30,7 @@ bench: .venv/dev            ## ratios against a named reference, each in one run
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/sql.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/startup.py

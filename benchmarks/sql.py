@@ -5,8 +5,9 @@
 Made-up studies of the paper's size (7,500 problems; 1 and 10 samples of the strong model, 3 and 30 of the weak one) are
 written by the code that writes real ones, in the real tables' columns, with a ledger in parts as the door writes them.
 Each question is asked three times in a process of its own, over a session that stays open; the fastest counts, files
-being in the system's cache. The reference is a scan of one number of every sample, without a view. With `folder` the
-tables stay there, and are not written again.
+being in the system's cache. MB is by how much the process grew at most; seconds of cores are those of all its threads.
+The reference is a scan of one number of every sample, without a view. With `folder` the tables stay there, and are not
+written again.
 """
 
 from __future__ import annotations
@@ -123,8 +124,12 @@ class Study:
         text = pl.format(
             "First there are {} of them, and {} more come in on the second day, which makes {} + {} in all. Each is"
             " worth {} times as much as the day before, so that {} * {} is what they are worth together. Of these a"
-            " part of {} goes to the neighbour, and the rest is kept for the winter. The answer is {}.",
-            *"abcdabcda",
+            " part of {} goes to the neighbour, and the rest is kept for the winter. {} The answer is {}.",
+            *"abcdabcd",
+            pl.concat_str(
+                *(pl.struct(*"abcd", "draw").hash(seed).cast(pl.String) for seed in range(5))
+            ),  # as real text
+            "a",
         )
         tokens = pl.col("completion_tokens").cast(pl.Float64)
         rows = rows.with_columns(
@@ -280,19 +285,20 @@ def fill(root: Path, studies: int, problems: int = PROBLEMS, test: int = TEST) -
     return sum(Study(root, shapes, f"study{i:02d}", problems, test, i).make() for i in range(studies))
 
 
-def measure(root: Path, name: str) -> tuple[float, int, float, float]:
-    """Seconds of one question, its rows, and peak memory of the process before and after it in MB."""
+def measure(root: Path, name: str) -> tuple[float, float, int, float]:
+    """Seconds of one question, of the wall and of the cores, its rows, and by how many MB the process grew."""
     if name:
         sql = (catalogue.ANALYSIS / f"{name}.sql").read_text(encoding="utf-8")
     else:
         sql = REFERENCE.replace("{root}", str(root))
     with duckdb.connect(str(root / catalogue.NAME), read_only=True) as connection:
+        connection.execute("SET enable_progress_bar = false")
         before, took = peak_mb(), []
         for _ in range(3):
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             rows = connection.sql(sql).pl().height
-            took.append(time.perf_counter() - started)
-    return min(took), rows, before, peak_mb()
+            took.append((time.perf_counter() - started, time.process_time() - busy))
+    return (*min(took), rows, peak_mb() - before)
 
 
 def peak_mb() -> float:
@@ -313,12 +319,12 @@ def run(root: Path, samples: int) -> None:
     started = time.perf_counter()
     alone(catalogue.build, root)
     print(f"cos.duckdb was built in {time.perf_counter() - started:.2f} s, with the start of a process\n")
-    reference, _, before, peak = alone(measure, root, "")
-    print(f"{'question':<30}{'seconds':>8}{'of a scan':>11}{'rows':>8}{'peak MB':>9}")
-    print(f"{'(a scan of one column)':<30}{reference:>8.3f}{1:>10.1f}x{1:>8}{peak - before:>9.0f}")
-    for file in catalogue.questions():
-        took, rows, before, peak = alone(measure, root, file.stem)
-        print(f"{file.stem:<30}{took:>8.3f}{took / reference:>10.1f}x{rows:>8}{peak - before:>9.0f}")
+    scan = alone(measure, root, "")
+    print(f"{'question':<30}{'seconds':>8}{'of cores':>10}{'of a scan':>11}{'rows':>8}{'MB':>7}")
+    for name in ("", *(file.stem for file in catalogue.questions())):
+        took, busy, rows, grown = alone(measure, root, name) if name else scan
+        line = f"{took:>8.3f}{busy:>10.3f}{took / scan[0]:>10.1f}x{rows:>8}{grown:>7.0f}"
+        print(f"{name or '(a scan of one number)':<30}{line}", flush=True)
 
 
 def alone(call, *arguments):

@@ -1,7 +1,13 @@
 -- Which correct answers rest on wrong reasoning, by whom, and where does it go wrong?
-SELECT j.study, j.budget, j.model, j.judge, j.problem_id, j.sample_index, j.first_wrong_step, j.reason, s.completion
-FROM judgements AS j
+-- The first 50; their texts are looked up after they are chosen.
+WITH wrong AS (
+    SELECT study, budget, model, judge, problem_id, sample_index, first_wrong_step, reason
+    FROM judgements
+    WHERE wrong_reasoning AND correct
+    ORDER BY study, budget, model, judge, problem_id, sample_index
+    LIMIT 50
+)
+SELECT w.*, s.completion
+FROM wrong AS w
 JOIN samples AS s USING (study, budget, model, problem_id, sample_index)
-WHERE j.wrong_reasoning AND j.correct
-ORDER BY j.study, j.budget, j.model, j.judge, j.problem_id, j.sample_index
-LIMIT 50;
+ORDER BY w.study, w.budget, w.model, w.judge, w.problem_id, w.sample_index;
