@@ -10,11 +10,11 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
 from dagster._daemon.backfill import execute_backfill_iteration
+from dagster._daemon.controller import create_daemon_grpc_server_registry
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
@@ -59,5 +59,8 @@ class Daemons:
 def daemons(instance: dg.DagsterInstance, file: Path) -> Iterator[Daemons]:
     """The daemons for the code location that `file` defines as `defs`."""
     target = PythonFileTarget(str(file), "defs", working_directory=str(file.parent), location_name="cos")
-    with create_test_daemon_workspace_context(target, instance) as workspace:
-        yield Daemons(workspace)
+    with create_daemon_grpc_server_registry(instance) as servers:
+        with WorkspaceProcessContext(instance, target, grpc_server_registry=servers) as workspace:
+            yield Daemons(workspace)
+        servers.shutdown_all_processes()
+        servers.wait_for_processes()  # one that outlives its instance's storage never ends
