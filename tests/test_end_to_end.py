@@ -206,6 +206,7 @@ def test_what_could_be_lost_in_silence_is_checked(by_api: Path) -> None:
         "sft_set": ["no_scored_problem_is_trained_on", "there_are_rows_to_train_on"],
         "report": ["budgets_are_matched"],
         "budget_plan": [],
+        "ablations": [],
     }
     answered = ["few_answers_defeat_the_grader", "few_completions_are_truncated"]
     held |= {f"{target}_checkpoint": ["loss_covers_the_completion"] for target in ("se", "wc", "student")}
