@@ -296,3 +296,13 @@ def table_of(asset: str) -> str:
 def description(asset: str, column: str) -> str | None:
     """What a column of an asset means; None where nobody has said so."""
     return TABLES.get(table_of(asset), {}).get(column) or _WHERE.get(column)
+
+
+def page() -> str:
+    """docs/columns.md: every column of every table. Write it with `python -c "from cos_assets import columns;
+    print(columns.page(), end='')" > docs/columns.md`."""
+    lines = ["# What every column means", "", "Tables have the names of their [views](sql.md); the UI tells the same."]
+    for table, columns in TABLES.items():
+        lines += ["", f"## {table}", "", "| column | |", "|---|---|"]
+        lines += [f"| `{name}` | {text.replace('|', '&#124;')} |" for name, text in columns.items()]
+    return "\n".join(lines) + "\n"

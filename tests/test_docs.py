@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from cos_assets import columns
 from cos_assets.models import CheckpointRef, Judge, JudgeSpec, ModelSpec, Price, TargetSpec
 from cos_assets.published import Published
 from cos_assets.study import CapSpec, PilotSpec, SamplingSpec, ScheduleSpec, StudySpec
@@ -29,6 +30,10 @@ def test_every_key_is_explained(block: type[BaseModel]) -> None:
     code = " ".join(re.findall(r"`([^`]+)`", text))
     missing = [key for key in block.model_fields if not re.search(rf"\b{key}\b", code)]
     assert not missing
+
+
+def test_every_column_is_explained() -> None:
+    assert (ROOT / "docs" / "columns.md").read_text(encoding="utf-8") == columns.page()
 
 
 def heading(line: str) -> str:
