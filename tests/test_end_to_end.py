@@ -317,8 +317,10 @@ def test_sql_over_everything(undisturbed: Path, tmp_path: Path) -> None:
         assert done.stdout == "model,samples\nse,240\nwc,720\n", done.stderr
     done = cos(undisturbed, "sql", "better_buy", "--format", "json")
     assert [json.loads(line)["budget"] for line in done.stdout.splitlines()] == ["high", "low"]
-    # Nobody has labelled the demo's samples, it has one judge, no pilot, draws no answers, and both graders agree.
-    empty = {"agreement", "judge_disagreements", "pilot_against_outcome", "finetuned_scores", "grader_disagreements"}
+    # Nobody has labelled the samples, there is one judge and no pilot, no answers are drawn, none is cut off, and both
+    # graders agree.
+    empty = {"agreement", "judge_disagreements", "pilot_against_outcome", "finetuned_scores", "truncated_completions"}
+    empty |= {"grader_disagreements"}
     for file in catalogue.questions():
         rows = catalogue.query(undisturbed, file.read_text(encoding="utf-8")).height
         assert (rows == 0) == (file.stem in empty), f"{file.stem}: {rows} rows"
