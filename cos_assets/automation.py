@@ -27,6 +27,7 @@ from dagster._core.definitions.data_version import extract_data_version_from_ent
 from dagster._core.definitions.declarative_automation.automation_context import AutomationContext
 from dagster._core.definitions.events import AssetKeyPartitionKey as Unit
 from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.execution.stats import StepEventStatus
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._record import copy
@@ -189,10 +190,15 @@ class _State:
         return next(iter(self.instance.fetch_materializations(wanted, limit=1).records), None)
 
     def _failed_run(self, unit: Unit) -> dg.RunRecord | None:
-        """The last run that was to make a partition, where it failed: before it had, or by a check of the result."""
+        """The last run that was to make a partition, where it tried and failed: before it had, or by a check of the
+        result. What was not reached, because something before it failed, has not failed."""
         planned = self.instance.get_latest_planned_materialization_info(*unit)
         record = self.instance.get_run_record_by_id(planned.run_id) if planned else None
         if record is None or record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+            return None
+        step = "__".join(unit.asset_key.path)
+        begun = self.instance.get_run_step_stats(record.dagster_run.run_id, [step])
+        if not any(each.step_key == step and each.status != StepEventStatus.SKIPPED for each in begun):
             return None
         made = self._last(unit)
         by_it = made is not None and made.run_id == record.dagster_run.run_id

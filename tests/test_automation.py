@@ -98,16 +98,20 @@ def test_night_after_night(tmp_path: Path, dagster: dg.DagsterInstance, monkeypa
     assert names(nights.next(found)) == ALL - {"problems"}
 
 
+def only_wc(folder: Path) -> dict[str, Any]:
+    given = attributes(folder)
+    return {**given, "models": {"wc": given["models"]["wc"]}, "budgets": {"one": {"wc": 1}}}
+
+
 def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     """Dagster's own conditions for what changed would miss them."""
-    given = attributes(tmp_path)
+    given = only_wc(tmp_path)
     found = definitions(given)
     graph = runs.Graph(found)
     everything = AssetGraphSubset.from_asset_keys(graph.keys(), graph.graph)
-    assert make(found, dagster, everything, {}) == ALL
+    assert make(found, dagster, everything, {}) == WHOLE | of("wc", *BY_MODEL, "sft_set")
     changed = definitions({**given, "judge": {"samples": 3}})
-    after = {"report"}.union(*(of(model, "judgements", "sft_set") for model in ("wc", "se")))
-    assert names(Nights(dagster).next(changed)) == after
+    assert names(Nights(dagster).next(changed)) == {*of("wc", "judgements", "sft_set"), "report"}
 
 
 def test_what_failed_is_left_until_there_is_reason_to_hope(
@@ -125,6 +129,7 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(
     assert nights.next(found) is None
     told = caplog.text
     assert "timed/samples one|wc is left: run" in told
+    assert "timed/verdicts one|wc waits for timed/samples one|wc" in told
     assert "timed/sft_set one|wc waits for timed/" in told
     assert "timed/report waits for" in told
 
@@ -142,6 +147,24 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(
     assert make(found, dagster, rest, nights.tags) == names(rest)
     assert nights.next(found) is None
     assert not [batch.name for batch in graph.batches(graph.units(graph.keys())) if graph.stale(dagster, batch)]
+
+
+def test_what_a_check_stopped_is_left_too(
+    tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dagster itself takes it for materialized."""
+    found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
+    with monkeypatch.context() as patch:
+        patch.setattr("cos_assets.assets.checks.GRADER_ERRORS", -1.0)
+        made = make(found, dagster, nights.next(found), nights.tags)
+    assert made == {"problems", "budget_plan", *of("wc", "samples", "verdicts")}
+    caplog.clear()
+    assert nights.next(found) is None
+    assert "timed/verdicts one|wc is left: run" in caplog.text
+    assert "timed/judgements one|wc waits for timed/verdicts one|wc" in caplog.text
+    verdicts = dg.AssetKey([NAME, "verdicts"])
+    assert not runs.materialize(found, dagster, [verdicts], "one|wc").failed
+    assert names(nights.next(found)) == of("wc", "sample_metrics", "judgements", "sft_set") | {"report"}
 
 
 def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
