@@ -6,7 +6,10 @@ one LazyFrame, so that nobody has to ask whether it was one or several.
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import dagster as dg
 import polars as pl
@@ -17,17 +20,24 @@ from cos_assets.columns import description
 from cos_assets.partitions import as_dict
 from cos_assets.places import Place, place
 
+BETWEEN_FILES = 1.0  # seconds; a table and its lineage are two files, and a writer may have replaced one of them
 STOPPED_BY = "stopped_by"
 """The fact that names the checks because of which nothing may be made of a table."""
+
+
+class _Read(NamedTuple):
+    """A partition that a step has read: what the lineage says of it, and whether it may be used."""
+
+    entry: dict[str, Any]
+    recorded: bool
+    stopped_by: list[str]
 
 
 class ParquetIOManager(dg.ConfigurableIOManager):
     """Reads and writes the tree under `root`, a folder or `s3://bucket/prefix`; empty means $COS_HOME, else `.cos`."""
 
     root: str = ""
-    _read: dict[tuple[str, str], list[tuple[dict[str, Any], list[str], str, str, dict[str, str]]]] = PrivateAttr(
-        default_factory=dict
-    )
+    _read: dict[tuple[str, str], dict[str, _Read]] = PrivateAttr(default_factory=dict)
 
     @property
     def path(self) -> Place:
@@ -41,29 +51,34 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             partitions = [as_dict(key, context.asset_partitions_def) for key in keys]
             order = list(context.asset_partitions_def.get_partition_keys())
             partitions = [p for _, p in sorted(zip(map(order.index, keys), partitions, strict=True))]
-        read = self._read.setdefault((context.step_context.run_id, context.step_context.step.key), [])
+        read = self._read.setdefault((context.step_context.run_id, context.step_context.step.key), {})
+        files = []
         for partition in partitions:
+            file, lineage, recorded = self._opened(study, asset, partition)
+            files.append(file)
+            entry = {"asset": f"{study}/{asset}"} | {name: lineage.get(name) for name in ("partition", "data_version")}
+            name = f"{study}/{asset} {lineage.get('partition') or ''}".strip()
+            # By name: a step that is tried again reads again.
+            read[name] = _Read(entry, recorded, lineage.get("facts", {}).get(STOPPED_BY, []))
+        return store.joined(files)
+
+    def _opened(self, study: str, asset: str, partition: dict[str, str]) -> tuple[Path | BytesIO, dict[str, Any], bool]:
+        """A table's file, what lineage.json says of it, and whether that is so."""
+        for seconds in (0.0, BETWEEN_FILES):
+            time.sleep(seconds)
+            file = store.opened(self.path, study, asset, partition)
             lineage = store.lineage(self.path, study, asset, partition) or {}
-            version, key = lineage.get("data_version"), lineage.get("partition")
-            entry = {"asset": f"{study}/{asset}", "partition": key, "data_version": version}
-            failed = lineage.get("facts", {}).get(STOPPED_BY, [])
-            if (entry, failed, study, asset, partition) not in read:  # a step that is tried again reads again
-                read.append((entry, failed, study, asset, partition))
-        return store.scan(self.path, study, asset, partitions)
+            if store.as_recorded(file, lineage, partition):
+                return file, lineage, True
+        return file, lineage, False
 
     def unsound(self, context: dg.AssetExecutionContext) -> tuple[list[str], list[str]]:
-        """What of the tables that a step has read is not what was written (see `store.as_recorded`), and what failed a
-        check that stops it: each in a line."""
-        changed, stopped = [], []
-        for entry, failed, study, asset, partition in self._read.get(
-            (context.run_id, context.get_step_execution_context().step.key), []
-        ):
-            name = f"{entry['asset']} {entry['partition'] or ''}".strip()
-            if failed:
-                stopped.append(f"{name}: failed {', '.join(failed)}; mend that and materialize it again")
-            elif not store.as_recorded(self.path, study, asset, partition):
-                file = store.folder(self.path, study, asset, partition) / store.DATA
-                changed.append(f"{name}: {file} is not what was written; materialize it again")
+        """What of the tables that a step has read is not what was written, and what failed a check that stops it."""
+        read = self._read.get((context.run_id, context.get_step_execution_context().step.key), {})
+        changed = [
+            f"{name}: not what was written; materialize it again" for name, its in read.items() if not its.recorded
+        ]
+        stopped = [f"{name}: failed {', '.join(its.stopped_by)}" for name, its in read.items() if its.stopped_by]
         return changed, stopped
 
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
@@ -74,7 +89,9 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             "data_version": store.content_hash(obj),
             "code_version": context.asset_spec.code_version,
             "run_id": context.run_id,
-            "inputs": [entry for entry, *_ in self._read.pop((context.run_id, context.step_context.step.key), [])],
+            "inputs": [
+                its.entry for its in self._read.pop((context.run_id, context.step_context.step.key), {}).values()
+            ],
             "facts": facts.data if isinstance(facts, dg.JsonMetadataValue) else {},
         }
         file = store.write(self.path, study, asset, partition, obj, lineage)

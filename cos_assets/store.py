@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +28,6 @@ Partition = Mapping[str, str]
 
 DATA, LINEAGE = "data.parquet", "lineage.json"
 _HASHED_ROWS = 100_000
-_BETWEEN_FILES = 1.0  # seconds; a table and its lineage are two files, and a writer may have replaced one of them
 
 
 def home() -> Place:
@@ -94,36 +91,40 @@ def scan(root: Place, study: str, asset: str, partitions: Iterable[Partition | N
 
     Raises FileNotFoundError that names the partition which has not been materialized.
     """
-    frames = []
-    for partition in partitions:
-        file = folder(root, study, asset, partition) / DATA
-        try:
-            frames.append(pl.scan_parquet(places.readable(file), hive_partitioning=False))
-        except FileNotFoundError:
-            where = "|".join(partition[name] for name in sorted(partition)) if partition else "it"
-            raise FileNotFoundError(f"{study}/{asset}: {where} has not been materialized (no {file})") from None
-    if not frames:
+    return joined([opened(root, study, asset, partition) for partition in partitions])
+
+
+def opened(root: Place, study: str, asset: str, partition: Partition | None = None) -> Path | BytesIO:
+    """A table's file; an object is fetched. Raises FileNotFoundError as `scan` does."""
+    file = folder(root, study, asset, partition) / DATA
+    try:
+        return places.readable(file)
+    except FileNotFoundError:
+        where = "|".join(partition[name] for name in sorted(partition)) if partition else "it"
+        raise FileNotFoundError(f"{study}/{asset}: {where} has not been materialized (no {file})") from None
+
+
+def joined(files: Sequence[Path | BytesIO]) -> pl.LazyFrame:
+    """Opened files of a table as one frame, without the column `study`; none give no rows."""
+    if not files:
         return pl.LazyFrame()
+    frames = [pl.scan_parquet(file, hive_partitioning=False) for file in files]
     return pl.concat(frames, how="diagonal_relaxed").drop("study", strict=False)
 
 
-def as_recorded(root: Place, study: str, asset: str, partition: Partition | None = None) -> bool:
-    """Is a table's file the one that was written with its lineage.json? Another file of equal content will do, too.
-
-    Raises FileNotFoundError where there is no table.
-    """
-    file = folder(root, study, asset, partition) / DATA
-    labels = ["study", *(partition or {})]
-    for seconds in (0.0, _BETWEEN_FILES):
-        time.sleep(seconds)
-        known = lineage(root, study, asset, partition) or {}
-        if _digest(places.readable(file)) == known.get("file_hash"):
-            return True
-        with suppress(pl.exceptions.PolarsError):  # not even a table any more
-            frame = pl.read_parquet(places.readable(file), hive_partitioning=False).drop(labels, strict=False)
-            if content_hash(frame) == known.get("data_version"):
-                return True
-    return False
+def as_recorded(file: Path | BytesIO, known: Mapping[str, Any], partition: Partition | None = None) -> bool:
+    """Is an opened file the one that was written with what lineage.json says, `known`? Another file of equal content
+    will do, too."""
+    if _digest(file) == known.get("file_hash"):
+        return True
+    try:
+        frame = pl.read_parquet(file, hive_partitioning=False)
+    except pl.exceptions.PolarsError:  # not even a table any more
+        return False
+    finally:
+        if isinstance(file, BytesIO):
+            file.seek(0)
+    return content_hash(frame.drop("study", *(partition or {}), strict=False)) == known.get("data_version")
 
 
 def _digest(file: Path | BytesIO) -> str:
