@@ -83,12 +83,22 @@ def query(root: Place, sql: str) -> pl.DataFrame:
         try:
             with _connected(ready(root), root, read_only=True) as connection:
                 relation = connection.sql(sql)
-                return relation.pl() if relation is not None else pl.DataFrame()
+                return _whole(relation.pl()) if relation is not None else pl.DataFrame()
         except duckdb.Error as error:
             stumbled = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
             if not stumbled or attempt == _ATTEMPTS:
                 raise
             time.sleep(0.01 * attempt)
+
+
+def _whole(frame: pl.DataFrame) -> pl.DataFrame:
+    """DuckDB's sums of whole numbers have 128 bits, which polars takes for decimals, and JSON for text: Int64 instead,
+    where they fit."""
+    for name, dtype in frame.schema.items():
+        if isinstance(dtype, pl.Decimal) and dtype.scale == 0:
+            number = frame[name].cast(pl.Int64, strict=False)
+            frame = frame.with_columns(number) if number.null_count() == frame[name].null_count() else frame
+    return frame
 
 
 def filled(root: Place, *names: str) -> set[str]:

@@ -228,6 +228,14 @@ def test_every_view_and_question_is_in_the_docs() -> None:
         assert f"| [{file.stem}](../sql/analysis/{file.name}) | {catalogue.head(file)[0]} |" in page, file.stem
 
 
+def test_sums_of_whole_numbers_are_whole_numbers(tmp_path: Path) -> None:
+    sums = catalogue.query(tmp_path, "SELECT sum(a) AS a, sum(b) AS b FROM (VALUES (1, 1), (NULL, NULL)) AS t (a, b)")
+    assert sums.schema == {"a": pl.Int64, "b": pl.Int64}
+    assert sums.write_ndjson() == '{"a":1,"b":1}\n'
+    large = catalogue.query(tmp_path, "SELECT sum(a) AS a FROM (VALUES (9223372036854775807), (1)) AS t (a)")
+    assert large["a"].item() == 2**63
+
+
 WRITER = """
 import sys
 from pathlib import Path
