@@ -69,16 +69,22 @@ class Report:
         return {name: value for name, value in known.items() if value is not None}
 
     @property
-    def pace(self) -> str:
-        """Speed and spend in a few words; empty where neither is known."""
-        words = [f"{self.tokens_per_second:,.0f} tokens/s"] if self.tokens_per_second else []
+    def speed(self) -> str:
+        """In tokens; empty where that is not known."""
+        return f"{self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else ""
+
+    @property
+    def spending(self) -> str:
+        """What was spent, and of how much; empty where that is not known."""
+        words = []
         for unit, spent in (("FLOPs", self.flops), ("currency", self.cost)):
             if spent:
-                words.append(f"{spent:.3g} of about {self.expected(spent):.3g} {unit}")
+                of = f" of about {self.expected(spent):.3g}" if self.done < self.total else ""
+                words.append(f"{spent:.3g}{of} {unit}")
         return ", ".join(words)
 
     def __str__(self) -> str:
-        words = [f"{self.what}: {self.done:,} of {self.total:,} ({self.share:.0%})", self.pace]
+        words = [f"{self.what}: {self.done:,} of {self.total:,} ({self.share:.0%})", self.speed, self.spending]
         if self.seconds_left is not None and self.done < self.total:
             words.append(f"{duration(self.seconds_left)} left")
         return ", ".join(filter(None, words))

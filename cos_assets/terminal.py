@@ -13,6 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from cos_assets.progress import Report, duration
 from cos_assets.runs import Batch, Outcome
 
+_SPEED, _SPENDING = 100, 150
+"""From how many columns on there is room for them: the bar must not give way."""
+
 
 class Terminal:
     """A watcher. Without a terminal (a pipe, a CI log) it writes finished batches only."""
@@ -20,9 +23,9 @@ class Terminal:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars = Progress(
-            TextColumn("  {task.fields[batch]:<28}"),
+            TextColumn("  {task.fields[batch]}"),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[pace]}"),
             console=console,
@@ -49,12 +52,14 @@ class Terminal:
     def progress(self, batch: Batch, now: Report) -> None:
         if batch.name in self.tasks:
             left = "" if now.seconds_left is None or now.done == now.total else f"{duration(now.seconds_left)} left"
+            wide = self.console.width
+            words = [left, now.speed if wide >= _SPEED else "", now.spending if wide >= _SPENDING else ""]
             self.bars.update(
                 self.tasks[batch.name],
                 description=escape(_short(now.what)),
                 completed=now.done,
                 total=now.total,
-                pace=escape(" · ".join(filter(None, (left, now.pace)))),
+                pace=escape(" · ".join(filter(None, words))),
             )
 
     def finished(self, batch: Batch, outcome: Outcome) -> None:
