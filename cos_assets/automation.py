@@ -267,7 +267,7 @@ class _Waits(_Rule):
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         for parent in state.parents(unit):
             if not state.standing.well(*parent) and not _requested(context, parent):
-                context.log.warning(f"{_title(unit)} waits for {_title(parent)}, which is not made now")
+                _tell(context, f"{_title(unit)} waits for {_title(parent)}, which is not made now")
                 return True
         return False
 
@@ -287,9 +287,10 @@ class _Left(_Rule):
             return False
         if any(state.version(parent) != state.version(parent, record.end_time) for parent in state.parents(unit)):
             return False
-        context.log.warning(
+        _tell(
+            context,
             f"{_title(unit)} is left: run {record.dagster_run.run_id} failed, and neither its code nor what it reads"
-            " has changed since; it is made again after a change, or when somebody materializes it"
+            " has changed since; it is made again after a change, or when somebody materializes it",
         )
         return True
 
@@ -299,6 +300,11 @@ def _requested(context: AutomationContext[Any], unit: Unit) -> bool:
     if asked is None or asked.is_empty:
         return False
     return unit.partition_key is None or unit in asked.expensively_compute_asset_partitions()
+
+
+def _tell(context: AutomationContext[Any], line: str) -> None:
+    """In the tick's log. `context.log` is another logger below Dagster's own, whose lines do not come there."""
+    context._root_log.warning(line)
 
 
 def _title(unit: Unit) -> str:

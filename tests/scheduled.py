@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class Nights:
     def __init__(self, instance: dg.DagsterInstance, name: str = NAME) -> None:
         self.instance, self.sensor = instance, f"{name}_schedule"
         self.cursor: str | None = None
+        self.told = ""  # the log of the last night's tick
         # Later than what the tests make, which has the time of the real clock.
         self.night = datetime.datetime.now(datetime.UTC).replace(hour=2, minute=0, second=0, microsecond=0)
 
@@ -65,7 +67,9 @@ class Nights:
         self.night += datetime.timedelta(days=1)
         assert not self._look(found, self.night - datetime.timedelta(minutes=1)), "asked for before its time"
         requests = self._look(found, self.night + datetime.timedelta(seconds=20))
+        log = self.told
         assert not self._look(found, self.night + datetime.timedelta(seconds=50)), "asked for twice"
+        self.told = log
         assert len(requests) <= 1
         if not requests:
             return None
@@ -76,6 +80,10 @@ class Nights:
     def _look(self, found: dg.Definitions, at: datetime.datetime) -> list[dg.RunRequest]:
         sensor = found.get_repository_def().get_sensor_def(self.sensor)
         context = dg.build_sensor_context(self.instance, self.cursor, repository_def=found.get_repository_def())
+        self.told = ""
+        handler = logging.Handler()
+        handler.emit = lambda record: setattr(self, "told", f"{self.told}{record.getMessage()}\n")  # type: ignore[method-assign]
+        context.log.addHandler(handler)
         with freeze_time(at):
             data = sensor.evaluate_tick(context)
         self.cursor = data.cursor

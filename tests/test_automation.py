@@ -114,9 +114,7 @@ def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.
     assert names(Nights(dagster).next(changed)) == {*of("wc", "judgements", "sft_set"), "report"}
 
 
-def test_what_failed_is_left_until_there_is_reason_to_hope(
-    tmp_path: Path, dagster: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     given = attributes(tmp_path)
     found, nights = definitions(given), Nights(dagster)
     lost = tmp_path / "wc.jsonl"
@@ -125,9 +123,8 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(
     made = make(found, dagster, nights.next(found), nights.tags)
     assert made == ALL - of("wc", *BY_MODEL, "sft_set") - {"report"}
 
-    caplog.clear()
     assert nights.next(found) is None
-    told = caplog.text
+    told = nights.told
     assert "timed/samples one|wc is left: run" in told
     assert "timed/verdicts one|wc waits for timed/samples one|wc" in told
     assert "timed/sft_set one|wc waits for timed/" in told
@@ -150,7 +147,7 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(
 
 
 def test_what_a_check_stopped_is_left_too(
-    tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dagster itself takes it for materialized."""
     found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
@@ -158,10 +155,9 @@ def test_what_a_check_stopped_is_left_too(
         patch.setattr("cos_assets.assets.checks.GRADER_ERRORS", -1.0)
         made = make(found, dagster, nights.next(found), nights.tags)
     assert made == {"problems", "budget_plan", *of("wc", "samples", "verdicts")}
-    caplog.clear()
     assert nights.next(found) is None
-    assert "timed/verdicts one|wc is left: run" in caplog.text
-    assert "timed/judgements one|wc waits for timed/verdicts one|wc" in caplog.text
+    assert "timed/verdicts one|wc is left: run" in nights.told
+    assert "timed/judgements one|wc waits for timed/verdicts one|wc" in nights.told
     verdicts = dg.AssetKey([NAME, "verdicts"])
     assert not runs.materialize(found, dagster, [verdicts], "one|wc").failed
     assert names(nights.next(found)) == of("wc", "sample_metrics", "judgements", "sft_set") | {"report"}
