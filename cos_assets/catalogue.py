@@ -123,6 +123,31 @@ def head(file: Path) -> list[str]:
     return [line.removeprefix("-- ") for line in itertools.takewhile(lambda line: line.startswith("-- "), lines)]
 
 
+def contents() -> Iterator[str]:
+    """The views and the questions, a line each."""
+    for title, files in (("views", tables()), ("questions", questions())):
+        yield f"{title}, {files[0].parent}"
+        yield from (f"  {file.stem:<29}{head(file)[0]}" for file in files)
+
+
+def meant(query: str | None, file: Path | None = None) -> str | None:
+    """The SQL that is meant: by itself, by a file, or by the name of a question. Raises ValueError for no such file."""
+    if query is not None and file is not None:
+        raise ValueError("give QUERY or --file, not both")
+    if query is not None and query.endswith(".sql"):
+        file = Path(query)
+    elif query in {question.stem for question in questions()}:
+        file = ANALYSIS / f"{query}.sql"
+    if file is None:
+        return query
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: cannot be read: {error}") from None
+
+
 def _definitions(root: Place) -> dict[str, str]:
     """What is executed: name -> SQL."""
     # Inside the views the root is part of a pattern and stands between quotes.

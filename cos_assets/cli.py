@@ -162,12 +162,12 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
 
     from cos_assets import catalogue, store
 
+    try:
+        text = catalogue.meant(query, file)
+    except ValueError as error:
+        _fail(str(error))
     if listed:
-        for title, files in (("views", catalogue.tables()), ("questions", catalogue.questions())):
-            click.echo(f"{title}, {files[0].parent}")
-            for one in files:
-                click.echo(f"  {one.stem:<29}{catalogue.head(one)[0]}")
-    text = _sql(query, file)
+        click.echo("\n".join(catalogue.contents()))
     if not (text or listed or build):
         _fail("give a query, a file with one, or the name of a question; --list shows these")
     root = store.home()
@@ -186,26 +186,6 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
     else:
         with pl.Config(tbl_rows=100, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
             click.echo(str(frame))
-
-
-def _sql(query: str | None, file: Path | None) -> str | None:
-    """The SQL that is meant: by itself, by a file, or by the name of a question."""
-    from cos_assets import catalogue
-
-    if query is not None and file is not None:
-        _fail("give QUERY or --file, not both")
-    if query is not None and query.endswith(".sql"):
-        file = Path(query)
-        if not file.is_file():
-            _fail(f"{query}: there is no such file")
-    elif query is not None and (catalogue.ANALYSIS / f"{query}.sql").is_file():
-        file = catalogue.ANALYSIS / f"{query}.sql"
-    if file is None:
-        return query
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(f"{file}: cannot be read: {error}")
 
 
 @main.group()
