@@ -52,7 +52,7 @@ def test_kills(tmp_path: Path, base: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     undisturbed = train(tmp_path / "undisturbed", base, "lora")
 
-    def kill_a_worker(stage: str, done: int, total: int) -> None:
+    def kill_a_worker(stage: str, done: int, total: int, tokens: int | None) -> None:
         marked = list(out.glob(f"work/lr-*/checkpoint-*/{MARKER}"))
         if marked and stage == "train" and (found := processes_of(out, "train")):
             max(found, key=lambda process: process.pid).kill()
