@@ -10,6 +10,7 @@ is evaluated by the code location's server (`use_user_code_server`).
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import warnings
@@ -29,8 +30,9 @@ from dagster._core.definitions.events import AssetKeyPartitionKey as Unit
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.execution.stats import StepEventStatus
 from dagster._core.storage.dagster_run import DagsterRun
-from dagster._core.storage.tags import MAX_RETRIES_TAG
+from dagster._core.storage.tags import MAX_RETRIES_TAG, SENSOR_NAME_TAG, WILL_RETRY_TAG
 from dagster._record import copy
+from dagster._time import get_current_datetime
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from cos_assets.mistakes import StudyError
@@ -39,6 +41,11 @@ from cos_assets.study import StudySpec
 
 CODE_TAG = "cos/code"
 """Of a scheduled run: a hash of the code versions it ran with, so that what failed is tried again after a change."""
+
+LOST_TAG = "cos/retry_lost"
+"""Of a scheduled run that was to be run again, and was not."""
+OVERLOOKED = datetime.timedelta(minutes=10)
+"""After so long, a retry that has not been launched will not be. Dagster's daemon looks every few seconds."""
 
 
 def check(spec: StudySpec, where: str) -> None:
@@ -85,6 +92,7 @@ class _Schedule(dg.AutomationConditionSensorDefinition):
     start at once, in whatever order they depend on one another."""
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        _give_up_lost_retries(context.instance, self.name)
         found = super().evaluate_tick(context)
         if not found.run_requests:
             return found
@@ -114,6 +122,19 @@ class _Schedule(dg.AutomationConditionSensorDefinition):
                 description=self.description,
                 metadata=self.metadata if metadata is None else metadata,
             )
+
+
+def _give_up_lost_retries(instance: dg.DagsterInstance, sensor: str) -> None:
+    """Dagster overlooks a failed run where its daemon reads the failure before the run's status is written. Its
+    backfill would wait for the retry for ever, and the schedule for the backfill."""
+    waiting = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        tags={SENSOR_NAME_TAG: sensor, WILL_RETRY_TAG: "true"},
+        updated_before=get_current_datetime() - OVERLOOKED,
+    )
+    for run in instance.get_runs(waiting, limit=100):
+        if run.is_complete_and_waiting_to_retry:
+            instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false", LOST_TAG: "true"})
 
 
 class _FilledBy(dg.AssetSelection):
@@ -283,7 +304,8 @@ class _Left(_Rule):
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         record = state.failed_run(unit)
-        if record is None or record.dagster_run.tags.get(CODE_TAG) != state.code(self.study):
+        tags = record.dagster_run.tags if record else {}
+        if record is None or LOST_TAG in tags or tags.get(CODE_TAG) != state.code(self.study):
             return False
         if any(state.version(parent) != state.version(parent, record.end_time) for parent in state.parents(unit)):
             return False

@@ -31,7 +31,9 @@ class Daemons:
     def look(self) -> None:
         """One look of each: backfills go on, failed runs are repeated, dead ones marked, queued ones launched."""
         list(execute_backfill_iteration(self.workspace, LOG))
-        list(self._retries.run_iteration(self.workspace))
+        # Who looks between a failure and its entry in the run overlooks it for ever; here, that often would be hit.
+        if not self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]), limit=1):
+            list(self._retries.run_iteration(self.workspace))
         list(execute_run_monitoring_iteration(self.workspace, LOG))
         list(self._queue.run_iteration(self.workspace))
 

@@ -17,6 +17,7 @@ from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
 from cos_assets.study import StudyError
 
 BY_MODEL = {"samples", "verdicts", "sample_metrics", "judgements"}
+NO_RETRY = {"dagster/max_retries": "0"}  # nobody is there who would run it again
 WHOLE = {"problems", "budget_plan", "report"}
 
 
@@ -120,7 +121,7 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagst
     lost = tmp_path / "wc.jsonl"
     text = lost.read_text()
     lost.unlink()
-    made = make(found, dagster, nights.next(found), nights.tags)
+    made = make(found, dagster, nights.next(found), nights.tags | NO_RETRY)
     assert made == ALL - of("wc", *BY_MODEL, "sft_set") - {"report"}
 
     assert nights.next(found) is None
@@ -153,7 +154,7 @@ def test_what_a_check_stopped_is_left_too(
     found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
     with monkeypatch.context() as patch:
         patch.setattr("cos_assets.assets.checks.GRADER_ERRORS", -1.0)
-        made = make(found, dagster, nights.next(found), nights.tags)
+        made = make(found, dagster, nights.next(found), nights.tags | NO_RETRY)
     assert made == {"problems", "budget_plan", *of("wc", "samples", "verdicts")}
     assert nights.next(found) is None
     assert "timed/verdicts one|wc is left: run" in nights.told
@@ -161,6 +162,18 @@ def test_what_a_check_stopped_is_left_too(
     verdicts = dg.AssetKey([NAME, "verdicts"])
     assert not runs.materialize(found, dagster, [verdicts], "one|wc").failed
     assert names(nights.next(found)) == of("wc", "sample_metrics", "judgements", "sft_set") | {"report"}
+
+
+def test_a_lost_retry_is_not_waited_for(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
+    (tmp_path / "wc.jsonl").unlink()
+    first = nights.next(found)
+    make(found, dagster, first, nights.tags)
+    (failed,) = (run for run in dagster.get_runs() if not run.is_success)
+    assert failed.is_complete_and_waiting_to_retry
+    assert names(nights.next(found)) == of("wc", *BY_MODEL, "sft_set") | {"report"}
+    run = dagster.get_run_by_id(failed.run_id)
+    assert run is not None and not run.is_complete_and_waiting_to_retry
 
 
 def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:

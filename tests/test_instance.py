@@ -252,9 +252,9 @@ def _server(password: str) -> Iterator[dict[str, str]]:
     def call(program: str, *arguments: str) -> None:
         subprocess.run([where / program, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL, **demoted)
 
-    data = str(folder / "data")
+    data, locale = str(folder / "data"), ("--locale=C", "-E", "UTF8")
     try:
-        call("initdb", "-D", data, "-U", "cos", "-A", "scram-sha-256", "--pwfile", str(secret), "--no-sync")
+        call("initdb", "-D", data, "-U", "cos", "-A", "scram-sha-256", "--pwfile", str(secret), "--no-sync", *locale)
         options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
         call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
         yield {
