@@ -92,7 +92,7 @@ class Clock:
 def ours(world: World, seed: int, out: Path, packing: bool) -> Run:
     clock = Clock(world.steps)
 
-    def on_progress(stage: str, done: int, total: int) -> None:
+    def on_progress(stage: str, done: int, total: int, tokens: int) -> None:
         clock(done)
 
     settings = world.settings.model_copy(update={"packing": packing})
