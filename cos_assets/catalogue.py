@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,20 @@ def build(root: Place) -> Path:
 
 
 def ready(root: Place) -> Path:
-    """`build`, unless the file that is there was built for this root from the same text: that takes milliseconds."""
+    """`build`, unless the file that is there was built for this root from the same text."""
     root = place(root)
     file = local(root) / NAME
+    return file if file.exists() and _built_from(file, file.stat().st_mtime_ns) == _version(root) else build(root)
+
+
+@cache
+def _built_from(file: Path, _written: int) -> str | None:
+    """What the text was that a file of some moment was built from; None where that cannot be told."""
     try:
         with duckdb.connect(str(file), read_only=True) as connection:
-            if connection.execute("SELECT built_from()").fetchall() == [(_version(root),)]:
-                return file
-    except duckdb.Error:  # there is none, or it is of an earlier version
-        pass
-    return build(root)
+            return str(connection.execute("SELECT built_from()").fetchall()[0][0])
+    except duckdb.Error:  # of an earlier version
+        return None
 
 
 def query(root: Place, sql: str) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import polars as pl
 from cos_assets.grading.answers import GRADER_VERSION, VERDICTS, grade
 from cos_assets.tasks import Task
 
-VERDICT_COLUMNS = (
+GRADED_COLUMNS = (
     "problem_id",
     "sample_index",
     "level",
@@ -20,18 +20,30 @@ VERDICT_COLUMNS = (
     "reason",
     "grader",
     "grader_version",
-    "text_key",
-    "equations_key",
 )
+VERDICT_COLUMNS = (*GRADED_COLUMNS, "text_key", "equations_key")
 
 
 def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> pl.DataFrame:
+    """What `graded` says of each sample, and two keys of the correct ones for diversity: `text_key`, equal for texts that
+    differ in white space only, and `equations_key`, equal for the same canonical equations in the same order.
+    """
+    rows = graded(samples, problems, task, workers).with_columns(samples["completion"])  # the order is the same
+    right = rows.filter("correct")["completion"].unique(maintain_order=True)
+    by_text = {text: _key(" ".join(text.split())) for text in right}
+    by_equations = {text: _key("\n".join(task.equations(text))) for text in right}
+    correct_text = pl.when("correct").then(pl.col("completion"))
+    return rows.with_columns(
+        text_key=correct_text.replace_strict(by_text, default=None, return_dtype=pl.String),
+        equations_key=correct_text.replace_strict(by_equations, default=None, return_dtype=pl.String),
+    ).select(VERDICT_COLUMNS)
+
+
+def graded(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> pl.DataFrame:
     """One verdict per sample, in the order of `samples` [problem_id, sample_index, completion, finish_reason].
 
     `answer` is what the solution states last; `strict` is what a second grader, which compares strings, says of it. A
-    task without gold answers leaves `correct` null, and `verdict` of complete solutions too. Correct samples get two
-    keys for diversity: `text_key`, equal for texts that differ in white space only, and `equations_key`, equal for the
-    same canonical equations in the same order.
+    task without gold answers leaves `correct` null, and `verdict` of complete solutions too.
     Raises ValueError for a sample of a problem that `problems` does not hold.
     """
     gold = problems.select("problem_id", "level", gold="answer")
@@ -43,18 +55,11 @@ def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers:
         gold, on="problem_id", how="left", maintain_order="left"
     )
     rows = rows.with_columns(answer=pl.col("completion").replace_strict(answers, return_dtype=pl.String))
-    graded = grade(rows, task.answer_kind, workers)
+    rows = grade(rows, task.answer_kind, workers)
     verifiable = pl.lit(task.answer_kind is not None)
-    graded = graded.with_columns(correct=pl.when(verifiable).then(pl.col("verdict") == "correct"))
-    right = graded.filter("correct")["completion"].unique(maintain_order=True)
-    by_text = {text: _key(" ".join(text.split())) for text in right}
-    by_equations = {text: _key("\n".join(task.equations(text))) for text in right}
-    correct_text = pl.when("correct").then(pl.col("completion"))
-    return graded.with_columns(
-        grader_version=pl.lit(GRADER_VERSION),
-        text_key=correct_text.replace_strict(by_text, default=None, return_dtype=pl.String),
-        equations_key=correct_text.replace_strict(by_equations, default=None, return_dtype=pl.String),
-    ).select(VERDICT_COLUMNS)
+    return rows.with_columns(
+        correct=pl.when(verifiable).then(pl.col("verdict") == "correct"), grader_version=pl.lit(GRADER_VERSION)
+    ).select(GRADED_COLUMNS)
 
 
 def verdict_counts(rows: pl.DataFrame) -> dict[str, int]:

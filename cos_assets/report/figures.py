@@ -55,14 +55,17 @@ _METRICS = {
 
 
 @contextmanager
-def canvas(rows: int, columns: int, width: float, height: float, **more: Any) -> Iterator[tuple[Any, Any]]:
-    """A figure in the project's style and its axes, [rows, columns]; width and height in inches."""
+def canvas(
+    rows: int, columns: int, width: float, height: float, layout: str | None = None, **more: Any
+) -> Iterator[tuple[Any, Any]]:
+    """A figure in the project's style and its axes, [rows, columns]; width and height in inches, `layout` as matplotlib
+    takes it, by default that of the style."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height))
+        figure = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(figure)
         yield figure, figure.subplots(rows, columns, squeeze=False, **more)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
@@ -10,8 +11,20 @@ import polars as pl
 from cos_assets.report.figures import COLOURS, GREY, canvas
 
 _BINS = 24
-_SIZE = 4.6, 2.1
+_WIDTH, _HEIGHT = 4.6, 2.1  # inches, as what follows
+_EDGE, _TOP, _BOTTOM, _LEFT, _LETTER = 0.15, 0.28, 0.29, 0.55, 0.082
 _BLUE, _RED = COLOURS[1], COLOURS[0]
+
+
+@contextmanager
+def _canvas(height: float, labels: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
+    """A figure with one axis; the labels are those of its y axis. The margins are set by rule: letting matplotlib find
+    them draws the figure twice, and there is one for every partition."""
+    with canvas(1, 1, _WIDTH, height, layout="none") as (figure, axes):
+        left = _LEFT if not labels else _EDGE + _LETTER * max(map(len, labels))
+        top, bottom = 1 - _TOP / height, _BOTTOM / height
+        figure.subplots_adjust(left=min(left / _WIDTH, 0.6), right=1 - _EDGE / _WIDTH, top=top, bottom=bottom)
+        yield figure, axes[0, 0]
 
 
 def lengths(rows: pl.DataFrame) -> Any:
@@ -22,8 +35,7 @@ def lengths(rows: pl.DataFrame) -> Any:
     least, most = int(tokens.min()), int(tokens.max())
     width = -(-(most - least + 1) // _BINS)  # whole numbers of tokens, or some bars would hold more of them than others
     edges = [edge - 0.5 for edge in range(least, most + width + 1, width)]
-    with canvas(1, 1, *_SIZE) as (figure, axes):
-        axis = axes[0, 0]
+    with _canvas(_HEIGHT) as (figure, axis):
         axis.hist(parts, bins=edges, stacked=True, color=[_BLUE, _RED])
         axis.set_title(
             f"completions by tokens; {len(parts[1]):,} cut off" if len(parts[1]) else "completions by tokens"
@@ -34,8 +46,8 @@ def lengths(rows: pl.DataFrame) -> Any:
 
 def counts(values: Mapping[str, int], title: str, wrong: Sequence[str] = ()) -> Any:
     """A bar for each name, with its number; those in `wrong` in another colour."""
-    with canvas(1, 1, _SIZE[0], 0.6 + 0.27 * len(values)) as (figure, axes):
-        axis, places = axes[0, 0], range(len(values))
+    places = range(len(values))
+    with _canvas(0.6 + 0.27 * len(values), list(values)) as (figure, axis):
         axis.barh(places, list(values.values()), color=[_RED if name in wrong else _BLUE for name in values])
         for place, value in zip(places, values.values(), strict=True):
             axis.annotate(f" {value:,}", (value, place), va="center")
@@ -50,8 +62,7 @@ def counts(values: Mapping[str, int], title: str, wrong: Sequence[str] = ()) -> 
 def curve(metrics: pl.DataFrame) -> Any:
     """coverage@k over all levels, with its interval, of sample metrics."""
     rows = metrics.filter(pl.col("metric") == "coverage", pl.col("level").is_null()).sort("k")
-    with canvas(1, 1, *_SIZE) as (figure, axes):
-        axis = axes[0, 0]
+    with _canvas(_HEIGHT) as (figure, axis):
         low, value, high = (100 * rows[name] for name in ("low", "value", "high"))
         axis.fill_between(rows["k"], low, high, color=_BLUE, alpha=0.2, linewidth=0)
         axis.plot(rows["k"], value, color=_BLUE, linewidth=2, marker="o" if rows.height < 5 else None)
@@ -63,8 +74,7 @@ def curve(metrics: pl.DataFrame) -> Any:
 
 def intervals(values: Mapping[str, tuple[float, float | None, float | None]], title: str) -> Any:
     """A share for each name, in per cent, with its interval where there is one."""
-    with canvas(1, 1, _SIZE[0], 0.6 + 0.27 * max(len(values), 2)) as (figure, axes):
-        axis = axes[0, 0]
+    with _canvas(0.65 + 0.3 * max(len(values), 2), list(values)) as (figure, axis):
         for place, (value, low, high) in enumerate(values.values()):
             if low is not None and high is not None:
                 axis.plot([100 * low, 100 * high], [place, place], color=_BLUE, linewidth=2)
@@ -82,8 +92,7 @@ def per_problem(rows: pl.DataFrame, problems: int) -> Any:
     """How many of the problems have how many rows [problem_id] in a set; those with none in grey."""
     sizes = rows.group_by("problem_id").len()["len"].value_counts().sort("len")
     x, y = [0, *sizes["len"]], [problems - rows["problem_id"].n_unique(), *sizes["count"]]
-    with canvas(1, 1, *_SIZE) as (figure, axes):
-        axis = axes[0, 0]
+    with _canvas(_HEIGHT) as (figure, axis):
         axis.bar(x, y, color=[GREY, *[_BLUE] * len(sizes)], width=0.9)
         axis.set_title("problems by rows to train on")
         axis.xaxis.get_major_locator().set_params(integer=True)

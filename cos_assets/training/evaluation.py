@@ -10,7 +10,7 @@ import polars as pl
 from cos_assets.generation.door import Buyer, generate
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.grading.classes import answer_classes
-from cos_assets.judging.verdicts import verdicts
+from cos_assets.judging.verdicts import graded
 from cos_assets.tasks import Task
 from cos_assets.training.sft_sets import prompts
 
@@ -60,8 +60,8 @@ def evaluate(
     for count, how in wanted:
         how = how.model_copy(update={"max_tokens": max_tokens, "stop": task.stop})
         answers = generate(model, asked, count, how, buyer).rows
-        graded = verdicts(answers, problems, task, workers=workers)
-        rows = answers.join(graded, on=["problem_id", "sample_index"], maintain_order="left")
+        told = graded(answers, problems, task, workers=workers)
+        rows = answers.join(told, on=["problem_id", "sample_index"], maintain_order="left")
         same = answer_classes(rows, task.answer_kind, workers) if how.temperature else None
         parts.append(rows.with_columns(temperature=pl.lit(how.temperature, pl.Float64), answer_class=same))
     return (
