@@ -77,8 +77,9 @@ def accuracy(evaluated: pl.DataFrame) -> float:
 
 
 def _reasoned(rows: pl.DataFrame, problems: pl.DataFrame, task: Task) -> pl.DataFrame:
-    by_id = {problem["problem_id"]: problem for problem in problems.to_dicts()}
     right = rows.filter("correct").select("problem_id", "completion").unique(maintain_order=True)
+    solved = problems.join(right, on="problem_id", how="semi")
+    by_id = {problem["problem_id"]: problem for problem in solved.to_dicts()}
     labels = [task.check(by_id[problem_id], text).label for problem_id, text in right.iter_rows()]
     wrong = [None if label == "unreadable" else label == "wrong" for label in labels]
     known = right.with_columns(correct=True, wrong_reasoning=pl.Series(wrong, dtype=pl.Boolean))
