@@ -42,10 +42,8 @@ from cos_assets.study import StudySpec
 CODE_TAG = "cos/code"
 """Of a scheduled run: a hash of the code versions it ran with, so that what failed is tried again after a change."""
 
-LOST_TAG = "cos/retry_lost"
-"""Of a scheduled run that was to be run again, and was not."""
-OVERLOOKED = datetime.timedelta(minutes=10)
-"""After so long, a retry that has not been launched will not be. Dagster's daemon looks every few seconds."""
+OVERLOOKED = datetime.timedelta(minutes=1)
+"""After so long Dagster's daemon has overlooked that a run is to be run again. It looks every five seconds."""
 
 
 def check(spec: StudySpec, where: str) -> None:
@@ -92,7 +90,7 @@ class _Schedule(dg.AutomationConditionSensorDefinition):
     start at once, in whatever order they depend on one another."""
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
-        _give_up_lost_retries(context.instance, self.name)
+        _tell_again(context.instance, self.name)
         found = super().evaluate_tick(context)
         if not found.run_requests:
             return found
@@ -124,9 +122,10 @@ class _Schedule(dg.AutomationConditionSensorDefinition):
             )
 
 
-def _give_up_lost_retries(instance: dg.DagsterInstance, sensor: str) -> None:
-    """Dagster overlooks a failed run where its daemon reads the failure before the run's status is written. Its
-    backfill would wait for the retry for ever, and the schedule for the backfill."""
+def _tell_again(instance: dg.DagsterInstance, sensor: str) -> None:
+    """Dagster overlooks a failed run where its daemon reads the failure before the run's status is written, and looks
+    at each failure once. Its backfill would wait for the retry for ever, and the schedule for the backfill. So the
+    failure is reported once more; for a run that has been launched again after all, the daemon does nothing."""
     waiting = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE],
         tags={SENSOR_NAME_TAG: sensor, WILL_RETRY_TAG: "true"},
@@ -134,7 +133,7 @@ def _give_up_lost_retries(instance: dg.DagsterInstance, sensor: str) -> None:
     )
     for run in instance.get_runs(waiting, limit=100):
         if run.is_complete_and_waiting_to_retry:
-            instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false", LOST_TAG: "true"})
+            instance.report_run_failed(run, "It was to be run again, and was overlooked: its failure is told again.")
 
 
 class _FilledBy(dg.AssetSelection):
@@ -305,7 +304,7 @@ class _Left(_Rule):
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         record = state.failed_run(unit)
         tags = record.dagster_run.tags if record else {}
-        if record is None or LOST_TAG in tags or tags.get(CODE_TAG) != state.code(self.study):
+        if record is None or tags.get(CODE_TAG) != state.code(self.study):
             return False
         if any(state.version(parent) != state.version(parent, record.end_time) for parent in state.parents(unit)):
             return False

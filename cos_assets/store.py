@@ -59,9 +59,9 @@ def write(
 ) -> Place:
     """Write a table's partition, and beside it where it comes from. A reader sees the old file or the new one.
 
-    The columns `study` and the partition's dimensions are put in front, so that a file says by itself what it is. A file
-    that holds this already, by the `data_version` in `lineage`, the content hash of `frame`, is left alone: who is
-    reading it is not disturbed.
+    The columns `study` and the partition's dimensions are put in front, so that a file says by itself what it is. A
+    file that holds this already, by the `data_version` in `lineage`, the content hash of `frame`, is left alone: who
+    is reading it is not disturbed.
     """
     place = folder(root, study, asset, partition)
     labels = {"study": study, **dict(sorted((partition or {}).items()))}

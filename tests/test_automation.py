@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._daemon.auto_run_reexecution import auto_run_reexecution
+from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
 from scheduled import NAME, Nights, attributes, definitions, names
 
 from cos_assets import automation, instance, runs, study
@@ -164,16 +167,29 @@ def test_what_a_check_stopped_is_left_too(
     assert names(nights.next(found)) == of("wc", "sample_metrics", "judgements", "sft_set") | {"report"}
 
 
-def test_a_lost_retry_is_not_waited_for(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_an_overlooked_failure_is_told_again(
+    tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster's daemon reads a failure once, and passes over it where the run's status is not written yet."""
     found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
     (tmp_path / "wc.jsonl").unlink()
-    first = nights.next(found)
-    make(found, dagster, first, nights.tags)
+    make(found, dagster, nights.next(found), nights.tags)
     (failed,) = (run for run in dagster.get_runs() if not run.is_success)
     assert failed.is_complete_and_waiting_to_retry
-    assert names(nights.next(found)) == of("wc", *BY_MODEL, "sft_set") | {"report"}
-    run = dagster.get_run_by_id(failed.run_id)
-    assert run is not None and not run.is_complete_and_waiting_to_retry
+    retried: list[str] = []
+    monkeypatch.setattr(auto_run_reexecution, "retry_run", lambda run, _: retried.append(run.run_id))
+    process: Any = SimpleNamespace(instance=dagster)
+    consumer = EventLogConsumerDaemon()
+
+    # Its first look starts at the end of the log: it has read the failure, and did nothing.
+    list(consumer.run_iteration(process))
+    list(consumer.run_iteration(process))
+    assert retried == []
+    nights.next(found)
+    list(consumer.run_iteration(process))
+    assert retried == [failed.run_id]
+    list(consumer.run_iteration(process))
+    assert retried == [failed.run_id]
 
 
 def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:

@@ -25,8 +25,8 @@ VERDICT_COLUMNS = (*GRADED_COLUMNS, "text_key", "equations_key")
 
 
 def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> pl.DataFrame:
-    """What `graded` says of each sample, and two keys of the correct ones for diversity: `text_key`, equal for texts that
-    differ in white space only, and `equations_key`, equal for the same canonical equations in the same order.
+    """What `graded` says of each sample, and two keys of the correct ones for diversity: `text_key`, equal for texts
+    that differ in white space only, and `equations_key`, equal for the same canonical equations in the same order.
     """
     rows = graded(samples, problems, task, workers).with_columns(samples["completion"])  # the order is the same
     right = rows.filter("correct")["completion"].unique(maintain_order=True)
