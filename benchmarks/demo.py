@@ -94,7 +94,8 @@ def main(study: str = "demo") -> None:
     tokens = ledger.group_by("stage").agg(pl.col("completion_tokens").sum()).sort("stage")
     for stage, count in tokens.iter_rows():
         print(f"  {stage:<12} {count:>9,} tokens, {count / model_seconds[stage]:>8,.0f} tokens/s")
-    print(f"everything else / model work: {(first - work) / work:.2f}")
+    each = (first - work) / summary.made
+    print(f"everything else / model work: {(first - work) / work:.2f}; {each:.2f} s a partition")
     print(
         f"second run: {again.made} made, {again.fresh} up to date, {second:.1f} s ({second / first:.1%} of the first)"
     )

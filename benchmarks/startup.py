@@ -1,4 +1,4 @@
-"""How long the code location takes to load, against importing Dagster alone, each in a fresh process.
+"""How long the code location takes to load, and how much memory, against importing Dagster alone; fresh processes.
 
 The UI, every run and every `cos` command pay for it, so nothing heavy (torch, transformers, vllm) may be imported.
 """
@@ -16,23 +16,26 @@ REFERENCE = "import dagster"
 LOAD = "from dagster_project.definitions import defs; defs().resolve_asset_graph()"
 
 
-def seconds(code: str) -> float:
-    """Median wall time of a fresh interpreter that runs `code`."""
-    times = []
+def cost(code: str) -> tuple[float, float]:
+    """Median wall time of a fresh interpreter that runs `code`, in seconds, and the most memory it takes, in MB."""
+    code += "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    times, memory = [], []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
+        told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        memory.append(int(told) * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    return statistics.median(times), statistics.median(memory)
 
 
 def main() -> None:
-    seconds(LOAD)  # compiles what has never been imported
-    reference, load = seconds(REFERENCE), seconds(LOAD)
+    cost(LOAD)  # compiles what has never been imported
+    (reference, reference_mb), (load, load_mb) = cost(REFERENCE), cost(LOAD)
     check = f"{LOAD}; import sys; print(*[m for m in {HEAVY} if m in sys.modules])"
     heavy = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout.split()
-    print(f"import dagster        {reference:5.2f} s")
-    print(f"load code location    {load:5.2f} s   {load / reference:.2f}x of importing dagster")
+    ratios = f"{load / reference:.2f}x and {load_mb / reference_mb:.2f}x of importing dagster"
+    print(f"import dagster        {reference:5.2f} s {reference_mb:5.0f} MB")
+    print(f"load code location    {load:5.2f} s {load_mb:5.0f} MB   {ratios}")
     print(f"heavy modules loaded  {', '.join(heavy) or 'none'}")
 
 
