@@ -61,8 +61,9 @@ def condition(spec: StudySpec) -> dg.AutomationCondition | None:
         return None
     tick = AC.cron_tick_passed(spec.schedule.cron, spec.schedule.timezone)
     due = (_MissingOrStale() & ~_Left(spec.name)) | _ReadsWhatIsMade()
-    waits = (AC.any_deps_in_progress() | _Waits()).with_label("waits for what it reads")
-    return (tick & due.with_label("is due") & ~AC.in_progress() & ~waits).with_label("missing or stale")
+    busy = (AC.in_progress() | _Planned()).with_label("in progress")
+    waits = (AC.any_deps_match(busy) | _Waits()).with_label("waits for what it reads")
+    return (tick & due.with_label("is due") & ~busy & ~waits).with_label("missing or stale")
 
 
 def sensors(spec: StudySpec) -> list[dg.SensorDefinition]:
@@ -177,10 +178,12 @@ class _State:
 
     def __init__(self, view: AssetGraphView) -> None:
         self.instance, self.graph = view.instance, view.asset_graph
+        self.backfills = view.get_inner_queryer_for_back_compat().get_active_backfill_datas
         self.standing = Standing(view.instance, view.asset_graph, view)
         self.code = cache(lambda study: _code(view.asset_graph, study))
         self.read_by = cache(self._read_by)
         self.failed_run = cache(self._failed_run)
+        self.planned = cache(self._planned)
 
     def parents(self, unit: Unit) -> Iterable[Unit]:
         return self.graph.get_parents_partitions(*unit).parent_partitions
@@ -197,6 +200,11 @@ class _State:
             frontier = {parent for unit in frontier for parent in self.parents(unit)} - found
             found |= frontier
         return found
+
+    def _planned(self) -> set[Unit]:
+        """The partitions that backfills under way have still to make."""
+        left = (data.target_subset - data.materialized_subset for data in self.backfills())
+        return {unit for subset in left for unit in subset.iterate_asset_partitions()}
 
     def version(self, unit: Unit, before: float | None = None) -> str | None:
         """The data version of a partition, now or at some time."""
@@ -268,6 +276,16 @@ class _MissingOrStale(_Rule):
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         return not state.standing.well(*unit)
+
+
+class _Planned(_Rule):
+    """To Dagster a partition of a backfill is not in progress from the failure of its run until that has been retried,
+    nor is what reads it."""
+
+    label = "in a backfill that has not ended, and not made by it"
+
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
+        return unit in state.planned()
 
 
 class _ReadsWhatIsMade(_Rule):

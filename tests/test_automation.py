@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 import pytest
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._daemon.auto_run_reexecution import auto_run_reexecution
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
 from scheduled import NAME, Nights, attributes, definitions, names
@@ -218,6 +219,22 @@ def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstan
         runs.materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
     (asked,) = during
     assert asked == of("se", *BY_MODEL, "sft_set")
+
+
+def test_what_a_backfill_has_still_to_make_is_let_be(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    """From the failure of a run until it has been retried, Dagster counts it as failed with all that reads from it."""
+    found, nights = definitions(attributes(tmp_path)), Nights(dagster)
+    graph, first = runs.Graph(found).graph, nights.next(found)
+    assert first is not None
+    asked: dict[str, Any] = {"backfill_id": "asked", "asset_graph_subset": first, "tags": {}, "backfill_timestamp": 0.0}
+    asked |= dict.fromkeys(("title", "description", "run_config"))
+    backfill = PartitionBackfill.from_asset_graph_subset(dynamic_partitions_store=dagster, **asked)
+    data = backfill.get_asset_backfill_data(graph).with_failed_and_downstream_subset(first)
+    backfill = backfill.with_asset_backfill_data(data, dagster, graph)
+    dagster.add_backfill(backfill)
+    assert nights.next(found) is None
+    dagster.update_backfill(backfill.with_status(BulkActionStatus.COMPLETED_FAILED))
+    assert names(nights.next(found)) == ALL
 
 
 def checkpoints(name: str = "reader", **more: Any) -> dict[str, Any]:
