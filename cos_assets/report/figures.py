@@ -56,7 +56,7 @@ _METRICS = {
 
 @contextmanager
 def canvas(
-    rows: int, columns: int, width: float, height: float, layout: str | None = None, **more: Any
+    rows: int, columns: int, width: float, height: float, layout: Any = None, **more: Any
 ) -> Iterator[tuple[Any, Any]]:
     """A figure in the project's style and its axes, [rows, columns]; width and height in inches, `layout` as matplotlib
     takes it, by default that of the style."""
