@@ -201,7 +201,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
             if part.engine == "openai":
                 openai_options.identity(part.model or "", part.chat, part.engine_options)
             elif part.engine == "ray":
-                ray_options.read_options(part.engine_options)
+                ray_options.Options.read(part.engine_options)
         except ValueError as error:
             yield f"{key}.{error}"
     yield from _budget_rules(spec)

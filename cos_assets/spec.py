@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # What lies beside the studies in the table tree (see store.py).
@@ -40,3 +40,22 @@ Text = Annotated[str, Field(min_length=1)]
 
 class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EngineOptions(Spec):
+    """`engine_options:` of a model; each engine has its own."""
+
+    elsewhere: ClassVar[str] = ""
+    """Where a key belongs that is none of these."""
+
+    @classmethod
+    def read(cls, given: Any) -> Self:
+        """Raises ValueError with one line that names the option at fault."""
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(["engine_options", *map(str, first["loc"])])
+            unknown = first["type"] == "extra_forbidden"
+            allowed = f"; allowed: {', '.join(cls.model_fields)}{cls.elsewhere}" if unknown else ""
+            raise ValueError(f"{key}: {first['msg']}{allowed}") from None

@@ -20,7 +20,7 @@ from cos_assets import automation, network, progress, store
 from cos_assets.assets.checks import SOUND, Check, Rule, sound
 from cos_assets.budget import Prices
 from cos_assets.generation.door import Buyer, check
-from cos_assets.generation.engines.openai_options import api_of, read_options
+from cos_assets.generation.engines.openai_options import Options, api_of
 from cos_assets.generation.model import resolve
 from cos_assets.generation.spend import Cap, Stage
 from cos_assets.generation.types import Model
@@ -229,7 +229,7 @@ def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None
 def judge_model(step: Step, name: str, inputs: Inputs) -> Model:
     """The model that is a study's judge."""
     judge = step.spec.judge.models[name]
-    if judge.engine == "openai" and api_of(read_options(judge.engine_options), judge.chat) == "chat":
+    if judge.engine == "openai" and api_of(Options.read(judge.engine_options), judge.chat) == "chat":
         judge = judge.model_copy(update={"engine_options": structured(judge.engine_options)})
     return _resolve(step, judge, inputs, _active(judge))
 

@@ -22,7 +22,7 @@ import pytest
 from cos_assets.generation import door
 from cos_assets.generation.door import Bought, Buyer, generate
 from cos_assets.generation.engines.ray import _batches, open_engine
-from cos_assets.generation.engines.ray_options import read_options
+from cos_assets.generation.engines.ray_options import Options
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 from cos_assets.tasks.arithmetic import Arithmetic
 from cos_assets.tiny import shipped
@@ -267,7 +267,7 @@ def test_a_prompts_samples_travel_together() -> None:
     requests = [Request(f"p{i}", f"prompt {i}", tuple(range(7))) for i in range(100)]
 
     def sizes(**options: Any) -> list[int]:
-        tables = _batches(requests, read_options(options))
+        tables = _batches(requests, Options.read(options))
         asked = [(row["prompt"], i) for table in tables for row in table.to_pylist() for i in row["indices"]]
         assert asked == [(request.prompt, i) for request in requests for i in request.indices]
         return [sum(map(len, table["indices"].to_pylist())) for table in tables]

@@ -7,7 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from cos_assets.generation.engines.openai_options import read_options
+from cos_assets.generation.engines.openai_options import Options
 from cos_assets.judging import llm, vote
 from cos_assets.judging.table import SCHEMA, Label, table
 
@@ -60,7 +60,7 @@ def test_replies_are_read(reply: str, finish: str, expected: Label) -> None:
 
 
 def test_a_chat_server_is_asked_for_json_unless_told_otherwise() -> None:
-    plain = read_options(llm.structured({"base_url": "http://a/v1"}))
+    plain = Options.read(llm.structured({"base_url": "http://a/v1"}))
     schema = plain.extra_body["response_format"]["json_schema"]["schema"]
     assert schema["required"] == sorted(schema["properties"], key=list(json.loads(RIGHT)).index)
     told = llm.structured({"extra_body": {"response_format": None, "top_k": -1}})

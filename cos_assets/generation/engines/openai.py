@@ -40,7 +40,7 @@ from cos_assets.generation.completions import sample_seed, share, storable
 from cos_assets.generation.engines.loop import Loop
 from cos_assets.generation.engines.openai_batch import Batches
 from cos_assets.generation.engines.openai_online import Online
-from cos_assets.generation.engines.openai_options import api_of, read_options
+from cos_assets.generation.engines.openai_options import Options, api_of
 from cos_assets.generation.engines.openai_replies import Job, Malformed, Reply, message_of, read_reply
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
@@ -57,7 +57,7 @@ class OpenAIEngine:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.options = read_options(model.engine_options)
+        self.options = Options.read(model.engine_options)
         self.api = api_of(self.options, model.chat)
         self.secret = self.options.key()
         self._loop: Loop | None = None

@@ -7,9 +7,9 @@ import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cos_assets.spec import Count, Spec, Text
+from cos_assets.spec import Count, EngineOptions, Text
 
 _OPENAI = "https://api.openai.com/v1"
 _KEY = "OPENAI_API_KEY"
@@ -20,7 +20,7 @@ _BATCH = ("poll_seconds", "completion_window", "batch_size", "batch_megabytes")
 _ONLINE = ("concurrency", "requests_per_minute", "tokens_per_minute")
 
 
-class Options(Spec):
+class Options(EngineOptions):
     """`engine_options:` of a model with `engine: openai`."""
 
     base_url: Text | list[Text] | None = None
@@ -109,19 +109,8 @@ def _check(url: str, where: str = "") -> None:
 
 def identity(model_id: str, chat: bool, options: Any) -> list[Any]:
     """What the samples of a served model depend on: its name, the API and the extra body; not where it is served."""
-    read = read_options(options)
+    read = Options.read(options)
     return [model_id, api_of(read, chat), read.extra_body]
-
-
-def read_options(given: Any) -> Options:
-    """Raises ValueError with one line that names the option at fault."""
-    try:
-        return Options.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["engine_options", *map(str, first["loc"])])
-        allowed = f"; allowed: {', '.join(Options.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise ValueError(f"{key}: {first['msg']}{allowed}") from None
 
 
 def api_of(options: Options, chat: bool) -> str:

@@ -40,7 +40,7 @@ from math import prod
 from typing import Any
 
 from cos_assets.generation.completions import share
-from cos_assets.generation.engines.ray_options import Options, read_options
+from cos_assets.generation.engines.ray_options import Options
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, model: Model) -> None:
-        self._options = read_options(model.engine_options)
+        self._options = Options.read(model.engine_options)
         self._model = replace(model, engine="vllm", engine_options=self._options.engine_kwargs)
         self._connected = self._alone = False
 

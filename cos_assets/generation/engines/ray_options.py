@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cos_assets.spec import Count, Spec, Text
+from cos_assets.spec import Count, EngineOptions, Text
 
 _OWN = ("model", "tokenizer", "revision", "tokenizer_revision")
 
 
-class Options(Spec):
+class Options(EngineOptions):
     """`engine_options:` of a model with `engine: ray`."""
+
+    elsewhere: ClassVar[str] = "; vLLM's own arguments go under engine_kwargs"
 
     address: Text | None = None
     replicas: Count = 1
@@ -39,15 +41,3 @@ class Options(Spec):
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(f"max_replicas: {self.max_replicas} is less than replicas: {self.replicas}")
         return self
-
-
-def read_options(given: Any) -> Options:
-    """Raises ValueError with one line that names the option at fault."""
-    try:
-        return Options.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["engine_options", *map(str, first["loc"])])
-        allowed = f"; allowed: {', '.join(Options.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        hint = "; vLLM's own arguments go under engine_kwargs" if allowed else ""
-        raise ValueError(f"{key}: {first['msg']}{allowed}{hint}") from None
