@@ -86,7 +86,6 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         partition = as_dict(context.partition_key, context.asset_partitions_def) if context.has_asset_partitions else {}
         facts = (context.output_metadata or {}).get("facts")
         lineage = {
-            "data_version": store.content_hash(obj),
             "code_version": context.asset_spec.code_version,
             "run_id": context.run_id,
             "inputs": [

@@ -60,15 +60,15 @@ def write(
     """Write a table's partition, and beside it where it comes from. A reader sees the old file or the new one.
 
     The columns `study` and the partition's dimensions are put in front, so that a file says by itself what it is. A
-    file that holds this already, by the `data_version` in `lineage`, the content hash of `frame`, is left alone: who
-    is reading it is not disturbed.
+    file that holds this content already is left alone: who is reading it is not disturbed.
     """
     place = folder(root, study, asset, partition)
     labels = {"study": study, **dict(sorted((partition or {}).items()))}
     labelled = frame.select(
         *(pl.lit(value, pl.String).alias(name) for name, value in labels.items()), pl.all().exclude(list(labels))
     )
-    digests = _as_it_is(root, study, asset, partition, lineage.get("data_version"))
+    content = content_hash(frame)
+    digests = _as_it_is(root, study, asset, partition, content)
 
     def fill(file: Path) -> None:
         labelled.write_parquet(file)
@@ -84,16 +84,17 @@ def write(
         "rows": frame.height,
         "file_hash": digests[-1],
         **lineage,
+        "data_version": content,
     }
     replace(place / LINEAGE, lambda file: file.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8"))
     return place / DATA
 
 
-def _as_it_is(root: Place, study: str, asset: str, partition: Partition | None, content: str | None) -> list[str]:
+def _as_it_is(root: Place, study: str, asset: str, partition: Partition | None, content: str) -> list[str]:
     """The digest of the file that is there, if it is what was written, and of this content; else nothing."""
     try:
         known = lineage(root, study, asset, partition) or {}
-        if content is None or known.get("data_version") != content:
+        if known.get("data_version") != content:
             return []
         digest = _digest(opened(root, study, asset, partition))
     except (FileNotFoundError, ValueError):  # there is none, or lineage.json is broken

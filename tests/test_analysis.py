@@ -28,7 +28,7 @@ def study(root: Path) -> None:
         asset: str, partition: dict[str, str], rows: list[dict[str, Any]], *inputs: tuple[str, str | None]
     ) -> None:
         used = [{"asset": f"s/{a}", "partition": p, "data_version": f"v-{a}"} for a, p in inputs]
-        lineage = {"data_version": f"v-{asset}", "inputs": used, "facts": {}}
+        lineage = {"inputs": used, "facts": {}}
         store.write(root, "s", asset, partition, pl.DataFrame(rows), lineage)
 
     write(

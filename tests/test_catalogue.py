@@ -27,7 +27,7 @@ SAMPLES = pl.DataFrame({"problem_id": ["a", "b"], "sample_index": [0, 0], "compl
 
 
 def write(root: Path, asset: str, partition: dict[str, str], frame: pl.DataFrame, **lineage: object) -> None:
-    store.write(root, "s", asset, partition, frame, {"data_version": "v", "inputs": [], "facts": {}, **lineage})
+    store.write(root, "s", asset, partition, frame, {"inputs": [], "facts": {}, **lineage})
 
 
 @pytest.fixture(params=["home", "it's a home", "h[0]*"])

@@ -244,7 +244,7 @@ def test_awkward_texts_pass_through_ledger_tables_views_and_graders(tmp_path: Pa
     silent = [n for n, v in zip(AWKWARD, graded["verdict"], strict=True) if v == "no_answer"]
     assert silent == ["ten megabytes, no answer", "nothing but NUL", "empty"]
     for asset, frame in (("samples", bought.rows), ("verdicts", graded)):
-        lineage = {"data_version": "v", "inputs": [], "facts": {}}
+        lineage = {"inputs": [], "facts": {}}
         store.write(tmp_path, "s", asset, {"budget": "low", "model": "wc"}, frame, lineage)
         assert store.scan(tmp_path, "s", asset, [{"budget": "low", "model": "wc"}]).collect().height == len(AWKWARD)
     catalogue.build(tmp_path)

@@ -34,10 +34,10 @@ def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(publi
         {"problem_id": list(rows), "completion": list(texts.values()), "correct": right}
     ).with_columns(sample_index=pl.lit(0, pl.Int32), weight=pl.lit(1.0))
     judged = checker.judge(samples, problems, make("gsm8k"))
-    where, facts = {"budget": "all", "model": "various"}, {"data_version": "1"}
-    store.write(tmp_path, "mr", "problems", None, problems, facts)
+    where: dict[str, str] = {"budget": "all", "model": "various"}
+    store.write(tmp_path, "mr", "problems", None, problems, {})
     for asset, frame in (("samples", samples), ("verdicts", samples.drop("completion")), ("judgements", judged)):
-        store.write(tmp_path, "mr", asset, where, frame, facts)
+        store.write(tmp_path, "mr", asset, where, frame, {})
 
     catalogue.build(tmp_path)
     query = f"SELECT s.problem_id, {labels._ID} AS id, {labels._HASH} AS text_hash FROM samples s"

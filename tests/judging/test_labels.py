@@ -30,7 +30,7 @@ TEXTS = {
 def root(tmp_path: Path) -> Path:
     """Four problems; both models solve p0 to p2, only wc solves p3; the judge finds the reasoning of p0 wrong."""
     root = tmp_path / "home"
-    facts: dict[str, Any] = {"data_version": "v", "inputs": [], "facts": {}}
+    facts: dict[str, Any] = {"inputs": [], "facts": {}}
     problems = [{"problem_id": f"p{i}", "question": f"What is {i}?", "answer": "7", "solution": None} for i in range(4)]
     store.write(root, "s", "problems", None, pl.DataFrame(problems, schema_overrides={"solution": pl.String}), facts)
     for budget, samples in (("low", 1), ("high", 2)):

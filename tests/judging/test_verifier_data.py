@@ -25,7 +25,7 @@ SAMPLES: list[tuple[str, bool, tuple[str, int | None] | None, tuple[str, int | N
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    root, facts = tmp_path / "home", {"data_version": "v"}
+    root, facts = tmp_path / "home", {}
     keys = {"problem_id": "p", "judge": "steps", "judge_version": JUDGE_VERSION}
     rows: list[dict[str, Any]] = [
         keys | {"sample_index": i, "completion": text, "correct": right, "verdict": "correct" if right else "wrong"}
