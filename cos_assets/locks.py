@@ -107,10 +107,11 @@ class ObjectLock:
     def _write(self, version: dict[str, str] | Literal["create"], holder: str | None, quickly: bool = False) -> None:
         """Replace a version of the object, or create it."""
         facts = {"holder": holder, "process": _process(), "host": _host(), "written": uuid.uuid4().hex}
-        content = json.dumps(facts).encode()
+        content, begun = json.dumps(facts).encode(), time.monotonic()
         with told(self.path, quickly=quickly) as store:
             self._version = _version(store.put(self.path.key, content, mode=version))
-        self._renewed = time.monotonic()
+        # Not when the answer was read: this process may have been stopped between the two.
+        self._renewed = begun
 
     def _beat(self) -> None:
         while not self._end.wait(BEAT) and not self._lost:
@@ -121,13 +122,14 @@ class ObjectLock:
         from obstore.exceptions import PreconditionError
 
         with self._writing:
+            begun = time.monotonic()
             try:
                 self._write(self._version, holder=self._me, quickly=True)
             except (PreconditionError, FileNotFoundError):
                 with suppress(FileNotFoundError):
                     facts, version = self._read()
                     if facts.get("holder") == self._me:  # it got through without its answer
-                        self._version, self._renewed = version, time.monotonic()
+                        self._version, self._renewed = version, begun
                         return
                 self._lost = True
 

@@ -64,6 +64,22 @@ def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(
         pass
 
 
+def test_a_renewal_counts_from_when_it_was_asked_for(s3: ObjectPath, server: Server) -> None:
+    """Who is stopped before he reads the answer would else take himself for the holder for two beats more."""
+    asked: list[float] = []
+
+    def slowly(request: str) -> None:
+        asked.append(time.monotonic())
+        time.sleep(0.2)
+
+    with lock(s3 / ".lock") as held:
+        server.refuse = slowly
+        held._renew()
+        server.refuse = lambda request: None
+        assert held._renewed <= asked[-1]
+        held.check()
+
+
 def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
     s3: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
