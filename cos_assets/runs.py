@@ -133,6 +133,7 @@ class Graph:
         """The batch's assets that are missing or stale by Dagster's own rules, those that failed a check which stops
         what reads from them, and those that read from these."""
         standing = self._standing(instance)
+        standing.prefetch({key for asset in batch.assets for key in (asset, *self.graph.get(asset).parent_keys)})
         todo: list[dg.AssetKey] = []
         for key in batch.assets:
             reads_new = any((made, batch.partition) in batch.reads[key] for made in todo)

@@ -60,6 +60,7 @@ def check_equations(text: str) -> StepCheck:
     return StepCheck("right", None, None)
 
 
+@lru_cache(maxsize=20_000)  # finetuned models often write the same solution
 def check_program(truth: str, text: str) -> StepCheck:
     """Does a solution compute what the problem asks, by whatever right chain?
 

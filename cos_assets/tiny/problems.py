@@ -213,9 +213,11 @@ def draw(rng: random.Random, level: int) -> Problem | None:
     literals = tuple(n for e in events for n in e.numbers)
     noise = [rng.randint(2, LIMIT) for _ in range(rng.choices((0, 1, 2), (50, 40, 10))[0])]
     numbers = (*literals, *noise)
+    if len(set(numbers)) < len(numbers):
+        return None
     steps = tuple(plan(events))
     results = values(steps, literals)
-    if len(set(numbers)) < len(numbers) or results is None or 0 in results or len(steps) != level:
+    if results is None or 0 in results or len(steps) != level:
         return None
     hero, other = rng.sample(NAMES, 2)
     thing = rng.choice(THINGS)
