@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import json
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterable, Set
 from functools import cache, lru_cache
 from typing import Any
@@ -42,6 +43,8 @@ from cos_assets.study import StudySpec
 CODE_TAG = "cos/code"
 """Of a scheduled run: a hash of the code versions it ran with, so that what failed is tried again after a change."""
 
+TOLD_TAG = "cos/told_again"
+"""Of a run whose failure was reported a second time: its id, as what runs it again inherits its tags."""
 OVERLOOKED = datetime.timedelta(minutes=1)
 """After so long Dagster's daemon has overlooked that a run is to be run again. It looks every five seconds."""
 
@@ -126,14 +129,16 @@ class _Schedule(dg.AutomationConditionSensorDefinition):
 def _tell_again(instance: dg.DagsterInstance, sensor: str) -> None:
     """Dagster overlooks a failed run where its daemon reads the failure before the run's status is written, and looks
     at each failure once. Its backfill would wait for the retry for ever, and the schedule for the backfill. So the
-    failure is reported once more; for a run that has been launched again after all, the daemon does nothing."""
+    failure is reported once more, when the run's status is there to be read. Once: what the daemon then decides not to
+    run again, because its backfill was cancelled, is not told every minute."""
     waiting = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE],
         tags={SENSOR_NAME_TAG: sensor, WILL_RETRY_TAG: "true"},
         updated_before=get_current_datetime() - OVERLOOKED,
     )
     for run in instance.get_runs(waiting, limit=100):
-        if run.is_complete_and_waiting_to_retry:
+        if run.is_complete_and_waiting_to_retry and run.tags.get(TOLD_TAG) != run.run_id:
+            instance.add_run_tags(run.run_id, {TOLD_TAG: run.run_id})
             instance.report_run_failed(run, "It was to be run again, and was overlooked: its failure is told again.")
 
 
@@ -249,8 +254,8 @@ class _Rule(dg.AutomationCondition[dg.AssetKey]):
     def requires_cursor(self) -> bool:
         return False
 
-    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool: ...
 
     def evaluate(self, context: AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         view = context.asset_graph_view

@@ -189,8 +189,15 @@ def test_an_overlooked_failure_is_told_again(
     nights.next(found)
     list(consumer.run_iteration(process))
     assert retried == [failed.run_id]
+
+    # Once: perhaps the daemon has its reasons. What runs it again inherits its tags, and may be overlooked itself.
+    nights.next(found)
     list(consumer.run_iteration(process))
     assert retried == [failed.run_id]
+    dagster.add_run_tags(failed.run_id, {automation.TOLD_TAG: "the run before"})
+    nights.next(found)
+    list(consumer.run_iteration(process))
+    assert retried == [failed.run_id] * 2
 
 
 def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
