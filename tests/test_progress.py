@@ -101,27 +101,24 @@ def test_durations(seconds: float, told: str) -> None:
     assert duration(seconds) == told
 
 
-def test_a_terminal_shows_a_bar_with_pace_and_spend(clock: list[float]) -> None:
-    console = Console(file=StringIO(), force_terminal=True, width=160, record=True)
-    batch = Batch("demo budget|model low|wc", "low|wc", [])
+def drawn(clock: list[float], width: int, what: str, done: int, total: int, **took: float) -> str:
+    """What a terminal of so many columns shows of a step that has got so far in 20 s."""
+    console = Console(file=StringIO(), force_terminal=True, width=width, record=True)
+    batch = Batch("demo budget|model high|wc", "high|wc", [])
     with Terminal(console) as terminal, progress.shown_by(lambda now: terminal.progress(batch, now)):
         terminal.started(batch, [])
-        progress.report("sampling with wc", 0, 400)
+        progress.report(what, 0, total)
         clock[0] += 20
-        progress.report("sampling with wc", 100, 400, tokens=5000, cost=0.25)
+        progress.report(what, done, total, **took)
         terminal.bars.refresh()
-    shown = console.export_text()
+    return console.export_text()
+
+
+def test_a_terminal_shows_a_bar_with_pace_and_spend(clock: list[float]) -> None:
+    shown = drawn(clock, 160, "sampling with wc", 100, 400, tokens=5000, cost=0.25)
     assert "100/400" in shown and "1 min 0 s left · 250 tokens/s · 0.25 of about 1 currency" in shown
 
 
 def test_in_a_narrow_terminal_the_bar_stays(clock: list[float]) -> None:
-    console = Console(file=StringIO(), force_terminal=True, width=80, record=True)
-    batch = Batch("demo budget|model high|wc", "high|wc", [])
-    with Terminal(console) as terminal, progress.shown_by(lambda now: terminal.progress(batch, now)):
-        terminal.started(batch, [])
-        progress.report("validation with student", 0, 40_000)
-        clock[0] += 20
-        progress.report("validation with student", 30_000, 40_000, tokens=50_000, flops=1e15)
-        terminal.bars.refresh()
-    shown = console.export_text()
+    shown = drawn(clock, 80, "validation with student", 30_000, 40_000, tokens=50_000, flops=1e15)
     assert "30000/40000 7 s left" in shown and "━" * 12 in shown and "tokens/s" not in shown
