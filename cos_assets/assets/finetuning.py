@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from cos_assets.training.evaluation import accuracy, evaluate
 from cos_assets.training.loop import Base
 from cos_assets.training.masks import wrongly_learned
 from cos_assets.training.sft import Trained
-from cos_assets.training.sft_sets import reference_set, sft_set
+from cos_assets.training.sft_sets import in_own_prompts, reference_set, sft_set
 
 ACCURACY = "greedy accuracy, %"
 
@@ -120,7 +120,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             return accuracy(evaluate(model, name, validation, spec.task, _max_tokens(spec), buyer))
 
         choice = "/".join([content_hash(validation), str(_max_tokens(spec)), *_versions(spec.task)]) if chooses else ""
-        rows = inputs["sft_set"].collect()
+        rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat)
         untouched = Base(base.model_id, None if Path(base.model_id).is_dir() else base.revision, base.chat)
         step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
         made: list[tuple[pl.DataFrame, Trained]] = []
@@ -165,7 +165,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             target_spec(spec, name).model_dump(mode="json"),
             _max_tokens(spec),
             spec.evaluation.split,
-            spec.task.prompt_version,
+            spec.task.asked_version(target_spec(spec, name).chat),
             spec.seed,
         ],
         partitions=by_source(spec),
@@ -208,7 +208,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         checks=[checks.SHORT, SCORED],
         ins={f"{name}_checkpoint": own(spec, f"{name}_checkpoint"), **_problem_inputs(spec)},
         description=f"Zero-shot greedy pass@1 of the finetuned `{name}` on {_what(spec)}.",
-        config=_evaluation_config(spec),
+        config=_evaluation_config(spec, [name]),
         partitions=by_source(spec),
         pool=pool_of([target_spec(spec, name)]),
     )
@@ -247,7 +247,7 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
         },
         description=f"Zero-shot greedy pass@1 of the untouched models on {_what(spec)}.",
         config=[
-            *_evaluation_config(spec),
+            *_evaluation_config(spec, spec.targets),
             {name: target_spec(spec, name).model_dump(mode="json") for name in spec.targets},
         ],
         pool=pool_of(target_spec(spec, name) for name in spec.targets),
@@ -378,19 +378,25 @@ def _figures(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> dict:
     return found
 
 
-def _evaluation_config(spec: StudySpec) -> list:
+def _evaluation_config(spec: StudySpec, names: Iterable[str]) -> list:
     return [
         "eval-2",
         spec.evaluation.model_dump(mode="json"),
         _max_tokens(spec),
-        [[task.prompt_version, *_versions(task)] for task in spec.benchmarks.values()],
+        [[*_asked_versions(spec, names, task), *_versions(task)] for task in spec.benchmarks.values()],
         spec.confidence,
     ]
 
 
+def _asked_versions(spec: StudySpec, names: Iterable[str], task: Task) -> list[str]:
+    """The versions of the prompts that the targets are given."""
+    chats = {target_spec(spec, name).chat for name in names}
+    return sorted({task.asked_version(chat) for chat in chats} or {task.prompt_version})
+
+
 def _versions(task: Task) -> list[str]:
     """What a verdict depends on besides the completion."""
-    return [task.extract_version, GRADER_VERSION]
+    return [task.reading, GRADER_VERSION]
 
 
 def _max_tokens(spec: StudySpec) -> int:

@@ -21,7 +21,7 @@ from cos_assets.assets.common import (
     single_thread_torch,
     sketch,
 )
-from cos_assets.assets.samples import prompts
+from cos_assets.assets.samples import prompts, sampler_prompts
 from cos_assets.generation.door import generate
 from cos_assets.generation.spend import Spend, Tariff
 from cos_assets.judging.verdicts import verdict_counts, verdicts
@@ -43,10 +43,10 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
         check_samplers(step, inputs)
         problems = inputs["problems"].collect()
         drawn = pilot_problems(spec, problems)
-        asked = prompts(spec, problems).join(drawn, on="problem_id", how="semi", maintain_order="left")
-        _within_cap(step, inputs, asked)
+        _within_cap(step, inputs, problems, drawn)
         model = sampler(step, name, inputs, drawn)
-        sampling, price = spec.sampling.parameters(spec.seed, spec.task.stop), spec.models[name].price
+        asked = _asked(spec, problems, drawn, model.chat)
+        sampling, price = spec.sampling.parameters(spec.seed, spec.task.stops(model.chat)), spec.models[name].price
         with single_thread_torch():
             bought = generate(model, asked, size.samples, sampling, step.buyer("pilot", name), prices(spec, name))
         graded = verdicts(bought.rows, problems, spec.task)
@@ -95,8 +95,8 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             spec.cap.model_dump(mode="json") if spec.cap else None,
             spec.match,
             spec.count_prefill,
-            spec.task.prompt_version,
-            spec.task.extract_version,
+            sampler_prompts(spec),
+            spec.task.reading,
             spec.sampling.model_dump(mode="json"),
             spec.seed,
             {name: model.model_dump(mode="json") for name, model in spec.models.items()},
@@ -121,23 +121,28 @@ def pilot_of(inputs: Inputs, name: str) -> pl.DataFrame:
     return inputs["pilot"].filter(pl.col("model") == name).collect()
 
 
-def _within_cap(step: Step, inputs: Inputs, asked: pl.DataFrame) -> None:
+def _asked(spec: StudySpec, problems: pl.DataFrame, drawn: pl.DataFrame, chat: bool) -> pl.DataFrame:
+    """The prompts [problem_id, prompt] of the pilot's problems."""
+    return prompts(spec, problems, chat).join(drawn, on="problem_id", how="semi", maintain_order="left")
+
+
+def _within_cap(step: Step, inputs: Inputs, problems: pl.DataFrame, drawn: pl.DataFrame) -> None:
     """Raises ValueError where the pilots of all models can cost more than the whole cap."""
     spec = step.spec
     if spec.cap is None or spec.pilot is None:
         return
-    sampling, most = spec.sampling.parameters(spec.seed, spec.task.stop), Spend()
+    sampling, most = spec.sampling.parameters(spec.seed, ()), Spend()
     for name, model in spec.models.items():
         if model.engine != "imported":
             params = model.active_params or model.params or sampler(step, name, inputs).params
             tariff = Tariff(params, prices(spec, name), spec.count_prefill, model.chat)
-            each = [tariff.ceiling(prompt, sampling) for prompt in asked["prompt"]]
+            each = [tariff.ceiling(text, sampling) for text in _asked(spec, problems, drawn, model.chat)["prompt"]]
             most += Spend(*(spec.pilot.samples * sum(getattr(e, kind) for e in each) for kind in ("flops", "cost")))
     for kind in ("flops", "cost"):
         limit, needed = getattr(spec.cap, kind), getattr(most, kind)
         if limit is not None and needed > limit:
             raise ValueError(
-                f"cap.{kind}: {limit:g} is below what the pilot of {spec.pilot.samples} samples on {asked.height:,}"
+                f"cap.{kind}: {limit:g} is below what the pilot of {spec.pilot.samples} samples on {drawn.height:,}"
                 f" problems can cost ({needed:.4g} at {sampling.max_tokens} tokens each); raise the cap, or take fewer"
                 " pilot.problems or pilot.samples"
             )

@@ -30,6 +30,7 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
         facts = {
             "grader_version": answers.GRADER_VERSION,
             "extract_version": spec.task.extract_version,
+            "extract": spec.task.extract,
             "task": spec.task.name,
             "graders_disagree": disagree,
         }
@@ -57,7 +58,7 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
             answers.GRADER_VERSION,
             spec.task.name,
             spec.task.answer_kind,
-            spec.task.extract_version,
+            spec.task.reading,
         ],
         partitions=by_model(spec),
     )

@@ -45,8 +45,8 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
         plan = inputs["budget_plan"].filter(pl.col("budget") == step.budget, pl.col("model") == name).collect()
         asked = problems.filter(pl.col("split") == spec.sampling.split)
         model = sampler(step, name, inputs, asked)
-        sampling = spec.sampling.parameters(spec.seed, spec.task.stop)
-        count, texts = plan["samples"].item(), prompts(spec, problems)
+        sampling = spec.sampling.parameters(spec.seed, spec.task.stops(model.chat))
+        count, texts = plan["samples"].item(), prompts(spec, problems, model.chat)
 
         def buy(wanted: pl.DataFrame) -> Bought:
             return generate(model, wanted, count, sampling, step.buyer("sampling", name), prices(spec, name))
@@ -60,7 +60,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             "revision": model.revision,
             "fingerprint": model.fingerprint,
             "engine": model.engine,
-            "prompt_version": spec.task.prompt_version,
+            "prompt_version": spec.task.asked_version(model.chat, spec.sampling.shots),
             "samples_per_problem": count,
             "allocation": spec.allocation,
             "bought_now": bought.new,
@@ -99,11 +99,11 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
         description="Raw completions, exactly as bought; never edited.",
         config=[
             "samples-1",
-            spec.task.prompt_version,
+            sampler_prompts(spec),
             spec.sampling.model_dump(mode="json"),
             spec.task.stop,
             spec.seed,
-            [spec.allocation, spec.floor, spec.task.extract_version] if spec.allocation == "adaptive" else None,
+            [spec.allocation, spec.floor, spec.task.reading] if spec.allocation == "adaptive" else None,
             {name: model.model_dump(mode="json") for name, model in spec.models.items()},
         ],
         partitions=by_model(spec),
@@ -140,7 +140,13 @@ def _adaptively(
     return replace(bought, new=new, seconds=time.perf_counter() - started)
 
 
-def prompts(spec: StudySpec, problems: pl.DataFrame) -> pl.DataFrame:
+def sampler_prompts(spec: StudySpec) -> str | dict[str, str]:
+    """The version of the prompt that each sampler is given; one for all where no sampler is asked in its own form."""
+    versions = {name: spec.task.asked_version(m.chat, spec.sampling.shots) for name, m in spec.models.items()}
+    return versions if set(versions.values()) != {spec.task.prompt_version} else spec.task.prompt_version
+
+
+def prompts(spec: StudySpec, problems: pl.DataFrame, chat: bool = False) -> pl.DataFrame:
     """[problem_id, prompt] of the sampled split, with the few-shot examples of `examples`. A question that is asked is
     never an example for itself."""
     asked = problems.filter(pl.col("split") == spec.sampling.split)
@@ -149,7 +155,7 @@ def prompts(spec: StudySpec, problems: pl.DataFrame) -> pl.DataFrame:
     for problem in asked.to_dicts():
         own = same_text(problem["question"])
         shots = [shot for shot in drawn if same_text(shot["question"]) != own][: spec.sampling.shots]
-        texts.append(spec.task.prompt(problem, shots))
+        texts.append(spec.task.prompt(problem, shots, chat))
     return asked.select("problem_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cos_assets.generation.types import Completion, Request
+from cos_assets.grading.reasoning import reply_start
 
 
 def sample_seed(seed: int, prompt: str, index: int) -> int:
@@ -16,8 +17,14 @@ def sample_seed(seed: int, prompt: str, index: int) -> int:
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string."""
-    return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]
+    """The text before the first stop string. What stands in a reasoning block stops nothing."""
+    return text[: stopped_at(text, stop)]
+
+
+def stopped_at(text: str, stop: Sequence[str]) -> int:
+    """The offset of the first stop string in the reply, `len(text)` where there is none."""
+    start = reply_start(text) if stop else 0
+    return min((at for s in stop if (at := text.find(s, start)) >= 0), default=len(text))
 
 
 def refused(request: Request, index: int, tokens: int, reason: str) -> Completion:

@@ -145,3 +145,9 @@ def _boxed(text: str) -> tuple[int, str] | None:
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     last = deque(pattern.finditer(text), maxlen=1)
     return last[0] if last else None
+
+
+def last_number_anywhere(text: str) -> str | None:
+    """The last number in a text, wherever it stands (lm-evaluation-harness calls this filter "flexible-extract")."""
+    found = re.findall(r"-?[$]?\d[\d,]*(?:\.\d+)?", text)
+    return found[-1].rstrip(",") if found else None

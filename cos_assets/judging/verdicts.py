@@ -50,7 +50,7 @@ def graded(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: i
     if strangers := samples.join(gold, on="problem_id", how="anti").height:
         raise ValueError(f"samples: {strangers} rows belong to no problem of this study; are they from another split?")
     texts = samples["completion"].unique(maintain_order=True)
-    answers = {text: task.extract(text) for text in texts}
+    answers = {text: task.answer(text) for text in texts}
     rows = samples.select("problem_id", "sample_index", "completion", "finish_reason").join(
         gold, on="problem_id", how="left", maintain_order="left"
     )

@@ -92,10 +92,11 @@ def versions(spec: StudySpec, made: Provenance) -> list[tuple[str, str]]:
     """(what, which version) of data, prompt, extraction, grader and judges."""
     facts: Mapping[str, Any] = next((one["facts"] for one in made.lineage if _is(one, spec, "problems")), {})
     judged = {str(one["facts"].get("judge_version")) for one in made.lineage if _is(one, spec, "judgements")}
+    asked = {spec.task.asked_version(model.chat, spec.sampling.shots) for model in spec.models.values()}
     return [
         ("problem set", ", ".join([spec.task.name, *(str(v) for k, v in facts.items() if k.endswith("revision"))])),
-        ("prompt", spec.task.prompt_version),
-        ("answer extraction", spec.task.extract_version),
+        ("prompt", ", ".join(sorted(asked))),
+        ("answer extraction", spec.task.reading),
         ("grader", GRADER_VERSION),
         *([("judge", ", ".join(sorted(judged)))] if judged else []),
     ]

@@ -12,13 +12,15 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, WithJsonSchema, model_validator
 
 from cos_assets import files
 from cos_assets.grading.answers import Kind
+from cos_assets.grading.extraction import last_number_anywhere
+from cos_assets.grading.reasoning import reply_of
 
 if TYPE_CHECKING:
     from cos_assets.grading.steps import StepCheck
@@ -27,6 +29,10 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 # No question or reference solution is as long: such a text is a file that went wrong.
 MAX_CHARACTERS = 1_000_000
+# Raise it when the form in which instruct models are asked changes.
+INSTRUCT_VERSION = "instruct-1"
+FLEXIBLE: tuple[Kind, ...] = ("number", "math")
+"""The kinds of answers that `extract: flexible` reads."""
 PROBLEMS = pl.Schema(
     {
         "problem_id": pl.String,
@@ -47,16 +53,28 @@ class Task(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    extract: Literal["strict", "flexible"] = "strict"
+    """`flexible` takes the last number of a reply that states no answer, as lm-evaluation-harness' filter of that name
+    does. Stored samples stay as they are; only their verdicts are made again."""
 
     @property
     def prompt_version(self) -> str:
-        """Raised when `prompt`, `stop` or `exemplars` change: stored samples then count as old."""
+        """Raise it when the prompt for base models, `stop` or `exemplars` change: stored samples then count as old."""
         return "1"
+
+    def asked_version(self, chat: bool = False, shots: int = 0) -> str:
+        """The version of the prompt that `prompt` makes for a model that is asked in this way."""
+        return self.prompt_version
 
     @property
     def extract_version(self) -> str:
-        """Raised when `extract` changes: stored verdicts then count as old, and are made again from the samples."""
-        return "1"
+        """Raise it when `answer_in` changes: stored verdicts then count as old, and are made again from the samples."""
+        return "2"
+
+    @property
+    def reading(self) -> str:
+        """What verdicts depend on besides the completion and the grader: the rules of extraction, and the choice."""
+        return self.extract_version if self.extract == "strict" else f"{self.extract_version}-{self.extract}"
 
     @property
     def answer_kind(self) -> Kind | None:
@@ -68,8 +86,13 @@ class Task(BaseModel, ABC):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The texts at which sampling ends, because what follows is no part of the solution."""
+        """The texts at which a base model's continuation ends, because what follows is not part of the solution."""
         return ()
+
+    def stops(self, chat: bool = False) -> tuple[str, ...]:
+        """The stop strings to sample with. A model that is asked as a chat ends its reply by itself, and may write any
+        of these texts inside it."""
+        return () if chat else self.stop
 
     @property
     def exemplars(self) -> Sequence[Mapping[str, str]]:
@@ -89,28 +112,59 @@ class Task(BaseModel, ABC):
         return {}
 
     @abstractmethod
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text the model continues. The same one serves sampling, training and evaluation."""
+    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = (), chat: bool = False) -> str:
+        """What a model is given: the text that a base model continues, or with `chat` the message of the user.
+
+        Sampling, training and evaluation use the same one.
+        """
+
+    def answer(self, completion: str) -> str | None:
+        """The final answer as the reply states it; None when it states none, or when the reasoning never ends."""
+        reply = reply_of(completion)
+        if reply is None:
+            return None
+        stated = self.answer_in(reply)
+        return self.lenient_answer_in(reply) if stated is None and self.extract == "flexible" else stated
 
     @abstractmethod
-    def extract(self, completion: str) -> str | None:
-        """The final answer as the solution states it, or None when it states none."""
+    def answer_in(self, reply: str) -> str | None:
+        """The final answer as a reply states it, or None. A reply has no reasoning block and no special tokens."""
+
+    def lenient_answer_in(self, reply: str) -> str | None:
+        """What a reply that states no answer is taken to answer with `extract: flexible`: its last number."""
+        return last_number_anywhere(reply) if self.answer_kind in FLEXIBLE else None
 
     def figures(self, graded: pl.DataFrame) -> dict[str, float | int | None]:
         """What else is published of a model's answers [gold, answer], for the metadata of an evaluation."""
         return {}
 
     def check(self, problem: Mapping[str, Any], completion: str) -> StepCheck:
-        """Is the reasoning right? By default: the arithmetic of each equation."""
+        """Is the solution in the reply right, step by step? A reasoning block is not looked at."""
+        return self.check_in(problem, reply_of(completion) or "")
+
+    def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
+        """By default: the arithmetic of each equation."""
         from cos_assets.grading.steps import check_equations
 
-        return check_equations(completion)
+        return check_equations(reply)
 
     def equations(self, completion: str) -> tuple[str, ...]:
         """The solution as canonical equations: two solutions with the same ones count as one in diversity."""
+        return self.equations_in(reply_of(completion) or "")
+
+    def equations_in(self, reply: str) -> tuple[str, ...]:
         from cos_assets.grading.steps import equations
 
-        return equations(completion)
+        return equations(reply)
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if self.extract == "flexible" and self.answer_kind not in FLEXIBLE:
+            raise ValueError(
+                f"extract: flexible takes the last number of a text; task {self.name!r} has answers of another kind,"
+                " leave it out"
+            )
+        return self
 
 
 class PublicTask(Task):
@@ -189,6 +243,54 @@ class PublicTask(Task):
     def draw(self, ids: Iterable[str], count: int) -> list[str]:
         """`count` of the ids, by a hash of seed and id: for validation splits and limits. Fewer are in more."""
         return sorted(ids, key=lambda i: hashlib.sha256(f"{self.seed}/{i}".encode()).digest())[:count]
+
+
+class Styled(PublicTask):
+    """Problems that base models continue and instruct models are asked.
+
+    `style: auto` asks a model with `chat: true` and without worked examples as its makers do: the message states the
+    form of the answer that is read here. `complete` and `instruct` choose one form for every model.
+    """
+
+    style: Literal["auto", "complete", "instruct"] = "auto"
+
+    def instructs(self, chat: bool, shots: int) -> bool:
+        """Is a model asked in the form for instruct models?"""
+        return self.style == "instruct" or (self.style == "auto" and chat and shots == 0)
+
+    def asked_version(self, chat: bool = False, shots: int = 0) -> str:
+        return f"{self.prompt_version}/{INSTRUCT_VERSION}" if self.instructs(chat, shots) else self.prompt_version
+
+    def stops(self, chat: bool = False) -> tuple[str, ...]:
+        return () if chat or self.style == "instruct" else self.stop
+
+    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = (), chat: bool = False) -> str:
+        ask = self.instruct if self.instructs(chat, len(shots)) else self.complete
+        return ask(problem, shots)
+
+    @abstractmethod
+    def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The text that a base model continues."""
+
+    @abstractmethod
+    def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The message that an instruct model answers: the problem, and the form of the answer."""
+
+
+def boxed_prompt(
+    problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]], what: str = "your final answer"
+) -> str:
+    """A problem as instruct models for mathematics are asked: step by step, with the answer in a box."""
+    ask = f"\nPlease reason step by step, and put {what} within \\boxed{{}}."
+    worked = "".join(f"{shot['question']}{ask}\n\n{shot['solution']}\n\n" for shot in shots)
+    return f"{worked}{problem['question']}{ask}"
+
+
+def program_prompt(problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> str:
+    """A problem as instruct models for code are asked: for the whole program, in one block."""
+    ask = "Write a Python program that solves this problem. Reply with the whole program, in one block of code.\n\n"
+    worked = "".join(f"{ask}{s['question']}\n\n```python\n{s['solution'].rstrip()}\n```\n\n" for s in shots)
+    return f"{worked}{ask}{problem['question']}"
 
 
 def text(row: Mapping[str, Any], column: str, where: str) -> str:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import polars as pl
 
 from cos_assets.grading.answers import Kind
-from cos_assets.tasks import PROBLEMS, PublicTask
+from cos_assets.tasks import PROBLEMS, Styled
 
 if TYPE_CHECKING:
     from cos_assets.grading.steps import StepCheck
 
 
-class Code(PublicTask):
+class Code(Styled):
     """Problems whose `answer` is tests (see `grading.code`)."""
 
     answer_kind: ClassVar[Kind | None] = "tests"
@@ -38,20 +38,20 @@ class Code(PublicTask):
             found[read["problem_id"]] = read
         return pl.DataFrame([read for read in found.values() if read["split"]], schema=PROBLEMS)
 
-    def extract(self, completion: str) -> str | None:
+    def answer_in(self, reply: str) -> str | None:
         """The program: a Markdown block of Python, or the completion up to [DONE], with its indentation."""
         from cos_assets.grading.code import code_of
 
-        return code_of(completion)
+        return code_of(reply)
 
-    def check(self, problem: Mapping[str, Any], completion: str) -> StepCheck:
+    def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
         """A program has no steps that a machine could follow."""
         from cos_assets.grading.steps import StepCheck
 
         return StepCheck("unreadable", None, "a program has no equations to check; its tests say whether it is right")
 
-    def equations(self, completion: str) -> tuple[str, ...]:
+    def equations_in(self, reply: str) -> tuple[str, ...]:
         """The program in canonical form: solutions that differ only in comments or layout count as one."""
         from cos_assets.grading.code import canonical
 
-        return (canonical(self.extract(completion) or ""),)
+        return (canonical(self.answer_in(reply) or ""),)

@@ -16,7 +16,7 @@ class Prompts(PublicTask):
 
     prompt_version: ClassVar[str] = "prompts-1"
 
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = (), chat: bool = False) -> str:
         """The prompt itself. Raises ValueError for few-shot examples: nobody publishes how to join them."""
         if shots:
             raise ValueError(
@@ -24,16 +24,16 @@ class Prompts(PublicTask):
             )
         return problem["question"]
 
-    def extract(self, completion: str) -> str | None:
+    def answer_in(self, reply: str) -> str | None:
         """The whole reply without the white space around it; None for an empty one."""
-        return completion.strip() or None
+        return reply.strip() or None
 
-    def check(self, problem: Mapping[str, Any], completion: str) -> StepCheck:
+    def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
         """Free text has no steps that a machine could follow."""
         from cos_assets.grading.steps import StepCheck
 
         return StepCheck("unreadable", None, "free text has no steps to check")
 
-    def equations(self, completion: str) -> tuple[str, ...]:
+    def equations_in(self, reply: str) -> tuple[str, ...]:
         """The whole text, evened out: two replies count as one only where they say the same words."""
-        return (" ".join(completion.casefold().split()),)
+        return (" ".join(reply.casefold().split()),)

@@ -35,16 +35,16 @@ class Arithmetic(Task):
     def load(self) -> pl.DataFrame:
         return generate(self.train, self.validation, self.test, self.seed)
 
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = (), chat: bool = False) -> str:
         worked = "".join(f"{prompt_of(s['question'])}{s['solution']}\n" for s in shots)
         return worked + prompt_of(problem["question"])
 
-    def extract(self, completion: str) -> str | None:
-        found = _ANSWER.findall(completion)
+    def answer_in(self, reply: str) -> str | None:
+        found = _ANSWER.findall(reply)
         return found[-1] if found else None
 
-    def check(self, problem: Mapping[str, Any], completion: str) -> StepCheck:
-        return check_program(problem["truth"], completion)
+    def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
+        return check_program(problem["truth"], reply)
 
 
 TASK = Arithmetic

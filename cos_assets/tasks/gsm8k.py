@@ -23,7 +23,7 @@ from pydantic import Field
 
 from cos_assets.grading.extraction import last_number
 from cos_assets.grading.numbers import parse_number
-from cos_assets.tasks import PROBLEMS, PublicTask, text
+from cos_assets.tasks import PROBLEMS, Styled, boxed_prompt, text
 
 _MARKS = re.compile(r"<<[^<>]*>>")
 _NEXT_QUESTION = "\nQuestion:"
@@ -96,7 +96,7 @@ _EXEMPLARS = (
 )
 
 
-class Gsm8k(PublicTask):
+class Gsm8k(Styled):
     """GSM8K; `validation` is the number of train rows that are held out."""
 
     name: str = "gsm8k"
@@ -124,16 +124,19 @@ class Gsm8k(PublicTask):
             problem["split"] = "validation" if problem["problem_id"] in drawn else "train"
         return pl.DataFrame([*train, *test], schema=PROBLEMS)
 
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+    def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         worked = "".join(f"Question: {s['question']}\nAnswer:\n{s['solution']}\n\n" for s in shots)
         return f"{worked}Question: {problem['question']}\nAnswer:\n"
 
-    def extract(self, completion: str) -> str | None:
+    def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+        return boxed_prompt(problem, shots)
+
+    def answer_in(self, reply: str) -> str | None:
         """The number stated last by `#### 42`, a line `A: 42` or "The answer is 42"; None when none is.
 
         What follows a next "Question:" is not part of this solution. There is no guess at the last number in the text.
         """
-        return last_number(completion.split(_NEXT_QUESTION, 1)[0])
+        return last_number(reply.split(_NEXT_QUESTION, 1)[0])
 
 
 def _problem(split: str, number: int, where: str, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -23,28 +23,26 @@ from cos_assets.tasks._code import Code
 
 
 class HumanEval(Code):
-    """HumanEval. Base models continue the function; `style: instruct` asks instruct models for the whole of it."""
+    """HumanEval. Base models continue the function; instruct models are asked for the whole of it."""
 
     name: str = "humaneval"
     dataset: str = "openai/openai_humaneval"
-    style: Literal["complete", "instruct"] = "complete"
 
     files: ClassVar[Mapping[str, tuple[str, ...]]] = {"test": ("HumanEval", "human_eval", "test")}
     published: ClassVar[Mapping[str, int]] = {"test": 164}
     prompt_version: ClassVar[str] = "humaneval-1"
 
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """Where the function has ended, as in section 2.2 of the paper; a whole program holds such lines itself."""
-        return ("\nclass", "\ndef", "\n#", "\nif", "\nprint") if self.style == "complete" else ()
+    stop: ClassVar[tuple[str, ...]] = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+    """Where the function has ended, as in section 2.2 of the paper."""
 
     def problems(self) -> pl.DataFrame:
         """`question` is the head of the function."""
         return self.problems_of("test", _problem)
 
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
-        if self.style == "complete":
-            return "".join(f"{s['question']}{s['solution']}\n\n" for s in shots) + problem["question"]
+    def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+        return "".join(f"{s['question']}{s['solution']}\n\n" for s in shots) + problem["question"]
+
+    def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         ask = "Complete this Python function. Reply with the whole program, in one block of code.\n\n"
         block = "```python\n{}\n```\n\n".format
         worked = (f"{ask}{block(s['question'].rstrip())}{block(s['question'] + s['solution'].rstrip())}" for s in shots)

@@ -35,9 +35,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cos_assets import files
 from cos_assets.grading.extraction import announced, boxed, last_letter, last_number, last_program
 from cos_assets.grading.numbers import parse_number
-from cos_assets.tasks import PROBLEMS, SPLITS, PublicTask, Split, text
+from cos_assets.tasks import PROBLEMS, SPLITS, Split, Styled, boxed_prompt, program_prompt, text
 
 _QUESTION = "{question}"
+_TEMPLATE = f"Question: {_QUESTION}\nAnswer:\n"
+# The start of a line that begins a next question: some letters, and a mark that no sentence has there.
+_LABEL = re.compile(r"(?=.*[^\W\d_])(?!\w[.)]?\Z)(?:.*[:>\])]|[#*=_-]{2,}.*|.*[*=_-]{2,})")
+_ASKED = {"choice": "the letter of your final answer"}
 
 
 class Columns(BaseModel):
@@ -63,7 +67,7 @@ class Example(BaseModel):
     solution: str
 
 
-class Jsonl(PublicTask):
+class Jsonl(Styled):
     """Problems of your own.
 
     `splits` says which file of the folder, or which split of the hub, is which of ours. Without it, it is the files of
@@ -75,7 +79,7 @@ class Jsonl(PublicTask):
     columns: Columns = Columns()
     grade: Literal["number", "math", "text", "choice", "tests"] = "number"
     answer_pattern: str | None = None
-    template: str = f"Question: {_QUESTION}\nAnswer:\n"
+    template: str = _TEMPLATE
     between: str = "\n\n"
     """What stands between one few-shot example and the next."""
     examples: tuple[Example, ...] = ()
@@ -114,7 +118,7 @@ class Jsonl(PublicTask):
 
     @property
     def extract_version(self) -> str:
-        return f"jsonl-1-{_short_hash([self.answer_pattern, self.stop])}"
+        return f"jsonl-2-{_short_hash([self.answer_pattern, self.stop])}"
 
     @property
     def answer_kind(self) -> Literal["number", "math", "text", "choice", "tests"]:
@@ -122,9 +126,12 @@ class Jsonl(PublicTask):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The first line of the template up to the question, on a line of its own: a next question begins."""
+        """The first line of the template up to the question, at the start of a line: a next question begins.
+
+        None where that line is no label such as "Question:": solutions have lines that begin with "1." or "#", too.
+        """
         start = self.template.partition(_QUESTION)[0].strip().split("\n", 1)[0]
-        return (f"\n{start}",) if start else ()
+        return (f"\n{start}",) if _LABEL.fullmatch(start) else ()
 
     @property
     def exemplars(self) -> Sequence[Mapping[str, str]]:
@@ -152,12 +159,23 @@ class Jsonl(PublicTask):
             f"{split}_sha256": files.sha256(f) for split, f in found.items()
         }
 
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+    def instructs(self, chat: bool, shots: int) -> bool:
+        """A template or an answer pattern of the study's own is the form that it wants, for every model."""
+        own = self.template != _TEMPLATE or self.answer_pattern is not None
+        return self.style == "instruct" or (not own and super().instructs(chat, shots))
+
+    def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         worked = "".join(self._ask(s["question"]) + s["solution"] + self.between for s in shots)
         return worked + self._ask(problem["question"])
 
-    def extract(self, completion: str) -> str | None:
+    def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+        if self.grade == "tests":
+            return program_prompt(problem, shots)
+        return boxed_prompt(problem, shots, _ASKED.get(self.grade, "your final answer"))
+
+    def answer_in(self, reply: str) -> str | None:
         """The answer stated last, before a next question begins; None where none is stated."""
+        completion = reply
         for stop in self.stop:
             completion = completion.split(stop, 1)[0]
         if self.answer_pattern is not None:
@@ -251,7 +269,7 @@ class Jsonl(PublicTask):
 
     def _solution(self, solution: str | None, answer: str, where: str) -> str | None:
         """A reference solution that does not state its answer gets the sentence, so that models learn to state it."""
-        if solution is None or self.extract(solution) is not None:
+        if solution is None or self.answer(solution) is not None:
             return solution
         if self.answer_pattern is not None:
             raise ValueError(

@@ -33,7 +33,7 @@ from pydantic import Field
 
 from cos_assets.grading.answers import Kind
 from cos_assets.grading.extraction import boxed, final_answer
-from cos_assets.tasks import PROBLEMS, PublicTask, same_text, text
+from cos_assets.tasks import PROBLEMS, Styled, boxed_prompt, same_text, text
 
 _NEXT_PROBLEM = "\nProblem:"
 _EXEMPLARS = (
@@ -76,7 +76,7 @@ _EXEMPLARS = (
 )
 
 
-class MathTask(PublicTask):
+class MathTask(Styled):
     """What MATH and its relatives share: the prompt, how an answer is stated, and how it is graded."""
 
     answer_kind: ClassVar[Kind] = "math"
@@ -84,16 +84,19 @@ class MathTask(PublicTask):
     stop: ClassVar[tuple[str, ...]] = (_NEXT_PROBLEM,)
     exemplars: ClassVar[Sequence[Mapping[str, str]]] = _EXEMPLARS
 
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+    def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         worked = "".join(f"Problem:\n{s['question']}\n\nSolution:\n{s['solution']}\n\n" for s in shots)
         return f"{worked}Problem:\n{problem['question']}\n\nSolution:\n"
 
-    def extract(self, completion: str) -> str | None:
+    def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+        return boxed_prompt(problem, shots)
+
+    def answer_in(self, reply: str) -> str | None:
         r"""The answer of "Final Answer: The final answer is $x$. I hope it is correct.", else the last `\boxed{x}`.
 
         What follows a next "Problem:" is not part of this solution.
         """
-        return final_answer(completion.split(_NEXT_PROBLEM, 1)[0])
+        return final_answer(reply.split(_NEXT_PROBLEM, 1)[0])
 
 
 class Math(MathTask):

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 
 from cos_assets import files
-from cos_assets.tasks import text
+from cos_assets.tasks import program_prompt, text
 from cos_assets.tasks._code import Code
 
 _SPLITS = {"test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
@@ -68,11 +68,14 @@ class Mbpp(Code):
         file = self.file(self.subset)
         return {f"{self.subset}_file": str(file), f"{self.subset}_sha256": files.sha256(file)}
 
-    def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+    def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         """The form of the MBPP paper; the examples are whole, with their solutions."""
         ask = "You are an expert Python programmer, and here is your task: {}\n" + _BEGIN + "\n"
         worked = "".join(f"{ask.format(s['question'])}{s['solution'].rstrip()}\n{_DONE}\n\n" for s in shots)
         return worked + ask.format(problem["question"])
+
+    def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+        return program_prompt(problem, shots)
 
 
 def _problem(where: str, row: Mapping[str, Any]) -> dict[str, Any]:

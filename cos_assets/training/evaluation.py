@@ -52,13 +52,13 @@ def evaluate(
     the task's step checker finds in right answers; null where there is nothing to say.
     """
     workers = os.cpu_count() or 1
-    asked = prompts(task, problems)
+    asked = prompts(task, problems, model.chat)
     wanted = [(1, Sampling(temperature=0))]
     if draws:
         wanted.append((draws, sampling or Sampling()))
     parts = []
     for count, how in wanted:
-        how = how.model_copy(update={"max_tokens": max_tokens, "stop": task.stop})
+        how = how.model_copy(update={"max_tokens": max_tokens, "stop": task.stops(model.chat)})
         answers = generate(model, asked, count, how, buyer).rows
         told = graded(answers, problems, task, workers=workers)
         rows = answers.join(told, on=["problem_id", "sample_index"], maintain_order="left")

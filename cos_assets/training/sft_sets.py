@@ -84,10 +84,19 @@ SCHEMA = pl.Schema(
 )
 
 
-def prompts(task: Task, problems: pl.DataFrame) -> pl.DataFrame:
+def prompts(task: Task, problems: pl.DataFrame, chat: bool = False) -> pl.DataFrame:
     """[problem_id, prompt] without few-shot examples: how finetuned models are trained and evaluated."""
-    texts = [task.prompt(problem) for problem in problems.to_dicts()]
+    texts = [task.prompt(problem, chat=chat) for problem in problems.to_dicts()]
     return problems.select("problem_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
+
+
+def in_own_prompts(task: Task, rows: pl.DataFrame, problems: pl.DataFrame, chat: bool) -> pl.DataFrame:
+    """`rows` of an SFT set, with the prompts that a target of this kind is evaluated with. The set has those for base
+    models."""
+    if task.asked_version(chat) == task.asked_version():
+        return rows
+    own = prompts(task, problems, chat)
+    return rows.drop("prompt").join(own, on="problem_id", how="left", maintain_order="left").select(rows.columns)
 
 
 def reference_set(

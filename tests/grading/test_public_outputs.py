@@ -36,7 +36,7 @@ def test_800_raw_solutions_of_math_problems(public_data: Path) -> None:
     """799 of 800 agree; the other flag is recorded wrong: `10{,}000` is 10000."""
     problems = lines(public_data / "qwen_math_cot_100" / "math_cot_100.jsonl")
     samples = [(p["gt"], t, s) for p in problems for t, s in zip(p["code"], p["score"], strict=True)]
-    answers = [Math().extract(text) for _, text, _ in samples]
+    answers = [Math().answer(text) for _, text, _ in samples]
     verdicts = right([gold for gold, _, _ in samples], answers, "math")
     assert len(samples) == 800
     assert answers.count(None) == 0

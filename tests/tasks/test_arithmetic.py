@@ -36,7 +36,7 @@ def test_gold_solutions_pass_their_own_task() -> None:
     frame = TASK.load()
     assert frame["split"].to_list() == ["train"] * 5 + ["validation"] * 3 + ["test"] * 4
     for row in frame.iter_rows(named=True):
-        assert TASK.extract(row["solution"]) == row["answer"]
+        assert TASK.answer(row["solution"]) == row["answer"]
         assert TASK.check(row, row["solution"]).label == "right"
         assert len(TASK.equations(row["solution"])) == int(row["level"])
 
@@ -62,7 +62,7 @@ def test_prompt_ends_the_line_and_shots_come_first() -> None:
     ],
 )
 def test_extract(text: str, answer: str | None) -> None:
-    assert TASK.extract(text) == answer
+    assert TASK.answer(text) == answer
 
 
 def test_order_of_operands_does_not_make_a_new_solution() -> None:

@@ -63,7 +63,7 @@ def test_prompts_and_answers_are_those_of_math() -> None:
     ours, its = FunctionalMath(), Math()
     problem = {"question": "q"}
     assert ours.prompt(problem, ours.exemplars) == its.prompt(problem, its.exemplars)
-    assert ours.extract("\\boxed{3}\n\nProblem: \\boxed{4}") == "3"
+    assert ours.answer("\\boxed{3}\n\nProblem: \\boxed{4}") == "3"
     assert (ours.stop, ours.answer_kind) == (its.stop, "math")
 
 

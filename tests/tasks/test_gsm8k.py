@@ -67,7 +67,7 @@ def test_reference_solutions_state_their_answers(gsm8k: tuple[Gsm8k, pl.DataFram
     counts = dict(problems.filter(commas).group_by(pl.col("problem_id").str.contains("/test/")).len().iter_rows())
     assert counts == {False: 79, True: 14}
     stated = problems.select(
-        gold="answer", answer=pl.col("solution").map_elements(task.extract, pl.String), finish_reason=pl.lit("stop")
+        gold="answer", answer=pl.col("solution").map_elements(task.answer, pl.String), finish_reason=pl.lit("stop")
     )
     assert set(grade(stated, "number")["verdict"]) == {"correct"}
 
@@ -90,7 +90,7 @@ def test_recorded_flags(
     recorded = [json.loads(line) for line in lines]
     gold = problems.filter(pl.col("split") == "test")
     assert gold["question"].to_list() == [r["question"].strip() for r in recorded]
-    answers = [task.extract(r[model]["solution"]) for r in recorded]
+    answers = [task.answer(r[model]["solution"]) for r in recorded]
     out = grade(
         gold.select(gold="answer").with_columns(answer=pl.Series(answers), finish_reason=pl.lit("stop")), "number"
     )
@@ -231,12 +231,12 @@ def test_prompt_ends_where_the_solution_starts() -> None:
     ],
 )
 def test_stated_answers(text: str, answer: str | None) -> None:
-    assert Gsm8k().extract(text) == answer
+    assert Gsm8k().answer(text) == answer
 
 
 def test_huge_completion_is_read() -> None:
     text = "A: " * 300_000 + "#### 1,2,3," * 100_000
-    assert Gsm8k().extract(text) == "1,2,3"
+    assert Gsm8k().answer(text) == "1,2,3"
 
 
 def test_unknown_parameter_is_refused() -> None:
@@ -253,6 +253,6 @@ def test_exemplars_are_right_and_our_own(gsm8k: tuple[Gsm8k, pl.DataFrame]) -> N
         assert tasks.same_text(shot["question"]) not in asked
         assert task.check(shot, shot["solution"]).label == "right"
         last = shot["solution"].splitlines()[-2]
-        stated.append(task.extract(shot["solution"]))
+        stated.append(task.answer(shot["solution"]))
         assert re.search(rf"= \$?{stated[-1]}\b", last), "the answer is the result of the last step"
     assert stated == ["68", "30", "84", "10", "13", "30", "50", "9"]

@@ -38,7 +38,7 @@ def write(folder: Path, *rows: dict[str, Any] | str) -> HumanEval:
 
 
 def verdicts(task: HumanEval, problems: pl.DataFrame, completions: list[str]) -> list[str]:
-    answers = [task.extract(completion) or "" for completion in completions]
+    answers = [task.answer(completion) or "" for completion in completions]
     return [grade.verdict for grade in grade_programs(list(zip(problems["answer"], answers, strict=True)), 2)]
 
 
@@ -88,7 +88,7 @@ def test_the_example_of_the_published_harness(
     monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)  # on a slow machine the sleeper would have its 10 s
     task = HumanEval(path=str(folder / "example_problem.jsonl"), check_rows=False)
     gold = task.load()["answer"].item()
-    grades = grade_programs([(gold, task.extract(completion) or "") for completion in completions], 2)
+    grades = grade_programs([(gold, task.answer(completion) or "") for completion in completions], 2)
     assert [grade.verdict for grade in grades] == ["wrong"] * 3 + ["correct"] * 3
     shell, sleeper, reader = (str(grade.reason) for grade in grades[:3])
     assert shell.startswith("FileNotFoundError: [Errno 2] No such file or directory: 'rm -rf tmp'")

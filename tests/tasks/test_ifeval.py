@@ -49,8 +49,8 @@ def test_the_prompt_is_asked_as_it_stands() -> None:
 
 def test_the_whole_reply_is_the_answer(tmp_path: Path) -> None:
     task = Ifeval(path=write(tmp_path, [ROW]), check_rows=False)
-    assert task.extract(" One,\n\n two \n") == "One,\n\n two"
-    assert task.extract(" \n") is None
+    assert task.answer(" One,\n\n two \n") == "One,\n\n two"
+    assert task.answer(" \n") is None
     assert task.check(ROW, "2 + 2 = 5").label == "unreadable"
     assert task.equations("One  two") == task.equations("one\ntwo") != task.equations("two one")
     samples = pl.DataFrame(

@@ -234,14 +234,14 @@ def test_the_template_makes_prompts_and_stops() -> None:
     ],
 )
 def test_stated_answers(kind: Any, text: str, answer: str | None) -> None:
-    assert Jsonl(path="a", grade=kind).extract(text) == answer
+    assert Jsonl(path="a", grade=kind).answer(text) == answer
 
 
 def test_an_answer_pattern_of_ones_own() -> None:
     task = Jsonl(path="a", grade="text", answer_pattern=r"=> (.*)")
-    assert task.extract("=> a\n=> b \nQuestion: => c") == "b"
-    assert task.extract("The answer is a") is None
-    assert task.extract("=> ") is None
+    assert task.answer("=> a\n=> b \nQuestion: => c") == "b"
+    assert task.answer("The answer is a") is None
+    assert task.answer("=> ") is None
 
 
 def test_other_settings_are_other_versions() -> None:
@@ -269,7 +269,7 @@ def test_a_solution_states_its_answer(tmp_path: Path, kind: Any, answer: Any, go
     task = Jsonl(path=write(tmp_path / "a.jsonl", lines), grade=kind, columns={"solution": "w"})  # type: ignore[arg-type]
     row = task.load().row(0, named=True)
     assert (row["answer"], row["solution"]) == (gold, "This way." + ending)
-    stated = pl.DataFrame({"gold": [gold], "answer": [task.extract(row["solution"])], "finish_reason": ["stop"]})
+    stated = pl.DataFrame({"gold": [gold], "answer": [task.answer(row["solution"])], "finish_reason": ["stop"]})
     assert grade(stated, task.answer_kind)["verdict"].to_list() == ["correct"]
 
 

@@ -90,11 +90,11 @@ def test_every_gold_is_what_its_solution_states(public_data: Path, math: tuple[M
     task, problems = math
     published = [json.loads(line) for line in (public_data / "math" / "math500.jsonl").read_text().splitlines()]
     as_published = pl.DataFrame({"gold": [r["answer"] for r in published]}).with_columns(
-        answer=pl.Series([task.extract(r["solution"]) for r in published]), finish_reason=pl.lit("stop")
+        answer=pl.Series([task.answer(r["solution"]) for r in published]), finish_reason=pl.lit("stop")
     )
     assert set(grade(as_published, "math")["verdict"]) == {"correct"}
     ours = problems.filter(pl.col("split") == "test")
-    assert [task.extract(s) for s in ours["solution"]] == ours["answer"].to_list()
+    assert [task.answer(s) for s in ours["solution"]] == ours["answer"].to_list()
     lines = (public_data / "math" / "math_test_5000.jsonl").read_text().splitlines()
     answers = [boxed(json.loads(line)["solution"]) for line in lines]
     assert len(answers) == 5000
@@ -187,7 +187,7 @@ def test_exemplars_are_right_and_our_own(math: tuple[Math, pl.DataFrame]) -> Non
     asked = {tasks.same_text(question) for question in problems["question"]}
     for shot, gold in zip(task.exemplars, ["65", "9", "\\frac{13}{18}", "(-5, 2]"], strict=True):
         assert tasks.same_text(shot["question"]) not in asked
-        assert task.extract(shot["solution"]) == boxed(shot["solution"]) == gold
+        assert task.answer(shot["solution"]) == boxed(shot["solution"]) == gold
         assert shot["solution"].endswith("I hope it is correct.")
     from sympy import Rational, solve, sqrt, symbols
 
@@ -234,11 +234,11 @@ def test_exemplars_are_right_and_our_own(math: tuple[Math, pl.DataFrame]) -> Non
     ],
 )  # fmt: skip
 def test_stated_answers(text: str, answer: str | None) -> None:
-    assert Math().extract(text) == answer
+    assert Math().answer(text) == answer
 
 
 def test_huge_completions_are_read() -> None:
     task = Math()
     for text in ("\\boxed{" * 300_000, "\\boxed{1}" * 300_000, "the final answer is " * 100_000, "{" * 2_000_000):
-        task.extract(text)
-    assert task.extract("\\boxed{1" * 200_000 + ENDING) == "2"
+        task.answer(text)
+    assert task.answer("\\boxed{1" * 200_000 + ENDING) == "2"

@@ -110,7 +110,7 @@ def test_all_974_solutions_pass(whole: Any) -> None:
     problems, task = whole("full"), Mbpp()
     assert problems.height == 974
     replies = [f"{solution}[DONE]\n" for solution in problems["solution"]]
-    assert verdicts(problems["answer"], [task.extract(reply) for reply in replies]) == ["correct"] * 974
+    assert verdicts(problems["answer"], [task.answer(reply) for reply in replies]) == ["correct"] * 974
 
 
 # --- files and prompts -----------------------------------------------------------------------------------------------
@@ -212,4 +212,4 @@ def test_steps_and_diversity() -> None:
     assert task.check({}, "def f(): pass").label == "unreadable"
     one, same = "def f(x):\n  'Doc.'\n  return x+1\n[DONE] more", "```python\ndef f(x): return (x + 1)  # x\n```"
     assert task.equations(one) == task.equations(same) != task.equations("def f(x): return x")
-    assert task.extract("") is None and task.equations("") == ("",)
+    assert task.answer("") is None and task.equations("") == ("",)

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from cos_assets.generation import adapters
-from cos_assets.generation.completions import cut, refused, share
+from cos_assets.generation.completions import cut, refused, share, stopped_at
 from cos_assets.generation.decoding import Batch, Job
 from cos_assets.generation.tokens import decode, prompt_ids
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
@@ -214,9 +214,14 @@ class TransformersEngine:
 
     def _stop_at(self, ids: list[int], stop: Sequence[str]) -> int | None:
         """How many tokens it takes until a stop string stands in the text, None where none does."""
-        if not stop or not _stops(decode(self._tokenizer, ids), stop):
+
+        def stopped(count: int) -> bool:
+            text = decode(self._tokenizer, ids[:count])
+            return stopped_at(text, stop) < len(text)
+
+        if not stop or not stopped(len(ids)):
             return None
-        return bisect_left(range(len(ids)), True, key=lambda n: _stops(decode(self._tokenizer, ids[:n]), stop))
+        return bisect_left(range(len(ids)), True, key=stopped)
 
     def _completion(
         self, job: Job, ids: list[int], reason: FinishReason, cached: int, stop: Sequence[str]
