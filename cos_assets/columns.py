@@ -36,6 +36,7 @@ _SERVED = {
     "cached_tokens": "Tokens of the prompt that came from a cache.",
     "seconds": "Seconds of the engine; what was made in a batch shares its time evenly.",
 }
+_EXTRACT = "How answers are read: strict (as stated), or flexible (else the last number)."
 _ANSWER = "The final answer that the solution states; null where it states none."
 _GRADED = {
     "verdict": "correct, wrong, no_answer, truncated or grader_error; null where there is no gold answer.",
@@ -128,6 +129,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "verdicts": {
         **_SAMPLE,
         "level": _PROBLEM["level"],
+        "extract": _EXTRACT,
         "answer": _ANSWER,
         **_GRADED,
         "strict": "What a second grader says, which compares normalised strings; null where it did not grade.",
@@ -146,17 +148,33 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "n_problems": "Problems that have k samples.",
     },
     "judgements": {
-        **_SAMPLE,
+        "problem_id": _PROBLEM["problem_id"],
+        "sample_index": f"{_SAMPLE['sample_index'].removesuffix('.')}; null for a reference solution.",
+        "control": "What is known of it: reference (a right solution) or wrong_answer; null for an ordinary judgement.",
         "judge": "The study's name of the judge.",
         "judge_version": "The version of its rules or of its prompt.",
         "label": "right, wrong, or why it could not tell: unreadable, refused, truncated, failed, undecided.",
         "first_wrong_step": "The first wrong step, from 1, as the judge counts them; null where there is none.",
         "reason": "The judge's reason, in words.",
         "wrong_reasoning": "Is the reasoning wrong? Null where the judge could not tell.",
-        "correct": "Is the final answer right?",
-        "weight": "For how many samples of its problem a drawn one stands.",
+        "correct": "Is the final answer right? Null for a reference solution.",
+        "weight": "For how many samples of its problem a drawn one stands; null for a control.",
         "flops": "FLOPs of the judge, where it is a model.",
         "cost": "What the judge's reply cost; null where the study states no price.",
+    },
+    "judges": {
+        "judge": "The study's name of the judge.",
+        "reference_solutions": "Reference solutions that it could read.",
+        "false_alarms": "The share of them that it calls wrong.",
+        "false_alarms_low": "Lower end of the 95 % interval of false_alarms.",
+        "false_alarms_high": "Upper end of the 95 % interval of false_alarms.",
+        "wrong_answers": "Complete samples with a wrong answer that it could read.",
+        "recall": "The share of them that it calls wrong.",
+        "recall_low": "Lower end of the 95 % interval of recall.",
+        "recall_high": "Upper end of the 95 % interval of recall.",
+        "unread": "Controls of either kind that it could not read.",
+        "tells_right_from_wrong": "Is recall less false alarms above zero, by its 95 % interval? Null for too few.",
+        "no_rate": "Why it gives no false positive rate; null where it gives one.",
     },
     "labels": {
         **_SAMPLE,
@@ -175,6 +193,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "sample_index": "Which of its samples; null for a reference solution.",
         "prompt": "What the model is given, without few-shot examples.",
         "completion": "What it learns to write.",
+        "finish_reason": "stop: with an end behind it; length: cut off, so without; null for a reference solution.",
     },
     "checkpoints": {
         "target": "The study's name of the model that was finetuned.",
@@ -206,6 +225,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "temperature": "0: the greedy answer; else that of the drawn ones.",
         "sample_index": "Which of the answers, from 0.",
         **{name: _COMPLETION[name] for name in ("completion", "finish_reason", "completion_tokens")},
+        "extract": _EXTRACT,
         "answer": _ANSWER,
         **{name: _GRADED[name] for name in ("verdict", "correct")},
         "answer_class": "Of drawn answers: those that are the same have the same number within a problem.",

@@ -71,12 +71,16 @@ class ScheduleSpec(Spec):
 
 
 class SamplingSpec(Sampling):
-    """Sampling parameters, the split that is sampled, and the number of few-shot examples in the prompt."""
+    """Sampling parameters, the split that is sampled, and the number of few-shot examples in the prompt.
+
+    `unreadable: continue` goes on buying where almost none of the first solutions states an answer that is read.
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     split: Literal["train", "validation", "test"] = "train"
     shots: int = Field(0, ge=0)
+    unreadable: Literal["stop", "continue"] = Field("stop", exclude=True)  # no sample depends on it
 
     def parameters(self, seed: int, stop: tuple[str, ...]) -> Sampling:
         fields = {k: getattr(self, k) for k in Sampling.model_fields}

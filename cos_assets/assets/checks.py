@@ -15,6 +15,7 @@ import dagster as dg
 import polars as pl
 
 from cos_assets.grading.answers import VERDICTS
+from cos_assets.judging.readable import MOST_UNREAD, Unread
 
 TRUNCATED = 0.10
 """Share of completions that may be cut off. They count as wrong: with more of them, max_tokens is what is measured."""
@@ -57,6 +58,10 @@ GRADED = Rule("every_answer_is_graded", "Every solution states an answer, and ev
 GRADABLE = Rule(
     "few_answers_defeat_the_grader", f"At most {GRADER_ERRORS:.0%} of the solutions end in a grader error.", "stops"
 )
+READABLE = Rule(
+    "few_answers_are_unreadable",
+    f"Fewer than {MOST_UNREAD:.0%} of the complete solutions state no answer that is read.",
+)
 SCORED = replace(GRADABLE, failing="warns")
 """The same of finetuned models' answers, from which nothing is bought any more."""
 ADDED_UP = Rule("verdicts_add_up", "One verdict of a known kind for every sample, and none for anything else.", "stops")
@@ -64,6 +69,10 @@ CURVED = Rule(
     "coverage_is_a_curve", "coverage@k is between 0 and 1, inside its interval, never less at a larger k.", "stops"
 )
 READ = Rule("every_judged_sample_is_read", "Every judge told whether the reasoning is right.")
+TELLING = Rule(
+    "judge_tells_right_from_wrong",
+    "Every judge calls more of the wrong answers wrong than of the reference solutions, by more than chance.",
+)
 FILLED = Rule("there_are_rows_to_train_on", "The set is not empty, and has the rows that its source asks for.")
 UNSEEN = Rule(
     "no_scored_problem_is_trained_on", "No row holds most of the words of a problem that models are scored on."
@@ -153,6 +162,21 @@ def varied(rows: pl.DataFrame, temperature: float) -> Check:
 def gradable(rows: pl.DataFrame, rule: Rule = GRADABLE) -> Check:
     """Of verdicts [verdict]."""
     return _share(rule, "grader_error", int((rows["verdict"] == "grader_error").sum()), rows.height, GRADER_ERRORS)
+
+
+def readable(parts: Sequence[Unread]) -> Check:
+    """Of what each problem set leaves unread."""
+    complete, unread = sum(part.complete for part in parts), sum(part.unread for part in parts)
+    counts = {
+        "unread": unread,
+        "complete": complete,
+        "share": unread / complete if complete else 0.0,
+        "flexible_would_read": sum(part.lenient_read for part in parts),
+        "flexible_would_be_right": sum(part.lenient_correct for part in parts),
+    }
+    endings = [text for part in parts for text in part.endings]
+    examples = "They end:\n\n" + "\n\n".join(f"    {text}" for text in endings) if endings else None
+    return Check(READABLE, counts, examples, kept=counts["share"] < MOST_UNREAD)
 
 
 def added_up(samples: pl.DataFrame, verdicts: pl.DataFrame, has_gold: bool) -> Check:

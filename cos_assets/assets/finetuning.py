@@ -25,9 +25,11 @@ from cos_assets.assets.common import (
     target,
     target_spec,
 )
+from cos_assets.generation.door import Look
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
 from cos_assets.grading.answers import GRADER_VERSION
+from cos_assets.judging.readable import first_look, unread
 from cos_assets.judging.verdicts import verdict_counts
 from cos_assets.metrics.evaluated import evaluation_metrics
 from cos_assets.partitions import by_source, models_of_source
@@ -91,7 +93,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
         },
         description="Prompt and completion rows a model is finetuned on: what verifies, by the source's own rule.",
         config=[
-            "sft-1",
+            "sft-2",
             spec.verification,
             spec.verifiers_of(spec.verification),
             {name: source.model_dump(mode="json", exclude={"verification"}) for name, source in spec.arms.items()},
@@ -121,7 +123,8 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
 
         choice = "/".join([content_hash(validation), str(_max_tokens(spec)), *_versions(spec.task)]) if chooses else ""
         rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat)
-        untouched = Base(base.model_id, None if Path(base.model_id).is_dir() else base.revision, base.chat)
+        revision = None if Path(base.model_id).is_dir() else base.revision
+        untouched = Base(base.model_id, revision, base.chat, base.template)
         step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
         made: list[tuple[pl.DataFrame, Trained]] = []
         for number in range(settings.seeds):
@@ -197,6 +200,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             facts,
             checks.short(frame),
             checks.gradable(frame, SCORED),
+            _left(spec, frame, inputs),
             by_group=groups,
             figure=sketch(sketches.intervals, ACCURACY, shares, f"{ACCURACY}, {percent(spec.confidence)} interval"),
         )
@@ -205,7 +209,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         spec,
         f"{name}_eval",
         body,
-        checks=[checks.SHORT, SCORED],
+        checks=[checks.SHORT, SCORED, checks.READABLE],
         ins={f"{name}_checkpoint": own(spec, f"{name}_checkpoint"), **_problem_inputs(spec)},
         description=f"Zero-shot greedy pass@1 of the finetuned `{name}` on {_what(spec)}.",
         config=_evaluation_config(spec, [name]),
@@ -230,6 +234,7 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
             },
             checks.short(frame),
             checks.gradable(frame, SCORED),
+            _left(spec, frame, inputs),
             checks.controlled(
                 frame, list(spec.targets), {name: _asked(spec, inputs, name) for name in spec.benchmarks}
             ),
@@ -240,7 +245,7 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
         spec,
         "base_eval",
         body,
-        checks=[checks.SHORT, SCORED, checks.CONTROLLED],
+        checks=[checks.SHORT, SCORED, checks.READABLE, checks.CONTROLLED],
         ins={
             **_problem_inputs(spec),
             **checkpoint_inputs(*(target_spec(spec, name) for name in spec.targets)),
@@ -279,9 +284,27 @@ def _evaluate(step: Step, name: str, model: Model, inputs: Inputs, seed: int | N
         problems = scored_problems(spec, inputs, benchmark).head(_asked(spec, inputs, benchmark))
         buyer = step.buyer("evaluation", f"{name} on {benchmark}" if len(spec.benchmarks) > 1 else name)
         with single_thread_torch():
+            look = _look(spec, name, model, task, trained=seed is not None)
             draws, how = spec.evaluation.samples or 0, spec.evaluation.sampling(spec.seed)
-            frames.append(evaluate(model, name, problems, task, _max_tokens(spec), buyer, draws, how, seed))
+            frames.append(evaluate(model, name, problems, task, _max_tokens(spec), buyer, draws, how, seed, look))
     return pl.concat(frames)
+
+
+def _look(spec: StudySpec, name: str, model: Model, task: Task, trained: bool) -> Look | None:
+    """What ends the evaluation of a model whose first answers cannot be read. An untouched base model may never state
+    one: nobody taught it how."""
+    if spec.evaluation.unreadable == "continue" or not (trained or model.chat):
+        return None
+    return first_look(task, f"evaluation of {name} on {task.name}", "evaluation", _max_tokens(spec))
+
+
+def _left(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> Check:
+    """What the answers to each benchmark leave unread."""
+    parts = []
+    for benchmark, task in spec.benchmarks.items():
+        rows = frame.filter(pl.col("benchmark") == benchmark)
+        parts.append(unread(rows, scored_problems(spec, inputs, benchmark), task))
+    return checks.readable(parts)
 
 
 def _asked(spec: StudySpec, inputs: Inputs, benchmark: str) -> int:
@@ -360,7 +383,9 @@ def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, 
         .select("level", "value", "low", "high")
         .iter_rows()
     }
-    facts |= {**verdict_counts(frame), "completion_tokens": frame["completion_tokens"].sum()}
+    # Instructions are checked in truncated replies, too: these have a verdict, and are counted all the same.
+    facts |= {**verdict_counts(frame), "truncated": int((frame["finish_reason"] == "length").sum())}
+    facts |= {"completion_tokens": frame["completion_tokens"].sum()}
     facts |= {"mean_tokens": frame["completion_tokens"].mean(), **_figures(spec, frame, inputs)}
     return facts, dg.MetadataValue.md("\n".join(lines)), shares
 

@@ -21,9 +21,10 @@ from cos_assets.assets.common import (
     single_thread_torch,
     sketch,
 )
-from cos_assets.assets.samples import prompts, sampler_prompts
+from cos_assets.assets.samples import look_of, prompts, sampler_prompts
 from cos_assets.generation.door import generate
 from cos_assets.generation.spend import Spend, Tariff
+from cos_assets.judging.readable import unread
 from cos_assets.judging.verdicts import verdict_counts, verdicts
 from cos_assets.partitions import pilot_by_model
 from cos_assets.pools import pool_of
@@ -48,7 +49,8 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
         asked = _asked(spec, problems, drawn, model.chat)
         sampling, price = spec.sampling.parameters(spec.seed, spec.task.stops(model.chat)), spec.models[name].price
         with single_thread_torch():
-            bought = generate(model, asked, size.samples, sampling, step.buyer("pilot", name), prices(spec, name))
+            look, buyer = look_of(spec, name, model), step.buyer("pilot", name)
+            bought = generate(model, asked, size.samples, sampling, buyer, prices(spec, name), look)
         graded = verdicts(bought.rows, problems, spec.task)
         # What differs from run to run stands in the table only where budgets are matched by it.
         timed = spec.match == "gpu_seconds" and spec.models[name].tokens_per_second is None
@@ -79,6 +81,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             checks.numbered(rows),
             checks.varied(rows, sampling.temperature),
             checks.gradable(rows),
+            checks.readable([unread(bought.rows.with_columns(graded["answer"]), problems, spec.task)]),
             figure=sketch(sketches.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")),
         )
 
@@ -86,7 +89,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
         spec,
         "pilot",
         body,
-        checks=[checks.SHORT, checks.NUMBERED, checks.VARIED, checks.GRADABLE],
+        checks=[checks.SHORT, checks.NUMBERED, checks.VARIED, checks.GRADABLE, checks.READABLE],
         ins={"problems": own(spec, "problems"), **checkpoint_inputs(*spec.models.values())},
         description="A few samples of the model, graded: how long its solutions are, and how often they are right.",
         config=[

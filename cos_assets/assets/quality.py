@@ -11,6 +11,7 @@ from cos_assets.assets import checks
 from cos_assets.assets.checks import Check
 from cos_assets.assets.common import Inputs, Step, asset, own, result, sketch
 from cos_assets.grading import answers
+from cos_assets.judging.readable import unread
 from cos_assets.judging.verdicts import second_opinion, verdict_counts
 from cos_assets.judging.verdicts import verdicts as grade_samples
 from cos_assets.metrics.summary import adaptive_metrics
@@ -36,11 +37,21 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
         }
         unclear = {verdict: counts[verdict] for verdict in ("no_answer", "grader_error")}
         facts |= counts
+        # Instructions are checked in truncated replies, too: these have a verdict, and are counted all the same.
+        facts["truncated"] = int((samples["finish_reason"] == "length").sum())
+        left = unread(samples.with_columns(frame["answer"]), problems, spec.task, workers=os.cpu_count() or 1)
+        facts |= {
+            "unread": left.unread,
+            "complete": left.complete,
+            "flexible_would_read": left.lenient_read,
+            "flexible_would_be_right": left.lenient_correct,
+        }
         return result(
             frame,
             facts,
             Check(checks.GRADED, unclear),
             checks.gradable(frame),
+            checks.readable([left]),
             checks.added_up(samples, frame, spec.task.answer_kind is not None),
             disagreements=dg.MetadataValue.json(shown.to_dicts()),
             figure=sketch(sketches.counts, "samples by verdict", counts, "samples by verdict", answers.VERDICTS[1:]),
@@ -50,7 +61,7 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
         spec,
         "verdicts",
         body,
-        checks=[checks.GRADED, checks.GRADABLE, checks.ADDED_UP],
+        checks=[checks.GRADED, checks.GRADABLE, checks.READABLE, checks.ADDED_UP],
         ins={"problems": own(spec, "problems"), "samples": own(spec, "samples")},
         description="One verdict per sample: correct, wrong, no_answer, truncated or grader_error.",
         config=[

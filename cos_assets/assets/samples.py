@@ -27,7 +27,9 @@ from cos_assets.assets.common import (
     single_thread_torch,
     sketch,
 )
-from cos_assets.generation.door import Bought, generate
+from cos_assets.generation.door import Bought, Look, generate
+from cos_assets.generation.types import Model
+from cos_assets.judging.readable import first_look
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.prediction import fits
 from cos_assets.metrics.richness import fit_novelty
@@ -49,7 +51,8 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
         count, texts = plan["samples"].item(), prompts(spec, problems, model.chat)
 
         def buy(wanted: pl.DataFrame) -> Bought:
-            return generate(model, wanted, count, sampling, step.buyer("sampling", name), prices(spec, name))
+            look = look_of(spec, name, model)
+            return generate(model, wanted, count, sampling, step.buyer("sampling", name), prices(spec, name), look)
 
         with single_thread_torch():
             bought = _adaptively(spec, texts, count, asked, buy) if spec.allocation == "adaptive" else buy(texts)
@@ -138,6 +141,13 @@ def _adaptively(
             "problem_id", "prompt", samples=pl.col("samples") + pl.col("more")
         )
     return replace(bought, new=new, seconds=time.perf_counter() - started)
+
+
+def look_of(spec: StudySpec, name: str, model: Model) -> Look | None:
+    """What stops the purchase from a sampler whose first solutions cannot be read."""
+    if spec.sampling.unreadable == "continue" or model.engine == "imported":
+        return None
+    return first_look(spec.task, f"sampling with {name}", "sampling", spec.sampling.max_tokens)
 
 
 def sampler_prompts(spec: StudySpec) -> str | dict[str, str]:

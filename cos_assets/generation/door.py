@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -21,6 +21,10 @@ from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
 from cos_assets.generation.types import Completion, Engine, Model, Request, Sampling
 from cos_assets.places import Place
 
+FIRST = 16
+"""Solutions that are looked at before the rest is bought."""
+Look = Callable[[Sequence[tuple[str, str]]], None]
+"""Is given (completion, finish_reason) of the first solutions, and raises where no more should be bought."""
 FLUSH_ROWS = 2000
 FLUSH_SECONDS = 10.0
 
@@ -77,14 +81,18 @@ def generate(
     sampling: Sampling,
     buyer: Buyer,
     prices: Prices | None = None,
+    look: Look | None = None,
 ) -> Bought:
     """`samples` completions (indices 0 to samples - 1) of every prompt of `prompts` [problem_id, prompt].
 
     A column `samples` in `prompts` says for each problem how many, instead. Only what the ledger lacks is bought, and
     it is booked in parts while it comes in: when this is killed and called again, it goes on. A truncated completion is
-    bought; a failed one is tried again by the next call. Two problems with the same prompt share its completions.
+    bought; a failed one is tried again by the next call, unless it comes from a file. Two problems with the same prompt
+    share its completions.
     Raises CapReached where the buyer's cap leaves no room for all that is missing, after buying what it does; then all
     that was bought is in the ledger. One buyer of a study with a cap buys at a time.
+
+    `look` is given the first solutions (see `judging.readable`). What it raises ends the purchase.
     """
     started = time.perf_counter()
     ledger = Ledger(buyer.root, model, sampling)
@@ -95,8 +103,12 @@ def generate(
     hashes = wanted["prompt_hash"].unique(maintain_order=True)
     with ledger.lock:
         ledger.clear_leftovers()
-        requests = _missing(wanted, ledger.held(hashes))
-        new = _buy(model, requests, sampling, buyer, prices, ledger) if requests else 0
+        # What failed in a file is the same in the next run: nothing would be had by asking again.
+        held = ledger.held(hashes, failed=model.engine == "imported")
+        requests = _missing(wanted, held)
+        known = hashes.filter(hashes.is_in(held["prompt_hash"])).head(FIRST)
+        first = _First(look, ledger.read(known, 1)) if look else None
+        new = _buy(model, requests, sampling, buyer, prices, ledger, first) if requests else 0
         bought = ledger.read(hashes, wanted["samples"].max() or 0)  # type: ignore[arg-type]
     rows = (
         wanted.select("problem_id", "prompt_hash", "samples")
@@ -136,9 +148,15 @@ def _buy(
     buyer: Buyer,
     prices: Prices | None,
     ledger: Ledger,
+    first: _First | None,
 ) -> int:
     """Ask for all that is missing, and book it; how many completions came."""
     total = sum(len(request.indices) for request in requests)
+    if first and total <= first.missing:
+        first = None  # there is no rest to keep from being bought
+    if first:
+        first.look_at([])
+    few = first.missing if first else 0
     attempts = ledger.failed_attempts(prompt_hash(request.prompt) for request in requests)
     what = f"{buyer.stage} with {buyer.model or model.model_id}"
     say = partial(progress.report, what, total=total)
@@ -156,7 +174,13 @@ def _buy(
         say(0)
         try:
             while requests:
-                now, requests = cap.affordable(requests, spent, tariff, sampling) if cap else (requests, [])
+                now: list[Request] = requests
+                later: list[Request] = []
+                if few and getattr(engine, "starts_cheaply", True):
+                    now, later = _few(requests, few)
+                    few = 0
+                now, requests = cap.affordable(now, spent, tariff, sampling) if cap else (now, [])
+                requests += later
                 if cap and not now:
                     needed = sum((tariff.most(request, sampling) for request in requests), Spend())
                     raise cap.refusal(buyer.study, spent, what, total - done, total, needed)
@@ -165,9 +189,11 @@ def _buy(
                     ledger.note(rows)
                     buffer += rows
                     spent = sum((tariff.spend(completion, sampling) for completion in batch), spent) if cap else spent
-                    done += len(batch)
+                    done += sum(not completion.again for completion in batch)
                     _add(took, rows)
                     say(done, **took)
+                    if first:
+                        first.look_at([(c.text, c.finish_reason) for c in batch])
                     if len(buffer) >= FLUSH_ROWS or time.monotonic() - flushed > FLUSH_SECONDS:
                         ledger.append(buffer)
                         buffer, flushed = [], time.monotonic()
@@ -175,6 +201,36 @@ def _buy(
             ledger.append(buffer)  # an engine that fails half-way has been paid for its first half
             engine.close()
     return done
+
+
+class _First:
+    """The first solutions of a purchase, those that the ledger holds among them, until they have been looked at."""
+
+    def __init__(self, look: Look, held: pl.DataFrame) -> None:
+        self._look, self._done = look, False
+        self._seen: list[tuple[str, str]] = list(held.select("completion", "finish_reason").iter_rows())
+
+    @property
+    def missing(self) -> int:
+        """How many more are wanted before the rest is bought."""
+        return 0 if self._done else max(0, FIRST - len(self._seen))
+
+    def look_at(self, solutions: list[tuple[str, str]]) -> None:
+        if self._done:
+            return
+        self._seen = [one for one in (*self._seen, *solutions) if one[1] != "error"][:FIRST]
+        if len(self._seen) >= FIRST:
+            self._done = True
+            self._look(self._seen)
+
+
+def _few(requests: list[Request], count: int) -> tuple[list[Request], list[Request]]:
+    """Requests for about `count` samples, of as many prompts as can be, and for the rest."""
+    each = -(-count // len(requests))
+    head, tail = requests[:count], requests[count:]
+    now = [replace(request, indices=request.indices[:each]) for request in head]
+    later = [replace(request, indices=request.indices[each:]) for request in head if len(request.indices) > each]
+    return now, later + tail
 
 
 def _add(took: dict[str, Any], rows: list[dict[str, Any]]) -> None:
@@ -220,11 +276,14 @@ def _booking(
 
     def book(completion: Completion) -> dict[str, Any]:
         key = prompt_hash(completion.prompt)
+        attempt = attempts.get((key, completion.index), 0) + 1
+        if completion.finish_reason == "error":
+            attempts[key, completion.index] = attempt
         return {
             **constant,
             "prompt_hash": key,
             "sample_index": completion.index,
-            "attempt": attempts.get((key, completion.index), 0) + 1,
+            "attempt": attempt,
             "prompt": completion.prompt,
             "completion": completion.text,
             "finish_reason": completion.finish_reason,

@@ -41,6 +41,11 @@ class Model:
     """The prompt is one message of a user, in the tokenizer's chat template."""
     engine_options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def template(self) -> dict[str, Any]:
+        """What the chat template is given besides the message, such as `enable_thinking`."""
+        return self.engine_options.get("chat_template_kwargs") or {}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -67,13 +72,19 @@ class Completion:
     error: str | None = None
     retries: int = 0
     """How often it was asked again within this attempt, over a lost connection or a busy server."""
+    again: bool = False
+    """A failed attempt after which the engine asks again: another completion of this index follows."""
 
 
 class Engine(Protocol):
+    """An engine for which a few requests first cost much more, a cluster or a batch service, has an attribute
+    `starts_cheaply` that is false."""
+
     name: str
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Yield completions as they finish, in batches, each requested index exactly once."""
+        """Yield completions as they finish, in batches: each requested index once, and failed attempts at it that were
+        paid for before that (`again`)."""
         ...
 
     def close(self) -> None: ...

@@ -13,6 +13,7 @@ GRADED_COLUMNS = (
     "problem_id",
     "sample_index",
     "level",
+    "extract",
     "answer",
     "verdict",
     "correct",
@@ -49,15 +50,16 @@ def graded(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: i
     gold = problems.select("problem_id", "level", gold="answer")
     if strangers := samples.join(gold, on="problem_id", how="anti").height:
         raise ValueError(f"samples: {strangers} rows belong to no problem of this study; are they from another split?")
-    texts = samples["completion"].unique(maintain_order=True)
-    answers = {text: task.answer(text) for text in texts}
     rows = samples.select("problem_id", "sample_index", "completion", "finish_reason").join(
         gold, on="problem_id", how="left", maintain_order="left"
     )
-    rows = rows.with_columns(answer=pl.col("completion").replace_strict(answers, return_dtype=pl.String))
+    replies = rows.select("completion", "gold")
+    answers = {reply: task.answer(*reply) for reply in replies.unique().iter_rows()}
+    rows = rows.with_columns(answer=pl.Series([answers[reply] for reply in replies.iter_rows()], dtype=pl.String))
     rows = grade(rows, task.answer_kind, workers)
     verifiable = pl.lit(task.answer_kind is not None)
     return rows.with_columns(
+        extract=pl.lit(task.extract),
         correct=pl.when(verifiable).then(pl.col("verdict") == "correct"), grader_version=pl.lit(GRADER_VERSION)
     ).select(GRADED_COLUMNS)
 

@@ -11,8 +11,7 @@ import polars as pl
 import yaml
 
 from cos_assets.grading.answers import VERDICTS
-from cos_assets.metrics.false_positives import false_positives
-from cos_assets.report import ablations, beside, evaluated, provenance
+from cos_assets.report import ablations, beside, evaluated, judges, provenance
 from cos_assets.report.compare import ALL_TARGETS, LESS_IS_BETTER, Verdict, percent
 from cos_assets.report.provenance import Provenance
 from cos_assets.report.tables import Tables
@@ -63,12 +62,17 @@ def render(
             stages=list(provenance.spend_cells(origin)),
             dropped_head=provenance.DROPPED_HEAD,
             dropped=list(provenance.dropped_cells(spec, origin)),
+            unread_head=provenance.UNREAD_HEAD,
+            unread=list(provenance.unread_cells(spec, origin)),
             lineage_head=provenance.TABLE_HEAD,
             lineage=list(provenance.table_cells(spec, origin)),
             versions=provenance.versions(spec, origin),
             plan=[_plan_cells(row) for row in tables["budget_plan"].iter_rows(named=True)],
             spend=list(_spend(spec, tables)),
-            judged=list(_judged(spec, tables)),
+            judged_head=judges.HEAD,
+            judged=list(judges.cells(spec, tables)),
+            judge_notes=judges.notes(spec, tables, [spec.judge.first]),
+            judges_notes=judges.notes(spec, tables, spec.judge.all),
             uneven=list(_uneven(spec, tables)),
             counts=list(_counts(spec, tables)),
             verdict_names=VERDICTS,
@@ -116,20 +120,6 @@ def _judge(spec: StudySpec) -> str:
     ref = judge.checkpoint
     name = judge.model or (f"{ref.study}/{ref.target}" if ref else "")
     return f"the judge {name}" if name else "the task's step checker"
-
-
-def _judged(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
-    """The false positive rate by each judge, where there are several."""
-    if len(spec.judge.all) < 2 or tables["judgements"].is_empty():
-        return
-    rates = false_positives(tables["judgements"], spec.confidence, by=["budget", "model", "judge"])
-    for budget in spec.budgets:
-        for model in spec.models:
-            for judge in spec.judge.all:
-                for row in rates.filter(budget=budget, model=model, judge=judge).iter_rows(named=True):
-                    value, low, high = (math.nan if row[x] is None else 100 * row[x] for x in ("value", "low", "high"))
-                    shown = "–" if math.isnan(value) else f"{value:.1f} % {_interval(low, high, '.1f')}"
-                    yield budget, model, judge, shown, f"{row['n_samples']:,}", f"{row['n_unread']:,}"
 
 
 def difference_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:

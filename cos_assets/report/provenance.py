@@ -11,12 +11,14 @@ import polars as pl
 from cos_assets import store
 from cos_assets.generation import spend
 from cos_assets.grading.answers import GRADER_VERSION
+from cos_assets.judging.readable import MOST_UNREAD
 from cos_assets.places import Place
 from cos_assets.study import StudySpec
 
 SPEND_HEAD = ("stage", "calls", "failed", "cut off", "tokens in", "tokens out", "FLOPs", "cost")
 TABLE_HEAD = ("table", "partitions", "rows", "version", "made from")
 DROPPED_HEAD = ("budget", "data", "taken", "verified", "distinct", "kept", "problems")
+UNREAD_HEAD = ("budget", "model", "complete solutions", "no answer read", "extract: flexible reads", "of them right")
 _SHOWN = 8  # hex digits of a version
 
 
@@ -71,6 +73,18 @@ def dropped_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]
             if known:
                 names = ("taken", "verified", "distinct", "rows", "problems")
                 yield budget, arm, *("–" if known.get(name) is None else f"{known[name]:,}" for name in names)
+
+
+def unread_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]:
+    """A line per sample set of whose complete solutions too many state no answer that is read."""
+    facts = {one["partition"]: one["facts"] for one in made.lineage if _is(one, spec, "verdicts")}
+    for budget in spec.budgets:
+        for model in spec.models:
+            known = facts.get(f"{budget}|{model}", {})
+            complete, unread = known.get("complete") or 0, known.get("unread") or 0
+            if complete and unread >= MOST_UNREAD * complete:
+                lenient = (f"{known[name]:,}" for name in ("flexible_would_read", "flexible_would_be_right"))
+                yield budget, model, f"{complete:,}", f"{unread:,} ({unread / complete:.0%})", *lenient
 
 
 def table_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]:

@@ -33,6 +33,15 @@ MAX_CHARACTERS = 1_000_000
 INSTRUCT_VERSION = "instruct-1"
 FLEXIBLE: tuple[Kind, ...] = ("number", "math")
 """The kinds of answers that `extract: flexible` reads."""
+_STATED = "\\boxed{...}, #### ..., 'The answer is ...', 'Answer: ...'"
+_FORMATS: dict[Kind, str] = {
+    "number": _STATED,
+    "math": _STATED,
+    "text": _STATED,
+    "choice": "\\boxed{B}, 'The answer is (B)', 'Answer: B', or the letter alone",
+    "tests": "a block of Python code that defines what the tests call",
+    "instructions": "any reply that is not empty",
+}
 PROBLEMS = pl.Schema(
     {
         "problem_id": pl.String,
@@ -118,17 +127,23 @@ class Task(BaseModel, ABC):
         Sampling, training and evaluation use the same one.
         """
 
-    def answer(self, completion: str) -> str | None:
-        """The final answer as the reply states it; None when it states none, or when the reasoning never ends."""
+    def answer(self, completion: str, gold: str | None = None) -> str | None:
+        """The final answer as the reply states it; None when it states none, or when the reasoning never ends.
+
+        `gold` is the `answer` of the problem. Programs are found by it: its tests say what they call.
+        """
         reply = reply_of(completion)
         if reply is None:
             return None
-        stated = self.answer_in(reply)
+        stated = self.answer_in(reply, gold)
         return self.lenient_answer_in(reply) if stated is None and self.extract == "flexible" else stated
 
     @abstractmethod
-    def answer_in(self, reply: str) -> str | None:
-        """The final answer as a reply states it, or None. A reply has no reasoning block and no special tokens."""
+    def answer_in(self, reply: str, gold: str | None = None) -> str | None:
+        """The final answer as a reply states it, or None. A reply has no reasoning block and no special tokens.
+
+        Only programs may depend on `gold`: an answer of another kind must not be found by what it should be.
+        """
 
     def lenient_answer_in(self, reply: str) -> str | None:
         """What a reply that states no answer is taken to answer with `extract: flexible`: its last number."""
@@ -156,6 +171,11 @@ class Task(BaseModel, ABC):
         from cos_assets.grading.steps import equations
 
         return equations(reply)
+
+    @property
+    def formats(self) -> str:
+        """The forms of a stated answer that are read, for who has to ask for one of them."""
+        return _FORMATS[self.answer_kind or "instructions"]
 
     @model_validator(mode="after")
     def _readable(self) -> Self:

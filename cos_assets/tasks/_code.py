@@ -18,6 +18,7 @@ class Code(Styled):
     """Problems whose `answer` is tests (see `grading.code`)."""
 
     answer_kind: ClassVar[Kind | None] = "tests"
+    extract_version: ClassVar[str] = "3"
 
     def load(self) -> pl.DataFrame:
         """The problems, in file order. Raises ValueError for what is wrong with them, and RuntimeError where there is
@@ -38,11 +39,11 @@ class Code(Styled):
             found[read["problem_id"]] = read
         return pl.DataFrame([read for read in found.values() if read["split"]], schema=PROBLEMS)
 
-    def answer_in(self, reply: str) -> str | None:
-        """The program: a Markdown block of Python, or the completion up to [DONE], with its indentation."""
+    def answer_in(self, reply: str, gold: str | None = None) -> str | None:
+        """The last program of the reply that defines what the tests call (see `grading.programs`)."""
         from cos_assets.grading.code import code_of
 
-        return code_of(reply)
+        return code_of(reply, gold)
 
     def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
         """A program has no steps that a machine could follow."""

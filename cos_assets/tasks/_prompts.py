@@ -24,7 +24,7 @@ class Prompts(PublicTask):
             )
         return problem["question"]
 
-    def answer_in(self, reply: str) -> str | None:
+    def answer_in(self, reply: str, gold: str | None = None) -> str | None:
         """The whole reply without the white space around it; None for an empty one."""
         return reply.strip() or None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 from pydantic import Field
@@ -35,11 +35,13 @@ class Arithmetic(Task):
     def load(self) -> pl.DataFrame:
         return generate(self.train, self.validation, self.test, self.seed)
 
+    formats: ClassVar[str] = "'The answer is 12'"
+
     def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = (), chat: bool = False) -> str:
         worked = "".join(f"{prompt_of(s['question'])}{s['solution']}\n" for s in shots)
         return worked + prompt_of(problem["question"])
 
-    def answer_in(self, reply: str) -> str | None:
+    def answer_in(self, reply: str, gold: str | None = None) -> str | None:
         found = _ANSWER.findall(reply)
         return found[-1] if found else None
 

@@ -131,7 +131,7 @@ class Gsm8k(Styled):
     def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         return boxed_prompt(problem, shots)
 
-    def answer_in(self, reply: str) -> str | None:
+    def answer_in(self, reply: str, gold: str | None = None) -> str | None:
         """The number stated last by `#### 42`, a line `A: 42` or "The answer is 42"; None when none is.
 
         What follows a next "Question:" is not part of this solution. There is no guess at the last number in the text.

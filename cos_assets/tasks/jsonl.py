@@ -12,8 +12,8 @@ r"""Bring your own problem set: a file or folder of yours, or a dataset on the h
     3*12 = 36 eggs. The answer is 36.
 
 A solution states its answer by "The answer is X", `#### X` or `\boxed{X}`, the last of them; with `choice`, X is a
-letter like "(B)"; with `tests`, the answer is the last fenced block of code, or the whole text. Another way is an
-`answer_pattern`. With `tests`, the `answer` column holds Python code that fails where the solution is wrong (or a list
+letter like "(B)"; with `tests`, the answer is the last block of Python that defines what the tests call. Another way is
+an `answer_pattern`. With `tests`, the `answer` column holds Python code that fails where the solution is wrong (or a list
 of lines of it).
 
 Nothing is repaired or left out: a row with a missing column, an empty value, an id that another row has, or text that
@@ -33,7 +33,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cos_assets import files
-from cos_assets.grading.extraction import announced, boxed, last_letter, last_number, last_program
+from cos_assets.grading.code import code_of
+from cos_assets.grading.extraction import announced, boxed, last_letter, last_number
 from cos_assets.grading.numbers import parse_number
 from cos_assets.tasks import PROBLEMS, SPLITS, Split, Styled, boxed_prompt, program_prompt, text
 
@@ -118,7 +119,7 @@ class Jsonl(Styled):
 
     @property
     def extract_version(self) -> str:
-        return f"jsonl-2-{_short_hash([self.answer_pattern, self.stop])}"
+        return f"jsonl-3-{_short_hash([self.answer_pattern, self.stop])}"
 
     @property
     def answer_kind(self) -> Literal["number", "math", "text", "choice", "tests"]:
@@ -132,6 +133,10 @@ class Jsonl(Styled):
         """
         start = self.template.partition(_QUESTION)[0].strip().split("\n", 1)[0]
         return (f"\n{start}",) if _LABEL.fullmatch(start) else ()
+
+    @property
+    def formats(self) -> str:
+        return super().formats if self.answer_pattern is None else f"what answer_pattern finds: {self.answer_pattern}"
 
     @property
     def exemplars(self) -> Sequence[Mapping[str, str]]:
@@ -173,7 +178,7 @@ class Jsonl(Styled):
             return program_prompt(problem, shots)
         return boxed_prompt(problem, shots, _ASKED.get(self.grade, "your final answer"))
 
-    def answer_in(self, reply: str) -> str | None:
+    def answer_in(self, reply: str, gold: str | None = None) -> str | None:
         """The answer stated last, before a next question begins; None where none is stated."""
         completion = reply
         for stop in self.stop:
@@ -183,7 +188,9 @@ class Jsonl(Styled):
             return stated[-1].strip() or None if stated else None
         if self.grade == "number":
             return last_number(completion) or boxed(completion)
-        return {"choice": last_letter, "tests": last_program}.get(self.grade, announced)(completion)
+        if self.grade == "tests":
+            return code_of(completion, gold)
+        return {"choice": last_letter}.get(self.grade, announced)(completion)
 
     def _ask(self, question: str) -> str:
         return self.template.replace(_QUESTION, question)

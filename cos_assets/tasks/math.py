@@ -91,7 +91,7 @@ class MathTask(Styled):
     def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         return boxed_prompt(problem, shots)
 
-    def answer_in(self, reply: str) -> str | None:
+    def answer_in(self, reply: str, gold: str | None = None) -> str | None:
         r"""The answer of "Final Answer: The final answer is $x$. I hope it is correct.", else the last `\boxed{x}`.
 
         What follows a next "Problem:" is not part of this solution.

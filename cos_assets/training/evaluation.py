@@ -7,7 +7,7 @@ import os
 
 import polars as pl
 
-from cos_assets.generation.door import Buyer, generate
+from cos_assets.generation.door import Buyer, Look, generate
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.grading.classes import answer_classes
 from cos_assets.judging.verdicts import graded
@@ -25,6 +25,7 @@ SCHEMA = pl.Schema(
         "completion": pl.String,
         "finish_reason": pl.String,
         "completion_tokens": pl.Int64,
+        "extract": pl.String,
         "answer": pl.String,
         "verdict": pl.String,
         "correct": pl.Boolean,
@@ -44,9 +45,10 @@ def evaluate(
     draws: int = 0,
     sampling: Sampling | None = None,
     seed: int | None = None,
+    look: Look | None = None,
 ) -> pl.DataFrame:
     """The completions of every problem with their verdicts, in the schema `SCHEMA`: one greedy one (temperature 0), and
-    `draws` more by `sampling`. `seed` is that of the model's training.
+    `draws` more by `sampling`. `seed` is that of the model's training. `look` may end the asking (see `generate`).
 
     `answer_class` says which drawn answers to a problem are the same (see `grading.classes`), `wrong_reasoning` what
     the task's step checker finds in right answers; null where there is nothing to say.
@@ -59,7 +61,7 @@ def evaluate(
     parts = []
     for count, how in wanted:
         how = how.model_copy(update={"max_tokens": max_tokens, "stop": task.stops(model.chat)})
-        answers = generate(model, asked, count, how, buyer).rows
+        answers = generate(model, asked, count, how, buyer, look=look).rows
         told = graded(answers, problems, task, workers=workers)
         rows = answers.join(told, on=["problem_id", "sample_index"], maintain_order="left")
         same = answer_classes(rows, task.answer_kind, workers) if how.temperature else None

@@ -17,6 +17,9 @@ class EvaluationSpec(Spec):
     On `split` of the study's own task, or on each of `benchmarks`: tasks, of which the test split counts. The study's
     own task may be among them, by its name alone. The verdict is on the first one.
 
+    `unreadable: continue` goes on asking where almost none of a model's first answers can be read. Untouched base
+    models (without `chat: true`) are always asked on: nobody taught them how to state an answer.
+
     `samples` answers of every problem are drawn beside the greedy one, at `temperature`. Of them: pass@k for each k in
     `pass_at` (at 1 their mean), and maj@k for each in `maj_at`; without these, for 1, 2, 4, … and all.
     """
@@ -24,6 +27,7 @@ class EvaluationSpec(Spec):
     split: Literal["train", "validation", "test"] = "test"
     benchmarks: list[Annotated[tasks.Chosen, BeforeValidator(tasks.named)]] = []
     max_tokens: Count | None = None
+    unreadable: Literal["stop", "continue"] = Field("stop", exclude=True)  # no answer depends on it
     limit: Count | None = None
     samples: Count | None = None
     temperature: float = Field(0.7, gt=0)

@@ -15,6 +15,7 @@ SELECT * EXCLUDE (empty) FROM (
         completion VARCHAR,
         finish_reason VARCHAR,
         completion_tokens BIGINT,
+        extract VARCHAR,
         answer VARCHAR,
         verdict VARCHAR,
         correct BOOLEAN,

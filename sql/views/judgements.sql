@@ -1,5 +1,5 @@
 -- Is the reasoning of a sample right? wrong_reasoning is null where the judge did not tell.
--- One row per study, budget, model, problem_id, sample_index and judge.
+-- One row per study, budget, model, problem_id, sample_index, judge and control; control is null for an ordinary judgement.
 CREATE VIEW judgements AS
 SELECT * EXCLUDE (empty) FROM (
     SELECT unnest(NULL::STRUCT(
@@ -8,6 +8,7 @@ SELECT * EXCLUDE (empty) FROM (
         model VARCHAR,
         problem_id VARCHAR,
         sample_index INTEGER,
+        control VARCHAR,
         judge VARCHAR,
         judge_version VARCHAR,
         label VARCHAR,

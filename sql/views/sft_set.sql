@@ -11,6 +11,7 @@ SELECT * EXCLUDE (empty) FROM (
         sample_index INTEGER,
         prompt VARCHAR,
         completion VARCHAR,
+        finish_reason VARCHAR,
         empty BOOLEAN
     )) WHERE false
     UNION ALL BY NAME

@@ -9,6 +9,7 @@ SELECT * EXCLUDE (empty) FROM (
         problem_id VARCHAR,
         sample_index INTEGER,
         level VARCHAR,
+        extract VARCHAR,
         answer VARCHAR,
         verdict VARCHAR,
         correct BOOLEAN,

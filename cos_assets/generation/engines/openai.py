@@ -41,9 +41,11 @@ from cos_assets.generation.engines.loop import Loop
 from cos_assets.generation.engines.openai_batch import Batches
 from cos_assets.generation.engines.openai_online import Online
 from cos_assets.generation.engines.openai_options import Options, api_of
-from cos_assets.generation.engines.openai_replies import Job, Malformed, Reply, message_of, read_reply
+from cos_assets.generation.engines.openai_replies import UNUSABLE, Job, Malformed, Reply, message_of, read_reply
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
+_SEEDS = 2**31  # servers refuse larger ones, as Vertex, which takes signed 32 bits
+_STOPS = 4  # OpenAI refuses more; all of them are applied to the text, too
 _MISSING = (
     "engine: openai needs the packages openai and tenacity, which are not both installed here;"
     " install them with `pip install -e '.[openai]'`"
@@ -58,6 +60,7 @@ class OpenAIEngine:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.options = Options.read(model.engine_options)
+        self.starts_cheaply = not self.options.batch  # a batch may take a day, whatever its size
         self.api = api_of(self.options, model.chat)
         self.secret = self.options.key()
         self._loop: Loop | None = None
@@ -108,11 +111,11 @@ class OpenAIEngine:
             "max_tokens": sampling.max_tokens,
         }
         if not greedy:
-            ours["seed"] = sample_seed(sampling.seed, job.request.prompt, job.indices[0])
+            ours["seed"] = sample_seed(sampling.seed, job.request.prompt, job.indices[0]) % _SEEDS
             if sampling.top_k is not None:
                 ours["top_k"] = sampling.top_k
         if sampling.stop:
-            ours["stop"] = list(sampling.stop)
+            ours["stop"] = list(sampling.stop[:_STOPS])
         if len(job.indices) > 1:
             ours["n"] = len(job.indices)
         extra = self.options.extra_body
@@ -133,7 +136,15 @@ class OpenAIEngine:
                 reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling))
         except (ValueError, APIResponseValidationError) as error:  # no JSON, or cut
             raise Malformed(f"a reply that is no JSON: {error}") from None
-        return read_reply(reply, self.api, len(job.indices))
+        return read_reply(reply, len(job.indices))
+
+    def unusable(self, url: str, error: str) -> str:
+        """Why a purchase ends after unusable replies, and what to check."""
+        return (
+            f"engine: openai: {url}: {UNUSABLE} replies in a row are unusable: {error}; what they cost is booked. Check"
+            " engine_options.api (chat or completions), engine_options.extra_body, and the server's chat template and"
+            " parsers (of reasoning, of tools)"
+        )
 
     def refusal(self, url: str, error: Any) -> str:
         """Why nothing can be had from a server, for who has to mend it."""

@@ -13,6 +13,7 @@
       max_restarts: 10           # of a replica; -1 for no limit
       runtime_env: {...}         # Ray's, for workers that lack this package
       engine_kwargs: {...}       # vLLM's engine arguments
+      chat_template_kwargs: {...}   # with chat: true, further arguments of the chat template
 
 Ray Data hands batches of requests to a pool of actors, in each of which the project's own vLLM engine runs from one
 queue: samples have the seeds, the counts and the name in the ledger that engine vllm gives them. Ray Data's LLM stage
@@ -53,10 +54,12 @@ class RayEngine:
     """A pool of vLLM replicas for one model. It starts with the first request, and ends with the last."""
 
     name = "ray"
+    starts_cheaply = False  # every stream starts its replicas anew
 
     def __init__(self, model: Model) -> None:
         self._options = Options.read(model.engine_options)
-        self._model = replace(model, engine="vllm", engine_options=self._options.engine_kwargs)
+        options = self._options.engine_kwargs | {"chat_template_kwargs": self._options.chat_template_kwargs}
+        self._model = replace(model, engine="vllm", engine_options=options)
         self._connected = self._alone = False
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:

@@ -1,0 +1,102 @@
+"""Can the answers be read? A look at the first solutions before the rest is bought, and at all of them afterwards.
+
+A model that was not told which form of answer is read, or that is cut off before it states one, gives solutions that
+count as wrong whatever they say. That shows in the first few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from cos_assets.generation.door import Look
+from cos_assets.grading.answers import grade
+from cos_assets.grading.reasoning import reply_of
+from cos_assets.tasks import Task
+
+ALMOST_NONE = 1
+"""So many of them may be readable without the purchase going on."""
+MOST_UNREAD = 0.05
+"""Share of the complete solutions that may state no answer that is read."""
+_ENDING = 200
+_ENDINGS = 3
+
+
+class Unreadable(ValueError):
+    """Almost no solution can be read, so that buying more of them would be for nothing."""
+
+
+class Unread(NamedTuple):
+    """The complete solutions that state no answer which is read."""
+
+    complete: int
+    unread: int
+    lenient_read: int
+    """How many of the unread ones `extract: flexible` reads."""
+    lenient_correct: int
+    """How many of these are right."""
+    endings: tuple[str, ...]
+    """How some of the unread ones end."""
+
+    @property
+    def share(self) -> float:
+        return self.unread / self.complete if self.complete else 0.0
+
+
+def first_look(task: Task, who: str, block: str, max_tokens: int) -> Look:
+    """What looks at the first solutions that `who` gives. `block` is the block of the study whose keys its message
+    names: sampling or evaluation.
+
+    It raises Unreadable where at most `ALMOST_NONE` of them is complete and states an answer.
+    """
+
+    def look(solutions: Sequence[tuple[str, str]]) -> None:
+        # Instructions are checked in whatever was written.
+        whole = [text for text, reason in solutions if reason != "length" or task.answer_kind == "instructions"]
+        readable = sum(task.answer(text) is not None for text in whole)
+        if readable > ALMOST_NONE:
+            return
+        cut = len(solutions) - len(whole)
+        anyway = f"; `{block}.unreadable: continue` buys on all the same. What was bought is in the ledger"
+        if 2 * cut > len(solutions):
+            last = next(text for text, reason in reversed(solutions) if reason == "length")
+            raise Unreadable(
+                f"{who}: {cut} of the first {len(solutions)} solutions were cut off at {block}.max_tokens:"
+                f" {max_tokens}, and {readable} states an answer. One ends: {ending(last)!r}. Raise"
+                f" {block}.max_tokens{anyway}"
+            )
+        lenient = sum(task.lenient_answer_in(reply_of(text) or "") is not None for text in whole)
+        flexible = f", or set task.extract: flexible, which reads {lenient} of them" if lenient > ALMOST_NONE else ""
+        raise Unreadable(
+            f"{who}: {readable} of the first {len(solutions)} solutions states an answer that is read (task"
+            f" {task.name!r}). One ends: {ending(whole[-1])!r}. Read are: {task.formats}. Ask for one of"
+            f" these (chat: true for an instruct model, sampling.shots for a base model){flexible}{anyway}"
+        )
+
+    return look
+
+
+def unread(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> Unread:
+    """What `rows` [problem_id, completion, finish_reason, answer] leave unread; `problems` has their gold answers.
+
+    The lenient reading is the last number of the text, graded like any other answer.
+    """
+    complete = rows.filter(pl.col("finish_reason") == "stop")
+    texts = complete.filter(pl.col("answer").is_null()).select("problem_id", "completion")
+    guesses = [task.lenient_answer_in(reply_of(text) or "") for text in texts["completion"]]
+    guessed = (
+        texts.with_columns(answer=pl.Series(guesses, dtype=pl.String), finish_reason=pl.lit("stop"))
+        .filter(pl.col("answer").is_not_null())
+        .join(problems.select("problem_id", gold="answer"), on="problem_id", how="left", maintain_order="left")
+    )
+    right = int((grade(guessed, task.answer_kind, workers)["verdict"] == "correct").sum()) if guessed.height else 0
+    different = texts["completion"].unique(maintain_order=True).head(_ENDINGS)
+    return Unread(complete.height, texts.height, guessed.height, right, tuple(map(ending, different)))
+
+
+def ending(text: str) -> str:
+    """The end of a text in one line."""
+    line = " ".join(text[-4 * _ENDING :].split())
+    return line if len(line) <= _ENDING else f"…{line[-_ENDING:]}"
