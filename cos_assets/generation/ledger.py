@@ -99,12 +99,13 @@ class Ledger:
         self.lock = lock(self.folder / ".lock")
         self._part = ""  # the name of the part that is coming in
 
-    def held(self, prompts: Iterable[str]) -> pl.DataFrame:
-        """What need not be bought again: [prompt_hash, indices], one row per prompt that has any.
+    def held(self, prompts: Iterable[str], failed: bool = False) -> pl.DataFrame:
+        """What need not be bought again: [prompt_hash, indices], one row per prompt that has any. `failed` counts
+        failed attempts, too.
 
         Only keys are read, so that ten million rows take about a second (see benchmarks/ledger.py).
         """
-        good = self._scan(prompts).filter(~_FAILED)
+        good = self._scan(prompts).filter(~_FAILED | failed)
         return good.group_by("prompt_hash").agg(indices=pl.col("sample_index").unique()).collect()
 
     def failed_attempts(self, prompts: Iterable[str]) -> dict[tuple[str, int], int]:

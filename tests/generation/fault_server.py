@@ -75,7 +75,7 @@ class Server:
         body = await request.json()
         prompt, seed, n = body["prompt"], body["seed"], body.get("n", 1)
         if prompt not in self.indices:
-            self.indices[prompt] = {sample_seed(SEED, prompt, index): index for index in range(SAMPLES)}
+            self.indices[prompt] = {sample_seed(SEED, prompt, index) % 2**31: index for index in range(SAMPLES)}
         first = self.indices[prompt][seed]
         self.tries[prompt, seed] += 1
         place = len(self.arrived)

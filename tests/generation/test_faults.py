@@ -105,15 +105,20 @@ def asked(log: dict[str, Any], places: Iterable[int]) -> Counter[tuple[str, int]
     return Counter((prompt_hash(prompt), first + at) for prompt, first, n in requests for at in range(n))
 
 
+def good(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("finish_reason") != "error")
+
+
 def held(root: Path) -> set[tuple[str, int]]:
-    """What the ledger holds: its parts, and what was noted since the last one."""
-    rows = booked(root)
+    """The good samples that the ledger holds: in its parts, and noted since the last one."""
+    rows = good(booked(root))
     found = set(rows.select("prompt_hash", "sample_index").iter_rows()) if rows.height else set()
     for journal in root.rglob(".journal-*"):
         for line in journal.read_text().splitlines(keepends=True):
             if line.endswith("}\n"):  # the last one may have been cut
                 row = json.loads(line)
-                found.add((row["prompt_hash"], row["sample_index"]))
+                if row["finish_reason"] != "error":
+                    found.add((row["prompt_hash"], row["sample_index"]))
     return found
 
 
@@ -129,9 +134,14 @@ def test_kills_among_all_faults(tmp_path: Path, problems: int, n: bool, kills: i
         log = server.ask("log")
         assert set(log["told"]) >= {"", *fault_server.FAULTS} - {"hang"} and log["told"]["429"]
         rows = booked(tmp_path / "alone")
-        assert rows.height == len(held(tmp_path / "alone")) == problems * 8
+        assert good(rows).height == len(held(tmp_path / "alone")) == problems * 8
+        unusable = rows.filter(finish_reason="error")
+        assert unusable.height == log["told"]["no choices"] * (8 if n else 1)
+        assert set(unusable["error"]) == {"a reply without choices"}
+        assert unusable["completion_tokens"].min() > 0, "what was paid for is booked with its tokens"  # type: ignore[operator]
         assert set(asked(log, log["delivered"]).values()) == {1}, "nothing was bought twice"
-        tries = rows.group_by("prompt_hash").agg((pl.col("retries") + 1).max() if n else (pl.col("retries") + 1).sum())
+        each = pl.col("retries") + 1
+        tries = rows.group_by("prompt_hash", "attempt").agg(each.max() if n else each.sum())
         assert tries["retries"].sum() == len(log["arrived"]), "every attempt is booked"
 
     root, requests = tmp_path / "killed", problems * (1 if n else 8)
@@ -150,7 +160,7 @@ def test_kills_among_all_faults(tmp_path: Path, problems: int, n: bool, kills: i
         tables.append(check_table(table(root, *order), *order))
         log = server.ask("log")
     assert tables[0].equals(tables[1])
-    assert booked(root).height == len(held(root)) == problems * 8, "and each is booked once"
+    assert good(booked(root)).height == len(held(root)) == problems * 8, "and each is booked once"
     for count, had in before:
         assert not had & set(asked(log, range(count, len(log["arrived"])))), "what was booked is not asked for again"
     twice = asked(log, log["delivered"]).total() - problems * 8
@@ -168,4 +178,4 @@ def test_two_buyers_at_once_buy_nothing_twice(tmp_path: Path) -> None:
         check_table(table(tmp_path / "root", *order), *order)
     delivered = asked(log, log["delivered"])
     assert set(delivered.values()) == {1} and len(delivered) == 150 * 4 + 150 * 8 - 50 * 4
-    assert booked(tmp_path / "root").height == len(delivered)
+    assert good(booked(tmp_path / "root")).height == len(delivered)

@@ -52,7 +52,7 @@ def ask(model: Model, prompts: int = 4, samples: int = 3) -> list[Completion]:
 
 def good(found: list[Completion]) -> None:
     for c in found:
-        text = f"answer to {c.prompt}, seed {sample_seed(5, c.prompt, c.index)}, 0 \u2028"
+        text = f"answer to {c.prompt}, seed {sample_seed(5, c.prompt, c.index) % 2**31}, 0 \u2028"
         assert (c.text, c.finish_reason, c.error) == (text, "stop", None)
         assert (c.prompt_tokens, c.completion_tokens, c.cached_tokens) == (100, 7, 64)
 
@@ -92,7 +92,7 @@ def test_a_batch_books_the_rows_that_single_requests_book(server: BatchServer, t
     body = sent[0]["body"]
     said = {"messages": [{"role": "user", "content": "question a"}]} if chat else {"prompt": "question a"}
     (line,) = [line["body"] for line in sent if line["custom_id"] == f"{prompt_hash('question a')}-2-1"]
-    seed = sample_seed(5, "question a", 2)
+    seed = sample_seed(5, "question a", 2) % 2**31
     settings = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 50, "stop": ["\n\n"], "seed": seed}
     assert line == {"model": "org/model", **said, **settings} and body["model"] == "org/model"
     assert server.keys == {f"Bearer {KEY}"} and KEY.encode() not in b"".join(server.files.values())

@@ -26,19 +26,22 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cos_assets.generation.engines.loop import Give, Stop
 from cos_assets.generation.engines.openai_online import CHOICES, backoff, fatal
 from cos_assets.generation.engines.openai_replies import (
     Job,
     Malformed,
+    Streak,
+    Usage,
     completions,
     failed,
     message_of,
     passing,
     read_reply,
     retry_after,
+    said_in,
 )
 from cos_assets.generation.ledger import parameters_hash, prompt_hash
 from cos_assets.generation.types import Request, Sampling
@@ -67,6 +70,16 @@ class _Batch:
         return self.first <= sample[0] <= self.last if self.samples is None else sample in self.samples
 
 
+class _Error(NamedTuple):
+    """Why a batch brought no sample."""
+
+    again: bool
+    """Can the same request do better later?"""
+    said: str
+    usage: Usage | None = None
+    """Where a model answered all the same."""
+
+
 class Batches:
     """One stream's requests, in one event loop."""
 
@@ -78,7 +91,10 @@ class Batches:
         self._wanted: dict[Sample, Request] = {}
         self._running: dict[str, _Batch] = {}
         self._sent: Counter[Sample] = Counter()
-        self._errors: dict[Sample, tuple[bool, str]] = {}  # can it do better later, and what is said
+        self._booked: Counter[Sample] = Counter()  # attempts that have been given
+        self._errors: dict[Sample, _Error] = {}
+        self._streak = Streak()
+        self._unusable = ""
         self._refused = ""
         self._answered = 0
         self._size = engine.options.batch_size
@@ -95,6 +111,8 @@ class Batches:
                 await self._submit()
                 await asyncio.sleep(self._engine.options.poll_seconds)
                 await self._look()
+                if self._unusable:
+                    raise Stop(self._engine.unusable(self._url, self._unusable))
         except NotFoundError as error:
             said = self._engine.clean(message_of(error))
             raise ValueError(f"engine_options.batch: {self._url}: {said}; expected a server with a Batch API") from None
@@ -194,13 +212,26 @@ class Batches:
         for file in (made.output_file_id, made.error_file_id):
             if file:
                 await self._read(file, found=batch.samples is None)
+        lost = _Error(True, f"the batch is {made.status}, without an answer")
         for sample in batch.samples or ():
-            again, said = self._errors.get(sample, (True, f"the batch is {made.status}, without an answer"))
-            if sample in self._wanted and not (again and self._sent[sample] < _ROUNDS):
-                request = self._wanted.pop(sample)
-                self._refused = self._refused or ("" if again else said)
-                self._give(failed(Job(request, (sample[1],), self._sent[sample]), None if again else 0, said))
+            if sample in self._wanted:
+                self._fail(sample, self._errors.get(sample, lost))
         self._errors = {}
+
+    def _fail(self, sample: Sample, error: _Error) -> None:
+        """Give a sample up where it is not sent again, and book what was paid for it."""
+        again = error.again and self._sent[sample] < _ROUNDS
+        if again and error.usage is None:
+            return
+        request = self._wanted[sample] if again else self._wanted.pop(sample)
+        self._refused = self._refused or ("" if error.again else error.said)
+        usage = error.usage or (Usage() if error.again else Usage(0, 0, 0))
+        self._give(failed(self._job(request, sample[0], (sample[1],)), usage, error.said, again))
+        self._booked[sample] = self._sent[sample]
+
+    def _job(self, request: Request, key: str, indices: tuple[int, ...]) -> Job:
+        first = (key, indices[0])
+        return Job(request, indices, max(1, self._sent[first] - self._booked[first]))
 
     async def _read(self, file: str, found: bool) -> None:
         from openai import NotFoundError
@@ -234,29 +265,41 @@ class Batches:
         if not wanted:
             return True
         if status == 200 and isinstance(body, dict):
-            job = Job(self._wanted[wanted[0]], tuple(range(first, first + count)), max(1, self._sent[wanted[0]]))
+            job = self._job(self._wanted[wanted[0]], key, tuple(range(first, first + count)))
             try:
                 self._answer(job, key, body, found)
+                self._streak.usable()
             except Malformed as problem:
-                self._errors |= dict.fromkeys(wanted, (True, self._engine.clean(str(problem))))
+                self._malformed(job, key, problem, found)
             return True
-        inner = body.get("error") if isinstance(body, dict) else None
-        reason = next((one for one in (error, inner) if isinstance(one, dict)), {})
-        text = reason.get("message") or reason.get("code") or "a request of the batch failed"
+        text = said_in(error) or said_in(body) or "a request of the batch failed"
         again = not isinstance(status, int) or status < 400 or status in (408, 409, 429) or status >= 500
-        text = self._engine.clean(f"HTTP {status}: {text}" if status else str(text))
-        self._errors |= dict.fromkeys(wanted, (again, text))
+        text = self._engine.clean(f"HTTP {status}: {text}" if status else text)
+        self._errors |= dict.fromkeys(wanted, _Error(again, text))
         return True
+
+    def _malformed(self, job: Job, key: str, problem: Malformed, found: bool) -> None:
+        if (key, job.indices[0]) in self._errors:  # a line that was read before
+            return
+        said = self._engine.clean(str(problem))
+        if problem.usage is None or found:  # who sent a batch that is found has booked it
+            self._errors |= {(key, index): _Error(True, said) for index in job.indices}
+            return
+        for index, usage in zip(job.indices, problem.usage.share(len(job.indices)), strict=True):
+            self._errors[key, index] = _Error(True, said, usage)
+        self._streak.unusable(problem)
+        if self._streak.ended:
+            self._unusable = said
 
     def _answer(self, job: Job, key: str, body: dict[str, Any], found: bool) -> None:
         from openai.types import Completion
         from openai.types.chat import ChatCompletion
 
         kind = ChatCompletion if self._engine.api == "chat" else Completion
-        reply = read_reply(kind.construct(**body), self._engine.api, len(job.indices))
+        reply = read_reply(kind.construct(**body), len(job.indices))
         given = [
             sample
-            for sample in completions(job, reply, self._engine.clean)
+            for sample in completions(job, reply, self._sampling, self._engine.clean)
             if (key, sample.index) in self._wanted and not (found and sample.finish_reason == "error")
         ]
         for sample in given:

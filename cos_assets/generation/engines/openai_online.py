@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from cos_assets.generation.engines.loop import Give, Stop
 from cos_assets.generation.engines.openai_replies import (
+    UNUSABLE,
     Job,
     Malformed,
     Reply,
+    Streak,
     completions,
     failed,
     message_of,
     passing,
     retry_after,
+    used,
 )
 from cos_assets.generation.engines.pace import Pool, Rate, Server
 from cos_assets.generation.types import Request, Sampling
@@ -51,6 +54,7 @@ class Online:
         self._answered = 0
         self._hopeless: set[str] = set()  # prompts that failed to the end since the last answer
         self._refused: set[str] = set()
+        self._streak = Streak()
         self._mean = float(sampling.max_tokens)  # tokens of a completion, to reckon with before it is there
 
     async def all(self, requests: Sequence[Request]) -> None:
@@ -104,7 +108,8 @@ class Online:
         retrying = AsyncRetrying(
             retry=retry_if_exception(passing),
             wait=lambda state: backoff(state.attempt_number),
-            stop=lambda state: job.failed >= _TRIES or job.throttled >= _THROTTLED_TRIES or self._end is not None,
+            stop=lambda state: self._done_with(job),
+            before_sleep=lambda state: self._book(job, state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
         prompt = job.request.prompt
@@ -118,8 +123,9 @@ class Online:
                 self._hopeless.add(prompt)
             else:
                 raise
-            # A refused prompt is not run; what was lost on the way may have been.
-            self._give(failed(job, None if passing(error) else 0, job.error))
+            self._give(failed(job, used(error), job.error))
+            if self._streak.ended:
+                raise Stop(self._engine.unusable(job.last.url, job.error)) from None
             if len(self._refused) >= _REFUSED:
                 raise Stop(f"{self._where()} refused every one of the first {_REFUSED} prompts: {job.error}") from None
             if len(self._hopeless) >= _HOPELESS:
@@ -128,10 +134,21 @@ class Online:
         self._answered += 1
         self._hopeless.clear()
         self._refused.clear()
-        self._give(completions(job, reply, self._engine.clean))
+        self._give(completions(job, reply, self._sampling, self._engine.clean))
         if self._end is None:  # a server that does not know n, or gave a choice twice and another not at all
             rest = [index for at, index in enumerate(job.indices) if at not in reply.choices]
             self._jobs.extendleft(Job(job.request, (index,)) for index in reversed(rest))
+
+    def _done_with(self, job: Job) -> bool:
+        """Is a job that has just failed not tried again?"""
+        spent = job.failed >= _TRIES or job.throttled >= _THROTTLED_TRIES or job.unusable >= UNUSABLE
+        return spent or self._streak.ended or self._end is not None
+
+    def _book(self, job: Job, error: BaseException | None) -> None:
+        """Give an unusable reply of a job that is tried again: it has been paid for, and is an attempt of its own."""
+        if isinstance(error, Malformed) and error.usage is not None:
+            self._give(failed(job, error.usage, job.error, again=True))
+            job.asked = 0
 
     async def _try(self, job: Job) -> Reply:
         """Ask once. What a failure says of the server is noted before it is raised."""
@@ -158,11 +175,16 @@ class Online:
                     if isinstance(error, APIConnectionError):
                         server.lost_connection(started)
                     job.failed += 1
+                    if isinstance(error, Malformed) and error.usage is not None:
+                        job.unusable += 1
+                        self._streak.unusable(error)
                 raise
             server.answered()
-        if reply.completion is not None:
-            self._mean += (reply.completion / len(reply.choices) - self._mean) / min(self._answered + 1, 100)
-            self._tokens.correct((reply.prompt or 0) + reply.completion - reckoned)
+        self._streak.usable()
+        prompt, completion, _ = reply.usage
+        if completion is not None:
+            self._mean += (completion / len(reply.choices) - self._mean) / min(self._answered + 1, 100)
+            self._tokens.correct((prompt or 0) + completion - reckoned)
         return reply
 
     def _note(self, server: Server, job: Job, error: Any, started: float) -> None:

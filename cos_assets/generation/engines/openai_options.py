@@ -58,7 +58,7 @@ class Options(EngineOptions):
     @classmethod
     def _not_ours(cls, given: dict[str, Any]) -> dict[str, Any]:
         for key, value in given.items():
-            if key in _OWN:
+            if key in _OWN and not (key == "stop" and value is None):
                 raise ValueError(f"{key} is set by the engine; leave it out")
             if key in _SENT and value is not None:
                 raise ValueError(f"{key} belongs under sampling:; allowed here is null, which does not send it")

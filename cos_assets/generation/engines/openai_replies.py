@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cos_assets.generation.completions import storable
-from cos_assets.generation.types import Completion, FinishReason, Request
+from cos_assets.generation.completions import cut, storable
+from cos_assets.generation.replies import ending, known_ending, text_in
+from cos_assets.generation.types import Completion, Request, Sampling
 
-_FINISH: dict[str | None, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",  # as other servers spell it
-    "eos_token": "stop",
-    "length": "length",
-}
+UNUSABLE = 3  # unusable replies in a row, for one reason, after which a purchase ends; and unusable ones to one request
+
+
+class Usage(NamedTuple):
+    """Tokens that a server counted for a reply, all choices together. None is unknown."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+
+    def share(self, parts: int) -> list[Usage]:
+        """The counts in equal whole parts; the first ones have the remainder."""
+        return [Usage(*each) for each in zip(*(_shares(count, parts) for count in self), strict=True)]
+
+
+_MESSAGE = ("message", "detail", "error", "errors", "error_message", "title", "code")
 
 
 class Malformed(Exception):
-    """A reply that is not what the API says."""
+    """A reply that is not what the API says: `kind` says how, `detail` what it holds instead.
+
+    `usage` is None where no model seems to have answered: such a reply is a fault on the way.
+    """
+
+    def __init__(self, kind: str, detail: str | None = None, usage: Usage | None = None) -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind, self.usage = kind, usage
+
+
+class Streak:
+    """Counts unusable replies in a row, for as long as they are unusable for one reason."""
+
+    def __init__(self) -> None:
+        self._kind, self._count = "", 0
+
+    def usable(self) -> None:
+        self._count = 0
+
+    def unusable(self, error: Malformed) -> None:
+        self._count = self._count + 1 if error.kind == self._kind else 1
+        self._kind = error.kind
+
+    @property
+    def ended(self) -> bool:
+        return self._count >= UNUSABLE
 
 
 @dataclass
@@ -30,6 +66,7 @@ class Job:
     indices: tuple[int, ...]
     asked: int = 0
     failed: int = 0
+    unusable: int = 0
     throttled: int = 0
     last: Any = None
     error: str = ""
@@ -38,42 +75,51 @@ class Job:
 class Reply(NamedTuple):
     choices: dict[int, Any]
     """By their place among the indices that were asked for."""
-    prompt: int | None
-    completion: int | None
-    cached: int | None
+    usage: Usage
 
 
-def completions(job: Job, reply: Reply, clean: Callable[[str], str]) -> list[Completion]:
+def completions(job: Job, reply: Reply, sampling: Sampling, clean: Callable[[str], str]) -> list[Completion]:
     """A job's samples, as many as the reply holds. The counts are shared out in equal whole parts."""
-    counts = [shares(n, len(reply.choices)) for n in (reply.prompt, reply.completion, reply.cached)]
     found = []
-    for (at, choice), prompt, completion, cached in zip(reply.choices.items(), *counts, strict=True):
-        finish = _FINISH.get(getattr(choice, "finish_reason", None), "error")
+    for (at, choice), usage in zip(reply.choices.items(), reply.usage.share(len(reply.choices)), strict=True):
+        text = text_of(choice) or ""
+        kept = cut(text, sampling.stop)  # a server takes few stop strings, or none
+        full = usage.completion is not None and usage.completion >= sampling.max_tokens
+        finish, note = ending(getattr(choice, "finish_reason", None), bool(text), full)
+        if len(kept) < len(text) and finish != "error":
+            finish = "stop"
         found.append(
             Completion(
                 problem_id=job.request.problem_id,
                 prompt=job.request.prompt,
                 index=job.indices[at],
-                text=storable(text_of(choice)),
+                text=storable(kept),
                 finish_reason=finish,
-                prompt_tokens=prompt,
-                completion_tokens=completion,
-                cached_tokens=cached,
+                prompt_tokens=usage.prompt,
+                completion_tokens=usage.completion,
+                cached_tokens=usage.cached,
                 seconds=0.0,
-                error=clean(str(getattr(choice, "finish_reason", None))) if finish == "error" else None,
+                error=note and clean(note),
                 retries=max(0, job.asked - 1),
             )
         )
     return found
 
 
-def failed(job: Job, used: int | None, reason: str) -> list[Completion]:
-    """A job whose samples could not be had."""
+def failed(job: Job, usage: Usage, reason: str, again: bool = False) -> list[Completion]:
+    """An attempt at a job that brought no samples. `again` says that another one follows."""
     request, retries = job.request, max(0, job.asked - 1)
     return [
-        Completion(request.problem_id, request.prompt, index, "", "error", used, used, used, 0.0, reason, retries)
-        for index in job.indices
+        Completion(request.problem_id, request.prompt, index, "", "error", *counts, 0.0, reason, retries, again)
+        for index, counts in zip(job.indices, usage.share(len(job.indices)), strict=True)
     ]
+
+
+def used(error: BaseException) -> Usage:
+    """What an attempt that ended with `error` used. A refused prompt is not run; what was lost may have been."""
+    if isinstance(error, Malformed) and error.usage is not None:
+        return error.usage
+    return Usage() if passing(error) else Usage(0, 0, 0)
 
 
 def passing(error: BaseException) -> bool:
@@ -107,9 +153,7 @@ def message_of(error: BaseException) -> str:
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     if isinstance(error, APIStatusError):
-        body: Any = error.body
-        said = body.get("message") if isinstance(body, dict) else None
-        return f"HTTP {error.status_code}: {said or error.message}"
+        return f"HTTP {error.status_code}: {said_in(error.body) or error.message}"
     if isinstance(error, (TimeoutError, APITimeoutError)):
         return "no reply in time (engine_options.timeout)"
     if isinstance(error, APIConnectionError):
@@ -117,22 +161,37 @@ def message_of(error: BaseException) -> str:
     return str(error)
 
 
-def read_reply(reply: Any, api: str, asked: int) -> Reply:
-    """Choices and counts of a reply. A cut or mangled one raises Malformed: it is asked for again."""
+def said_in(body: Any) -> str | None:
+    """The message in an error's body: OpenAI's form, FastAPI's `detail` (text or a list of {loc, msg}), or text."""
+    if isinstance(body, str):
+        return body.strip() or None
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(said_in, body))) or None
+    if isinstance(body, Mapping):
+        if isinstance(body.get("msg"), str):
+            place = ".".join(map(str, body.get("loc") or ()))
+            return f"{place}: {body['msg']}" if place else body["msg"]
+        return next((said for key in _MESSAGE if (said := said_in(body.get(key)))), None)
+    return None
+
+
+def read_reply(reply: Any, asked: int) -> Reply:
+    """Choices and counts of a reply. Raises Malformed for one that no sample can be made of."""
+    usage = _usage(getattr(reply, "usage", None))
     given = getattr(reply, "choices", None)
     if not isinstance(given, list) or not given:
-        raise Malformed("a reply without choices")
-    places = {at: choice for at, choice in _places(given, asked).items() if _readable(choice, api)}
+        said = said_in(getattr(reply, "error", None))
+        raise Malformed("a reply without choices", said, usage if any(usage) else None)
+    places = {at: choice for at, choice in _places(given, asked).items() if _usable(choice)}
     if not places:
-        raise Malformed("a choice without text")
-    usage = getattr(reply, "usage", None)
-    details = getattr(usage, "prompt_tokens_details", None)
-    return Reply(
-        places,
-        _count(getattr(usage, "prompt_tokens", None)),
-        _count(getattr(usage, "completion_tokens", None)),
-        _count(getattr(details, "cached_tokens", None)),
-    )
+        raise Malformed("a choice without text", str(_plain(given[0])), usage)
+    return Reply(places, usage)
+
+
+def _usage(given: Any) -> Usage:
+    details = getattr(given, "prompt_tokens_details", None)
+    counts = (given, "prompt_tokens"), (given, "completion_tokens"), (details, "cached_tokens")
+    return Usage(*(_count(getattr(of, name, None)) for of, name in counts))
 
 
 def _places(choices: list[Any], asked: int) -> dict[int, Any]:
@@ -147,22 +206,34 @@ def _places(choices: list[Any], asked: int) -> dict[int, Any]:
     return dict(sorted(found.items()))
 
 
-def _readable(choice: Any, api: str) -> bool:
-    return (api != "chat" or getattr(choice, "message", None) is not None) and isinstance(text_of(choice), str)
+def text_of(choice: Any) -> str | None:
+    """The text of a choice, or the refusal that stands in its place; None where it has neither.
 
-
-def text_of(choice: Any) -> Any:
+    Reasoning that stands beside the text is left out. A message without content is empty.
+    """
     message = getattr(choice, "message", None)
     if message is None:
-        return getattr(choice, "text", None)
-    return getattr(message, "content", None) or getattr(message, "refusal", None) or ""
+        return text_in(getattr(choice, "text", None))
+    content = getattr(message, "content", None)
+    text = "" if content is None else text_in(content)
+    return text or text_in(getattr(message, "refusal", None)) or text
+
+
+def _usable(choice: Any) -> bool:
+    """An empty text is a reply where the server says why it ended."""
+    text = text_of(choice)
+    return bool(text) or (text is not None and known_ending(getattr(choice, "finish_reason", None)) is not None)
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if hasattr(value, "to_dict") else value
 
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
-def shares(total: int | None, parts: int) -> list[int | None]:
+def _shares(total: int | None, parts: int) -> list[int | None]:
     """`total` in equal whole parts; the first ones have the remainder."""
     if total is None:
         return [None] * parts

@@ -1,0 +1,79 @@
+"""What chat servers reply, in their dialects: the text of a message, and why it ended. Files of replies hold the same.
+
+A finish reason is matched by the words in it, without case and punctuation, so that `FinishReason.MAX_TOKENS`,
+"max-tokens" and "max_tokens" are one. The words come from OpenAI, Azure, vLLM, SGLang, TGI, llama.cpp, Ollama,
+Anthropic and Bedrock, Gemini, Mistral, Cohere, DeepSeek, Together, watsonx and TensorRT-LLM.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cos_assets.generation.types import FinishReason
+
+_ENDINGS: tuple[tuple[FinishReason, re.Pattern[str]], ...] = (  # the first one that matches
+    (
+        "error",
+        re.compile(
+            r"error|fail|malformed|filter|safety|recitation|blocklist|prohibited|spii|moderation|guardrail|sensitive"
+            r"|toxic|refus|abort|cancel|interrupt|insufficient|overload|preempt|time"
+        ),
+    ),
+    (
+        "length",
+        re.compile(
+            r"length|max(imum)?(output|new|completion|context)?tokens?|tokenlimit|context(window|limit)|^limit"
+            r"|incomplete|notfinished|truncat|numpredict|repetition"
+        ),
+    ),
+    ("stop", re.compile(r"stop|eos|^end|^word|complete|finish|done|normal|pause")),
+)
+_NO_REASON = re.compile(r"(none|null|unspecified|tool.*|function.*)?")  # a call of a tool says nothing of the text
+_THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)
+_TEXT = ("text", "content", "refusal", "value")
+
+
+def known_ending(reason: Any) -> FinishReason | None:
+    """Why a reply ended, from a server's finish reason; None where that is absent, unknown, or a call of a tool."""
+    if isinstance(reason, Mapping):  # SGLang's own API: {"type": "stop", "matched": 2}
+        reason = reason.get("type")
+    return next((ending for ending, words in _ENDINGS if words.search(_word(reason))), None)
+
+
+def ending(reason: Any, text: bool, full: bool = False) -> tuple[FinishReason, str | None]:
+    """Why a reply ended, and what there is to note about it.
+
+    `text` says whether the reply has any text, `full` whether it has all the tokens that it may have. A reply with text
+    is kept unless a filter or a fault cut it: without a known reason it counts as `stop`, or as `length` where it is
+    full. Without text and a known reason it is an error.
+    """
+    found = known_ending(reason)
+    if found is not None:
+        return found, str(reason) if found == "error" else None
+    if not text:
+        return "error", f"no text, finish reason {reason!r}"
+    note = None if _NO_REASON.fullmatch(_word(reason)) else f"unknown finish reason {reason!r}"
+    return "length" if full else "stop", note
+
+
+def _word(reason: Any) -> str:
+    return re.sub(r"[^a-z]", "", str(reason).casefold()).removeprefix("finishreason")
+
+
+def text_in(content: Any) -> str | None:
+    """The text of a message's `content`: a string, a part, or a list of them, nested or not. None where it has none.
+
+    Parts that hold reasoning are left out.
+    """
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Mapping):
+        if content.get("thought") is True or _THOUGHT.search(str(content.get("type"))):
+            return ""
+        return next((text for key in _TEXT if (text := text_in(content.get(key))) is not None), None)
+    if isinstance(content, list):
+        texts = [text for part in content if (text := text_in(part)) is not None]
+        return "".join(texts) if texts or not content else None
+    return None
