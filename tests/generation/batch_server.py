@@ -33,7 +33,7 @@ def answer(body: Line) -> Line:
 
 class BatchServer:
     """Every look at a batch takes it one state on. `lines(request, number of the batch, from 0)` says what a request
-    becomes: None is an answer, else "expired", "lost", "broken", "twice" or an HTTP status and a message.
+    becomes: None is an answer, else "expired", "lost", "broken", "twice" or an HTTP status and a message or a body.
     `ends(number)` is the batch's last state, or ("failed", code). `http(what, how often)`: None, or a status, or
     "before" and "after", which lose the connection before and after what was asked is done. `event(what)` is called
     when that has been done."""
@@ -203,7 +203,8 @@ class BatchServer:
                 bad.append(json.dumps(line).encode())
             elif isinstance(told, tuple):
                 status, message = told
-                line["response"] = {"status_code": status, "body": {"error": {"message": message}}}
+                body = message if isinstance(message, dict) else {"error": {"message": message}}
+                line["response"] = {"status_code": status, "body": body}
                 bad.append(json.dumps(line).encode())
             elif told != "lost":
                 self.billed[request["custom_id"]] += 1

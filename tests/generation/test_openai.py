@@ -277,6 +277,250 @@ def test_endings(server: Server) -> None:
     assert found[4].text == "half a �"
 
 
+def reply(choice: dict[str, Any], tokens: int = 7) -> Answer:
+    usage = {"prompt_tokens": 100, "completion_tokens": tokens, "prompt_tokens_details": {"cached_tokens": 64}}
+    choices = [{"index": 0, **choice}]
+    return 200, {}, {"id": "1", "object": "x", "created": 1, "model": "m", "choices": choices, "usage": usage}
+
+
+def said(content: Any, finish: Any = "stop", **more: Any) -> Answer:
+    return reply({"finish_reason": finish, "message": {"role": "assistant", "content": content, **more}})
+
+
+THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "2+2=4"}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "text"),
+    [
+        ([THINKING, {"type": "text", "text": "The answer is 4."}], {}, "The answer is 4."),
+        ([{"type": "text", "text": "The answer "}, {"type": "text", "text": "is 4."}], {}, "The answer is 4."),
+        ([{"type": "output_text", "text": "The answer is 4.", "annotations": []}], {}, "The answer is 4."),
+        ([["The answer "], [{"text": "is 4."}]], {}, "The answer is 4."),
+        ("The answer is 4.", {"reasoning_content": "2+2=4"}, "The answer is 4."),
+        ("", {"refusal": "I will not."}, "I will not."),
+        ([{"type": "refusal", "refusal": "I will not."}], {}, "I will not."),
+        ([THINKING], {}, ""),
+    ],
+)
+def test_the_text_of_a_reply_comes_in_parts(server: Server, content: Any, more: dict[str, Any], text: str) -> None:
+    server.behave = lambda body, number: said(content, **more)
+    found = ask(served(server, chat=True), 2, 2)
+    assert {(c.text, c.finish_reason, c.error, c.completion_tokens, c.retries) for c in found} == {
+        (text, "stop", None, 7, 0)
+    }
+    assert len(server.bodies) == 4, "one request a sample"
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish", "note"),
+    [
+        (None, "stop", None),
+        ("", "stop", None),
+        ("STOP", "stop", None),
+        ("EOS", "stop", None),
+        ("COMPLETE", "stop", None),
+        ("end_turn", "stop", None),
+        ("stop_sequence", "stop", None),
+        ("tool_calls", "stop", None),
+        ({"type": "stop", "matched": 2}, "stop", None),
+        ("SOMETHING_NEW", "stop", "unknown finish reason 'SOMETHING_NEW'"),
+        ("max_tokens", "length", None),
+        ("MAX_TOKENS", "length", None),
+        ("model_length", "length", None),
+        ("max_output_tokens", "length", None),
+        ("content_filter", "error", "content_filter"),
+        ("SAFETY", "error", "SAFETY"),
+        ("insufficient_system_resource", "error", "insufficient_system_resource"),
+    ],
+)
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
+def test_finish_reasons_of_all_servers(server: Server, chat: bool, reason: Any, finish: str, note: str | None) -> None:
+    text = {"message": {"role": "assistant", "content": "The answer is 4."}} if chat else {"text": "The answer is 4."}
+    server.behave = lambda body, number: reply({"finish_reason": reason, **text})
+    (found,) = ask(served(server, chat=chat), 1, 1)
+    assert (found.text, found.finish_reason, found.error) == ("The answer is 4.", finish, note)
+    assert len(server.bodies) == 1 and found.completion_tokens == 7
+
+
+def test_a_reply_of_all_its_tokens_without_a_reason_is_cut_off(server: Server) -> None:
+    server.behave = lambda body, number: reply({"finish_reason": None, "text": "and so on"}, SAMPLING.max_tokens)
+    assert {c.finish_reason for c in ask(served(server))} == {"length"}
+
+
+def test_at_most_four_stop_strings_are_sent_and_all_of_them_end_a_text(server: Server) -> None:
+    stop = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+    server.behave = lambda body, number: (
+        error(400, "too many stop strings")
+        if len(body["stop"]) > 4
+        else reply({"finish_reason": "length", "text": "    return 1\nprint(2)\nif"})
+    )
+    found = ask(served(server), 1, 2, SAMPLING.model_copy(update={"stop": stop}))
+    assert {(c.text, c.finish_reason, c.completion_tokens) for c in found} == {("    return 1", "stop", 7)}
+    assert {tuple(body["stop"]) for body in server.bodies} == {stop[:4]}
+
+
+def test_a_stop_string_that_a_server_does_not_know_may_be_left_out(server: Server) -> None:
+    server.behave = lambda body, number: (
+        error(400, "Unsupported parameter: 'stop'") if "stop" in body else said("4\n\nQ: next")
+    )
+    (found,) = ask(served(server, chat=True, extra_body={"stop": None}), 1, 1)
+    assert (found.text, found.finish_reason) == ("4", "stop")
+
+
+def test_seeds_fit_into_31_bits(server: Server) -> None:
+    server.behave = lambda body, number: error(400, "seed: out of range") if body["seed"] >= 2**31 else None
+    found = ask(served(server), 10, 10)
+    assert {c.finish_reason for c in found} == {"stop"}
+    seeds = [body["seed"] for body in server.bodies]
+    assert len(set(seeds)) == 100 and min(seeds) >= 0 and max(seeds) > 2**30
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"detail": "Unsupported seed"}, "HTTP 400: Unsupported seed"),
+        (
+            {"detail": [{"loc": ["body", "seed"], "msg": "Input should be less than 2147483648", "type": "x"}]},
+            "HTTP 400: body.seed: Input should be less than 2147483648",
+        ),
+        (
+            {"detail": [{"loc": ["body", "a"], "msg": "one"}, {"loc": ["body", "b", 0], "msg": "two"}]},
+            "HTTP 400: body.a: one; body.b.0: two",
+        ),
+        ({"detail": {"message": "no seed"}}, "HTTP 400: no seed"),
+        (
+            {"error": "Input validation error: `seed`", "error_type": "validation"},
+            "HTTP 400: Input validation error: `seed`",
+        ),
+        ({"object": "error", "message": "bad seed", "code": 400}, "HTTP 400: bad seed"),
+        ({"object": "error", "message": {"detail": [{"loc": ["body"], "msg": "bad"}]}}, "HTTP 400: body: bad"),
+        ([{"error": {"code": 400, "message": "bad seed", "status": "INVALID_ARGUMENT"}}], "HTTP 400: bad seed"),
+        ({"error": {"message": "bad seed"}}, "HTTP 400: bad seed"),
+    ],
+)
+def test_a_refusal_is_told_in_the_words_of_the_server(server: Server, content: Any, words: str) -> None:
+    server.behave = lambda body, number: (400, {}, content) if body["prompt"] == "question 1" else None
+    assert {c.error for c in ask(served(server)) if c.problem_id == "p1"} == {words}
+
+
+UNUSABLE = {
+    "no choices": ({"choices": []}, "a reply without choices"),
+    "null choices": ({"choices": None}, "a reply without choices"),
+    "null text": ({"choices": [{"index": 0, "text": None}]}, "a choice without text"),
+    "no text": ({"choices": [{"index": 0, "finish_reason": "stop"}]}, "a choice without text"),
+    "a number": ({"choices": [{"index": 0, "message": {"content": 4}}]}, "a choice without text"),
+    "an image": ({"choices": [{"message": {"content": [{"type": "image_url"}]}}]}, "a choice without text"),
+    "a call": (
+        {"choices": [{"finish_reason": "tool_calls", "message": {"content": None, "tool_calls": []}}]},
+        "a choice without text",
+    ),
+    "empty": ({"choices": [{"index": 0, "finish_reason": None, "text": ""}]}, "a choice without text"),
+}
+USAGE = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 64}}
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
+def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
+    server: Server, tmp_path: Path, unusable: tuple[dict[str, Any], str]
+) -> None:
+    content, kind = unusable
+    server.behave = lambda body, number: (200, {}, {**content, "usage": USAGE})
+    prompts = pl.DataFrame({"problem_id": [f"p{i}" for i in range(50)], "prompt": [f"question {i}" for i in range(50)]})
+    chat = "message" in json.dumps(content)
+    model = served(server, chat=chat, concurrency=1)
+    words = f"3 replies in a row are unusable: {kind}.*what they cost is booked. Check engine_options.api"
+    for run in (1, 2):
+        with pytest.raises(ConnectionError, match=words) as raised:
+            generate(model, prompts, 4, SAMPLING, Buyer(tmp_path, "s", "sampling", "run"), Prices(1.0, 10.0))
+        assert KEY not in str(raised.value) and "\n" not in str(raised.value)
+        assert len(server.bodies) == 3 * run
+        rows = pl.read_parquet(tmp_path / "ledger" / "**" / "part-*.parquet", hive_partitioning=False)
+        assert rows.height == 3 * run and set(rows["finish_reason"]) == {"error"}
+        assert sorted(rows["attempt"]) == list(range(1, 3 * run + 1)) and rows["retries"].sum() == 0
+        assert rows["completion_tokens"].to_list() == [7] * 3 * run
+        assert rows["cost"].sum() == pytest.approx(3 * run * (100 + 7 * 10) / 1e6)
+        assert rows["error"].str.starts_with(kind).all()
+
+
+def test_unusable_replies_among_others_are_booked_and_asked_again(server: Server, tmp_path: Path) -> None:
+    """Each of 40 samples first gets a reply of no use, and the row of that has its own tokens."""
+    seen: set[int] = set()
+
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        if number % 2 or body["seed"] in seen:
+            return None
+        seen.add(body["seed"])
+        return 200, {}, {"choices": [], "usage": USAGE}
+
+    server.behave = behave
+    prompts = pl.DataFrame({"problem_id": [f"p{i}" for i in range(10)], "prompt": [f"question {i}" for i in range(10)]})
+    bought = generate(served(server, concurrency=1), prompts, 4, SAMPLING, Buyer(tmp_path, "s", "sampling", "run"))
+    assert bought.new == 40 and bought.missing == 0 and set(bought.rows["finish_reason"]) == {"stop"}
+    rows = pl.read_parquet(tmp_path / "ledger" / "**" / "part-*.parquet", hive_partitioning=False)
+    assert rows.height == len(server.bodies) == 40 + len(seen) and len(seen) > 10
+    assert rows["completion_tokens"].to_list() == [7] * rows.height and rows["retries"].sum() == 0
+    assert rows.filter(attempt=2).height == len(seen) == rows.filter(finish_reason="error").height
+
+
+def test_a_sample_is_given_up_after_three_unusable_replies(server: Server) -> None:
+    """Other prompts are answered in between, so that the purchase goes on."""
+    server.behave = lambda body, number: (
+        (200, {}, {"choices": [{"index": 0}], "usage": USAGE}) if body["prompt"] == "question 1" else None
+    )
+    server.pause = 0.005
+    engine = open_engine(served(server, concurrency=4))
+    found = [c for batch in engine.stream(asked(100, 1), SAMPLING) for c in batch]
+    bad = [c for c in found if c.problem_id == "p1"]
+    assert [(c.finish_reason, c.completion_tokens, c.again) for c in bad] == [
+        ("error", 7, True), ("error", 7, True), ("error", 7, False)
+    ]  # fmt: skip
+    assert sum(c.finish_reason == "stop" for c in found) == 99 and len(server.bodies) == 102
+
+
+def test_the_parts_of_an_unusable_reply_to_several_samples_sum_to_what_was_counted(server: Server) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 17}
+    server.behave = lambda body, number: (200, {}, {"choices": [], "usage": usage}) if number == 1 else None
+    found = [c for batch in open_engine(served(server, n=True)).stream(asked(1, 4), SAMPLING) for c in batch]
+    assert [c.completion_tokens for c in found if c.finish_reason == "error"] == [5, 4, 4, 4]
+    assert sum(c.finish_reason == "stop" for c in found) == 4
+
+
+def test_unusable_replies_of_different_kinds_are_not_in_a_row(server: Server) -> None:
+    kinds = [{"choices": []}, {"choices": [{"index": 0}]}]
+    server.behave = lambda body, number: (200, {}, {**kinds[number % 2], "usage": USAGE}) if number < 7 else None
+    found = [c for b in open_engine(served(server, concurrency=1)).stream(asked(10, 1), SAMPLING) for c in b]
+    assert sum(c.finish_reason == "stop" for c in found) == 8 and sum(c.finish_reason == "error" for c in found) == 6
+
+
+def test_what_is_under_way_when_replies_become_unusable_is_handed_over(server: Server) -> None:
+    """Three are of no use, while another two are on their way for longer."""
+
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        if number in (9, 10):
+            time.sleep(0.5)
+            return None
+        return (200, {}, {"choices": [], "usage": USAGE}) if number > 8 else None
+
+    server.behave, server.pause = behave, 0.02
+    found: list[Completion] = []
+    with pytest.raises(ConnectionError, match="a reply without choices"):
+        for batch in open_engine(served(server, concurrency=4)).stream(asked(100, 1), SAMPLING):
+            found += batch
+    assert sum(c.finish_reason == "stop" for c in found) == 10
+    assert sum(c.completion_tokens == 7 for c in found) == len(server.bodies) < 20, "all that was paid for is booked"
+
+
+def test_an_error_in_place_of_choices_is_told_and_tried_again(server: Server) -> None:
+    """A proxy that reports its provider's trouble with HTTP 200."""
+    trouble = {"error": {"message": "Provider returned error", "code": 502}}
+    server.behave = lambda body, number: (200, {}, trouble) if body["prompt"] == "question 1" else None
+    found = ask(served(server), 2, 1)
+    assert found[0].finish_reason == "stop"
+    assert found[1].error == "a reply without choices: Provider returned error"
+    assert found[1].retries == openai_online._TRIES - 1 and found[1].completion_tokens is None
+
+
 def test_429_shrinks_the_concurrency_and_loses_nothing(server: Server) -> None:
     """The server bears four at once, and says so."""
     server.pause = 0.01

@@ -173,6 +173,113 @@ def test_a_filtered_answer_is_booked_once_and_bought_anew(server: BatchServer, t
     assert booked(tmp_path)["attempt"].to_list() == [1, 2]
 
 
+USAGE = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 64}}
+
+
+def said(content: Any, finish: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
+    return {"choices": [choice], "usage": USAGE}
+
+
+def test_replies_are_read_as_those_of_single_requests(server: BatchServer) -> None:
+    """Contents in parts, the finish reasons of other servers, and stop strings beyond the fourth."""
+    thought = {"type": "thinking", "thinking": "2+2=4"}
+    replies = {
+        "question 0": said([thought, {"type": "text", "text": "The answer is 4."}], "end_turn"),
+        "question 1": said("The answer is 4.", None),
+        "question 2": said("The answer is", "MAX_TOKENS"),
+        "question 3": said("The answer is 4.\n5\n1", "length"),
+    }
+    server.lines = lambda request, number: replies[request["body"]["messages"][0]["content"]]
+    stop = tuple(f"\n{digit}" for digit in range(1, 6))
+    engine = open_engine(served(server, chat=True))
+    requests = [Request(f"p{p}", f"question {p}", (0,)) for p in range(4)]
+    sampling = SAMPLING.model_copy(update={"stop": stop})
+    found = sorted((c for b in engine.stream(requests, sampling) for c in b), key=lambda c: c.problem_id)
+    assert [(c.text, c.finish_reason, c.completion_tokens) for c in found] == [
+        ("The answer is 4.", "stop", 7),
+        ("The answer is 4.", "stop", 7),
+        ("The answer is", "length", 7),
+        ("The answer is 4.", "stop", 7),
+    ]
+    assert {tuple(line["body"]["stop"]) for line in server.sent[0]} == {stop[:4]}
+    assert max(line["body"]["seed"] for line in server.sent[0]) < 2**31 and len(server.sent) == 1
+
+
+def test_an_unusable_reply_is_booked_and_sent_again(server: BatchServer, tmp_path: Path) -> None:
+    odd = (f"{prompt_hash('question a')}-1-1", f"{prompt_hash('question c')}-0-1")
+    server.lines = lambda request, number: (
+        {"choices": [], "usage": USAGE} if number == 0 and request["custom_id"] in odd else None
+    )
+    bought = buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
+    assert bought.new == 9 and bought.missing == 0 and set(bought.rows["finish_reason"]) == {"stop"}
+    rows = booked(tmp_path)
+    bad = rows.filter(finish_reason="error")
+    assert rows.height == 11 == sum(server.finish().values()) and rows["completion_tokens"].to_list() == [7] * 11
+    assert bad["attempt"].to_list() == [1, 1] and set(bad["error"]) == {"a reply without choices"}
+    assert rows["retries"].sum() == 0 and [len(sent) for sent in server.sent] == [9, 2]
+
+
+def test_an_unusable_reply_is_booked_once_for_each_time_that_it_was_sent(server: BatchServer, tmp_path: Path) -> None:
+    odd = f"{prompt_hash('question a')}-1-1"
+    server.lines = lambda request, number: {"choices": [], "usage": USAGE} if request["custom_id"] == odd else None
+    first = buy(tmp_path, served(server), prompts("a", "b"), 3)
+    assert first.new == 6 and first.rows["finish_reason"].to_list().count("error") == 1
+    assert booked(tmp_path).filter(finish_reason="error")["attempt"].to_list() == [1, 2, 3]
+    server.lines = lambda request, number: None
+    assert set(buy(tmp_path, served(server), prompts("a", "b"), 3).rows["finish_reason"]) == {"stop"}
+    assert booked(tmp_path).filter(finish_reason="error").height == 3, "what earlier batches brought is booked"
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["whole", "read-thrice"])
+def test_the_third_unusable_reply_in_a_row_ends_the_purchase(server: BatchServer, tmp_path: Path, broken: bool) -> None:
+    """What else the batch brought is taken. A file with a broken line is read again, which adds nothing."""
+    good = prompt_hash("question b")
+
+    def lines(request: Any, number: int) -> Any:
+        if request["custom_id"] == f"{good}-0-1":
+            return "broken" if broken else None
+        return None if request["custom_id"].startswith(good) else {"choices": [{"index": 0}], "usage": USAGE}
+
+    server.lines = lines
+    words = "3 replies in a row are unusable: a choice without text: .*; what they cost is booked. Check engine_options"
+    with pytest.raises(ConnectionError, match=words):
+        buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
+    rows = booked(tmp_path)
+    assert rows.filter(finish_reason="error").height == 6
+    assert rows.filter(finish_reason="stop").height == (2 if broken else 3)
+    assert rows["completion_tokens"].to_list() == [7] * rows.height and len(server.sent) == 1
+
+
+def test_two_unusable_replies_in_a_file_that_is_read_thrice_are_not_in_a_row(server: BatchServer) -> None:
+    odd = (f"{prompt_hash('question 0')}-0-1", f"{prompt_hash('question 0')}-1-1")
+
+    def lines(request: Any, number: int) -> Any:
+        if number or request["custom_id"].startswith(prompt_hash("question 1")):
+            return "broken" if number == 0 else None
+        return {"choices": [], "usage": USAGE} if request["custom_id"] in odd else None
+
+    server.lines = lines
+    engine = open_engine(served(server))
+    requests = [Request(f"p{p}", f"question {p}", (0, 1, 2)) for p in range(2)]
+    found = [c for batch in engine.stream(requests, SAMPLING) for c in batch]
+    assert sum(c.finish_reason == "stop" for c in found) == 6 and sum(c.again for c in found) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"detail": [{"loc": ["body", "seed"], "msg": "too large"}]}, "HTTP 422: body.seed: too large"),
+        ({"detail": "too large"}, "HTTP 422: too large"),
+        ({"error": "too large"}, "HTTP 422: too large"),
+        ({}, "HTTP 422: a request of the batch failed"),
+    ],
+)
+def test_a_refusal_is_told_in_the_words_of_the_server(server: BatchServer, body: Any, words: str) -> None:
+    server.lines = first_time((422, body))
+    assert {c.error for c in ask(served(server)) if c.finish_reason == "error"} == {words}
+
+
 def test_a_refused_prompt_harms_itself_alone_and_is_not_sent_again(server: BatchServer) -> None:
     server.lines = first_time((400, "too long"))
     found = ask(served(server))

@@ -226,7 +226,7 @@ def _usable(choice: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return value.to_dict() if hasattr(value, "to_dict") else value
+    return value.to_dict(warnings=False) if hasattr(value, "to_dict") else value
 
 
 def _count(value: Any) -> int | None:
