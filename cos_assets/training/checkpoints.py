@@ -15,11 +15,13 @@ from cos_assets.folders import fetch, workshop
 from cos_assets.generation.door import Buyer
 from cos_assets.generation.ledger import book
 from cos_assets.generation.model import count_parameters
+from cos_assets.generation.tokens import spells_control
 from cos_assets.generation.types import Model
 from cos_assets.places import Place
 from cos_assets.store import content_hash
-from cos_assets.training.data import SCHEDULE
+from cos_assets.training.data import SCHEDULE, trained_on
 from cos_assets.training.launch import Launch
+from cos_assets.training.loop import Base
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune, training_flops
 
@@ -62,15 +64,20 @@ def checkpoint(
     choice: str,
     launch: Launch | None = None,
 ) -> tuple[pl.DataFrame, Trained]:
-    """Finetune `base` on `rows` [prompt, completion]; one row in the schema `SCHEMA`, and what the training took.
+    """Finetune `base` on `rows` (see `data.encode`); one row in the schema `SCHEMA`, and what the training took.
 
     The model goes to <root>/checkpoints/<name>, the name being a hash of everything it is made from: `choice` stands
     for the problems and rules behind `evaluate`. What is there is not trained again. `path` is relative to the root.
     What it took is booked in the ledger, once. With a root on an object store it is trained in the local copy, where a
     killed training goes on, and uploaded whole. `launch` starts a training with `num_processes`.
     """
-    root, data = buyer.root, content_hash(rows.select("prompt", "completion"))
+    root, data = buyer.root, content_hash(trained_on(rows))
     parts = [base.fingerprint, data, settings.recipe, SCHEDULE, str(steps), str(seed), choice]
+    revision = None if Path(base.model_id).is_dir() else base.revision
+    tokenizer = Base(base.model_id, revision).tokenizer()
+    texts = (text for column in ("prompt", "completion") for text in rows[column].drop_nulls())
+    if any(spells_control(tokenizer, text) for text in texts):
+        parts.append("control tokens in text are text")  # models that were trained otherwise have the name without it
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
     def told(stage: str, done: int, total: int, tokens: int | None) -> None:
@@ -88,8 +95,9 @@ def checkpoint(
             seed,
             evaluate,
             told,
-            revision=None if Path(base.model_id).is_dir() else base.revision,
+            revision=revision,
             chat=base.chat,
+            template=base.template,
             launch=launch,
         )
     book(root, base, name, _booking(buyer, base, name, trained, root))

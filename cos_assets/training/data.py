@@ -6,7 +6,7 @@ before training starts, from the seed alone, so that a run that goes on after a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ SCHEDULE = "2"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The tokens of a prompt, its completion and EOS, of which the first `prompt` are not learned."""
+    """The tokens of a prompt, its completion and (unless it was cut off) EOS; the first `prompt` are not learned."""
 
     ids: np.ndarray
     prompt: int
@@ -37,12 +37,35 @@ class Row:
         return len(self.ids)
 
 
-def encode(rows: pl.DataFrame, tokenizer: Any, limit: int | None, chat: bool = False) -> tuple[list[Row], int]:
-    """Tokenize prompt and completion of every row, each by itself, as the engines meet them (`chat`: see `prompt_ids`).
+def trained_on(rows: pl.DataFrame) -> pl.DataFrame:
+    """What of `rows` a training depends on: prompt, completion and, where any completion was cut off, finish_reason."""
+    names = ["prompt", "completion"]
+    if truncated(rows).any():
+        names.append("finish_reason")
+    return rows.select(name for name in names if name in rows.columns)
+
+
+def truncated(rows: pl.DataFrame) -> pl.Series:
+    """Which completions were cut off. Rows without finish_reason are complete, such as reference solutions."""
+    if "finish_reason" not in rows.columns:
+        return pl.repeat(False, rows.height, eager=True)
+    return (rows["finish_reason"] == "length").fill_null(False)
+
+
+def encode(
+    rows: pl.DataFrame,
+    tokenizer: Any,
+    limit: int | None,
+    chat: bool = False,
+    template: Mapping[str, Any] | None = None,
+) -> tuple[list[Row], int]:
+    """Tokenize prompt and completion of every row, each by itself, as the engines meet them (`chat` and `template`: see
+    `prompt_ids`). EOS follows a completion, unless its finish_reason (a column that may be missing) is "length".
 
     Returns the rows of at most `limit` tokens, and the number of longer ones: a completion that is cut would teach the
     model not to stop. Raises ValueError for a missing column, no rows, a value that is no text, a prompt without
-    tokens, a tokenizer without EOS, or when no row is short enough.
+    tokens, a completion that was cut off before its first token, a tokenizer without EOS, or when no row is short
+    enough.
     """
     for column in ("prompt", "completion"):
         if column not in rows.columns:
@@ -56,14 +79,15 @@ def encode(rows: pl.DataFrame, tokenizer: Any, limit: int | None, chat: bool = F
             raise ValueError(f"rows: column {column!r} is null in {nulls} of {rows.height} rows; every row needs text")
     if tokenizer.eos_token_id is None:
         raise ValueError("tokenizer: has no EOS token, so a model could not learn where to stop; set eos_token")
-    prompts = {text: prompt_ids(tokenizer, text, chat) for text in rows["prompt"].unique(maintain_order=True)}
-    encoded = []
-    for number, (prompt, completion) in enumerate(rows.select("prompt", "completion").iter_rows()):
+    prompts = {text: prompt_ids(tokenizer, text, chat, template) for text in rows["prompt"].unique(maintain_order=True)}
+    encoded, texts = [], zip(rows["prompt"], rows["completion"], truncated(rows), strict=True)
+    for number, (prompt, completion, cut) in enumerate(texts):
         start = prompts[prompt]
         if not start:
             raise ValueError(f"rows: row {number}: prompt {prompt!r} has no tokens, so nothing predicts what follows")
-        ids = np.array([*start, *completion_ids(tokenizer, completion)], dtype=np.int64)
-        encoded.append(Row(ids, len(start)))
+        if not (rest := completion_ids(tokenizer, completion, ended=not cut)):
+            raise ValueError(f"rows: row {number}: the completion was cut off before its first token; leave it out")
+        encoded.append(Row(np.array([*start, *rest], dtype=np.int64), len(start)))
     kept = [row for row in encoded if limit is None or len(row) <= limit]
     if not kept:
         shortest = min(len(row) for row in encoded)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import polars as pl
 
+from cos_assets.training.data import trained_on
 from cos_assets.training.loop import Base, Checkpoint, complete_checkpoints, ended, write_json
 from cos_assets.training.settings import Finetune
 
@@ -35,7 +36,7 @@ _TAIL = 3000  # characters
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained. `rows` has the columns prompt and completion."""
+    """What is trained. `rows`: see `data.encode`."""
 
     rows: pl.DataFrame
     base: Base
@@ -46,7 +47,7 @@ class Job:
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self.rows.select("prompt", "completion").write_parquet(folder / "rows.parquet")
+        trained_on(self.rows).write_parquet(folder / "rows.parquet")
         facts = {"steps": self.steps, "learning_rate": self.learning_rate, "seed": self.seed}
         settings = self.settings.model_dump(mode="json", exclude_unset=True)
         write_json(folder / "job.json", {**facts, "base": asdict(self.base), "settings": settings})

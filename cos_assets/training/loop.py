@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,13 @@ _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_wit
 
 @dataclass(frozen=True)
 class Base:
-    """The model that is finetuned: a folder or a hub id, the hub's revision, and whether it is asked as a chat."""
+    """The model that is finetuned: a folder or a hub id, the hub's revision, and whether it is asked as a chat, with
+    which further arguments of the chat template."""
 
     name: str
     revision: str | None = None
     chat: bool = False
+    template: Mapping[str, Any] | None = None
 
     def load(self, dtype: Any) -> Any:
         from transformers import AutoModelForCausalLM

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from cos_assets.generation.tokens import completion_ids
-from cos_assets.training.data import IGNORE, Collator, encode
+from cos_assets.training.data import IGNORE, Collator, encode, truncated
 from cos_assets.training.loop import Base
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
@@ -19,18 +19,19 @@ ROWS = 8
 
 
 def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
-    """Of the first `ROWS` rows [prompt, completion], how many completions are not learned whole, with EOS and without a
-    token of anything else. Raises ValueError for rows that cannot be trained on (see `data.encode`)."""
+    """Of the first `ROWS` rows, how many completions are not learned whole, with EOS (unless they were cut off) and
+    without a token of anything else. Raises ValueError for rows that cannot be trained on (see `data.encode`)."""
     tokenizer = base.tokenizer()
     few = rows.head(ROWS)
-    encoded, _ = encode(few, tokenizer, None, base.chat)
+    encoded, _ = encode(few, tokenizer, None, base.chat, base.template)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     collator = Collator(pad)
     if settings.packing:
         config = base.config().get_text_config()
         collator = Packer(pad, getattr(config, "max_position_embeddings", None), config.hidden_size)
     batch = collator(encoded)
-    wanted = Counter(tuple(completion_ids(tokenizer, text)) for text in few["completion"])
+    ended = zip(few["completion"], ~truncated(few), strict=True)
+    wanted = Counter(tuple(completion_ids(tokenizer, text, whole)) for text, whole in ended)
     return not_in_both(wanted, Counter(learned(batch)))
 
 

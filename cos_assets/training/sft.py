@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from cos_assets.generation import adapters
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.choice import Candidate, assemble, best, score
-from cos_assets.training.data import SCHEDULE, Collator, Row, Scheduled, encode, schedule
+from cos_assets.training.data import SCHEDULE, Collator, Row, Scheduled, encode, schedule, trained_on
 from cos_assets.training.launch import Job, Launch, train_apart, wait_for_others
 from cos_assets.training.loop import Base, marked_checkpoints, train, write_json
 from cos_assets.training.packing import Packer
@@ -78,10 +78,11 @@ def finetune(
     *,
     revision: str | None = None,
     chat: bool = False,
+    template: Mapping[str, Any] | None = None,
     launch: Launch | None = None,
 ) -> Trained:
-    """Finetune `base` (a folder, or a hub id at `revision`) on `rows` (columns prompt, completion) for `steps` steps;
-    with `chat`, prompts stand in its chat template.
+    """Finetune `base` (a folder, or a hub id at `revision`) on `rows` (see `data.encode`) for `steps` steps; with
+    `chat`, prompts stand in its chat template, which is given `template`, too.
 
     For every learning rate of the settings and every one of its checkpoints, `evaluate` is given a folder that
     `from_pretrained` loads and returns the accuracy on validation problems; the best is kept as `out/model`, with its
@@ -115,7 +116,7 @@ def finetune(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"), no_progress_bars():
-        model = Base(str(base), revision, chat)
+        model = Base(str(base), revision, chat, template)
         return _finetune(rows, model, out, settings, steps, seed, evaluate, on_progress or _silent, launch)
 
 
@@ -237,7 +238,7 @@ def lessons(
     config = base.config().get_text_config()
     context = getattr(config, "max_position_embeddings", None)  # not every model states one
     limit = min((n for n in (settings.max_length, context) if n), default=None)
-    encoded, too_long = encode(rows, tokenizer, limit, base.chat)
+    encoded, too_long = encode(rows, tokenizer, limit, base.chat, base.template)
     plan = schedule([len(row) for row in encoded], steps, settings.batch_size, seed)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     collator = Packer(pad, context, config.hidden_size) if settings.packing else Collator(pad)
@@ -283,8 +284,7 @@ def _inputs(rows: pl.DataFrame, settings: Finetune, steps: int, seed: int) -> st
     """SHA-256 of what a training is made from, but for the base model, which may lie elsewhere on another day."""
     digest = hashlib.sha256(settings.recipe.encode())
     digest.update(f"\0{SCHEDULE}\0{steps}\0{seed}\0".encode())
-    wanted = [column for column in ("prompt", "completion") if column in rows.columns]
-    digest.update(json.dumps(rows.select(wanted).rows(), default=str).encode())
+    digest.update(json.dumps(trained_on(rows).rows(), default=str).encode())
     return digest.hexdigest()
 
 

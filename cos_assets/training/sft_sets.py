@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cos_assets.spec import Count, Name, Spec
 from cos_assets.tasks import Task
 from cos_assets.training import arms
+from cos_assets.training.data import truncated
 from cos_assets.training.verification import Verification, verify
 
 
@@ -80,6 +81,7 @@ SCHEMA = pl.Schema(
         "sample_index": pl.Int32,
         "prompt": pl.String,
         "completion": pl.String,
+        "finish_reason": pl.String,
     }
 )
 
@@ -106,7 +108,7 @@ def reference_set(
     source keeps), and how many each step left."""
     chosen = arms.subset(problems, source.problems, seed).filter(pl.col("solution").is_not_null())
     rows = chosen.select("problem_id", completion="solution").with_columns(
-        model=pl.lit(None, pl.String), sample_index=pl.lit(None, pl.Int32)
+        model=pl.lit(None, pl.String), sample_index=pl.lit(None, pl.Int32), finish_reason=pl.lit(None, pl.String)
     )
     return _shaped(source, rows, problems, task, seed)
 
@@ -137,13 +139,14 @@ def sft_set(
     verified = kept.height
     # One round of samples after the other, so that "first" favours no model of a mixture.
     rows, counts = _shaped(source, kept.sort("order", "sample_index", "model"), problems, task, seed)
-    return rows, {"taken": taken.height, "verified": verified, **counts, **facts}
+    return rows, {"taken": taken.height, "verified": verified, **counts, "truncated": truncated(rows).sum(), **facts}
 
 
 def _shaped(
     source: SourceSpec, kept: pl.DataFrame, problems: pl.DataFrame, task: Task, seed: int
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """What the source keeps of the solutions [problem_id, model, sample_index, completion] that it may use."""
+    """What the source keeps of the solutions [problem_id, model, sample_index, completion, finish_reason] that it may
+    use."""
     if source.deduplicate:
         how = "exact" if source.deduplicate is True else source.deduplicate
         kept = arms.deduplicated(kept, how, task)

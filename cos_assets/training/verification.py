@@ -36,9 +36,10 @@ def verify(
                   answers have equally many votes is left out, and counted in `tied_problems`
 
     The last of `judges` is the one that decides, the others are those that it is a vote of. A sample that was cut off
-    is trained on with `none` only, one that failed never.
+    is trained on with `none` only, without an end; one that failed, or was cut off before its first word, never is.
     """
-    kept = taken.filter(pl.col("finish_reason") != "error")
+    nothing = (pl.col("finish_reason") == "length") & (pl.col("completion").str.strip_chars() == "")
+    kept = taken.filter(pl.col("finish_reason") != "error", ~nothing)
     facts: dict[str, Any] = {}
     if verification.startswith("answer"):
         kept = _only(kept, verdicts.filter("correct"))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from cos_assets import tasks
-from cos_assets.generation.engines.transformers import open_engine
+from cos_assets.generation.door import open_engine
 from cos_assets.generation.model import resolve
 from cos_assets.generation.tokens import prompt_ids
 from cos_assets.generation.types import Request, Sampling
@@ -40,11 +40,16 @@ def problems() -> dict[str, str]:
     return {p["problem_id"]: task.prompt(p) for p in task.load().filter(pl.col("split") == "test").to_dicts()}
 
 
-def answers(folder: Path, prompts: dict[str, str], chat: bool) -> dict[str, str]:
-    engine = open_engine(resolve(str(folder), engine="transformers", chat=chat))
+def answers(
+    folder: Path, prompts: dict[str, str], chat: bool, engine: str = "transformers", options: Any = None
+) -> dict[str, str]:
+    opened = open_engine(resolve(str(folder), engine=engine, chat=chat, options=options))
     requests = [Request(problem_id, prompt, (0,)) for problem_id, prompt in prompts.items()]
     sampling = Sampling(temperature=0.0, max_tokens=40)
-    return {c.problem_id: c.text for batch in engine.stream(requests, sampling) for c in batch}
+    try:
+        return {c.problem_id: c.text for batch in opened.stream(requests, sampling) for c in batch}
+    finally:
+        opened.close()
 
 
 def test_the_model_is_asked_inside_its_template(instruct: Path) -> None:
@@ -61,6 +66,45 @@ def test_it_is_trained_on_what_it_is_asked(instruct: Path) -> None:
     ((row,), _), ((plain,), _) = (encode(rows, ours, None, chat) for chat in (True, False))
     assert row.ids[: row.prompt].tolist() == prompt_ids(ours, prompt, chat=True) == prompt_ids(ours, BEFORE + prompt)
     assert row.ids[row.prompt :].tolist() == plain.ids[plain.prompt :].tolist()
+
+
+THOUGHTFUL = "{% for m in messages %}{{ m['content'] }}{% if think %}" + BEFORE + "{% endif %}{% endfor %}"
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_the_template_is_given_its_arguments(tmp_path: Path, engine: str) -> None:
+    folder = tmp_path / "wc"
+    shutil.copytree(shipped("wc"), folder)
+    (folder / "chat_template.jinja").write_text(THOUGHTFUL)
+    asked = problems()
+    options = {"chat_template_kwargs": {"think": True}}
+    thoughtful = answers(folder, asked, chat=True, engine=engine, options=options)
+    assert thoughtful == answers(folder, {name: prompt + BEFORE for name, prompt in asked.items()}, chat=False)
+    assert thoughtful != answers(folder, asked, chat=True)
+
+
+def test_it_is_trained_on_what_its_template_makes_of_the_arguments(tmp_path: Path) -> None:
+    from cos_assets.training.loop import Base
+    from cos_assets.training.masks import wrongly_learned
+    from cos_assets.training.settings import Finetune
+    from cos_assets.training.sft import finetune
+
+    folder = tmp_path / "wc"
+    shutil.copytree(shipped("wc"), folder)
+    (folder / "chat_template.jinja").write_text(THOUGHTFUL)
+    ours = tokenizer(folder)
+    (prompt, *_) = problems().values()
+    rows = pl.DataFrame({"prompt": [prompt], "completion": ["1 + 2 = 3 ."]})
+    ((row,), _) = encode(rows, ours, None, True, {"think": True})
+    assert row.ids[: row.prompt].tolist() == prompt_ids(ours, prompt + BEFORE)
+    assert wrongly_learned(rows, Base(str(folder), None, True, {"think": True}), Finetune(steps=1)) == 0
+    settings = Finetune(steps=1, batch_size=1, checkpoints=1)
+    (thoughtful, plain) = (
+        finetune(rows, folder, tmp_path / name, settings, 1, 0, chat=True, template=template)
+        for name, template in (("a", {"think": True}), ("b", None))
+    )
+    assert thoughtful.tokens == len(row)
+    assert plain.tokens == len(row) - len(ours(BEFORE)["input_ids"])
 
 
 def test_it_is_another_model_for_the_ledger(instruct: Path) -> None:

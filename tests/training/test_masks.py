@@ -20,6 +20,23 @@ def test_the_mask_is_right(base: Path, rows: pl.DataFrame, packing: bool) -> Non
     assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1, packing=packing)) == 0
 
 
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("text", ["1 + 2 =", "1 + 2 = 3 </s> 4"])
+def test_the_mask_of_a_completion_that_was_cut_off(
+    base: Path, rows: pl.DataFrame, packing: bool, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = rows.head(4).with_columns(finish_reason=pl.Series(["length", "stop", "length", None]))
+    cut = cut.with_columns(
+        completion=pl.when(pl.col("finish_reason") == "length").then(pl.lit(text)).otherwise("completion")
+    )
+    settings = Finetune(steps=1, packing=packing)
+    assert wrongly_learned(cut, Base(str(base)), settings) == 0
+    # An end behind what was cut off is seen.
+    complete = masks.encode
+    monkeypatch.setattr(masks, "encode", lambda rows, *rest: complete(rows.drop("finish_reason"), *rest))
+    assert wrongly_learned(cut, Base(str(base)), settings) == 2
+
+
 class Broken(Collator):
     """What goes wrong comes from a class attribute."""
 

@@ -54,7 +54,7 @@ def test_a_models_own_arm_is_everything_it_bought_that_is_right() -> None:
     assert rows.schema == SCHEMA
     assert set(rows["model"]) == {"wc"}
     expected = {"taken": 60, "verified": 57, "distinct": 57, "rows": 57, "problems": 19, "kept_share": 57 / 60}
-    assert counts == expected | {"kept_wrong_share": 0.0}
+    assert counts == expected | {"kept_wrong_share": 0.0, "truncated": 0}
     assert IDS[0] not in rows["problem_id"]
     prompts = dict(zip(IDS, (TASK.prompt(p) for p in PROBLEMS.to_dicts()), strict=True))
     assert all(prompts[p] == text for p, text in rows.select("problem_id", "prompt").iter_rows())
@@ -123,6 +123,22 @@ def test_without_verification_wrong_answers_stay_and_failures_do_not() -> None:
     assert make({"take": {"wc": 1}}, given, "none")[0].height == 59
 
 
+def test_without_verification_what_was_cut_off_is_known_to_be() -> None:
+    given = world()
+    was_cut = (pl.col("problem_id") == IDS[1]) & (pl.col("sample_index") < 2)
+    empty = (pl.col("problem_id") == IDS[2]) & (pl.col("sample_index") == 0)
+    given["samples"] = given["samples"].with_columns(
+        finish_reason=pl.when(was_cut | empty).then(pl.lit("length")).otherwise("finish_reason"),
+        completion=pl.when(empty).then(pl.lit(" \n")).otherwise("completion"),
+    )
+    rows, counts = make({"take": {"wc": 1}}, given, "none")
+    assert counts["verified"] == rows.height == 59  # there is nothing to learn from white space
+    assert counts["truncated"] == 2
+    marked = rows.filter(finish_reason="length").select("problem_id", "sample_index").rows()
+    assert marked == [(IDS[1], 0), (IDS[1], 1)]
+    assert set(rows["finish_reason"]) == {"length", "stop"}
+
+
 def reference(of: pl.DataFrame = PROBLEMS, **more: Any) -> Any:
     source = SourceSpec.model_validate({"reference_solutions": True, **more})
     return reference_set(source, TASK, of, 0)
@@ -132,7 +148,7 @@ def test_reference_solutions_are_the_problem_sets_own() -> None:
     rows, counts = reference()
     assert rows.schema == SCHEMA
     assert rows["completion"].to_list() == PROBLEMS["solution"].to_list()
-    assert rows["model"].null_count() == rows.height == counts["rows"]
+    assert rows["model"].null_count() == rows["finish_reason"].null_count() == rows.height == counts["rows"]
     without = PROBLEMS.with_columns(solution=pl.when(pl.col("problem_id") != IDS[0]).then("solution"))
     assert reference(without)[1] == {"distinct": 19, "rows": 19, "problems": 19}
 

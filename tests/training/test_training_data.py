@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cos_assets.training.data import IGNORE, Collator, encode, schedule
+from cos_assets.training.data import IGNORE, Collator, encode, schedule, trained_on, truncated
 
 
 def frame(*pairs: tuple[str | None, str | None]) -> pl.DataFrame:
@@ -38,6 +38,51 @@ def test_labels_cover_the_completion_and_eos_and_nothing_else(tokenizer: Any) ->
         "5",
         "\n",
     ]
+
+
+def cut(*triples: tuple[str, str, str | None]) -> pl.DataFrame:
+    schema = {"prompt": pl.Utf8, "completion": pl.Utf8, "finish_reason": pl.Utf8}
+    return pl.DataFrame(triples, schema=schema, orient="row")
+
+
+CUT = [("sum 1 + 2\n", "1 + 2 =", "length"), ("sum 4 + 5\n", "9 .", "stop"), ("sum 3 + 3\n", "6 .", None)]
+
+
+def test_a_completion_that_was_cut_off_does_not_teach_to_stop(tokenizer: Any) -> None:
+    rows, _ = encode(cut(*CUT), tokenizer, None)
+    batch = Collator(tokenizer.pad_token_id)(rows)
+    shown = [
+        tokenizer.convert_ids_to_tokens(ids[labels != IGNORE])
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
+    ]
+    assert shown == [["1", "+", "2", "="], ["9", ".", "</s>"], ["6", ".", "</s>"]]
+    assert batch["attention_mask"].sum(dim=1).tolist() == [len(row) for row in rows]
+    # What was cut off is learned as far as it goes: the row is the complete one's without its end.
+    (whole,), _ = encode(frame(CUT[0][:2]), tokenizer, None)
+    assert whole.ids[:-1].tolist() == rows[0].ids.tolist()
+    assert whole.ids[-1] == tokenizer.eos_token_id
+
+
+def test_what_a_training_depends_on() -> None:
+    rows = cut(*CUT).with_columns(problem_id=pl.lit("p"))
+    assert truncated(rows).to_list() == [True, False, False]
+    assert trained_on(rows).columns == ["prompt", "completion", "finish_reason"]
+    # Where nothing was cut off, it is what it was before rows said so.
+    complete = rows.filter(~truncated(rows))
+    assert trained_on(complete).columns == ["prompt", "completion"]
+    assert truncated(complete.drop("finish_reason")).to_list() == [False, False]
+    assert trained_on(complete).equals(complete.select("prompt", "completion"))
+
+
+@pytest.mark.parametrize("completion", ["1 + 2 = 3 </s> junk", "</s>", "</s> </s> <s> 3", "3 . </s>", "<pad> 3 <s> ."])
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_control_tokens_in_a_completion_are_text(tokenizer: Any, completion: str, reason: str) -> None:
+    (row,), _ = encode(cut(("sum </s> 1 + 2\n", completion, reason)), tokenizer, None)
+    start, end, pad = tokenizer.convert_tokens_to_ids(["<s>", "</s>", "<pad>"])
+    ids = row.ids.tolist()
+    assert [i for i in ids if i in (start, end, pad)] == [start] + [end] * (reason == "stop")
+    assert ids[0] == start
+    assert (ids[-1] == end) == (reason == "stop")
 
 
 def test_loss_is_the_mean_over_exactly_these_positions(base: Path, tokenizer: Any) -> None:
@@ -73,6 +118,7 @@ def test_long_rows_are_counted(tokenizer: Any) -> None:
         (pl.DataFrame({"prompt": ["sum\n"], "completion": [3]}), "column 'completion' has the type Int64"),
         (frame(("sum\n", None)), "column 'completion' is null in 1 of 1 rows"),
         (frame(("sum\n", "3 ."), (None, "3 .")), "column 'prompt' is null in 1 of 2 rows"),
+        (cut(CUT[0], ("sum\n", "", "length")), "row 1: the completion was cut off before its first token"),
     ],
 )
 def test_rows_that_cannot_be_trained_on(tokenizer: Any, rows: pl.DataFrame, message: str) -> None:

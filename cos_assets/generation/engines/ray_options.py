@@ -27,11 +27,14 @@ class Options(EngineOptions):
     max_restarts: int = Field(10, ge=-1)
     runtime_env: dict[str, Any] = {}
     engine_kwargs: dict[str, Any] = {}
+    chat_template_kwargs: dict[str, Any] = {}
 
     @field_validator("engine_kwargs")
     @classmethod
     def _not_ours(cls, given: dict[str, Any]) -> dict[str, Any]:
         for key in given:
+            if key == "chat_template_kwargs":
+                raise ValueError(f"{key} is no argument of vLLM's engine; it goes beside engine_kwargs")
             if key in _OWN:
                 raise ValueError(f"{key} is set by the engine; leave it out")
         return given

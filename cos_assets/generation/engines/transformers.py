@@ -14,6 +14,7 @@ text comes back whatever else is bought with it. More threads, a GPU or bfloat16
       device: cuda:0             # cpu, cuda or cuda:<n>; without it the GPU where there is one
       batch_size: 384            # most rows at once; without it 384, on a GPU 1024, or as many as fit its memory
       pad_to_multiple_of: 8      # padded prompt lengths; 1 pads no prompt, so only equal lengths share a batch
+      chat_template_kwargs: {enable_thinking: false}   # with chat: true, further arguments of the chat template
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from cos_assets.generation.tokens import decode, prompt_ids
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
 
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
-_OPTIONS = ("dtype", "device", "batch_size", "pad_to_multiple_of")
+_OPTIONS = ("dtype", "device", "batch_size", "pad_to_multiple_of", "chat_template_kwargs")
 _PAD_TO = 8
 _MOST_ROWS = {"cpu": 384, "cuda": 1024}  # more rows gain nothing on a CPU
 _CPU_CACHE_BYTES = 4 << 30
@@ -142,7 +143,7 @@ class TransformersEngine:
         jobs: list[Job] = []
         failed: list[Completion] = []
         for request in requests:
-            ids = prompt_ids(self._tokenizer, request.prompt, self._model.chat)
+            ids = prompt_ids(self._tokenizer, request.prompt, self._model.chat, self._model.template)
             room = sampling.max_tokens if self._context is None else min(sampling.max_tokens, self._context - len(ids))
             if ids and room > 0:
                 jobs += [Job(request, index, ids, room) for index in request.indices]

@@ -50,7 +50,8 @@ _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class VllmEngine:
-    """A vLLM engine for one model. Options are vLLM's own engine arguments."""
+    """A vLLM engine for one model. Options are vLLM's own engine arguments, and chat_template_kwargs: with chat: true,
+    further arguments of the chat template."""
 
     name = "vllm"
 
@@ -164,6 +165,7 @@ class VllmEngine:
             options |= _CPU_OPTIONS
         adapter = adapters.find(self._model.model_id)
         options |= _weights(self._model, adapter) | self._model.engine_options
+        options.pop("chat_template_kwargs", None)
         set_num_threads = torch.set_num_threads
         try:
             self._engine = LLMEngine.from_engine_args(_arguments(EngineArgs, options))
@@ -181,7 +183,7 @@ class VllmEngine:
     def _tokens(self, prompt: str) -> list[int]:
         from cos_assets.generation.tokens import prompt_ids
 
-        return prompt_ids(self._tokenizer, prompt, self._model.chat)
+        return prompt_ids(self._tokenizer, prompt, self._model.chat, self._model.template)
 
     def _completion(self, request: Request, index: int, sampling: Sampling, output: Any) -> Completion:
         from cos_assets.generation.tokens import decode
