@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from cos_assets.budget import Prices
-from cos_assets.spec import Count, Name, Spec, Text
+from cos_assets.spec import Count, Name, Spec, Text, no_truth
 from cos_assets.training.settings import Finetune
 
 # Per million tokens, in any currency: outside of these somebody gave the price of one token, or of a month.
@@ -98,6 +98,7 @@ class ModelSpec(Spec):
     price: Price | None = None
     path: Text | None = None
     columns: dict[str, str] | None = None
+    where: dict[str, str | int | float | bool] | None = None
     tokenizer: str | None = None
 
     @model_validator(mode="after")
@@ -116,7 +117,7 @@ class ModelSpec(Spec):
                 raise ValueError("engine: openai takes model: (the name that is served), not checkpoint: or revision:")
             if (self.model is None) == (self.checkpoint is None):
                 raise ValueError("give either model: (a hub id or a folder) or checkpoint: {study: ..., target: ...}")
-            extra = [k for k in ("path", "columns", "tokenizer") if getattr(self, k) is not None]
+            extra = [k for k in ("path", "columns", "where", "tokenizer") if getattr(self, k) is not None]
             if extra:
                 raise ValueError(f"{', '.join(extra)}: only with engine: imported")
 
@@ -166,7 +167,7 @@ class Judge(ModelSpec):
             raise ValueError("engine: imported is for solutions made elsewhere; a judge is asked")
         if (self.kind == "vote") != (self.of is not None):
             raise ValueError("of: names the judges that vote, and goes with method: vote")
-        if stray := sorted(self.model_fields_set & {"path", "columns", "tokenizer", *_MEANS}):
+        if stray := sorted(self.model_fields_set & {"path", "columns", "where", "tokenizer", *_MEANS}):
             raise ValueError(f"{stray[0]}: is for who samples, not for a judge")
         if self.kind == "llm":
             super().check_origin()
@@ -180,15 +181,19 @@ class JudgeSpec(Judge):
     `samples` correct ones of each model and budget are judged, one of each problem before a second of any; "all" and
     null mean all of them. Default 500, all where only the step checker judges. A judge that `verification` goes by
     judges all that it verifies.
+
+    `controls` reference solutions, and as many samples with a wrong answer of each model and budget, are judged to
+    measure the judge's own errors; 0 for none.
     """
 
     samples: Annotated[Count | None, BeforeValidator(_all)] = None
+    controls: Annotated[int, Field(ge=0), BeforeValidator(no_truth)] = 50
     judges: dict[Name, Judge] | None = Field(None, min_length=1)
 
     def check_origin(self) -> None:
         if self.judges is None:
             return super().check_origin()
-        if stray := sorted(self.model_fields_set - {"samples", "judges"}):
+        if stray := sorted(self.model_fields_set - {"samples", "controls", "judges"}):
             raise ValueError(f"{stray[0]}: stands beside judges:; give one judge, or several under judges:")
 
     @property

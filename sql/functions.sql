@@ -14,13 +14,13 @@ END;
 CREATE MACRO shift95(share, variance, n) AS
     t95(n) ^ 2 / CASE WHEN variance > 1e-24 THEN share * (1 - share) / variance ELSE greatest(n - 1, 1) END;
 
--- Wilson's score limits (1927) of a share between 0 and 1; null below two problems.
-CREATE MACRO low95(share, variance, n) AS CASE WHEN n >= 2 THEN greatest(0, least(share, (
+-- Wilson's score limits (1927) of a share between 0 and 1; null below two problems, and for no share.
+CREATE MACRO low95(share, variance, n) AS CASE WHEN n >= 2 AND share IS NOT NULL THEN greatest(0, least(share, (
     share + shift95(share, variance, n) / 2
     - sqrt(shift95(share, variance, n) * (share * (1 - share) + shift95(share, variance, n) / 4))
 ) / (1 + shift95(share, variance, n)))) END;
 
-CREATE MACRO high95(share, variance, n) AS CASE WHEN n >= 2 THEN least(1, greatest(share, (
+CREATE MACRO high95(share, variance, n) AS CASE WHEN n >= 2 AND share IS NOT NULL THEN least(1, greatest(share, (
     share + shift95(share, variance, n) / 2
     + sqrt(shift95(share, variance, n) * (share * (1 - share) + shift95(share, variance, n) / 4))
 ) / (1 + shift95(share, variance, n)))) END;

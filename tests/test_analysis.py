@@ -11,6 +11,9 @@ import polars as pl
 import pytest
 
 from cos_assets import catalogue, store
+from cos_assets.judging.controls import controls_of
+from cos_assets.judging.rates import rate_of
+from cos_assets.judging.table import of_judge
 from cos_assets.metrics.false_positives import false_positive_rate
 from cos_assets.metrics.intervals import Interval
 
@@ -119,6 +122,13 @@ def study(root: Path) -> None:
             for p, i, a in given
             if a == GOLD[p]
         ]
+        # A control of each kind, by each model's set: the reference solution counts once.
+        controls = [("p1", None, "reference", "right"), ("p2", 0, "wrong_answer", "wrong")]
+        judgements += [
+            {"problem_id": p, "sample_index": i, "control": kind, "judge": "steps", "judge_version": "1"}
+            | {"label": label, "correct": None if i is None else False, "wrong_reasoning": label == "wrong"}
+            for p, i, kind, label in controls
+        ]
         write("judgements", where, judgements, ("samples", key), ("verdicts", key))
     said = [("wc", "p1", 0, "right"), ("wc", "p1", 1, "unsure"), ("wc", "p1", 2, "wrong"), ("wc", "p2", 2, "right")]
     place = root / "s" / "labels" / "20261121T000000-1.parquet"
@@ -212,6 +222,13 @@ def ask(root: Path, question: str, *columns: str) -> list[tuple[Any, ...]]:
 def test_every_view_is_there_and_has_rows(root: Path) -> None:
     for file in catalogue.VIEWS.glob("*.sql"):
         assert catalogue.query(root, f"SELECT count(*) AS n FROM {file.stem}")["n"].item() > 0, file.stem
+
+
+def test_controls_that_sets_share_count_once(root: Path) -> None:
+    found = catalogue.query(root, "FROM judges").row(0, named=True)
+    assert (found["judge"], found["reference_solutions"], found["wrong_answers"], found["unread"]) == ("steps", 1, 2, 0)
+    assert (found["false_alarms"], found["recall"]) == (0, 1)
+    assert found["tells_right_from_wrong"] is found["no_rate"] is None, "one problem of a kind says nothing"
 
 
 def test_checkpoints_and_evals_are_of_all_targets_and_the_untouched_models(root: Path) -> None:
@@ -407,6 +424,63 @@ def test_intervals_are_those_of_the_report(tmp_path: Path) -> None:
     for model, *found in rows:
         expected = [None if x != x else x for x in told[model]]
         assert found == [None if x is None else pytest.approx(x, abs=2e-3) for x in expected], model
+
+
+def test_a_judge_and_its_controls_are_those_of_the_report(tmp_path: Path) -> None:
+    """The view `judges` and the rates against `cos_assets.judging.rates`."""
+    rng = np.random.default_rng(1)
+    # False alarms, recall, and the share of samples that is not read.
+    kinds: dict[str, tuple[float, float | None, float]] = {
+        "good": (0.05, 0.9, 0.1),
+        "coin": (0.5, 0.5, 0.1),
+        "silent": (0.0, 0.9, 0.8),
+        "one_kind": (0.1, None, 0.0),
+        "few": (0.0, 1.0, 0.0),
+    }
+    shape = {"problem_id": pl.String, "sample_index": pl.Int32, "control": pl.String, "judge": pl.String}
+    shape |= {"correct": pl.Boolean, "weight": pl.Float64, "wrong_reasoning": pl.Boolean}
+    sets = []
+    for model in ("wc", "se"):
+        rows: list[tuple[Any, ...]] = []
+        for judge, (alarms, recall, silent) in kinds.items():
+            for i, k in ((i, k) for i in range(60) for k in range(3)):
+                wrong = None if rng.random() < silent else bool(rng.random() < 0.2)
+                rows.append((f"p{i}", k, None, judge, True, float(rng.integers(1, 3)), wrong))
+            for i in range(2 if judge == "few" else 50):
+                alarm = bool(np.random.default_rng(i).random() < alarms)  # the same for both sets
+                rows.append((f"p{i}", None, "reference", judge, None, None, alarm))
+                if recall is not None:
+                    caught = None if rng.random() < silent else bool(rng.random() < recall)
+                    rows.append((f"p{i + 5}", int(rng.integers(5)), "wrong_answer", judge, False, None, caught))
+        frame = pl.DataFrame(rows, schema=shape, orient="row")
+        store.write(tmp_path, "s", "judgements", {"budget": "low", "model": model}, frame, {"inputs": []})
+        sets.append(frame.with_columns(model=pl.lit(model)))
+    every = pl.concat(sets)
+    told = catalogue.query(tmp_path, "FROM judges")
+    sql = (catalogue.SQL / "analysis" / "false_positive_rates.sql").read_text(encoding="utf-8")
+    rates = catalogue.query(tmp_path, sql)
+    assert rates.height == 2 * len(kinds) and told.height == len(kinds)
+    for row in rates.iter_rows(named=True):
+        ours = rate_of(of_judge(every.filter(model=row["model"]), row["judge"]), controls_of(every, row["judge"]))
+        errors = ours.controls
+        for words in ("cannot tell right from wrong", "less than half"):
+            assert (words in (ours.why_none or "")) == (words in (row["no_rate"] or "")), (words, row)
+        expected = {"false_positive_rate": ours.rate.value, "low": ours.rate.low, "high": ours.rate.high}
+        expected["corrected_by_controls"] = ours.corrected.value if ours.corrected else np.nan
+        for name, share in (("false_alarms", errors.false_alarms), ("recall", errors.recall)):
+            ends = zip(("", "_low", "_high"), share.rate, strict=False)
+            expected |= {name + end: value for end, value in ends}
+        for name, value in expected.items():
+            assert (np.nan if row[name] is None else row[name]) == pytest.approx(value, abs=2e-3, nan_ok=True), (
+                name,
+                row,
+            )
+        counts = (row["reference_solutions"], row["wrong_answers"], row["controls_unread"])
+        assert counts == (errors.false_alarms.read, errors.recall.read, errors.unread)
+        (judge,) = told.filter(judge=row["judge"]).iter_rows(named=True)
+        assert judge["tells_right_from_wrong"] is errors.tells
+    tells = dict(told.select("judge", "tells_right_from_wrong").iter_rows())
+    assert tells == {"good": True, "coin": False, "silent": True, "one_kind": None, "few": False}
 
 
 def test_every_question_is_answered_here() -> None:

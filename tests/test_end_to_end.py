@@ -202,7 +202,7 @@ def test_what_could_be_lost_in_silence_is_checked(by_api: Path) -> None:
         ],
         "verdicts": ["every_answer_is_graded", "few_answers_defeat_the_grader", "verdicts_add_up"],
         "sample_metrics": ["coverage_is_a_curve"],
-        "judgements": ["every_judged_sample_is_read"],
+        "judgements": ["every_judged_sample_is_read", "judge_tells_right_from_wrong"],
         "sft_set": ["no_scored_problem_is_trained_on", "there_are_rows_to_train_on"],
         "report": ["budgets_are_matched"],
         "budget_plan": [],

@@ -77,7 +77,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         ["finetune.lora.rank: unknown key", "target_modules"],
     ),
     ({"task__trian": "3"}, ["task.trian: unknown key", "train"]),
-    ({"judge": "{modle: x}"}, ["judge.modle: unknown key", "did you mean model?", "samples, judges"]),
+    ({"judge": "{modle: x}"}, ["judge.modle: unknown key", "did you mean model?", "samples, controls, judges"]),
     ({"judge": "{judges: {a: {modle: x}}}"}, ["judge.judges.a.modle: unknown key", "did you mean model?"]),
     ({"judge": "{method: llm}"}, ["judge: give either model: (a hub id or a folder) or checkpoint:"]),
     ({"judge": "{params: 3}"}, ["judge: params: is for method: llm"]),
@@ -283,6 +283,9 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"verification": "vibes"}, ["verification: 'vibes' is not allowed", "answer"]),
     ({"verification": "answer+steps", "judge": "{samples: 5}"}, ["judge.samples: verification: answer+steps judges"]),
     ({"judge": "{samples: 0}"}, ["judge.samples: 0 is not allowed"]),
+    ({"judge": "{controls: -1}"}, ["judge.controls: -1 is not allowed"]),
+    ({"judge": "{controls: off}"}, ["judge.controls: ", "allowed is a whole number"]),
+    ({"judge": "{judges: {a: {model: x, controls: 5}}}"}, ["judge.judges.a.controls: unknown key"]),
     (
         {"task": "oasst", "evaluation": "{benchmarks: [ifeval]}"},
         ["verification: 'answer' needs gold answers, and task 'oasst' has none; allowed: none, judge"],
@@ -435,6 +438,9 @@ def test_a_study_has_one_judge_or_several() -> None:
     assert study.parse(attributes(judge="{model: x, samples: null}")).judge.count is None
     assert study.parse(attributes(judge="{model: x, samples: all}")).judge.count is None
     assert study.parse(attributes(judge="{method: steps, samples: 7}")).judge.count == 7
+    assert plain.judge.controls == model.judge.controls == 50
+    assert study.parse(attributes(judge="{controls: 0}")).judge.controls == 0
+    assert study.parse(attributes(judge="{judges: {a: {}}, controls: 9}")).judge.controls == 9
     judges = "{judges: {v: {of: [a, b]}, a: {model: x}, b: {model: y}, s: {}}}"
     several = study.parse(attributes(judge=judges, verification="judge"))
     assert several.judge.first == "v" and several.verifiers == ("a", "b", "v") and several.judge.count == 500

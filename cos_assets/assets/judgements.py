@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.checks import READ, Check
+from cos_assets.assets.checks import READ, TELLING, Check
 from cos_assets.assets.common import (
     Inputs,
     Step,
@@ -23,8 +25,10 @@ from cos_assets.assets.common import (
 from cos_assets.generation.types import Sampling
 from cos_assets.judging import llm, vote
 from cos_assets.judging import steps as step_judge
+from cos_assets.judging.controls import controls_of, draw_controls
+from cos_assets.judging.rates import JudgeRate, cannot_tell, rate_of
 from cos_assets.judging.table import UNTOLD, draw, of_judge
-from cos_assets.metrics.false_positives import false_positive_rate
+from cos_assets.metrics.intervals import Interval
 from cos_assets.partitions import by_model
 from cos_assets.pools import pool_of
 from cos_assets.report import sketches
@@ -38,18 +42,21 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         keys = ["problem_id", "sample_index"]
-        answers = inputs["verdicts"].select(*keys, "correct").collect()
+        answers = inputs["verdicts"].select(*keys, "verdict", "correct").collect()
         samples = inputs["samples"].select(*keys, "completion", "finish_reason").collect()
         # What was cut off or failed is no solution, and verifies in no way: nobody is paid to say so.
         whole = samples.filter(pl.col("finish_reason") == "stop").join(answers, on=keys, maintain_order="left")
         problems = inputs["problems"].collect()
+        asked = problems.filter(pl.col("split") == spec.sampling.split)
+        controls = draw_controls(whole, asked, spec.judge.controls, spec.seed)
         made: dict[str, pl.DataFrame] = {}
         new = 0
         for name, judge in sorted(judges.items(), key=lambda item: item[1].kind == "vote"):
             verifies = name in spec.verifiers
             blind = name in blind_judges
             pool = whole if blind else whole.filter("correct")
-            rows = draw(pool, None if verifies else spec.judge.count, spec.seed)
+            drawn = draw(pool, None if verifies else spec.judge.count, spec.seed)
+            rows = pl.concat([drawn, controls], how="diagonal")
             if judge.kind == "steps":
                 made[name] = step_judge.judge(rows, problems, spec.task, name)
             elif judge.kind == "vote":
@@ -63,38 +70,43 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
                     )
                 new += bought
         frame = pl.concat([made[name] for name in judges])
-        untold = {label: int((frame["label"] == label).sum()) for label in UNTOLD}
+        samples_read = frame.filter(pl.col("control").is_null())
+        untold = {label: int((samples_read["label"] == label).sum()) for label in UNTOLD}
+        of_model = frame.with_columns(model=pl.lit(step.partition["model"]))
+        rates = {name: rate_of(of_judge(frame, name), controls_of(of_model, name), spec.confidence) for name in judges}
         facts: dict[str, Any] = {
             "judge": spec.judge.first,
             "judge_version": made[spec.judge.first]["judge_version"].first(),
-            "judged": made[spec.judge.first].height,
+            "judged": samples_read.filter(judge=spec.judge.first).height,
             **untold,
-            **_rates(spec, frame),
         }
+        for name, found in rates.items():
+            facts |= _facts(found, "" if name == spec.judge.first else f"_by_{name}")
         if spec.judge.models:
             facts["bought_now"] = new
             for name in ("flops", "cost"):  # unknown is not nothing
                 facts[name] = frame[name].sum() if frame[name].null_count() < frame.height else None
-        rates = {
-            name: (value, facts[f"{key}_low"], facts[f"{key}_high"])
-            for name in judges
-            if (value := facts[key := _rate_name(spec, name)]) is not None
-        }
+        telling = _telling(spec, rates)
+        if not telling.passed:
+            step.log.warning(f"{telling.sentence}\n{telling.examples}")
+        shown = {name: tuple(known) for name, found in rates.items() if (known := _limits(found.rate))[0] is not None}
         title = "false positive rate by judge"
-        return result(frame, facts, Check(READ, untold), figure=sketch(sketches.intervals, title, rates, title))
+        return result(
+            frame, facts, Check(READ, untold), telling, figure=sketch(sketches.intervals, title, shown, title)
+        )
 
     return asset(
         spec,
         "judgements",
         body,
-        checks=[READ],
+        checks=[READ, TELLING],
         ins={
             **{name: own(spec, name) for name in ("problems", "samples", "verdicts")},
             **checkpoint_inputs(*spec.judge.models.values()),
         },
         description="Is the reasoning of samples right? The false positive rate comes from here.",
         config=[
-            "judgements-2",
+            "judgements-3",
             step_judge.JUDGE_VERSION,
             [llm.PROMPT_VERSION, vote.JUDGE_VERSION] if spec.judge.judges or spec.judge.models else None,
             spec.judge.model_dump(mode="json"),
@@ -109,17 +121,40 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
     )
 
 
-def _rates(spec: StudySpec, frame: pl.DataFrame) -> dict[str, Any]:
-    """The false positive rate by each judge; that of the first one has no name behind it."""
-    facts = {}
-    for name in spec.judge.all:
-        rate = false_positive_rate(of_judge(frame, name), spec.confidence)
-        key = _rate_name(spec, name)
-        facts[key] = rate.value if rate.n > 0 else None
-        facts[f"{key}_low"] = rate.low if rate.n > 1 else None
-        facts[f"{key}_high"] = rate.high if rate.n > 1 else None
-    return facts
+def _facts(found: JudgeRate, by: str) -> dict[str, Any]:
+    """What the metadata say of one judge. `by` stands behind the names of their keys."""
+    errors = found.controls
+    facts: dict[str, Any] = {f"no_false_positive_rate{by}": found.why_none, f"readable_share{by}": found.readable}
+    for name, interval in (
+        ("false_positive_rate", found.rate),
+        ("control_false_alarms", errors.false_alarms.rate),
+        ("control_recall", errors.recall.rate),
+        ("corrected_by_controls", found.corrected),
+    ):
+        for end, value in zip(("", "_low", "_high"), _limits(interval), strict=True):
+            facts[f"{name}{by}{end}"] = value
+    return facts | {
+        f"control_reference_solutions{by}": errors.false_alarms.read + errors.false_alarms.unread,
+        f"control_wrong_answers{by}": errors.recall.read + errors.recall.unread,
+        f"control_unread{by}": errors.unread,
+    }
 
 
-def _rate_name(spec: StudySpec, judge: str) -> str:
-    return "false_positive_rate" + ("" if judge == spec.judge.first else f"_by_{judge}")
+def _limits(interval: Interval | None) -> tuple[float | None, float | None, float | None]:
+    """Value and limits; None where there are none."""
+    numbers = (None, None, None) if interval is None else interval[:3]
+    return tuple(None if number is None or math.isnan(number) else number for number in numbers)
+
+
+def _telling(spec: StudySpec, rates: Mapping[str, JudgeRate]) -> Check:
+    """Does every judge that has controls tell right from wrong? The counts are the errors of those that do not."""
+    counts: dict[str, float] = {}
+    lines = []
+    for name, found in rates.items():
+        if why := cannot_tell(found.controls):
+            counts[f"{name}: recall"] = found.controls.recall.rate.value
+            counts[f"{name}: false alarms"] = found.controls.false_alarms.rate.value
+            lines.append(f"- {name}: {why}")
+            if name in spec.verifiers:
+                lines.append(f"  **What is trained on is chosen by {name}** (verification): take another judge.")
+    return Check(TELLING, counts, "\n".join(lines) or None, kept=not lines)

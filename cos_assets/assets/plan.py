@@ -108,7 +108,8 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
             "cap_flops": spec.cap.flops if spec.cap else None,
             "cap_cost": spec.cap.cost if spec.cap else None,
         }
-        judging = {name: _judging(spec, name, step, inputs, frame) for name in spec.judge.models}
+        solved = rows["solution"].count()
+        judging = {name: _judging(spec, name, step, inputs, frame, solved) for name in spec.judge.models}
         facts |= {"judging": judging} if judging else {}
         return result(frame, facts, plan=dg.MetadataValue.md(_as_markdown(frame)))
 
@@ -222,21 +223,27 @@ def _spend(spec: StudySpec, name: str, known: _Known, problems: int, count: int)
     return found
 
 
-def _judging(spec: StudySpec, name: str, step: Step, inputs: Inputs, plan: pl.DataFrame) -> dict[str, Any]:
-    """What a model that judges takes at most, if every sample that it is to read is right; its prompts are not in it.
+def _judging(spec: StudySpec, name: str, step: Step, inputs: Inputs, plan: pl.DataFrame, solved: int) -> dict[str, Any]:
+    """What a model that judges takes at most, its prompts left out. `solved` problems have a reference solution.
 
-    Budgets share their judgements: of each sampler the largest one is all that is judged.
+    It reads the right samples, all or as many as are drawn, and the controls: wrong samples, and reference solutions.
+    Budgets share their samples, so of each sampler the largest budget is all that can be judged.
     """
     judge = spec.judge.models[name]
     limit = None if name in spec.verifiers else spec.judge.count
-    bought = plan.group_by("model").agg(pl.col("completions").max())["completions"]
-    count = sum(min(limit or each, each) for each in bought)
-    tokens, price = count * judge.max_tokens, prices_of(judge)
+    samples = 0
+    for _, bought in plan.group_by("model"):
+        sizes = bought["completions"].to_list()
+        drawn = [size if limit is None else min(limit + spec.judge.controls, size) for size in sizes]
+        samples += min(sum(drawn), max(sizes))
+    references = min(spec.judge.controls, solved)
+    tokens, price = (samples + references) * judge.max_tokens, prices_of(judge)
     params = judge.active_params or judge.params
     if params is None and judge.engine != "openai":
         params = judge_model(step, name, inputs).params
     return {
-        "judgements": count,
+        "judgements": samples,
+        "reference_solutions": references,
         "tokens": tokens,
         "flops": flops_per_token(params) * tokens if params else None,
         "cost": price.of(0.0, tokens, 0.0) if price else None,

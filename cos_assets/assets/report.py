@@ -13,11 +13,12 @@ from cos_assets import report as pages
 from cos_assets import store
 from cos_assets.assets import checks
 from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
+from cos_assets.judging import labels
 from cos_assets.partitions import by_model, by_source
 from cos_assets.report import overview, provenance
 from cos_assets.study import StudySpec
 
-VERSION = "report-6"
+VERSION = "report-7"
 
 
 def has_ablations(spec: StudySpec) -> bool:
@@ -65,6 +66,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         given = collected | {
             name: pl.concat(frames, how="diagonal_relaxed") for name, frames in joined.items() if frames
         }
+        given["labelled"] = labels.labelled_here(step.root, spec.name, collected["judgements"])
         keys = [None, *by_model(spec).get_partition_keys(), *by_source(spec).get_partition_keys()]
         origin = provenance.read(step.root, spec.name, [(f"{spec.name}/{name}", key) for name in names for key in keys])
         made = pages.build(spec, given, origin)

@@ -21,6 +21,7 @@ from typing import Any
 import polars as pl
 
 from cos_assets import catalogue
+from cos_assets.folders import mirror
 from cos_assets.judging.llm import steps
 from cos_assets.metrics.agreement import agreement
 from cos_assets.metrics.false_positives import corrected_rate, false_positives
@@ -114,7 +115,9 @@ def tasks(
     found = catalogue.query(root, f"SELECT DISTINCT {key} FROM verdicts v WHERE {where}")
     judged = found.clear()
     if "judgements" in known_views:
-        judged = catalogue.query(root, f"SELECT DISTINCT {key} FROM judgements WHERE study = {quoted(study)}")
+        judged = catalogue.query(
+            root, f"SELECT DISTINCT {key} FROM judgements WHERE study = {quoted(study)} AND control IS NULL"
+        )
     read = judged.with_columns(judged=True)
     found = found.join(read, on=judged.columns, how="left").with_columns(pl.col("judged").fill_null(False))
     if not found.height:
@@ -198,7 +201,9 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
     said = [humans.with_columns(human=True)]
     if "judgements" in known_views:
         judges = catalogue.query(
-            root, f"SELECT DISTINCT ON (judge, {key}) {key}, judge AS rater, label FROM judgements WHERE {mine}"
+            root,
+            f"SELECT DISTINCT ON (judge, {key}) {key}, judge AS rater, label FROM judgements"
+            f" WHERE {mine} AND control IS NULL",
         )
         on = ["model", "problem_id", "sample_index"]
         judges = judges.join(humans.select(on).unique(), on=on, how="semi").with_columns(human=False)
@@ -225,28 +230,52 @@ def summary(said: pl.DataFrame, confidence: float = 0.95) -> tuple[pl.DataFrame,
     return pairs, false_positives(answered, confidence, by=["model", "rater"])
 
 
-def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0.95) -> pl.DataFrame:
-    """The false positive rate of all that a judge has read of a model, corrected for the judge's errors on the samples
-    of all models that people have labelled, too (`corrected_rate`): [model, judge, value, low, high, n_labelled].
+def labelled(said: pl.DataFrame) -> pl.DataFrame:
+    """What judges and people say of the same samples: [rater, problem_id, judge: bool, human: bool], True for wrong.
 
     `said` is from `opinions`; people's label is the one on which all who decided agree.
     """
     on = ["model", "problem_id", "sample_index"]
     decided = said.filter(pl.col("label").is_in(["right", "wrong"]), pl.col("correct").fill_null(True))
-    people = decided.filter("human").group_by(on).agg(human_label=pl.col("label").unique())
-    people = people.filter(pl.col("human_label").list.len() == 1).with_columns(pl.col("human_label").list.first())
+    people = decided.filter("human").group_by(on).agg(pl.col("label").unique().alias("said"))
+    agreed = people.filter(pl.col("said").list.len() == 1)
+    both = decided.filter(~pl.col("human")).join(agreed, on=on, maintain_order="left")
+    return both.select(
+        "rater", "problem_id", judge=pl.col("label") == "wrong", human=pl.col("said").list.first() == "wrong"
+    )
+
+
+def labelled_here(root: Place, study: str, judgements: pl.DataFrame) -> pl.DataFrame:
+    """`labelled` of the judgements of a study, by the labels that are stored now; empty where nobody has labelled."""
+    sample = ["model", "problem_id", "sample_index"]
+    files = mirror(root / f"{study}/labels", "*.parquet")
+    stored = pl.concat([SCHEMA.to_frame(), *(pl.read_parquet(file, hive_partitioning=False) for file in files)])
+    latest = stored.sort("imported_at", maintain_order=True).unique([*sample, "annotator"], keep="last")
+    people = latest.select(*sample, "label", rater="annotator", human=pl.lit(True), correct=pl.lit(None, pl.Boolean))
+    # Budgets share their samples.
+    judges = judgements.unique(["judge", *sample], keep="first", maintain_order=True)
+    told = judges.select(*sample, "label", rater="judge", human=pl.lit(False), correct="correct")
+    return labelled(pl.concat([people, told]))
+
+
+def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0.95) -> pl.DataFrame:
+    """The false positive rate of all that a judge has read of a model, corrected for the judge's errors on the samples
+    of all models that people have labelled, too (`corrected_rate`): [model, judge, value, low, high, n_labelled].
+
+    `said` is from `opinions`.
+    """
+    on, known = ["model", "problem_id", "sample_index"], labelled(said)
     rows = []
     for judge in sorted(said.filter(~pl.col("human"))["rater"].unique()):
-        both = decided.filter(~pl.col("human"), pl.col("rater") == judge).join(people, on=on)
-        labelled = both.select("problem_id", judge=pl.col("label") == "wrong", human=pl.col("human_label") == "wrong")
+        errors = known.filter(rater=judge)
         read = catalogue.query(
             root,
             f"SELECT DISTINCT ON ({', '.join(on)}) {', '.join(on)}, wrong_reasoning FROM judgements SEMI JOIN"
             f" (FROM verdicts WHERE coalesce(correct, true)) USING (study, {', '.join(on)})"
-            f" WHERE study = {quoted(study)} AND judge = {quoted(judge)}",
+            f" WHERE study = {quoted(study)} AND judge = {quoted(judge)} AND control IS NULL",
         )
         for (model,), part in read.sort(on).group_by("model", maintain_order=True):
-            rows.append([model, judge, *corrected_rate(part, labelled, confidence)[:3], labelled.height])
+            rows.append([model, judge, *corrected_rate(part, errors, confidence)[:3], errors.height])
     shape = {"model": pl.String, "judge": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
     table = pl.DataFrame(rows, schema=shape | {"n_labelled": pl.Int64}, orient="row")
     return table.with_columns(pl.col(pl.Float64).fill_nan(None)).sort("model", "judge")

@@ -16,6 +16,7 @@ SCHEMA = pl.Schema(
     {
         "problem_id": pl.String,
         "sample_index": pl.Int32,
+        "control": pl.String,
         "judge": pl.String,
         "judge_version": pl.String,
         "label": pl.String,
@@ -62,8 +63,8 @@ def draw(pool: pl.DataFrame, count: int | None, seed: int) -> pl.DataFrame:
 
 
 def table(rows: pl.DataFrame, judge: str, version: str, labels: Iterable[Label]) -> pl.DataFrame:
-    """The judgements of one judge in the schema `SCHEMA`. `rows` are what `draw` gave, with flops and cost where the
-    judge took any; `labels` has one for each of them."""
+    """The judgements of one judge in the schema `SCHEMA`. `rows` are samples and controls, with flops and cost where
+    the judge took any; `labels` has one for each of them."""
     told = pl.DataFrame(
         list(labels),
         schema={"label": pl.String, "first_wrong_step": pl.Int32, "reason": pl.String},
@@ -73,8 +74,9 @@ def table(rows: pl.DataFrame, judge: str, version: str, labels: Iterable[Label])
     frame = pl.concat([rows.drop(told.columns, strict=False), told], how="horizontal").with_columns(
         judge=pl.lit(judge), judge_version=pl.lit(version), wrong_reasoning=wrong
     )
-    taken = {name: pl.lit(0.0) for name in ("flops", "cost") if name not in frame.columns}
-    return frame.with_columns(**taken).select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
+    absent = {"flops": pl.lit(0.0), "cost": pl.lit(0.0), "control": pl.lit(None, pl.String)}
+    absent = {name: value for name, value in absent.items() if name not in frame.columns}
+    return frame.with_columns(**absent).select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
 
 
 def of_judge(judgements: pl.DataFrame, judge: str) -> pl.DataFrame:

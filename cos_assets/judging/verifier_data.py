@@ -96,7 +96,7 @@ def _labels(root: Place, study: str, judge: str | None) -> pl.DataFrame:
                 root,
                 "SELECT DISTINCT ON (model, problem_id, sample_index) model, problem_id, sample_index, label,"
                 f" first_wrong_step AS step, judge_version = {quoted(step_checker.JUDGE_VERSION)} AS equations"
-                f" FROM judgements WHERE {mine} AND judge = {quoted(judge or judges[0])}",
+                f" FROM judgements WHERE {mine} AND control IS NULL AND judge = {quoted(judge or judges[0])}",
             )
     elif judge is not None:
         raise LabelError(f"--judge: {judge!r} is not a judge of {study}; it has no judgements")

@@ -10,7 +10,7 @@ import polars as pl
 from cos_assets.judging.table import Label, table
 
 JUDGE_VERSION = "1"
-_KEY = ["problem_id", "sample_index"]
+_KEY = ["problem_id", "sample_index", "control"]
 
 
 def judge(rows: pl.DataFrame, members: Mapping[str, pl.DataFrame], name: str) -> pl.DataFrame:
@@ -20,7 +20,7 @@ def judge(rows: pl.DataFrame, members: Mapping[str, pl.DataFrame], name: str) ->
     count steps in different ways. What it costs stands with its members.
     """
     said = {
-        member: {(problem, index): label for problem, index, label in frame.select(*_KEY, "label").iter_rows()}
+        member: {tuple(key): label for *key, label in frame.select(*_KEY, "label").iter_rows()}
         for member, frame in members.items()
     }
     labels = []

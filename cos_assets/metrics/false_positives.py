@@ -24,6 +24,9 @@ from cos_assets.metrics.intervals import (
     score_limits,
 )
 
+LEAST_READ = 0.5
+"""Share of the correct samples that a judge has to read. Those that it cannot read are not like those that it can."""
+
 _RATE = {
     "value": pl.Float64,
     "low": pl.Float64,

@@ -8,7 +8,7 @@ from functools import partial
 
 import polars as pl
 
-from cos_assets.report import ablations, evaluated, figures, learning, page
+from cos_assets.report import ablations, evaluated, figures, judges, learning, page
 from cos_assets.report.compare import Verdict, accuracies, comparisons, verdicts
 from cos_assets.report.provenance import Provenance
 from cos_assets.report.tables import Tables, complete
@@ -25,6 +25,8 @@ class Report:
     accuracies: pl.DataFrame
     figures: Mapping[str, str]
     """Name -> SVG text: answer, accuracy, evaluated, ablations, quality, curves, levels, learning; what has data."""
+    judges: list[str]
+    """How each judge errs, and why it gives no false positive rate."""
     html: str
     """One page that needs nothing else."""
 
@@ -35,13 +37,13 @@ class Report:
         rows = ["", "| budget | metric | difference | interval | better |", "|---|---|---|---|---|"]
         for row in self.comparisons.iter_rows(named=True):
             rows.append("| {} | {} | {} | {} | {} |".format(*page.difference_cells(row)))
-        return "\n".join([*lines, *rows])
+        return "\n".join([*lines, *rows, "", *(f"- {note}" for note in self.judges)])
 
 
 def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> Report:
     """The report from a study's tables by name: problems, budget_plan, samples, verdicts, sample_metrics, judgements,
-    sft_set, checkpoints and evals (those of all targets), base_eval, eval_metrics, ablations. One that is absent or
-    empty leaves out what it is needed for; so does no `origin`. Nothing in it depends on the clock or the machine.
+    labelled (see `judging.labels`), sft_set, checkpoints and evals (those of all targets), base_eval, eval_metrics,
+    ablations. One that is absent or empty leaves out what it is needed for; so does no `origin`. Nothing in it depends on the clock or the machine.
     """
     tables = complete(tables)
     plan = tables["budget_plan"]
@@ -67,7 +69,7 @@ def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> 
         drawn["learning"] = partial(learning.of_study, spec, tables["checkpoints"])
     pictures = {name: figures.svg(draw) for name, draw in drawn.items()}
     html = page.render(spec, tables, compared, found, table, pictures, origin or Provenance())
-    return Report(compared, found, table, pictures, html)
+    return Report(compared, found, table, pictures, judges.notes(spec, tables, spec.judge.all), html)
 
 
 def summary_text(report: Report) -> str:
@@ -80,4 +82,5 @@ def summary_text(report: Report) -> str:
         for row in (head, *rows):
             lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         lines.insert(len(report.verdicts), "")
+    lines += ["", *report.judges] if report.judges else []
     return "\n".join(lines) + "\n"

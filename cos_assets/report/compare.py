@@ -14,7 +14,7 @@ from cos_assets.judging.table import of_judge
 from cos_assets.metrics.coverage import count_correct, coverage, solved_curve
 from cos_assets.metrics.diversity import diversity, diversity_curve
 from cos_assets.metrics.evaluated import by_problem_and_seed, pooled
-from cos_assets.metrics.false_positives import false_positive_rate, false_positive_sums
+from cos_assets.metrics.false_positives import false_positive_sums
 from cos_assets.metrics.intervals import (
     SHARE,
     Interval,
@@ -26,6 +26,7 @@ from cos_assets.metrics.intervals import (
     paired_ratio_difference,
 )
 from cos_assets.metrics.summary import KEYS
+from cos_assets.report import judges
 from cos_assets.report.tables import Tables, complete
 from cos_assets.study import StudySpec
 
@@ -70,8 +71,8 @@ def comparisons(spec: StudySpec, tables: Tables) -> pl.DataFrame:
     """One row per budget and metric (and target), in the schema `SCHEMA`: both sides, and weak − strong, paired.
 
     metric: coverage, diversity (distinct equations per problem) and diversity_exact (distinct texts), each with all
-    that the budget bought; false_positive_rate; accuracy on each benchmark of each target finetuned on the two models'
-    data, and of their mean per problem (target "all"), which on the first benchmark is the verdict of a budget.
+    that the budget bought; false_positive_rate, where the first judge gives one of both sides; accuracy on each
+    benchmark of each target finetuned on the two models' data, and of their mean per problem (target "all"), which on the first benchmark is the verdict of a budget.
     Pairs are problems that both sides have; n_problems says how many. What is not there gives no rows: a study with
     one sampler has none.
     """
@@ -157,13 +158,13 @@ def _of_samples(spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, s
         yield from _as_bought(budget, pair, sides, ks, spec)
     else:
         yield from _at_k(budget, pair, sides, ks, spec)
-    counted = of_judge(tables["judgements"], spec.judge.first)
-    judged = [counted.filter(at & (pl.col("model") == model)) for model in pair]
-    if all(frame.height for frame in judged):
-        rates = [false_positive_rate(frame, spec.confidence) for frame in judged]
-        sums = [false_positive_sums(frame) for frame in judged]
+    rates = [judges.rate(spec, tables, spec.judge.first, budget, model) for model in pair]
+    told = [found.rate for found in rates if found and not found.why_none]
+    if len(told) == len(pair):
+        counted = of_judge(tables["judgements"], spec.judge.first).filter(at)
+        sums = [false_positive_sums(counted.filter(model=model)) for model in pair]
         difference = paired_ratio_difference(sums[0], sums[1], spec.confidence)
-        yield _row(budget, "false_positive_rate", pair, ks, rates, difference)
+        yield _row(budget, "false_positive_rate", pair, ks, told, difference)
 
 
 def _at_k(

@@ -37,8 +37,8 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
         flops = f", {most['flops']:.3g} FLOPs" if most["flops"] else ""
         cost = f", {most['cost']:,.2f} {most['currency']}" if most["cost"] else ""
         lines.append(
-            f"The judge {judge} reads at most {most['judgements']:,} samples:"
-            f" at most {most['tokens']:,} tokens{flops}{cost}, and its prompts."
+            f"The judge {judge} reads at most {most['judgements']:,} samples and {most['reference_solutions']:,}"
+            f" reference solutions: at most {most['tokens']:,} tokens{flops}{cost}, and its prompts."
         )
     return lines
 

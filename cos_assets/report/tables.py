@@ -56,7 +56,9 @@ _EMPTY: dict[str, dict[str, Any]] = {
         "high": pl.Float64,
     },
     "judgements": _SAMPLE
-    | {"judge": pl.String, "correct": pl.Boolean, "weight": pl.Float64, "wrong_reasoning": pl.Boolean},
+    | {"control": pl.String, "judge": pl.String, "correct": pl.Boolean}
+    | {"weight": pl.Float64, "wrong_reasoning": pl.Boolean},
+    "labelled": {"rater": pl.String, "problem_id": pl.String, "judge": pl.Boolean, "human": pl.Boolean},
     "sft_set": _SAMPLE | {"source": pl.String},
     "checkpoints": {
         "budget": pl.String,

@@ -8,6 +8,7 @@ judges AS (
     SELECT DISTINCT ON (study, model, problem_id, sample_index, judge)
         study, model, problem_id, sample_index, judge AS rater, label
     FROM judgements
+    WHERE control IS NULL
 ),
 pairs AS (
     SELECT a.study, a.rater AS annotator, b.rater AS other, a.label = 'wrong' AS x, b.label = 'wrong' AS y

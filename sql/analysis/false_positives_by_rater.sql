@@ -1,8 +1,11 @@
 -- Which share of the correct answers rests on wrong reasoning, by each judge and each annotator?
 -- With 95 % intervals over problems. Every row is over the samples that this one read, each counting once; compare only
--- raters of the same samples (`cos label show STUDY` does).
+-- raters of the same samples (`cos label show STUDY` does). A judge stands with its errors on its controls; one that
+-- cannot tell right from wrong gives no rate.
 WITH said AS (
-    SELECT study, model, problem_id, sample_index, judge AS rater, 'judge' AS kind, label FROM judgements
+    SELECT study, model, problem_id, sample_index, judge AS rater, 'judge' AS kind, label
+    FROM judgements
+    WHERE control IS NULL
     UNION
     SELECT study, model, problem_id, sample_index, annotator, 'human', label FROM labels WHERE latest
 ),
@@ -29,9 +32,16 @@ raters AS (
         n / nullif(n - 1, 0) * sum((wrong - rate * read) ^ 2) / nullif(sum(read), 0) ^ 2 AS variance
     FROM rates
     GROUP BY study, model, rater, kind
+),
+told AS (
+    SELECT
+        raters.* EXCLUDE (rate), false_alarms, recall, no_rate, CASE WHEN no_rate IS NULL THEN raters.rate END AS rate
+    FROM raters
+    LEFT JOIN judges ON judges.study = raters.study AND judges.judge = raters.rater AND raters.kind = 'judge'
 )
 SELECT
     study, model, rater, kind, samples, undecided, round(rate, 4) AS false_positive_rate,
-    round(low95(rate, variance, n), 4) AS low, round(high95(rate, variance, n), 4) AS high, n AS n_problems
-FROM raters
+    round(low95(rate, variance, n), 4) AS low, round(high95(rate, variance, n), 4) AS high, n AS n_problems,
+    round(false_alarms, 4) AS false_alarms, round(recall, 4) AS recall, no_rate
+FROM told
 ORDER BY study, model, kind, rater;

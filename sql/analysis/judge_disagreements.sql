@@ -1,6 +1,8 @@
 -- On which samples do judges and annotators say different things of the reasoning, and who says what?
 WITH said AS (
-    SELECT study, model, problem_id, sample_index, judge AS rater, label, reason FROM judgements
+    SELECT study, model, problem_id, sample_index, judge AS rater, label, reason
+    FROM judgements
+    WHERE control IS NULL
     UNION
     SELECT study, model, problem_id, sample_index, annotator, label, comment FROM labels WHERE latest
 ), differ AS (

@@ -24,11 +24,17 @@ def lot(*what: str) -> float:
 
 
 class JudgeServer:
-    """`odd` is the share of replies that are no judgement: refusals, cut ones, prose, in equal parts."""
+    """`odd` is the share of replies that are not judgements: refusals, truncated ones, prose, in equal parts."""
 
-    def __init__(self, problems: pl.DataFrame, odd: float = 0.0) -> None:
+    def __init__(
+        self,
+        problems: pl.DataFrame,
+        odd: float = 0.0,
+        sensitivity: float = SENSITIVITY,
+        specificity: float = SPECIFICITY,
+    ) -> None:
         self.truths = dict(problems.select("question", "truth").iter_rows())
-        self.odd = odd
+        self.odd, self.sensitivity, self.specificity = odd, sensitivity, specificity
         self.bodies: list[dict[str, Any]] = []
         lock, outer = threading.Lock(), self
 
@@ -80,7 +86,7 @@ class JudgeServer:
             ][int(3 * kind / self.odd)]
         text = " ".join(re.sub(r"^\[\d+\] ", "", line) for line in steps.splitlines())
         wrong = check_program(self.truths[question], text).label == "wrong"
-        seen = lot("error", prompt) < (SENSITIVITY if wrong else SPECIFICITY)
+        seen = lot("error", prompt) < (self.sensitivity if wrong else self.specificity)
         right = seen != wrong
         said = {"reason": "so it is", "first_wrong_step": None if right else 1, "reasoning_correct": right}
         around = "Let me see.\n```json\n{}\n```" if lot("fence", prompt) < 0.3 else "{}"

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 from judge_server import JudgeServer
 
-from cos_assets import catalogue, store, tasks, tiny
+from cos_assets import catalogue, instance, store, tasks, tiny
 from cos_assets.generation.door import Buyer
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Sampling
@@ -22,6 +23,7 @@ from cos_assets.judging import llm
 from cos_assets.judging import steps as step_judge
 from cos_assets.judging.table import draw
 from cos_assets.judging.verdicts import verdicts
+from cos_assets.metrics.controls import corrected_by_controls
 from cos_assets.metrics.false_positives import corrected_rate, false_positive_rate
 from cos_assets.report.plan import plan_lines
 
@@ -63,6 +65,11 @@ def facts(root: Path, table: str, where: dict[str, str], name: str = "judged") -
     return (store.lineage(root, name, table, where) or {})["facts"]
 
 
+def ordinary(judgements: pl.DataFrame) -> pl.DataFrame:
+    """The judgements of samples, without those of controls."""
+    return judgements.filter(pl.col("control").is_null())
+
+
 def booked(root: Path) -> pl.DataFrame:
     files = sorted((root / "ledger").rglob("part-*.parquet"))
     return pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).filter(stage="judging")
@@ -74,15 +81,18 @@ def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materializ
     root = materialize(given)
     planned = facts(root, "budget_plan", {})["judging"]
     samples = store.scan(root, "judged", "budget_plan").collect()["completions"].sum()
-    tokens = samples * 1024
+    tokens = (samples + 50) * 1024
     assert planned == {
-        "model": {"judgements": samples, "tokens": tokens, "flops": 2e9 * tokens}
+        "model": {"judgements": samples, "reference_solutions": 50, "tokens": tokens, "flops": 2e9 * tokens}
         | {"cost": pytest.approx(4e-6 * tokens), "currency": "USD"}
     }
     lines = plan_lines(store.scan(root, "judged", "budget_plan").collect(), {**facts(root, "budget_plan", {})})
-    assert lines[-1].startswith(f"The judge model reads at most {samples:,} samples: at most {tokens:,} tokens, ")
+    assert lines[-1].startswith(
+        f"The judge model reads at most {samples:,} samples and 50 reference solutions: at most {tokens:,} tokens, "
+    )
 
-    told = scan(root, "judgements", WC)
+    every = scan(root, "judgements", WC)
+    told = ordinary(every)
     correct = scan(root, "verdicts", WC).filter("correct").select(KEYS)
     sizes = dict(told["judge"].value_counts().iter_rows())
     assert sizes == {"model": correct.height, "steps": 50, "both": 50}, "what verifies judges all"
@@ -107,17 +117,26 @@ def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materializ
     each = (200 * 1.0 + 40 * 4.0) / 1e6
     assert rows["cost"].to_list() == pytest.approx([each] * rows.height)
     solutions = [scan(root, "samples", where).join(scan(root, "verdicts", where), on=KEYS) for where in (WC, SE)]
-    distinct = [side.filter("correct").select("problem_id", "completion").unique() for side in solutions]
-    assert rows.height == pl.concat(distinct).unique().height
-    assert known["cost"] == pytest.approx(each * distinct[0].height)
+    wrong = [scan(root, "judgements", where).filter(judge="model", control="wrong_answer") for where in (WC, SE)]
+    distinct = [
+        pl.concat([side.filter("correct"), side.join(controls, on=KEYS, how="semi")])
+        .select("problem_id", "completion")
+        .unique()
+        for side, controls in zip(solutions, wrong, strict=True)
+    ]
+    references = every.filter(judge="model", control="reference").select("problem_id")
+    solved = PROBLEMS.join(references, on="problem_id").select("problem_id", completion="solution")
+    assert rows.height == pl.concat([*distinct, solved]).unique().height, "both models share the reference solutions"
+    assert known["cost"] == pytest.approx(each * pl.concat([distinct[0], solved]).unique().height)
 
     kept = scan(root, "sft_set", {"budget": "low", "source": "wc"})
     right = labels["model"].filter(label="right").select(KEYS)
     assert kept.height and kept.join(right, on=KEYS, how="anti").is_empty()
     meant = facts(root, "sft_set", {"budget": "low", "source": "wc"})
     assert meant["kept_share"] == pytest.approx(right.height / scan(root, "samples", WC).height)
-    assert meant["kept_wrong_share"] == 0 and meant["verification_cost"] == pytest.approx(known["cost"])
-    assert meant["verification_flops"] == pytest.approx(known["flops"])
+    verifying = told.filter(judge="model")
+    assert meant["kept_wrong_share"] == 0 and meant["verification_cost"] == pytest.approx(verifying["cost"].sum())
+    assert meant["verification_flops"] == pytest.approx(verifying["flops"].sum())
     page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
     assert "the share whose steps do not follow, by the judge judge." in page
 
@@ -128,10 +147,110 @@ def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materializ
     assert facts(root, "judgements", WC, "again")["bought_now"] == 0
 
 
+def test_every_judge_has_controls_and_they_are_paid_for_once(server: JudgeServer, materialize: Made) -> None:
+    judges = {"model": judge(server), "steps": {}, "both": {"of": ["model", "steps"]}}
+    given = attributes(judge={"judges": judges, "samples": 10}, budgets={"low": {"se": 2}, "high": {"se": 3}})
+    root = materialize(given)
+    tables = [scan(root, "judgements", {"budget": b, "model": m}) for b in ("low", "high") for m in ("wc", "se")]
+    for table in tables:
+        controls = {name: table.filter(pl.col("control").is_not_null(), judge=name) for name in judges}
+        same = [part.select(*KEYS, "control") for part in controls.values()]
+        assert same[0].equals(same[1]) and same[0].equals(same[2])
+        sizes = dict(controls["steps"]["control"].value_counts().iter_rows())
+        assert sizes["reference"] == 50 and 0 < sizes["wrong_answer"] <= 50
+        references = controls["model"].filter(control="reference")
+        assert references.select("problem_id", "label").equals(
+            tables[0].filter(judge="model", control="reference").select("problem_id", "label")
+        )
+        assert references["sample_index"].null_count() == references["correct"].null_count() == 50
+        # The step checker knows the truth of this task.
+        assert controls["steps"]["wrong_reasoning"].eq(controls["steps"]["control"] == "wrong_answer").all()
+    prompts = [body["messages"][0]["content"] for body in server.bodies]
+    rows = booked(root)
+    assert len(prompts) == len(set(prompts)) == rows.height, "a control that several sets share is asked once"
+    assert set(rows["stage"]) == {"judging"}
+
+    known, told = facts(root, "judgements", WC), tables[0].filter(judge="model", control="reference")
+    read = told.drop_nulls("wrong_reasoning")
+    assert known["control_reference_solutions"] == 50
+    assert known["control_false_alarms"] == pytest.approx(read["wrong_reasoning"].mean())
+    assert known["control_false_alarms_low"] < known["control_false_alarms"] < known["control_false_alarms_high"]
+    assert known["control_recall"] > 0.5 and known["control_unread"] > 0
+    assert known["control_recall_by_steps"] == 1 and known["control_false_alarms_by_steps"] == 0
+    assert known["readable_share_by_steps"] == 1
+    assert known["corrected_by_controls_low"] <= known["corrected_by_controls"] <= known["corrected_by_controls_high"]
+    assert not any(name.startswith("no_false_positive_rate") for name in known)
+    page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
+    assert (
+        "by the judge&#39;s controls" in page
+        and "steps on its controls: false alarms 0.0 % [0.0, 7.6], 0 of 50" in page
+    )
+    text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
+    assert "model on its controls: false alarms " in text
+
+
+def test_without_controls_only_samples_are_judged(server: JudgeServer, materialize: Made) -> None:
+    root = materialize(attributes(judge=judge(server, controls=0)))
+    told, known = scan(root, "judgements", WC), facts(root, "judgements", WC)
+    assert told["control"].null_count() == told.height == scan(root, "verdicts", WC)["correct"].sum()
+    assert known["false_positive_rate"] is not None and "control_recall" not in known
+    assert facts(root, "budget_plan", {})["judging"]["llm"]["reference_solutions"] == 0
+    text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
+    assert "Nothing is known of the errors of llm: judge.controls is 0." in text
+
+
+def test_a_judge_that_tosses_a_coin_gives_no_rate(materialize: Made) -> None:
+    coin = JudgeServer(PROBLEMS, sensitivity=0.5, specificity=0.5)
+    try:
+        judges = {"coin": judge(coin), "steps": {}}
+        root = materialize(attributes(judge={"judges": judges}, verification="answer+judge"))
+    finally:
+        coin.close()
+    known = facts(root, "judgements", WC)
+    why = "this judge cannot tell right from wrong (recall "
+    assert known["no_false_positive_rate"].startswith(why)
+    assert "false_positive_rate" not in known and "corrected_by_controls" not in known
+    assert known["control_false_alarms"] > 0.3 and known["control_recall"] < 0.7
+    assert known["false_positive_rate_by_steps"] < 0.2 and "no_false_positive_rate_by_steps" not in known
+
+    # It decides all the same what is trained on, and the check says so.
+    right = ordinary(scan(root, "judgements", WC)).filter(judge="coin", label="right")
+    assert scan(root, "sft_set", {"budget": "low", "source": "wc"}).join(right, on=KEYS, how="anti").is_empty()
+    with instance.open_instance() as opened:
+        (check,) = checked(opened, "judge_tells_right_from_wrong", "low|wc")
+    assert not check.passed and check.severity.value == "WARN"
+    assert {"coin: recall", "coin: false alarms"} <= set(check.metadata)
+    assert "What is trained on is chosen by coin" in check.metadata["examples"].value
+
+    rates = catalogue.query(root, catalogue.meant("false_positive_rates") or "")
+    of_coin, of_steps = (rates.filter(judge=name, model="wc").row(0, named=True) for name in judges)
+    assert of_coin["no_rate"].startswith(why) and of_coin["false_positive_rate"] is of_coin["low"] is None
+    assert of_coin["corrected_by_controls"] is None and of_coin["false_alarms"] > 0.3
+    assert of_steps["no_rate"] is None and of_steps["false_positive_rate"] is not None and of_steps["recall"] == 1
+    told = store.scan(root, "judged", "report").collect()
+    assert "false_positive_rate" not in set(told["metric"]), "the first judge is the one that counts"
+    page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
+    assert f"No false positive rate by coin of wc at low, se at low: {why}" in page
+    text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
+    assert f"No false positive rate by coin of wc at low, se at low: {why}" in text
+
+
+def checked(opened: dg.DagsterInstance, name: str, partition: str) -> list[dg.AssetCheckEvaluation]:
+    """What a check of the judgements said of a partition last."""
+    key = dg.AssetCheckKey(dg.AssetKey(["judged", "judgements"]), name)
+    records = opened.event_log_storage.get_asset_check_execution_history(key, limit=20)
+    events = [record.event.dagster_event.asset_check_evaluation_data for record in records if record.event]  # type: ignore[union-attr]
+    return [event for event in events if event.partition == partition]
+
+
 def test_without_gold_answers_every_sample_is_judged(server: JudgeServer, materialize: Made) -> None:
     root = materialize(attributes(judge=judge(server), verification="judge"))
     assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
-    told, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
+    every, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
+    told, controls = ordinary(every), every.filter(pl.col("control").is_not_null())
+    again = controls.join(told, on=KEYS, suffix="_sample")
+    assert again.height == controls.filter(control="wrong_answer").height, "wrong answers are verified, too"
+    assert again["label"].to_list() == again["label_sample"].to_list() and again["cost"].sum() == 0
     whole = samples.filter(finish_reason="stop")
     assert told.height == whole.height > graded["correct"].sum()
     assert told.join(graded.filter("correct"), on=KEYS, how="semi")["correct"].all()
@@ -151,7 +270,8 @@ def test_each_source_is_verified_in_its_own_way(server: JudgeServer, materialize
     sources = {name: {"take": {"wc": 1.0}, "deduplicate": False, "verification": way} for name, way in ways.items()}
     judges = {"model": judge(server), "steps": {}}
     root = materialize(attributes(judge={"judges": judges}, sources=sources, budgets={"low": {"se": 1}}))
-    told, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
+    told = ordinary(scan(root, "judgements", WC))
+    samples, graded = scan(root, "samples", WC), scan(root, "verdicts", WC)
     # One source knows no answers: whom it goes by sees none, for the other one too.
     assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
     right, model = graded.filter("correct"), told.filter(judge="model")
@@ -220,6 +340,18 @@ def test_a_cap_stops_judging_too(server: JudgeServer, materialize: Made) -> None
         materialize(attributes(models=models, judge=judge(server), cap={"cost": 0.02}))
 
 
+def by_the_server(rows: pl.DataFrame, problems: pl.DataFrame, home: Path) -> pl.DataFrame:
+    """The server's judgements of rows [problem_id, sample_index, completion, correct, weight]."""
+    server = JudgeServer(problems)
+    try:
+        options = llm.structured({"base_url": server.url, "concurrency": 16})
+        model = resolve("judge", engine="openai", chat=True, options=options)
+        buyer = Buyer(home, "population", "judging")
+        return llm.judge(rows, problems, model, Sampling(temperature=0), buyer, None, True, "llm")[0]
+    finally:
+        server.close()
+
+
 @pytest.fixture(scope="module")
 def population(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     """Some thousand correct solutions of the built-in task, judged by the server (`wrong_reasoning`), and what the step
@@ -242,21 +374,28 @@ def population(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     graded = verdicts(samples, problems, task).select(*KEYS, "correct")
     pool = draw(samples.join(graded, on=KEYS, maintain_order="left").filter("correct"), None, 0)
     truth = step_judge.judge(pool, problems, task).select(*KEYS, truth=pl.col("wrong_reasoning"))
-    server = JudgeServer(problems)
-    try:
-        model = resolve(
-            "judge", engine="openai", chat=True, options=llm.structured({"base_url": server.url, "concurrency": 16})
-        )
-        buyer = Buyer(tmp_path_factory.mktemp("home"), "population", "judging")
-        told, _ = llm.judge(pool, problems, model, Sampling(temperature=0), buyer, None, True, "llm")
-    finally:
-        server.close()
+    told = by_the_server(pool, problems, tmp_path_factory.mktemp("home"))
     return told.join(truth, on=KEYS, maintain_order="left")
 
 
-def test_the_servers_errors_are_taken_out(population: pl.DataFrame) -> None:
-    """200 studies of other problems each: 250 problems drawn with replacement, a sample of each judged, 100 other
-    samples labelled by people (the truth)."""
+@pytest.fixture(scope="module")
+def controls(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    """The same server's judgements of every problem's reference solution, and of one with a wrong answer."""
+    task = tasks.make({"name": "arithmetic", "train": 600, "validation": 1, "test": 1})
+    problems = task.load().filter(pl.col("split") == "train")
+    wrong = pl.col("solution") + " " + pl.col("answer") + " + 1 = " + pl.col("answer") + " . The answer is 0 ."
+    made = {"reference": pl.col("solution"), "wrong_answer": wrong}
+    rows = [
+        problems.select("problem_id", completion=text, control=pl.lit(kind), sample_index=pl.lit(None, pl.Int32))
+        for kind, text in made.items()
+    ]
+    empty = {"correct": pl.lit(None, pl.Boolean), "weight": pl.lit(None, pl.Float64)}
+    return by_the_server(pl.concat(rows).with_columns(**empty), problems, tmp_path_factory.mktemp("home"))
+
+
+def test_the_servers_errors_are_taken_out(population: pl.DataFrame, controls: pl.DataFrame) -> None:
+    """200 studies of other problems each: 250 problems drawn with replacement, a sample of each judged; 100 other
+    samples labelled by people (the truth), or 50 controls of either kind."""
     whole = population["truth"].mean()
     wrong, right = population.filter("truth"), population.filter(~pl.col("truth"))
     assert population.height > 2500 and 0.05 < whole < 0.3  # type: ignore[operator]
@@ -266,7 +405,8 @@ def test_the_servers_errors_are_taken_out(population: pl.DataFrame) -> None:
     judged, truth = ([part[name].to_numpy() for part in by_problem] for name in ("wrong_reasoning", "truth"))
     ids = [part["problem_id"][0] for part in by_problem]
     sizes = np.array([part.height for part in by_problem])
-    held = naive = 0
+    kinds = [controls.filter(control=kind) for kind in ("reference", "wrong_answer")]
+    held = by_controls = naive = 0
     for repetition in range(200):
         rng = np.random.default_rng(repetition)
         drawn = rng.integers(len(ids), size=250)
@@ -289,6 +429,10 @@ def test_the_servers_errors_are_taken_out(population: pl.DataFrame) -> None:
         found, plain = corrected_rate(read, labelled), false_positive_rate(read)
         held += found.low <= whole <= found.high  # type: ignore[operator]
         naive += plain.low <= whole <= plain.high  # type: ignore[operator]
+        known = pl.concat([kind.sample(50, seed=repetition) for kind in kinds])
+        by_them = corrected_by_controls(read, known)
+        by_controls += by_them.low <= whole <= by_them.high  # type: ignore[operator]
+    assert by_controls >= 180, f"the rate corrected by controls held the truth {by_controls} times of 200"
     assert held >= 180, f"the corrected rate held the truth {held} times of 200"
     assert naive < 180, "without correction the judge's errors must show, or this shows nothing"
-    print(f"held {held} of 200, uncorrected {naive}")
+    print(f"held {held} of 200, by controls {by_controls}, uncorrected {naive}")

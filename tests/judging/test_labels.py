@@ -137,6 +137,25 @@ def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> N
     assert cos(root, "label", "show", "s")[1].strip() == told.partition("\n")[2].strip()
 
 
+def test_the_report_sees_the_latest_labels_of_its_study(root: Path, tmp_path: Path) -> None:
+    sets = [{"budget": budget, "model": model} for budget in ("low", "high") for model in TEXTS]
+    judged = store.scan(root, "s", "judgements", sets).collect()
+    assert labels.labelled_here(root, "s", judged).is_empty()
+    ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong")
+    assert cos(root, "label", "import", ann, "--annotator", "Ann")[0] == 0
+    filled(root, ann, lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
+    assert cos(root, "label", "import", ann, "--annotator", "Ann")[0] == 0
+    found = labels.labelled_here(root, "s", judged)
+    assert found.sort(pl.all()).equals(labels.labelled(labels.opinions(root, "s")).sort(pl.all()))
+    counts = found.group_by("judge", "human").len().sort("judge", "human").rows()
+    assert counts == [(False, False, 3), (False, True, 2), (True, True, 2)]
+    # Of two people who say different things of a sample, neither counts.
+    filled(root, ann, lambda model, problem: "right")
+    assert cos(root, "label", "import", ann, "--annotator", "Ben")[0] == 0
+    assert labels.labelled_here(root, "s", judged)["human"].to_list() == [False] * 3
+    assert labels.labelled_here(root, "other", judged).is_empty()
+
+
 def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None:
     import dagster as dg
 

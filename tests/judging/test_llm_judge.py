@@ -71,7 +71,7 @@ def test_a_vote_is_what_most_say_who_say_anything() -> None:
     rows = pl.DataFrame(
         {"problem_id": list("abcdef"), "sample_index": [0] * 6, "correct": [True] * 6, "weight": [1.0] * 6},
         schema_overrides={"sample_index": pl.Int32},
-    )
+    ).with_columns(control=pl.lit(None, pl.String))
     said = {
         "x": ["right", "wrong", "right", "right", "refused", "unreadable"],
         "y": ["right", "wrong", "wrong", "wrong", "wrong", "refused"],

@@ -1,0 +1,43 @@
+"""Controls: solutions of the same problems that are known to be right or wrong, which every judge judges, too."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from cos_assets.judging.table import draw
+from cos_assets.metrics.controls import REFERENCE, WRONG_ANSWER
+
+
+def draw_controls(samples: pl.DataFrame, problems: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
+    """At most `count` controls of each kind: [problem_id, sample_index, completion, correct, control].
+
+    References are solutions of `problems` [problem_id, solution]. They have no sample index, and `correct` is null. Their
+    draw depends on the seed and the problems alone, so all sets of a study share them. Wrong answers are the complete
+    `samples` [problem_id, sample_index, completion, verdict] that were graded as wrong.
+    """
+    solved = problems.filter(pl.col("solution").str.strip_chars() != "")
+    references = solved.select("problem_id", sample_index=pl.lit(None, pl.Int32), completion="solution")
+    kinds = {
+        REFERENCE: references.with_columns(correct=pl.lit(None, pl.Boolean)),
+        WRONG_ANSWER: samples.filter(verdict="wrong").with_columns(correct=pl.lit(False)),
+    }
+    columns = ("problem_id", "sample_index", "completion", "correct")
+    return pl.concat(
+        draw(pool.select(columns), count, seed).select(*columns, control=pl.lit(kind)) for kind, pool in kinds.items()
+    )
+
+
+def controls_of(judgements: pl.DataFrame, judge: str) -> pl.DataFrame:
+    """The controls that a judge has judged, each once: [problem_id, control, wrong_reasoning].
+
+    `judgements` are those of one or more sets [model, problem_id, sample_index, control, judge, wrong_reasoning]. Sets
+    share reference solutions, and budgets share samples. Tables of earlier versions have no controls.
+    """
+    if "control" not in judgements.columns:
+        judgements = judgements.with_columns(control=pl.lit(None, pl.String))
+    mine = judgements.filter(pl.col("judge") == judge, pl.col("control").is_not_null())
+    key = ["control", "problem_id", "sample_index", "sampler"]
+    named = mine.with_columns(sampler=pl.when(pl.col("control") == WRONG_ANSWER).then("model"))
+    # A request that failed for one set may have been answered for another.
+    once = named.sort(*key, "wrong_reasoning", nulls_last=True).unique(key, keep="first", maintain_order=True)
+    return once.select("problem_id", "control", "wrong_reasoning")

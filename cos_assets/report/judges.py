@@ -1,0 +1,81 @@
+"""The judges: every false positive rate with the judge's own errors beside it, or the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from cos_assets.judging.controls import controls_of
+from cos_assets.judging.rates import CORRECTED_BY, JudgeRate, rate_of, share
+from cos_assets.judging.table import of_judge
+from cos_assets.metrics.intervals import Interval
+from cos_assets.report.tables import Tables
+from cos_assets.study import StudySpec
+
+HEAD = (
+    *("budget", "model", "judge", "false positive rate", "corrected"),
+    *("false alarms", "recall", "controls not read", "samples read", "not read"),
+)
+
+
+def rate(spec: StudySpec, tables: Tables, judge: str, budget: str, model: str) -> JudgeRate | None:
+    """What a judge says of a sample set; None where it has judged none of it. Its controls are those of all sets."""
+    judged = of_judge(tables["judgements"], judge).filter(budget=budget, model=model)
+    if judged.is_empty():
+        return None
+    labelled = tables["labelled"].filter(rater=judge)
+    return rate_of(judged, controls_of(tables["judgements"], judge), spec.confidence, labelled)
+
+
+def cells(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
+    """A line per sample set and judge."""
+    for (budget, model, judge), found in _all(spec, tables, spec.judge.all):
+        errors = found.controls
+        corrected = "–"
+        if found.corrected is not None and found.corrected_by:
+            corrected = f"{_percent(found.corrected, 'cannot be told')} by {CORRECTED_BY[found.corrected_by]}"
+        yield (
+            *(budget, model, judge, _percent(found.rate, "none"), corrected),
+            *(share(errors.false_alarms), share(errors.recall), f"{errors.unread:,}"),
+            *(f"{found.read:,}", f"{found.unread:,}"),
+        )
+
+
+def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[str]:
+    """A sentence for each judge on how it errs, and one for each reason for which it gives no rate."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    told: dict[str, str] = {}
+    for (budget, model, judge), found in _all(spec, tables, judges):
+        told[judge] = _errors(spec, judge, found)
+        if found.why_none:
+            reasons.setdefault((judge, found.why_none), []).append(f"{model} at {budget}")
+    none = [f"No false positive rate by {judge} of {', '.join(sets)}: {why}." for (judge, why), sets in reasons.items()]
+    return [*none, *told.values()]
+
+
+def _all(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> Iterable[tuple[tuple[str, str, str], JudgeRate]]:
+    for budget in spec.budgets:
+        for model in spec.models:
+            for judge in judges:
+                if found := rate(spec, tables, judge, budget, model):
+                    yield (budget, model, judge), found
+
+
+def _errors(spec: StudySpec, judge: str, found: JudgeRate) -> str:
+    errors, parts = found.controls, []
+    for name, kind, of in (
+        ("false alarms", errors.false_alarms, "reference solutions"),
+        ("recall", errors.recall, "samples with a wrong answer"),
+    ):
+        parts.append(f"{name} {share(kind)} {of}" if kind.read else f"no {of} that it could read")
+    if not spec.judge.controls:
+        return f"Nothing is known of the errors of {judge}: judge.controls is 0."
+    text = f"{judge} on its controls: {', '.join(parts)}; {errors.unread:,} not read"
+    return f"{text}. Whether it can tell right from wrong is not known." if errors.tells is None else f"{text}."
+
+
+def _percent(found: Interval, none: str) -> str:
+    if math.isnan(found.value):
+        return none
+    limits = "" if math.isnan(found.low) else f" [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return f"{100 * found.value:.1f} %{limits}"

@@ -1,0 +1,130 @@
+"""A judge's rate on the page: its errors beside it, whose errors it is corrected for, and why there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cos_assets import report, study
+from cos_assets.report import judges
+
+SPEC: dict[str, Any] = {
+    "name": "judged",
+    "task": "gsm8k",
+    "models": {"wc": {"model": "./wc", "params": 1e9}, "se": {"model": "./se", "params": 3e9}},
+    "budgets": {"low": {"se": 1}},
+    "judge": {"judges": {"first": {"model": "./judge"}, "second": {"method": "steps"}}},
+}
+SHAPE = {"budget": pl.String, "model": pl.String, "problem_id": pl.String, "sample_index": pl.Int32}
+SHAPE |= {"control": pl.String, "judge": pl.String, "correct": pl.Boolean, "weight": pl.Float64}
+SHAPE |= {"wrong_reasoning": pl.Boolean}
+
+
+def judged(judge: str, wrong: int, unread: int, alarms: int, caught: int) -> pl.DataFrame:
+    """100 samples of either model, 50 controls of either kind."""
+    rows: list[tuple[Any, ...]] = []
+    for model in ("wc", "se"):
+        for i in range(100):
+            label = None if i < unread else i < unread + wrong
+            rows.append(("low", model, f"p{i}", 0, None, judge, True, 1.0, label))
+        for i in range(50):
+            rows.append(("low", model, f"p{i}", None, "reference", judge, None, None, i < alarms))
+            rows.append(("low", model, f"p{i}", 1, "wrong_answer", judge, False, None, i < caught))
+    return pl.DataFrame(rows, schema=SHAPE, orient="row")
+
+
+def tables(first: pl.DataFrame, second: pl.DataFrame | None = None) -> dict[str, pl.DataFrame]:
+    verdicts = [
+        ("low", m, f"p{i}", k, "correct", True, "t", "e") for m in ("wc", "se") for i in range(100) for k in (0,)
+    ]
+    columns = ["budget", "model", "problem_id", "sample_index", "verdict", "correct", "text_key", "equations_key"]
+    return {
+        "problems": pl.DataFrame({"problem_id": [f"p{i}" for i in range(100)], "split": ["train"] * 100}),
+        "verdicts": pl.DataFrame(verdicts, schema=columns, orient="row"),
+        "judgements": first if second is None else pl.concat([first, second]),
+    }
+
+
+def build(given: dict[str, pl.DataFrame], **more: Any) -> report.Report:
+    return report.build(study.parse(SPEC | more), given)
+
+
+GOOD = judged("first", wrong=20, unread=10, alarms=5, caught=45)
+
+
+def test_the_errors_of_a_judge_stand_beside_its_rate() -> None:
+    made = build(tables(GOOD, judged("second", wrong=3, unread=0, alarms=0, caught=50)))
+    (row,) = made.comparisons.filter(metric="false_positive_rate").to_dicts()
+    assert row["weak_value"] == pytest.approx(20 / 90)
+    cells = {line[1:3]: line for line in judges.cells(study.parse(SPEC), _complete(GOOD))}
+    line = cells["wc", "first"]
+    assert line[3].startswith("22.2 % [") and line[6].startswith("90.0 % [") and line[6].endswith("], 90 of 100")
+    # (20/90 + 0.9 - 1) / (0.9 + 0.9 - 1)
+    assert line[4].startswith("15.3 % [") and line[4].endswith("] by the judge's controls")
+    assert line[5].endswith("], 5 of 50") and line[7:] == ("0", "90", "10")
+    errors = "first on its controls: false alarms 10.0 % [4.2, 21.9], 5 of 50 reference solutions, recall 90.0 % ["
+    assert made.html.count(errors) == 2, "under the answer, and under the judges"
+    for text in (report.summary_text(made), made.summary_markdown):
+        assert errors in text and "second on its controls: false alarms 0.0 %" in text
+
+
+def _complete(judgements: pl.DataFrame) -> Any:
+    from cos_assets.report.tables import complete
+
+    return complete(tables(judgements))
+
+
+@pytest.mark.parametrize(
+    ("judgements", "why"),
+    [
+        (
+            judged("first", wrong=20, unread=0, alarms=25, caught=27),
+            "this judge cannot tell right from wrong (recall 54",
+        ),
+        (judged("first", wrong=9, unread=60, alarms=0, caught=50), "this judge could read 40 of 100 correct solutions"),
+    ],
+)
+def test_a_judge_without_a_rate_says_why_everywhere(judgements: pl.DataFrame, why: str) -> None:
+    made = build(tables(judgements))
+    assert made.comparisons.filter(metric="false_positive_rate").is_empty()
+    said = f"No false positive rate by first of wc at low, se at low: {why}"
+    assert all(said in text for text in (made.html, report.summary_text(made), made.summary_markdown))
+    assert "false positive rate, %" not in made.figures.get("quality", "")
+    assert "<td>none</td><td>–</td>" in made.html
+
+
+def test_one_side_without_a_rate_leaves_no_difference() -> None:
+    silent = judged("first", wrong=9, unread=60, alarms=0, caught=50).filter(model="se")
+    made = build(tables(pl.concat([judged("first", 20, 0, 0, 50).filter(model="wc"), silent])))
+    assert made.comparisons.filter(metric="false_positive_rate").is_empty()
+    assert "No false positive rate by first of se at low: " in made.html and "20.0 % [" in made.html
+
+
+def test_peoples_labels_go_before_the_controls() -> None:
+    labelled = pl.DataFrame(
+        [("first", f"p{i}", i < 20, i < 15) for i in range(60)],
+        schema={"rater": pl.String, "problem_id": pl.String, "judge": pl.Boolean, "human": pl.Boolean},
+        orient="row",
+    )
+    made = build(tables(GOOD) | {"labelled": labelled})
+    assert "by people&#39;s labels" in made.html and "by the judge&#39;s controls" not in made.html
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (pl.col("control").is_null(), "no reference solutions that it could read, no samples with a wrong answer that"),
+        (
+            pl.col("control").eq_missing("wrong_answer").not_(),
+            "no samples with a wrong answer that it could read; 0 not read",
+        ),
+    ],
+)
+def test_missing_controls_are_said(kept: pl.Expr, said: str) -> None:
+    made = build(tables(GOOD.filter(kept)))
+    assert said in made.html and "Whether it can tell right from wrong is not known." in made.html
+    assert not made.comparisons.filter(metric="false_positive_rate").is_empty()
+    none = build(tables(GOOD.filter(pl.col("control").is_null())), judge={"controls": 0, **SPEC["judge"]})
+    assert "Nothing is known of the errors of first: judge.controls is 0." in none.html
