@@ -12,27 +12,21 @@ prompt define are the tests' to use. Only the standard library is there.
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import platform
-import re
-import threading
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cos_assets import progress
+from cos_assets.grading.programs import defined_names, free_names, parse, stated_program
 from cos_assets.grading.sandbox import Part, require, run
 
 if TYPE_CHECKING:
     from cos_assets.grading.answers import Grade
 
-# A longer text is not read as Python here, only in the sandbox, where it cannot use up memory or the stack.
-MAX_CHARACTERS = 100_000
-_PARSER = threading.Lock()
-
-_BLOCK = re.compile(r"^([ \t]*)```[ \t]*([A-Za-z0-9+]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -51,18 +45,32 @@ def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> lis
         return list(progress.counted("running programs", grades, len(pairs)))
 
 
-def code_of(completion: str) -> str | None:
-    """The program in a completion: its first block of Python in a Markdown fence, or else its first block; without
-    one, what stands before [DONE] (and after [BEGIN], if the model repeats that). None where that is blank."""
-    blocks = [(kind.lower(), _unindented(text, indent)) for indent, kind, text in _BLOCK.findall(completion)]
-    tagged = [text for kind, text in blocks if kind.startswith("py")]
-    code = [*tagged, *(text for _, text in blocks)][0] if blocks else completion.split("[DONE]", 1)[0]
-    code = code.removeprefix("[BEGIN]\n")
-    return code.replace("\r\n", "\n").rstrip() + "\n" if code.strip() else None
+def code_of(reply: str, gold: str | None = None) -> str | None:
+    """The program that a reply states for the tests of `gold`; see `programs`. None where it holds no code.
+
+    Without a gold, or with one that is not tests, it is the last program of the reply that defines a function.
+    """
+    try:
+        prompt, _, entry_point = wanted = _gold(gold or "")
+    except ValueError:
+        return stated_program(reply)
+    return stated_program(reply, [entry_point] if entry_point else _called(wanted.test), prompt)
 
 
-def _unindented(text: str, indent: str) -> str:
-    return "".join(line.removeprefix(indent) for line in text.splitlines(keepends=True))
+@lru_cache(maxsize=4096)
+def _called(test: str) -> frozenset[str]:
+    """The names that tests use and do not define: the program has to. Sandboxed programs are the module `solution`."""
+    tree = parse(test)
+    if tree is None:
+        return frozenset()
+    used = free_names(tree)
+    imported = {
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "solution"
+        for name in node.names
+    }
+    return frozenset((used - set(dir(builtins))) | imported or used)
 
 
 def canonical(code: str) -> str:
@@ -70,7 +78,7 @@ def canonical(code: str) -> str:
 
     A bare function body is read too. What is not Python stands for itself, without the white space around it.
     """
-    tree = _parse(code) or _parse(f"def body():\n{code}")
+    tree = parse(code) or parse(f"def body():\n{code}")
     if tree is None:
         return code.strip()
     for node in ast.walk(tree):
@@ -108,18 +116,12 @@ def _grade(gold: str | None, answer: str) -> Grade:
 
 def _parts(gold: _Gold, answer: str) -> list[Part]:
     """The program to run: a whole one keeps the prompt in front, for its imports and helpers, as a part of its own."""
-    if gold.entry_point is None or gold.entry_point not in _defined(answer):
+    if gold.entry_point is None or gold.entry_point not in defined_names(answer):
         return [("solution", gold.prompt + answer), ("tests", gold.test)]
-    if _parse(gold.prompt) is not None:
+    if parse(gold.prompt) is not None:
         return [("prompt", gold.prompt), ("solution", answer), ("tests", gold.test)]
     imports = [line for line in gold.prompt.splitlines() if line.startswith(("import ", "from "))]
     return [("prompt", "\n".join(imports)), ("solution", answer), ("tests", gold.test)]
-
-
-def _defined(code: str) -> set[str]:
-    """The functions and classes that a program defines."""
-    tree = _parse(code)
-    return {node.name for node in tree.body if isinstance(node, _BODIES[1:])} if tree else set()
 
 
 @lru_cache(maxsize=4096)
@@ -132,20 +134,6 @@ def _gold(text: str) -> _Gold:
     except (ValueError, TypeError) as error:
         shape = '{"prompt": "...", "test": "...", "entry_point": "..." or null}'
         raise ValueError(f"the gold {text[:60]!r} is not tests ({error}); expected {shape}") from None
-    if _parse(gold.test) is None:
+    if parse(gold.test) is None:
         raise ValueError("the tests of the gold are not Python")
     return gold
-
-
-def _parse(code: str) -> ast.Module | None:
-    """The syntax tree, or None for what is not Python, or not read here."""
-    if len(code) > MAX_CHARACTERS:
-        return None
-    try:
-        # Python's parser counts its depth for all threads together, and mistakes one for another ("AST constructor
-        # recursion depth mismatch").
-        with _PARSER, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of "\d" in a string
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None

@@ -35,7 +35,6 @@ _LETTER = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
-_BLOCK = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 # No final answer is longer; only a stated line is searched further for how it ends.
 _LONGEST = 2000
 
@@ -82,13 +81,6 @@ def last_letter(text: str) -> str | None:
         return (mark[1] or mark[2]).upper()
     alone = re.fullmatch(r"[\s(\[*$]*([A-Za-z])[\s)\]*$.:]*", text[:_LONGEST])
     return alone[1].upper() if alone and len(text) <= _LONGEST else None
-
-
-def last_program(text: str) -> str | None:
-    """The last fenced block of code, or the whole text where there is no fence; None for white space."""
-    blocks = _BLOCK.findall(text)
-    program = blocks[-1] if blocks else text
-    return program if program.strip() else None
 
 
 def _stated(text: str, mark: re.Pattern[str]) -> str | None:
