@@ -273,7 +273,7 @@ def eval_metrics(spec: StudySpec) -> dg.AssetsDefinition:
         body,
         ins={name: own(spec, name) for name in evals} | _problem_inputs(spec),
         description="accuracy, pass@k, maj@k and false positives of all models; over all, by level, by subject.",
-        config=["eval_metrics-1", spec.evaluation.ks, spec.confidence],
+        config=["eval_metrics-2", spec.evaluation.ks, spec.confidence],
     )
 
 

@@ -140,10 +140,9 @@ def _facts(found: JudgeRate, by: str) -> dict[str, Any]:
     }
 
 
-def _limits(interval: Interval | None) -> tuple[float | None, float | None, float | None]:
+def _limits(interval: Interval | None) -> list[float | None]:
     """Value and limits; None where there are none."""
-    numbers = (None, None, None) if interval is None else interval[:3]
-    return tuple(None if number is None or math.isnan(number) else number for number in numbers)
+    return [None] * 3 if interval is None else [None if math.isnan(end) else end for end in interval[:3]]
 
 
 def _telling(spec: StudySpec, rates: Mapping[str, JudgeRate]) -> Check:

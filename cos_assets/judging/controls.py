@@ -11,9 +11,9 @@ from cos_assets.metrics.controls import REFERENCE, WRONG_ANSWER
 def draw_controls(samples: pl.DataFrame, problems: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     """At most `count` controls of each kind: [problem_id, sample_index, completion, correct, control].
 
-    References are solutions of `problems` [problem_id, solution]. They have no sample index, and `correct` is null. Their
-    draw depends on the seed and the problems alone, so all sets of a study share them. Wrong answers are the complete
-    `samples` [problem_id, sample_index, completion, verdict] that were graded as wrong.
+    References are solutions of `problems` [problem_id, solution]. They have no sample index, and `correct` is null.
+    Their draw depends on the seed and the problems alone, so all sets of a study share them. Wrong answers are those of
+    the complete `samples` [problem_id, sample_index, completion, verdict] that were graded as wrong.
     """
     solved = problems.filter(pl.col("solution").str.strip_chars() != "")
     references = solved.select("problem_id", sample_index=pl.lit(None, pl.Int32), completion="solution")

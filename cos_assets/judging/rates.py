@@ -41,9 +41,10 @@ def rate_of(
     """The rate of one judge on one set, or the reason for none.
 
     `judged` are its judgements of the set's samples with a correct answer (`table.of_judge`), `controls` those of its
-    controls (`controls.controls_of`), `labelled` what it and people say of the same samples (`labels.labelled`). A judge
-    gives no rate if it read less than half of the samples, or if it cannot tell right from wrong. People's labels show
-    how the judge errs on the samples themselves, so the rate is corrected by them where there are any.
+    controls (`controls.controls_of`), `labelled` what it and people say of the same samples (`labels.labelled`).
+
+    A judge gives no rate if it read less than half of the samples, or if it cannot tell right from wrong. The rate is
+    corrected by people's labels where there are any, because they show how the judge errs on the samples themselves.
     """
     errors = control_rates(controls, confidence)
     unread = judged["wrong_reasoning"].null_count()

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from cos_assets.metrics.coverage import coverage_at_k
-from cos_assets.metrics.false_positives import false_positive_rate
+from cos_assets.metrics.false_positives import LEAST_READ, false_positive_rate
 from cos_assets.metrics.intervals import Interval, crossed_interval
 from cos_assets.metrics.majority import maj_at_k
 
@@ -53,8 +53,9 @@ def evaluation_metrics(
     problems : [benchmark, problem_id, level, subject], the last two null where there is none.
 
     metric: "accuracy", greedy; "pass", that one of k drawn answers is right (at k = 1 the mean of all that were drawn);
-    "majority", that the most frequent of k is; "false_positive_rate" of all right answers. Level and subject are null
-    for all problems together. Seeds are pooled; the interval of a false positive rate is that of the problems alone.
+    "majority", that the most frequent of k is; "false_positive_rate" of all right answers, where the step checker could
+    read at least half of them. Level and subject are null for all problems together. Seeds are pooled; the interval of
+    a false positive rate is that of the problems alone.
     """
     per_problem = pl.concat(list(_values(evaluated, pass_at, maj_at)))
     facts = problems.select("benchmark", "problem_id", "level", "subject").unique(["benchmark", "problem_id"])
@@ -73,8 +74,8 @@ def evaluation_metrics(
             found = pooled(part, confidence)
             out.append(row(tuple(model), metric, k, found, part["seed"].n_unique()))
         for names, part in judged.group_by(by, maintain_order=True):
-            rate = false_positive_rate(part, confidence)
-            if rate.n:
+            if part["wrong_reasoning"].count() >= max(LEAST_READ * part.height, 1):
+                rate = false_positive_rate(part, confidence)
                 out.append(row(names, "false_positive_rate", None, rate, part["seed"].n_unique()))
     frame = pl.DataFrame(out, schema=SCHEMA, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
     return frame.sort(*KEYS, "metric", "level", "subject", "k", nulls_last=False)

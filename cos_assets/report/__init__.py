@@ -43,7 +43,8 @@ class Report:
 def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> Report:
     """The report from a study's tables by name: problems, budget_plan, samples, verdicts, sample_metrics, judgements,
     labelled (see `judging.labels`), sft_set, checkpoints and evals (those of all targets), base_eval, eval_metrics,
-    ablations. One that is absent or empty leaves out what it is needed for; so does no `origin`. Nothing in it depends on the clock or the machine.
+    ablations. One that is absent or empty leaves out what it is needed for; so does no `origin`. Nothing in it depends
+    on the clock or the machine.
     """
     tables = complete(tables)
     plan = tables["budget_plan"]

@@ -72,7 +72,8 @@ def comparisons(spec: StudySpec, tables: Tables) -> pl.DataFrame:
 
     metric: coverage, diversity (distinct equations per problem) and diversity_exact (distinct texts), each with all
     that the budget bought; false_positive_rate, where the first judge gives one of both sides; accuracy on each
-    benchmark of each target finetuned on the two models' data, and of their mean per problem (target "all"), which on the first benchmark is the verdict of a budget.
+    benchmark of each target finetuned on the two models' data, and of their mean per problem (target "all"), which on
+    the first benchmark is the verdict of a budget.
     Pairs are problems that both sides have; n_problems says how many. What is not there gives no rows: a study with
     one sampler has none.
     """

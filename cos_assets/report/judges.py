@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import polars as pl
+
 from cos_assets.judging.controls import controls_of
-from cos_assets.judging.rates import CORRECTED_BY, JudgeRate, rate_of, share
+from cos_assets.judging.rates import CORRECTED_BY, JudgeRate, cannot_tell, rate_of, share
 from cos_assets.judging.table import of_judge
 from cos_assets.metrics.intervals import Interval
 from cos_assets.report.tables import Tables
@@ -51,6 +53,24 @@ def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[str]:
             reasons.setdefault((judge, found.why_none), []).append(f"{model} at {budget}")
     none = [f"No false positive rate by {judge} of {', '.join(sets)}: {why}." for (judge, why), sets in reasons.items()]
     return [*none, *told.values()]
+
+
+def of_evaluations(spec: StudySpec, tables: Tables) -> tuple[pl.DataFrame, list[str]]:
+    """The metrics of finetuned models, whose right answers the step checker reads, and what is known of its errors.
+
+    Where it cannot tell right from wrong on the study's own problems, its rates are left out.
+    """
+    metrics = tables["eval_metrics"]
+    rates = pl.col("metric") == "false_positive_rate"
+    steps = [name for name, judge in spec.judge.all.items() if judge.kind == "steps"][:1]
+    found = next((found for _, found in _all(spec, tables, steps)), None)
+    if metrics.filter(rates).is_empty():
+        return metrics, []
+    if found is None:
+        return metrics, ["The step checker has no controls here, as it is not a judge of this study."]
+    errors = _errors(spec, steps[0], found)
+    why = cannot_tell(found.controls)
+    return (metrics.filter(~rates), [f"No false positive rate: {why}."]) if why else (metrics, [errors])
 
 
 def _all(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> Iterable[tuple[tuple[str, str, str], JudgeRate]]:

@@ -39,6 +39,7 @@ def render(
     """The page as text; the same bytes for the same tables."""
     from markupsafe import Markup
 
+    evaluations, step_notes = judges.of_evaluations(spec, tables)
     return (
         environment()
         .get_template("page.html.j2")
@@ -54,8 +55,9 @@ def render(
             ablated=list(ablations.cells(spec, tables, tables["ablations"])),
             ablated_head=ablations.head(spec),
             arms=ablations.settings(spec),
-            evaluated_head=evaluated.head(tables["eval_metrics"]),
-            evaluated=list(evaluated.cells(spec, tables["eval_metrics"])),
+            evaluated_head=evaluated.head(evaluations),
+            evaluated=list(evaluated.cells(spec, evaluations)),
+            step_notes=step_notes,
             beside_head=beside.HEAD,
             beside=list(beside.cells(spec, tables, compared, accuracies)),
             stages_head=provenance.SPEND_HEAD,

@@ -61,6 +61,15 @@ def test_figures_counted_by_hand() -> None:
     assert of["accuracy", 1, None, None]["n_problems"] == 2
 
 
+@pytest.mark.parametrize(("unread", "told"), [(2, True), (3, False)])
+def test_a_step_checker_that_reads_less_than_half_gives_no_false_positive_rate(unread: int, told: bool) -> None:
+    given = table(answers(None, 0, "p", "r"), answers(None, 0.7, "p", "R" + "r" * unread))
+    silent = pl.int_range(pl.len()) >= 2
+    given = given.with_columns(wrong_reasoning=pl.when(~silent).then("wrong_reasoning"))
+    found = evaluation_metrics(given, PROBLEMS).filter(pl.col("level").is_null(), metric="false_positive_rate")
+    assert found["value"].to_list() == [0.5] * told
+
+
 def test_greedy_answers_alone_give_accuracy_alone() -> None:
     found = evaluation_metrics(table(answers(None, 0, "p", "r"), answers(None, 0, "q", "a")), PROBLEMS)
     assert set(found["metric"]) == {"accuracy", "false_positive_rate"}

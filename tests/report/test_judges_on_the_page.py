@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from cos_assets import report, study
+from cos_assets.metrics.evaluated import SCHEMA as EVAL_METRICS
 from cos_assets.report import judges
 
 SPEC: dict[str, Any] = {
@@ -128,3 +129,32 @@ def test_missing_controls_are_said(kept: pl.Expr, said: str) -> None:
     assert not made.comparisons.filter(metric="false_positive_rate").is_empty()
     none = build(tables(GOOD.filter(pl.col("control").is_null())), judge={"controls": 0, **SPEC["judge"]})
     assert "Nothing is known of the errors of first: judge.controls is 0." in none.html
+
+
+def test_rates_of_finetuned_models_stand_beside_the_step_checkers_errors() -> None:
+    spec = SPEC | {"targets": {"wc": {}}, "finetune": {"steps": 1}, "evaluation": {"samples": 2}}
+    names = {"budget": None, "source": "base", "target": "wc", "benchmark": "gsm8k", "level": None, "subject": None}
+    rows = [
+        names | {"metric": metric, "k": k, "value": value, "low": 0.0, "high": 1.0, "n_problems": 9, "n_seeds": 1}
+        for metric, k, value in (
+            ("accuracy", 1, 0.5),
+            ("pass", 1, 0.5),
+            ("pass", 2, 0.6),
+            ("false_positive_rate", None, 0.25),
+        )
+    ]
+    scored = {"eval_metrics": pl.DataFrame(rows, schema=EVAL_METRICS)}
+
+    def page(steps: pl.DataFrame, **judge: Any) -> str:
+        made = report.build(study.parse(spec | judge), tables(GOOD, steps) | scored)
+        return made.html.partition("Several answers to each problem")[2].partition("What the budget bought")[0]
+
+    good = page(judged("second", 3, 0, 1, 40))
+    assert "25.0 % [" in good and "second on its controls: false alarms 2.0 % [" in good
+    poor = page(judged("second", 3, 0, 10, 12))
+    assert (
+        "25.0 % [" not in poor
+        and "No false positive rate: this judge cannot tell right from wrong (recall 24.0" in poor
+    )
+    other = page(judged("second", 3, 0, 1, 40), judge={"model": "./judge"})
+    assert "25.0 % [" in other and "The step checker has no controls here" in other
