@@ -1,5 +1,5 @@
 -- How does each judge do on its controls: reference solutions, which are right, and samples with a wrong answer?
--- One row per study and judge that has judged controls. Sets share controls, and each counts once.
+-- One row per study and judge that has judged controls; sets share controls, and each counts once.
 CREATE VIEW judges AS
 WITH controls AS (
     SELECT DISTINCT ON (study, judge, control, sampler, problem_id, sample_index)
