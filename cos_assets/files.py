@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,18 +16,23 @@ from typing import Any
 
 import polars as pl
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv.gz", ".tar.gz", ".tgz")
+_TABLES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_ARCHIVES = (".tar.gz", ".tgz")
+SUFFIXES = (*_TABLES, *_ARCHIVES)
+_INDEX = re.compile(r"-?\d{1,9}")
+_LONGEST_FIELD = 2**31 - 1  # of a CSV; what the csv module can be told everywhere
 Row = Mapping[str, Any]
 
 
 def rows(file: Path) -> Iterator[tuple[str, Row]]:
-    """(where, row) of every row of a file: JSON lines, a JSON array, Parquet, CSV with a header, any of them with .gz,
-    or a .tar.gz of such files, read in the order of their names (a member that is one JSON object is one row).
+    """(where, row) of every row of a file: JSON lines, a JSON array, Parquet, CSV or TSV with a header, any of them
+    with .gz, or a .tar.gz of such files, read in the order of their names (a member that is one JSON object is one
+    row). The suffix says which, in upper or lower case.
 
     Text is UTF-8. Raises ValueError, with file and line, for what is not as its name says, and for a file of no rows.
     """
     count = 0
-    for where, row in _tar(file) if file.name.endswith((".tar.gz", ".tgz")) else _plain(str(file), _bytes(file)):
+    for where, row in _tar(file) if file.name.lower().endswith(_ARCHIVES) else _plain(str(file), _bytes(file)):
         if not isinstance(row, Mapping):
             raise ValueError(f"{where}: found {str(row)[:60]!r}; expected an object with named columns")
         count += 1
@@ -55,9 +61,12 @@ def hub_rows(dataset: str, config: str | None, split: str, revision: str | None)
 
 
 def find(folder: Path, *names: str) -> Path | None:
-    """The first file there is, of any kind that `rows` reads: `names` go without suffix."""
-    candidates = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
-    return next((file for file in candidates if file.is_file()), None)
+    """The first file there is, of any kind that `rows` reads: `names` go without suffix, in upper or lower case."""
+    candidates = [folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES]
+    if exact := next((file for file in candidates if file.is_file()), None):
+        return exact
+    there = {file.name.lower(): file for file in sorted(folder.glob("*")) if file.is_file()}
+    return next((there[file.name.lower()] for file in candidates if file.name.lower() in there), None)
 
 
 def in_folder(folder: Path, *names: str) -> Path:
@@ -68,19 +77,28 @@ def in_folder(folder: Path, *names: str) -> Path:
     raise ValueError(f"task.path: {str(folder)!r} holds no {' or '.join(names)} file; expected one of {expected}")
 
 
+def steps(path: str) -> list[str]:
+    """The parts of a column path: `choices.0.message` and `choices[0].message` are one. A negative index counts from
+    the end of a list."""
+    return path.replace("[", ".").replace("]", "").split(".")
+
+
 def dig(row: Row, path: str, role: str, where: str) -> Any:
-    """The value under a dotted path; a column that has dots in its own name wins.
+    """The value under a path into nested objects and lists (see `steps`); a column that has the path as its name wins.
 
     Raises ValueError that names `columns.<role>`, by which the study says the path.
     """
     if path in row:
         return row[path]
     value: Any = row
-    for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+    for part in steps(path):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and _INDEX.fullmatch(part) and -len(value) <= int(part) < len(value):
+            value = value[int(part)]
+        else:
             found = ", ".join(map(str, value)) if isinstance(value, Mapping) else f"{value!r}"
             raise ValueError(f"{where}: column {path!r} (columns.{role}) is missing; found: {found[:200]}")
-        value = value[part]
     return value
 
 
@@ -90,7 +108,7 @@ def sha256(file: Path) -> str:
 
 
 def _bytes(file: Path) -> bytes:
-    return _unzip(str(file), file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    return _unzip(str(file), file.read_bytes()) if file.suffix.lower() == ".gz" else file.read_bytes()
 
 
 def _unzip(name: str, data: bytes) -> bytes:
@@ -106,22 +124,30 @@ def _tar(file: Path) -> Iterator[tuple[str, Any]]:
             # A file of another system may stand beside each (._name), and is no data.
             members = [m for m in archive.getmembers() if m.isfile() and not Path(m.name).name.startswith(".")]
             for member in sorted(members, key=lambda m: m.name):
-                if member.name.endswith(SUFFIXES[:7]):
+                if member.name.lower().endswith(_TABLES):
                     stream = archive.extractfile(member)
                     assert stream is not None
                     name, data = f"{file}:{member.name}", stream.read()
-                    if name.endswith(".gz"):
-                        name, data = name.removesuffix(".gz"), _unzip(name, data)
+                    if name.lower().endswith(".gz"):
+                        data = _unzip(name, data)
                     yield from _plain(name, data)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{file}: is not a .tar.gz file ({error})") from None
 
 
 def _plain(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
-    kind = name.removesuffix(".gz").rpartition(".")[2]
-    if kind == "parquet":
-        return _parquet(name, data)
-    return _csv(name, data) if kind == "csv" else _json(name, data)
+    match _kind(name):
+        case "parquet":
+            return _parquet(name, data)
+        case "csv":
+            return _csv(name, data, ",")
+        case "tsv":
+            return _csv(name, data, "\t")
+    return _json(name, data)
+
+
+def _kind(name: str) -> str:
+    return name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
 def _parquet(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
@@ -133,8 +159,9 @@ def _parquet(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
         yield f"{name}: row {number}", row
 
 
-def _csv(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(io.StringIO(_text(name, data), newline=""), strict=True)
+def _csv(name: str, data: bytes, delimiter: str) -> Iterator[tuple[str, Any]]:
+    csv.field_size_limit(_LONGEST_FIELD)  # of the whole process, hence set to one value and never back
+    reader = csv.DictReader(io.StringIO(_text(name, data), newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
             where = f"{name}: line {reader.line_num}"
@@ -144,7 +171,7 @@ def _csv(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
                 raise ValueError(f"{where}: has {found} columns; expected {expected}, as in the header")
             yield where, row
     except csv.Error as error:
-        raise ValueError(f"{name}: line {reader.line_num}: is not CSV ({error})") from None
+        raise ValueError(f"{name}: line {reader.line_num}: is not {_kind(name).upper()} ({error})") from None
 
 
 def _text(name: str, data: bytes) -> str:
@@ -163,7 +190,7 @@ def _json(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
             yield f"{name}: item {number}", row
         return
     lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
-    if len(lines) > 1 and name.endswith(".json") and lines[0][1].strip() == b"{":
+    if len(lines) > 1 and _kind(name) == "json" and lines[0][1].strip() == b"{":
         yield name, _loads(data, name)
         return
     for number, line in lines:

@@ -218,10 +218,11 @@ def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None
     """The model that a study's `models:` names. `problems` are what imported solutions are matched to."""
     model = step.spec.models[name]
     if model.engine == "imported":
-        options: dict[str, Any] = {"path": model.path, "columns": model.columns, "tokenizer": model.tokenizer}
-        options = {key: value for key, value in options.items() if value is not None}
-        if problems is not None and "question" in (model.columns or {}):
-            options["questions"] = dict(problems.select("problem_id", "question").iter_rows())
+        given = {"path": model.path, "columns": model.columns, "where": model.where, "tokenizer": model.tokenizer}
+        options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if problems is not None:
+            texts = problems.select("problem_id", "question").iter_rows()
+            options["questions"] = {problem_id: step.spec.task.texts(question) for problem_id, question in texts}
         return resolve(model.model or name, engine="imported", params=_active(model), options=options)
     return _resolve(step, model, inputs, _active(model))
 

@@ -32,7 +32,9 @@ _ENDINGS: tuple[tuple[FinishReason, re.Pattern[str]], ...] = (  # the first one 
 )
 _NO_REASON = re.compile(r"(none|null|unspecified|tool.*|function.*)?")  # a call of a tool says nothing of the text
 _THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)
-_TEXT = ("text", "content", "refusal", "value")
+_TEXT = ("text", "content", "refusal", "value", "parts", "message")
+_SPEAKER = ("role", "from", "speaker")
+_ASSISTANT = ("assistant", "gpt", "model", "ai", "bot", "chatbot", "chatgpt")
 
 
 def known_ending(reason: Any) -> FinishReason | None:
@@ -77,3 +79,30 @@ def text_in(content: Any) -> str | None:
         texts = [text for part in content if (text := text_in(part)) is not None]
         return "".join(texts) if texts or not content else None
     return None
+
+
+def replies_in(cell: Any) -> Any:
+    """The reply in a cell of a file: its text, None where it has none, or a list of those of several samples.
+
+    A cell is a text, a message, a conversation (a list of messages, of which the last one of the assistant counts), the
+    parts of a message, or a list of any of these, nested or not. Anything else is handed back as it is.
+    """
+    if isinstance(cell, Mapping):
+        return cell if (text := text_in(cell)) is None and "content" not in cell else text
+    if not isinstance(cell, list):
+        return cell
+    if not cell or not all(isinstance(one, Mapping) for one in cell):
+        return flat([replies_in(one) for one in cell])
+    if not any(map(_speaker, cell)):
+        return text_in(cell)
+    said = [message for message in cell if _speaker(message) in _ASSISTANT]
+    return text_in(said[-1]) if said else None
+
+
+def flat(nested: list[Any]) -> list[Any]:
+    """The items of lists in lists, in order."""
+    return [item for one in nested for item in (flat(one) if isinstance(one, list) else [one])]
+
+
+def _speaker(message: Mapping[str, Any]) -> str:
+    return next((str(message[name]).lower() for name in _SPEAKER if name in message), "")

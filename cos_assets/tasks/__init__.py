@@ -149,6 +149,11 @@ class Task(BaseModel, ABC):
         """What a reply that states no answer is taken to answer with `extract: flexible`: its last number."""
         return last_number_anywhere(reply) if self.answer_kind in FLEXIBLE else None
 
+    def texts(self, question: str) -> tuple[str, ...]:
+        """The texts by which solutions made elsewhere name a problem: its question, and its text as published where
+        that is another."""
+        return (question,)
+
     def figures(self, graded: pl.DataFrame) -> dict[str, float | int | None]:
         """What else is published of a model's answers [gold, answer], for the metadata of an evaluation."""
         return {}

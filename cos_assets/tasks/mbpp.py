@@ -34,6 +34,7 @@ from cos_assets.tasks._code import Code
 
 _SPLITS = {"test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
 _BEGIN, _DONE = "[BEGIN]", "[DONE]"
+_TESTS = " Your code should pass these tests:\n\n"
 
 
 class Mbpp(Code):
@@ -54,6 +55,10 @@ class Mbpp(Code):
     def problems(self) -> pl.DataFrame:
         """`question` holds the tests too, as the model is shown them."""
         return self.problems_of(self.subset, _problem)
+
+    def texts(self, question: str) -> tuple[str, ...]:
+        """The question, and the published sentence without the tests."""
+        return question, question.partition(_TESTS)[0]
 
     def hub(self, part: str) -> tuple[str, str | None, str, str | None]:
         return self.dataset, part, "prompt+test+validation+train", self.revision
@@ -87,7 +92,7 @@ def _problem(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "problem_id": f"mbpp/{int(number):03d}",
         "split": next((split for split, ids in _SPLITS.items() if int(number) in ids), None),
-        "question": f"{task.strip()} Your code should pass these tests:\n\n" + "\n".join(tests),
+        "question": task.strip() + _TESTS + "\n".join(tests),
         "answer": json.dumps({"prompt": "", "test": test, "entry_point": None}, ensure_ascii=False),
         "solution": code.rstrip() + "\n",
         "level": None,

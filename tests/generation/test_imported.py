@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +71,50 @@ def test_problem_ids_nested_columns_and_counts(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "json.gz", "array.jsonl", "parquet"])
+KINDS = ["jsonl", "jsonl.gz", "json", "json.gz", "array.jsonl", "parquet", "csv", "csv.gz", "tsv", "tsv.gz", "tar.gz"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *map(str.upper, KINDS), "Json", "Tgz"])
 def test_file_kinds(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"a.{kind}"
-    array = json.dumps(ROWS, indent=1).encode()
-    lines = "\n\n".join(json.dumps(r) for r in ROWS).encode()
-    if kind == "parquet":
+    content = {
+        "json": json.dumps(ROWS, indent=1).encode(),
+        "jsonl": "\n\n".join(json.dumps(r) for r in ROWS).encode(),
+        "csv": pl.DataFrame(ROWS).write_csv().encode(),
+        "tsv": pl.DataFrame(ROWS).write_csv(separator="\t").encode(),
+    }
+    inner = kind.lower().removeprefix("array.").removesuffix(".gz")
+    if inner == "parquet":
         pl.DataFrame(ROWS).write_parquet(file)
+    elif inner in ("tar", "tgz"):
+        with tarfile.open(file, "w:gz") as archive:
+            for number, row in enumerate(ROWS):
+                data = json.dumps(row).encode()
+                member = tarfile.TarInfo(f"{number}.{'JSON' if number % 2 else 'json'}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
     else:
-        data = array if kind.startswith(("json.", "array")) or kind == "json" else lines
-        file.write_bytes(gzip.compress(data) if kind.endswith(".gz") else data)
+        data = content["json" if kind.lower().startswith("array") else inner]
+        file.write_bytes(gzip.compress(data) if kind.lower().endswith(".gz") else data)
     assert [c.text for c in ask(engine(file))] == ["one", "three"]
+
+
+def test_tables_hold_fields_of_any_length_line_ends_and_quotes(tmp_path: Path) -> None:
+    long = 'a "quoted", text\nof two lines\t' + "x" * 2_000_000
+    for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
+        pl.DataFrame([{**ROWS[0], "text": long}]).write_csv(tmp_path / name, separator=separator)
+        assert ask(engine(tmp_path / name))[0].text == long
+
+
+def test_what_is_no_table_is_named(tmp_path: Path) -> None:
+    for kind, separator in (("csv", ","), ("tsv", "\t")):
+        file = tmp_path / f"a.{kind}"
+        file.write_text(f'q{separator}text\nHow many apples?{separator}"one\n')
+        with pytest.raises(ValueError, match=rf"a.{kind}: line 1: is not {kind.upper()} "):
+            engine(file)
+        file.write_text(f"q{separator}text\nHow many apples?\n")
+        with pytest.raises(ValueError, match=rf"a.{kind}: line 2: has 1 columns; expected 2"):
+            engine(file)
 
 
 def test_glob_reads_files_in_name_order(tmp_path: Path) -> None:
@@ -122,7 +157,12 @@ def test_tokens_are_counted_only_with_a_tokenizer(tmp_path: Path) -> None:
         ([ROWS[0], "{broken"], COLUMNS, r"a.jsonl: line 2: is not JSON"),
         ([ROWS[0], {"q": "How many pears?"}], COLUMNS, r"line 2: column 'text' \(columns.completion\) .* found: q"),
         ([ROWS[0]], {**COLUMNS, "completion": "text.deep"}, r"line 1: column 'text.deep' .* is missing; found: 'one'"),
-        ([{"q": "How many pears?", "text": None}], COLUMNS, r"line 1: column 'text': None is not text"),
+        ([{"q": "How many pears?", "text": 5}], COLUMNS, r"line 1: column 'text': 5 is not text"),
+        ([{"q": "How many pears?", "text": ["a", 5]}], COLUMNS, r"line 1: column 'text': 5 is not text"),
+        ([{"q": "How many pears?", "text": {"a": 5}}], COLUMNS, r"line 1: column 'text': {'a': 5} is not text"),
+        ([{"q": "How many pears?", "text": [[[-1.5, False]]]}], COLUMNS, r"line 1: column 'text': -1.5 is not text"),
+        ([ROWS[0], {"q": "?"}], {**COLUMNS, "completion": "text.0"}, r"line 2: column 'text.0' .* found: q"),
+        ([ROWS[0] | {"m": ["a"]}], {**COLUMNS, "completion": "m.1"}, r"line 1: column 'm.1' .* found: \['a'\]"),
         ([{"q": 5, "text": "x"}], COLUMNS, r"line 1: column 'q': 5 is not text"),
         ([ROWS[0], "[1]"], COLUMNS, r"line 2: found '\[1\]'; expected an object"),
         (["[1]"], COLUMNS, r"item 1: found '1'; expected an object"),
@@ -136,6 +176,11 @@ def test_tokens_are_counted_only_with_a_tokenizer(tmp_path: Path) -> None:
         ([ROWS[0] | {"n": None}], {**COLUMNS, "sample_index": "n"}, r"line 1: sample_index None"),
         ([ROWS[0] | {"n": 1}] * 2, {**COLUMNS, "sample_index": "n"}, r"line 2: sample_index 1 .* each once"),
         ([ROWS[0] | {"n": 1.5}], {**COLUMNS, "completion_tokens": "n"}, r"line 1: completion_tokens 1.5"),
+        ([ROWS[0] | {"n": "1.5"}], {**COLUMNS, "completion_tokens": "n"}, r"line 1: completion_tokens '1.5'"),
+        ([ROWS[0] | {"n": "many"}], {**COLUMNS, "prompt_tokens": "n"}, r"line 1: prompt_tokens 'many'"),
+        ([ROWS[0] | {"n": True}], {**COLUMNS, "prompt_tokens": "n"}, r"line 1: prompt_tokens True"),
+        ([ROWS[0] | {"n": -2.0}], {**COLUMNS, "prompt_tokens": "n"}, r"line 1: prompt_tokens -2.0"),
+        ([ROWS[0] | {"n": "x"}], {**COLUMNS, "sample_index": "n"}, r"line 1: sample_index 'x' of 'p/0'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(tmp_path: Path, rows: list[Any], columns: dict[str, str], message: str) -> None:
@@ -156,12 +201,231 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         engine(tmp_path / "b.jsonl")
 
 
-def test_questions_must_tell_problems_apart(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", ROWS)
-    with pytest.raises(ValueError, match=r"'b' and 'a' have the same question; match by columns.problem_id"):
-        engine(file, questions={"a": "same", "b": " same"})
+def test_questions_must_be_known(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="questions: is missing"):
-        engine(file, questions=None)
+        engine(write(tmp_path / "a.jsonl", ROWS), questions=None)
+
+
+def texts(source: ImportedEngine, problem_id: str, *indices: int) -> list[str]:
+    return [c.text for c in ask(source, problem_id, *indices)]
+
+
+def test_problems_with_one_question_share_its_samples(tmp_path: Path) -> None:
+    """As two of MATH's training problems do: a file may hold one of them, or both."""
+    twice = {**QUESTIONS, "p/0-2": " How many apples?"}
+    source = engine(write(tmp_path / "a.jsonl", ROWS), questions=twice)
+    assert texts(source, "p/0") == texts(source, "p/0-2") == ["one", "three"] and source.unmatched == 1
+    rows = [{"q": "How many apples?", "text": text, "n": n} for text, n in (("a", 0), ("b", 1), ("c", 0), ("d", 1))]
+    columns = {**COLUMNS, "sample_index": "n"}
+    source = engine(write(tmp_path / "b.jsonl", rows), columns, questions=twice)
+    assert texts(source, "p/0") == texts(source, "p/0-2") == ["a", "b"]
+
+
+def test_a_problem_has_other_texts(tmp_path: Path) -> None:
+    """A text that two problems have names neither."""
+    named = {"p/0": ["Write f. Tests: f()", "Write f."], "p/1": ["Write g. Tests: g()", "Write it."],
+             "p/2": ["Write h. Tests: h()", "Write it."]}  # fmt: skip
+    rows = [{"q": q, "text": q} for q in ("Write f.", "Write  f. Tests: f()", "Write it.", "Write h. Tests:\nh()")]
+    source = engine(write(tmp_path / "a.jsonl", rows), questions=named)
+    assert texts(source, "p/0") == ["Write f.", "Write  f. Tests: f()"] and source.unmatched == 1
+    assert texts(source, "p/1") == [] and texts(source, "p/2") == ["Write h. Tests:\nh()"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "ids"),
+    [
+        ("mbpp/011", ["mbpp/011", "MBPP/11", "Mbpp/11", "mbpp/11", 11, 11.0, "11", "011"]),
+        ("HumanEval/0", ["HumanEval/0", "humaneval/0", 0, "0", 0.0]),
+        ("ifeval/test/01000", ["ifeval/test/01000", 1000, "1000", "ifeval/test/1000"]),
+        ("math/train/00442a60c676", ["math/train/00442a60c676", "MATH/train/00442A60C676", "00442a60c676"]),
+    ],
+)
+def test_ids_as_they_are_published(tmp_path: Path, problem: str, ids: list[Any]) -> None:
+    others = {"mbpp/111": "", "mbpp/012": "", "HumanEval/10": "", "ifeval/test/10000": "", "math/train/442a60c676": ""}
+    rows = [{"id": one, "text": f"{number}"} for number, one in enumerate(ids)]
+    file = write(tmp_path / "a.jsonl", rows)
+    source = engine(file, {"problem_id": "id", "completion": "text"}, questions={problem: "", **others})
+    assert texts(source, problem, *range(len(ids))) == [str(number) for number in range(len(ids))]
+    assert source.unmatched == 0
+
+
+def test_a_part_of_an_id_that_several_problems_have_names_none(tmp_path: Path) -> None:
+    rows = [{"id": one, "text": "x"} for one in (7, "train/7", "gsm8k/train/00007", "GSM8K/test/7", 8)]
+    named = {"gsm8k/train/00007": "", "gsm8k/test/00007": ""}
+    source = engine(write(tmp_path / "a.jsonl", rows), {"problem_id": "id", "completion": "text"}, questions=named)
+    assert source.unmatched == 3 and [len(ask(source, problem)) for problem in named] == [1, 1]
+
+
+def message(text: Any, role: str = "assistant", **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": text, **more}
+
+
+ASKED = message("How many apples?", "user")
+SHAPES: dict[str, tuple[str, Any, list[str]]] = {
+    "messages": ("messages.1.content", {"messages": [ASKED, message("one")]}, ["one"]),
+    "last message": ("messages.-1.content", {"messages": [ASKED, message("one")]}, ["one"]),
+    "brackets": ("conversations[1].value", {"conversations": [{"value": "?"}, {"value": "one"}]}, ["one"]),
+    "conversation": ("messages", {"messages": [ASKED, message("draft"), ASKED, message("one")]}, ["one"]),
+    "conversation, asked last": ("messages", {"messages": [ASKED, message("one"), ASKED]}, ["one"]),
+    "sharegpt": ("c", {"c": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "one"}]}, ["one"]),
+    "gemini": ("c", {"c": [{"role": "model", "parts": [{"text": "so", "thought": True}, {"text": "one"}]}]}, ["one"]),
+    "two conversations": ("c", {"c": [[ASKED, message("one")], [ASKED, message("two")]]}, ["one", "two"]),
+    "message": ("choices.0.message", {"choices": [{"message": message("one")}]}, ["one"]),
+    "parts": ("m.content", {"m": message([{"type": "text", "text": "o"}, {"type": "text", "text": "ne"}])}, ["one"]),
+    "reasoning": ("m", {"m": message([{"type": "thinking", "thinking": "so"}, {"text": "one"}])}, ["one"]),
+    "reasoning aside": ("m", {"m": message("one", reasoning_content="so")}, ["one"]),
+    "resps": ("resps", {"resps": [["one"]]}, ["one"]),
+    "resps, repeated": ("resps", {"resps": [["one", "two"]]}, ["one", "two"]),
+    "lists": ("resps", {"resps": [["one"], ["two"]]}, ["one", "two"]),
+    "responses": ("output", {"output": [{"type": "reasoning", "summary": []},
+                                        {"type": "message", "content": [{"type": "output_text", "text": "one"}]}]},
+                  ["one"]),
+    "messages in a list": ("c", {"c": [message("one"), message("two")]}, ["two"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_shapes_of_solutions(tmp_path: Path, shape: tuple[str, Any, list[str]], kind: str) -> None:
+    path, cells, expected = shape
+    file = tmp_path / f"a.{kind}"
+    rows = [{"q": "How many apples?", **cells}]
+    if kind == "parquet":
+        pl.DataFrame(rows, strict=False).write_parquet(file)
+    else:
+        write(file, rows)
+    assert texts(engine(file, {"question": "q", "completion": path}), "p/0") == expected
+
+
+def test_a_column_named_like_a_path_goes_first(tmp_path: Path) -> None:
+    rows = [{"q": "How many apples?", "text.0": "one", "text": ["two"]}]
+    assert texts(engine(write(tmp_path / "a.jsonl", rows), {**COLUMNS, "completion": "text.0"}), "p/0") == ["one"]
+
+
+def test_null_is_a_sample_that_failed(tmp_path: Path) -> None:
+    rows = [
+        {"q": "How many apples?", "text": None, "why": "stop", "out": 9},
+        {"q": "How many apples?", "text": "two", "why": None, "out": None},
+        {"q": "How many apples?", "text": None, "why": "length", "out": 50},
+        {"q": "How many apples?", "text": None, "why": None, "out": None},
+        {"q": "How many apples?", "text": "half a", "why": "content_filter", "out": 3},
+        {"q": "How many apples?", "text": "six", "why": "NEW", "out": 3},
+        {"q": "How many apples?", "text": "", "why": None, "out": 0},
+    ]
+    columns = {**COLUMNS, "finish_reason": "why", "completion_tokens": "out"}
+    found = ask(engine(write(tmp_path / "a.jsonl", rows), columns), "p/0", *range(7))
+    assert [(c.text, c.finish_reason, c.completion_tokens, c.error) for c in found] == [
+        ("", "error", 9, "no text in column 'text'"),
+        ("two", "stop", None, None),
+        ("", "length", 50, None),
+        ("", "error", None, "no text in column 'text'"),
+        ("half a", "error", 3, "content_filter"),
+        ("six", "stop", 3, "unknown finish reason 'NEW'"),
+        ("", "stop", 0, None),
+    ]
+
+
+@pytest.mark.parametrize("cell", [None, [None], [[None]], {"content": None}, [message(None)], [ASKED]], ids=str)
+def test_null_in_any_shape_is_a_sample_that_failed(tmp_path: Path, cell: Any) -> None:
+    file = write(tmp_path / "a.jsonl", [{"q": "How many apples?", "text": cell}, ROWS[2]])
+    assert [(c.text, c.finish_reason) for c in ask(engine(file))] == [("", "error"), ("three", "stop")]
+
+
+def test_a_failed_sample_is_booked_once(tmp_path: Path) -> None:
+    from cos_assets.generation.door import Buyer, generate
+    from cos_assets.generation.model import resolve
+
+    file = write(tmp_path / "a.jsonl", [ROWS[0], {"q": "How many apples?", "text": None}])
+    options = {"path": str(file), "columns": COLUMNS, "questions": QUESTIONS}
+    model = resolve("made elsewhere", engine="imported", options=options)
+    asked = pl.DataFrame({"problem_id": ["p/0"], "prompt": ["How many apples?"]})
+    for new in (2, 0):
+        bought = generate(model, asked, 3, Sampling(), Buyer(tmp_path, "s", "sampling", "run", "wc"))
+        assert (bought.new, bought.missing) == (new, 1)
+        assert bought.rows["finish_reason"].to_list() == ["stop", "error"]
+
+
+@pytest.mark.parametrize("count", [12, 12.0, "12", "12.0", " 12 "])
+def test_counts_as_tables_write_them(tmp_path: Path, count: Any) -> None:
+    rows = [ROWS[0] | {"n": count, "i": 0.0}, ROWS[2] | {"n": None, "i": "1"}, ROWS[2] | {"n": "", "i": "2.0"}]
+    columns = {**COLUMNS, "completion_tokens": "n", "prompt_tokens": "n", "sample_index": "i"}
+    found = ask(engine(write(tmp_path / "a.jsonl", rows), columns))
+    assert [(c.completion_tokens, c.prompt_tokens) for c in found] == [(12, 12), (None, None), (None, None)]
+
+
+def test_a_count_that_pandas_lacks_is_unknown(tmp_path: Path) -> None:
+    pl.DataFrame({"q": ["How many apples?"] * 2, "text": ["a", "b"], "n": [7.0, float("nan")]}).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    found = ask(engine(tmp_path / "a.parquet", {**COLUMNS, "completion_tokens": "n"}))
+    assert [c.completion_tokens for c in found] == [7, None]
+    (tmp_path / "a.csv").write_text("q,text,n\nHow many apples?,a,12.0\nHow many apples?,b,\n")
+    found = ask(engine(tmp_path / "a.csv", {**COLUMNS, "completion_tokens": "n"}))
+    assert [c.completion_tokens for c in found] == [12, None]
+
+
+def test_the_output_of_openai_batches(tmp_path: Path) -> None:
+    """As docs/engines.md says it; what failed is a failed sample."""
+
+    def line(custom_id: str, body: Any, status: int = 200, error: Any = None) -> dict[str, Any]:
+        response = None if body is None else {"status_code": status, "request_id": "r", "body": body}
+        return {"id": "batch_req_1", "custom_id": custom_id, "response": response, "error": error}
+
+    def answer(text: Any, reason: str) -> dict[str, Any]:
+        usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+        return {"id": "c", "choices": [{"index": 0, "message": message(text), "finish_reason": reason}], "usage": usage}
+
+    rows = [
+        line("p/0", answer("one", "stop")),
+        line("p/1", answer("two", "length")),
+        line("p/0", None, error={"code": "batch_expired", "message": "expired"}),
+        line("p/1", {"error": {"message": "bad request"}}, status=400),
+        line("p/9", answer("nine", "stop")),
+    ]
+    columns = {
+        "problem_id": "custom_id",
+        "completion": "response.body.choices.0.message.content",
+        "finish_reason": "response.body.choices.0.finish_reason",
+        "prompt_tokens": "response.body.usage.prompt_tokens",
+        "completion_tokens": "response.body.usage.completion_tokens",
+    }
+    source = engine(write(tmp_path / "batch_output.jsonl", rows), columns)
+    assert source.unmatched == 1
+    found = [
+        [(c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens) for c in ask(source, p)] for p in QUESTIONS
+    ]
+    assert found == [
+        [("one", "stop", 100, 7), ("", "error", None, None)],
+        [("two", "length", 100, 7), ("", "error", None, None)],
+    ]
+
+
+def test_logs_of_the_lm_evaluation_harness(tmp_path: Path) -> None:
+    """It writes a sample once for each of its filters."""
+    rows = [
+        {
+            "doc_id": number, "doc": {"question": question, "answer": "#### 2"}, "target": "#### 2",
+            "arguments": {"gen_args_0": {"arg_0": f"Q: {question}", "arg_1": {"until": ["Q:"]}}},
+            "resps": [[f"{question} 2", "3"]], "filtered_resps": ["2"], "filter": name, "exact_match": 1.0,
+        }
+        for number, question in enumerate(QUESTIONS.values()) for name in ("strict-match", "flexible-extract")
+    ]  # fmt: skip
+    file = write(tmp_path / "samples_gsm8k_2026.jsonl", rows)
+    columns = {"question": "doc.question", "completion": "resps"}
+    source = engine(file, columns, where={"filter": "strict-match"})
+    assert texts(source, "p/1") == ["How many pears? 2", "3"] and texts(source, "p/0", 2) == []
+    with pytest.raises(ValueError, match=r"none of 0 rows with {'filter': 'none'} matches"):
+        engine(file, columns, where={"filter": "none"})
+    options = {"path": str(file), "columns": columns}
+    chosen = [fingerprint({**options, "where": where}) for where in ({}, {"filter": "strict-match"}, {"doc_id": 1})]
+    assert len(set(chosen)) == 3 and fingerprint(options) == chosen[0]
+
+
+@pytest.mark.parametrize(("path", "value"), [("n", 1), ("n", "1"), ("a.b", True), ("a.b", "True")])
+def test_rows_are_chosen_by_their_values(tmp_path: Path, path: str, value: Any) -> None:
+    rows = [ROWS[0] | {"n": 0, "a": {"b": False}}, ROWS[0] | {"text": "two", "n": 1, "a": {"b": True}}]
+    rows.append(ROWS[0] | {"n": 2, "a": {}})
+    assert texts(engine(write(tmp_path / "a.jsonl", rows), where={path: value}), "p/0") == ["two"]
 
 
 def test_unmatched_ids_are_counted(tmp_path: Path) -> None:

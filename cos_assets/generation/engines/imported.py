@@ -1,15 +1,20 @@
 """Solutions made elsewhere, answered as if they were sampled now.
 
     engine: imported
-    path: runs/*.jsonl.gz                # one file or a glob: JSONL, JSON, CSV or Parquet, .gz or .tar.gz
+    path: runs/*.jsonl.gz                # one file or a glob: JSONL, JSON, CSV, TSV or Parquet, .gz or .tar.gz
     columns:
       question: question                 # or problem_id: ...; how a row finds its problem
-      completion: 6b_finetuning.solution # dots lead into nested objects; a list holds several samples
+      completion: choices.0.message      # dots lead into nested objects and lists; a list holds several samples
       finish_reason: ...                 # the rest is optional
       prompt_tokens: ...
       completion_tokens: ...
       sample_index: ...                  # without it, a problem's rows are its samples 0, 1, ... in file order
+    where: {filter: strict-match}        # only the rows that have these values
     tokenizer: ...                       # hub id or folder, to count completion tokens where the file has no count
+
+A completion is text, a message, or a list of messages, of which the last one of the assistant counts; null is a sample
+that failed. A question finds all problems that have it, and `questions` may name other texts of a problem. An id is
+compared without case and leading zeros, and its last part will do where only one problem has it (11 for mbpp/011).
 
 The engine asks no model: sampling parameters do not matter to it, and an index the file does not hold is yielded as
 nothing. The prompt the solutions were made with is not known here, so prompt tokens come from the file or stay unknown.
@@ -24,25 +29,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cos_assets.files import dig, rows
+from cos_assets.files import dig, rows, steps
 from cos_assets.generation.completions import storable
+from cos_assets.generation.replies import ending, flat, replies_in
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
 
 _MATCH = ("problem_id", "question")
 _OPTIONAL = ("finish_reason", "prompt_tokens", "completion_tokens", "sample_index")
-# How providers and engines spell it. Anything else ended by itself or by a filter: nothing was cut off.
-_FINISH: dict[str, FinishReason] = {
-    "length": "length",
-    "max_tokens": "length",
-    "MAX_TOKENS": "length",
-    "error": "error",
-}
 _CHUNK = 4096
 
 
 class _Sample(NamedTuple):
     text: str
     finish_reason: FinishReason
+    error: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
 
@@ -54,18 +54,25 @@ class ImportedEngine:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._columns = _columns(options)
-        self._questions = _questions(options, self._columns)
+        self._where: Mapping[str, Any] = options.get("where") or {}
+        self._problems = _problems(options, "question" in self._columns)
         self._tokenizer_id: str | None = options.get("tokenizer")
         self._tokenizer: Any = None
         self.unmatched = 0
         self._samples: dict[str, dict[int, _Sample]] = {}
-        files = _files(options)
-        for file in files:
+        self._present: set[str] = set()
+        self._missing: dict[str, ValueError] = {}
+        for file in _files(options):
             for where, row in rows(file):
-                self._take(where, row)
+                if all(str(self._value(row, "where", path, where)) == str(v) for path, v in self._where.items()):
+                    self._take(where, row)
+        for role, missing in self._missing.items():
+            if role not in self._present:
+                raise missing
         if not self._samples:
+            chosen = f" with {dict(self._where)}" if self._where else ""
             raise ValueError(
-                f"{options['path']}: none of {self.unmatched} rows matches a problem of this study by column"
+                f"{options['path']}: none of {self.unmatched} rows{chosen} matches a problem of this study by column"
                 f" {self._match_column!r}; check columns: and the problem set"
             )
 
@@ -93,44 +100,68 @@ class ImportedEngine:
         return self._columns.get("problem_id") or self._columns["question"]
 
     def _take(self, where: str, row: Mapping[str, Any]) -> None:
-        values = {role: dig(row, path, role, where) for role, path in self._columns.items()}
-        problem_id = self._problem(values, where)
-        if problem_id is None:
+        values = {role: self._value(row, role, path, where) for role, path in self._columns.items()}
+        problems = self._match(values, where)
+        if not problems:
             self.unmatched += 1
             return
-        held = self._samples.setdefault(problem_id, {})
-        texts = values["completion"]
-        several = len(texts) if isinstance(texts, list) else None
-        for offset, text in enumerate(texts if several is not None else [texts]):
-            if not isinstance(text, str):
+        held = self._samples.setdefault(problems[0], {})
+        self._samples.update(dict.fromkeys(problems, held))  # problems with one question share their samples
+        replies = replies_in(values["completion"])
+        several = len(replies) if isinstance(replies, list) else None
+        for offset, text in enumerate(replies if isinstance(replies, list) else [replies]):
+            if not isinstance(text, str | None):
                 at = f"{where}: column {self._columns['completion']!r}"
-                raise ValueError(f"{at}: {repr(text)[:60]} is not text; expected a string or a list of strings")
+                raise ValueError(f"{at}: {repr(text)[:60]} is not text; expected text, a message, or a list of those")
             one = {role: _part(values.get(role), offset, several, f"{where}: {role}") for role in _OPTIONAL}
-            index = one["sample_index"] if "sample_index" in self._columns else len(held)
-            if not _is_count(index) or index in held:
+            index = _count(one["sample_index"]) if "sample_index" in self._columns else len(held)
+            if index in held and len(problems) > 1:  # the samples of the second problem
+                continue
+            if index is None or index in held:
                 raise ValueError(
-                    f"{where}: sample_index {index!r} of {problem_id!r} is not allowed;"
+                    f"{where}: sample_index {one['sample_index']!r} of {problems[0]!r} is not allowed;"
                     " expected whole numbers from 0, each once"
                 )
             for role in ("prompt_tokens", "completion_tokens"):
-                if one[role] is not None and not _is_count(one[role]):
+                if _count(one[role]) is None and not _is_gap(one[role]):
                     raise ValueError(f"{where}: {role} {one[role]!r} is not allowed; expected a whole number or null")
-            finish = _FINISH.get(str(one["finish_reason"]), "stop")
-            held[index] = _Sample(storable(text), finish, one["prompt_tokens"], one["completion_tokens"])
+            finish, error = self._ending(text, one["finish_reason"])
+            counts = _count(one["prompt_tokens"]), _count(one["completion_tokens"])
+            held[index] = _Sample(storable(text or ""), finish, error, *counts)
 
-    def _problem(self, values: Mapping[str, Any], where: str) -> str | None:
-        if "problem_id" in values:
-            key = str(values["problem_id"])
-        elif isinstance(values["question"], str):
-            key = _key(values["question"])
-        else:
-            raise ValueError(f"{where}: column {self._match_column!r}: {values['question']!r} is not text")
-        return key if self._questions is None else self._questions.get(key)
+    def _value(self, row: Mapping[str, Any], role: str, path: str, where: str) -> Any:
+        """What a row holds under a path. What it lacks below the first step is null, unless all rows lack it."""
+        try:
+            value = dig(row, path, role, where)
+        except ValueError as missing:
+            if role in _MATCH or steps(path)[0] not in row:
+                raise
+            self._missing.setdefault(role, missing)
+            return None
+        self._present.add(role)
+        return value
+
+    def _match(self, values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        """The problems that a row's samples are for."""
+        if "question" in self._columns:
+            if not isinstance(values["question"], str):
+                raise ValueError(f"{where}: column {self._match_column!r}: {values['question']!r} is not text")
+            return self._problems.get(_key(values["question"]), ()) if self._problems else ()
+        exact, key = str(values["problem_id"]), _id(values["problem_id"])
+        if self._problems is None:
+            return (exact,)
+        return self._problems.get(exact) or self._problems.get(key, ())
+
+    def _ending(self, text: str | None, reason: Any) -> tuple[FinishReason, str | None]:
+        finish, note = ending(reason, True) if "finish_reason" in self._columns else ("stop", None)
+        if text is None and finish == "stop":
+            return "error", f"no text in column {self._columns['completion']!r}"
+        return finish, note
 
     def _completion(self, request: Request, index: int, sample: _Sample) -> Completion:
         tokens = sample.completion_tokens
-        if tokens is None and self._tokenizer_id is not None:
-            tokens = self._count(sample)
+        if tokens is None and self._tokenizer_id is not None and sample.finish_reason != "error":
+            tokens = self._tokens(sample)
         return Completion(
             problem_id=request.problem_id,
             prompt=request.prompt,
@@ -141,9 +172,10 @@ class ImportedEngine:
             completion_tokens=tokens,
             cached_tokens=None,
             seconds=0.0,
+            error=sample.error,
         )
 
-    def _count(self, sample: _Sample) -> int:
+    def _tokens(self, sample: _Sample) -> int:
         """Tokens the model wrote: the end-of-sequence token counts when the solution ended by itself."""
         from cos_assets.generation.tokens import completion_ids
 
@@ -155,7 +187,8 @@ class ImportedEngine:
 
 
 def open_engine(model: Model) -> ImportedEngine:
-    """The engine over `model.engine_options`: path, columns, tokenizer, and questions {problem_id: question}.
+    """The engine over `model.engine_options`: path, columns, where, tokenizer, and `questions` {problem_id: texts}: the
+    question of each problem of the study, or a list of it and of other texts that name the problem.
 
     Raises ValueError that names the file, the line and the column at fault.
     """
@@ -163,8 +196,12 @@ def open_engine(model: Model) -> ImportedEngine:
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:
-    """SHA-256 over what the samples depend on: the files' contents, the columns and the tokenizer; not over names."""
-    digest = hashlib.sha256(json.dumps([_columns(options), options.get("tokenizer")], sort_keys=True).encode())
+    """SHA-256 over what the samples depend on: the files' contents, the columns, the choice of rows and the tokenizer;
+    not over names."""
+    settings = [_columns(options), options.get("tokenizer")]
+    if where := options.get("where"):
+        settings.append(where)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for file in _files(options):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -181,7 +218,8 @@ def _columns(options: Mapping[str, Any]) -> dict[str, str]:
             raise ValueError(f"columns.{role}: unknown key; allowed: {', '.join(allowed)}")
         if not isinstance(path, str) or not path:
             raise ValueError(
-                f"columns.{role}: {path!r} is not allowed; expected a column name, dots lead into nested objects"
+                f"columns.{role}: {path!r} is not allowed; expected a column name, dots lead into nested objects and"
+                " lists"
             )
     if "completion" not in columns:
         raise ValueError("columns.completion: is missing; name the column that holds the solutions")
@@ -190,23 +228,25 @@ def _columns(options: Mapping[str, Any]) -> dict[str, str]:
     return dict(columns)
 
 
-def _questions(options: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str] | None:
-    """What a row is matched by (question with white space evened out, or problem id) -> problem id."""
+def _problems(options: Mapping[str, Any], by_question: bool) -> dict[str, tuple[str, ...]] | None:
+    """What a row is matched by (a question with white space evened out, or an id) -> ids of problems. None where the
+    file's ids are taken as they are."""
     questions = options.get("questions")
     if questions is None:
-        if "question" in columns:
+        if by_question:
             raise ValueError("questions: is missing; rows that are matched by question need {problem_id: question}")
         return None
-    by_text: dict[str, str] = {}
-    for problem_id, question in questions.items():
-        key = _key(question) if "question" in columns else problem_id
-        if key in by_text:
-            raise ValueError(
-                f"questions: {problem_id!r} and {by_text[key]!r} have the same question;"
-                " match by columns.problem_id instead"
-            )
-        by_text[key] = problem_id
-    return by_text
+    found: dict[str, tuple[str, ...]] = {}
+    others: dict[str, set[str]] = {}
+    for problem_id, texts in questions.items():
+        if by_question:
+            name, *more = map(_key, [texts] if isinstance(texts, str) else texts)
+        else:
+            name, more = problem_id, [_id(problem_id), _id(problem_id).rpartition("/")[2]]
+        found[name] = (*found.get(name, ()), problem_id)
+        for other in more:
+            others.setdefault(other, set()).add(problem_id)
+    return {name: tuple(ids) for name, ids in others.items() if len(ids) == 1} | found
 
 
 def _files(options: Mapping[str, Any]) -> list[Path]:
@@ -219,23 +259,42 @@ def _files(options: Mapping[str, Any]) -> list[Path]:
     files = [Path(f) for f in found if Path(f).is_file()]
     if not files:
         raise ValueError(
-            f"path: {str(path)!r} is no file and matches none; expected JSONL, JSON, CSV or Parquet (a glob is allowed)"
+            f"path: {str(path)!r} is no file and matches none; expected JSONL, JSON, CSV, TSV or Parquet"
+            " (a glob is allowed)"
         )
     return files
 
 
 def _part(value: Any, offset: int, several: int | None, where: str) -> Any:
     """The value for one of a row's samples: rows with a list of solutions have lists of the rest, too."""
-    if several is None or value is None:
+    if several is None or value is None or (several == 1 and not isinstance(value, list)):
         return value
-    if not isinstance(value, list) or len(value) != several:
+    parts = flat(value) if isinstance(value, list) else []
+    if len(parts) != several:
         raise ValueError(f"{where}: {str(value)[:60]!r} is not allowed; expected a list of {several}, one per solution")
-    return value[offset]
+    return parts[offset]
 
 
 def _key(question: str) -> str:
     return " ".join(question.split())
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _id(value: Any) -> str:
+    """An id as it is compared: without case and leading zeros, and a whole number without a fraction."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    parts = str(value).casefold().split("/")
+    return "/".join(part.lstrip("0") or "0" if part.isdecimal() else part for part in parts)
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN is not itself
+
+
+def _count(value: Any) -> int | None:
+    """A whole number from 0, also one that is written as text or as a float; None where it is none."""
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number >= 0 and number.is_integer() else None
