@@ -464,6 +464,48 @@ def test_public_solutions(public_data: Path) -> None:
     assert sum("\nA: " in c.text for c in found) == 1318
 
 
+def test_solutions_of_math_are_matched_by_their_question(tmp_path: Path, public_data: Path) -> None:
+    """The published training rows hold two questions twice."""
+    from cos_assets.files import rows
+    from cos_assets.tasks.math import Math
+
+    train = Math(path=str(public_data / "math")).problems().filter(pl.col("split") == "train")
+    published = [row for _, row in rows(public_data / "math" / "math_train_7500_problem_answer.json")]
+    made = [{"problem": row["problem"], "generation": f"So {row['problem']}"} for row in published]
+    questions = dict(train.select("problem_id", "question").iter_rows())
+    source = engine(
+        write(tmp_path / "a.jsonl", made), {"question": "problem", "completion": "generation"}, questions=questions
+    )
+    assert source.unmatched == 0 and len(questions) == 7500
+    held = [source.available(problem_id) for problem_id in questions]
+    twice = [problem_id for problem_id in questions if source.available(problem_id) == 2]
+    assert set(held) == {1, 2} and "math/train/442a60c676c5" in twice and "math/train/442a60c676c5-2" in twice
+    for problem_id, question in questions.items():
+        assert {" ".join(text.split()) for text in texts(source, problem_id)} == {f"So {' '.join(question.split())}"}
+
+
+@pytest.mark.parametrize("column", ["task_id", "text", "published id"])
+def test_solutions_of_mbpp_are_matched_by_its_published_ids_and_texts(
+    tmp_path: Path, public_data: Path, column: str
+) -> None:
+    from cos_assets.files import rows
+    from cos_assets.tasks.mbpp import Mbpp
+
+    file = public_data / "humaneval_mbpp" / "mbpp.jsonl"
+    task = Mbpp(path=str(file))
+    problems = task.problems()
+    questions = {i: task.texts(question) for i, question in problems.select("problem_id", "question").iter_rows()}
+    made = [{**row, "published id": f"MBPP/{row['task_id']}"} for _, row in rows(file)]
+    match = {"question": column} if column == "text" else {"problem_id": column}
+    source = engine(write(tmp_path / "a.jsonl", made), {**match, "completion": "code"}, questions=questions)
+    ambiguous = 8 if column == "text" else 0  # four texts of two problems each, with other tests
+    assert source.unmatched == 10 + ambiguous, "ten tasks are for prompts only"
+    right = {i: solution.split() for i, solution in problems.select("problem_id", "solution").iter_rows()}
+    found = {problem_id: texts(source, problem_id) for problem_id in questions}
+    assert sum(len(one) for one in found.values()) == 964 - ambiguous
+    assert all(one[0].split() == right[problem_id] for problem_id, one in found.items() if one)
+
+
 # --- texts that go wrong elsewhere -----------------------------------------------------------------------------------
 
 AWKWARD = {

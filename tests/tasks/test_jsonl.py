@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from cos_assets import tasks
 from cos_assets.grading.answers import grade
+from cos_assets.tasks import MAX_CHARACTERS
 from cos_assets.tasks.jsonl import Jsonl
 
 ROW = {"question": "How many?", "answer": "6"}
@@ -51,13 +55,13 @@ def test_a_file_and_its_columns(tmp_path: Path) -> None:
     assert problems.row(1, named=True) == {**first, "problem_id": "second", "split": "train", "solution": None}
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "bom.jsonl"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet", "bom.jsonl", "JSONL", "CSV", "Tsv"])
 def test_file_kinds(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"a.{kind}"
     if kind == "parquet":
         pl.DataFrame(rows(3)).write_parquet(file)
-    elif kind == "csv":
-        pl.DataFrame(rows(3)).write_csv(file)
+    elif kind.lower() in ("csv", "tsv"):
+        pl.DataFrame(rows(3)).write_csv(file, separator="," if kind.lower() == "csv" else "\t")
     else:
         text = json.dumps(rows(3)) if kind == "json" else "\n".join(json.dumps(r) for r in rows(3))
         file.write_text(text, encoding="utf-8-sig" if kind == "bom.jsonl" else "utf-8")
@@ -67,6 +71,45 @@ def test_file_kinds(tmp_path: Path, kind: str) -> None:
     assert problems["answer"].to_list() == ["1", "2", "3"]
     assert task.provenance()["train_file"] == str(file)
     assert len(task.provenance()["train_sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["P.CSV", "p.CSV.GZ", "p.csv.gz", "P.TSV", "p.Csv"])
+def test_a_field_is_as_long_as_any_text_may_be(tmp_path: Path, name: str) -> None:
+    """More is refused by the limit that the message names, not by that of Python's csv."""
+    separator = "\t" if "tsv" in name.lower() else ","
+    for length in (140_000, MAX_CHARACTERS, MAX_CHARACTERS + 1):
+        data = f'question{separator}answer\n"{"x" * length}"{separator}1\n'.encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.lower().endswith(".gz") else data)
+        if length <= MAX_CHARACTERS:
+            assert Jsonl(path=str(tmp_path / name)).load()["question"].str.len_chars().to_list() == [length]
+        else:
+            with pytest.raises(ValueError, match=f"'question' has {length} characters; at most {MAX_CHARACTERS} are"):
+                Jsonl(path=str(tmp_path / name)).load()
+
+
+def test_long_fields_are_read_in_many_threads(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f'question,answer\n"{"x" * 200_000}",1\n')
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda _: Jsonl(path=str(file)).load().height, range(32))) == [1] * 32
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [(7, "7"), (7.0, "7"), (2.5, "2.5"), (0, "0"), ("7", "7"), ("algebra", "algebra"), (None, None), (math.nan, None)],
+)
+def test_levels_and_subjects_may_be_numbers(tmp_path: Path, label: Any, expected: str | None) -> None:
+    found = load(tmp_path / "a.jsonl", [{**ROW, "l": label, "s": label}], columns={"level": "l", "subject": "s"})
+    assert found.select("level", "subject").row(0) == (expected, expected)
+
+
+def test_columns_lie_in_lists(tmp_path: Path) -> None:
+    line = {"messages": [{"content": "How many?"}, {"content": "6"}]}
+    columns = {"question": "messages.0.content", "answer": "messages[-1].content"}
+    found = load(tmp_path / "a.jsonl", [line], columns=columns)
+    assert found.select("question", "answer").row(0) == ("How many?", "6")
+    with pytest.raises(ValueError, match=r"line 1: column 'messages.2.content' \(columns.answer\) is missing"):
+        load(tmp_path / "a.jsonl", [line], columns={**columns, "answer": "messages.2.content"})
 
 
 def test_splits_that_the_data_lack_are_drawn(tmp_path: Path) -> None:
@@ -87,6 +130,8 @@ def test_a_folder_and_names_of_ones_own(tmp_path: Path) -> None:
     problems = Jsonl(path=str(tmp_path), validation=1).load()
     assert sorted(problems["split"]) == ["test", "train", "train", "validation"]
     assert problems["problem_id"].to_list()[-1] == "jsonl/test/00000"
+    (tmp_path / "test.jsonl").rename(tmp_path / "TEST.JsonL")
+    assert Jsonl(path=str(tmp_path), validation=1).load().equals(problems), "suffixes in upper case are found, too"
     only = Jsonl(path=str(tmp_path), splits={"test": "train"}).load()
     assert only["split"].to_list() == ["test"] * 3
     with pytest.raises(ValueError, match="holds no exam file"):
