@@ -12,7 +12,7 @@ from cos_assets.metrics.controls import Controls, Share, control_rates, correcte
 from cos_assets.metrics.false_positives import LEAST_READ, corrected_rate, false_positive_rate
 from cos_assets.metrics.intervals import Interval
 
-CORRECTED_BY = {"controls": "the judge's controls", "labels": "people's labels"}
+CORRECTED_BY = {"controls": "its controls", "labels": "people's labels"}
 
 
 @dataclass(frozen=True)

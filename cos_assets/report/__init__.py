@@ -70,7 +70,8 @@ def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> 
         drawn["learning"] = partial(learning.of_study, spec, tables["checkpoints"])
     pictures = {name: figures.svg(draw) for name, draw in drawn.items()}
     html = page.render(spec, tables, compared, found, table, pictures, origin or Provenance())
-    return Report(compared, found, table, pictures, judges.notes(spec, tables, spec.judge.all), html)
+    told = [note.text for note in judges.notes(spec, tables, spec.judge.all)]
+    return Report(compared, found, table, pictures, told, html)
 
 
 def summary_text(report: Report) -> str:

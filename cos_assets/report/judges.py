@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import polars as pl
 
@@ -15,9 +16,16 @@ from cos_assets.report.tables import Tables
 from cos_assets.study import StudySpec
 
 HEAD = (
-    *("budget", "model", "judge", "false positive rate", "corrected"),
-    *("false alarms", "recall", "controls not read", "samples read", "not read"),
+    *("budget", "model", "judge", "rate", "false alarms", "recall"),
+    *("corrected", "corrected by", "read"),
 )
+
+
+class Note(NamedTuple):
+    """A sentence on a judge; `missing` says that a rate is missing."""
+
+    text: str
+    missing: bool = False
 
 
 def rate(spec: StudySpec, tables: Tables, judge: str, budget: str, model: str) -> JudgeRate | None:
@@ -32,30 +40,31 @@ def rate(spec: StudySpec, tables: Tables, judge: str, budget: str, model: str) -
 def cells(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
     """A line per sample set and judge."""
     for (budget, model, judge), found in _all(spec, tables, spec.judge.all):
-        errors = found.controls
-        corrected = "–"
-        if found.corrected is not None and found.corrected_by:
-            corrected = f"{_percent(found.corrected, 'cannot be told')} by {CORRECTED_BY[found.corrected_by]}"
+        corrected = "–" if found.corrected is None else _percent(found.corrected, "cannot be told")
         yield (
-            *(budget, model, judge, _percent(found.rate, "none"), corrected),
-            *(share(errors.false_alarms), share(errors.recall), f"{errors.unread:,}"),
-            *(f"{found.read:,}", f"{found.unread:,}"),
+            *(budget, model, judge, _percent(found.rate, "none")),
+            *(_percent(kind.rate, "–") for kind in (found.controls.false_alarms, found.controls.recall)),
+            *(corrected, CORRECTED_BY[found.corrected_by] if found.corrected_by else "–"),
+            f"{found.read:,} of {found.read + found.unread:,}",
         )
 
 
-def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[str]:
-    """A sentence for each judge on how it errs, and one for each reason for which it gives no rate."""
+def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[Note]:
+    """One for each reason for which a judge gives no rate, and one for each judge on how it errs."""
     reasons: dict[tuple[str, str], list[str]] = {}
-    told: dict[str, str] = {}
+    told: dict[str, Note] = {}
     for (budget, model, judge), found in _all(spec, tables, judges):
         told[judge] = _errors(spec, judge, found)
         if found.why_none:
             reasons.setdefault((judge, found.why_none), []).append(f"{model} at {budget}")
-    none = [f"No false positive rate by {judge} of {', '.join(sets)}: {why}." for (judge, why), sets in reasons.items()]
+    none = [
+        Note(f"No false positive rate by {judge} of {', '.join(sets)}: {why}.", missing=True)
+        for (judge, why), sets in reasons.items()
+    ]
     return [*none, *told.values()]
 
 
-def of_evaluations(spec: StudySpec, tables: Tables) -> tuple[pl.DataFrame, list[str]]:
+def of_evaluations(spec: StudySpec, tables: Tables) -> tuple[pl.DataFrame, list[Note]]:
     """The metrics of finetuned models, whose right answers the step checker reads, and what is known of its errors.
 
     Where it cannot tell right from wrong on the study's own problems, its rates are left out.
@@ -67,10 +76,10 @@ def of_evaluations(spec: StudySpec, tables: Tables) -> tuple[pl.DataFrame, list[
     if metrics.filter(rates).is_empty():
         return metrics, []
     if found is None:
-        return metrics, ["The step checker has no controls here, as it is not a judge of this study."]
-    errors = _errors(spec, steps[0], found)
-    why = cannot_tell(found.controls)
-    return (metrics.filter(~rates), [f"No false positive rate: {why}."]) if why else (metrics, [errors])
+        return metrics, [Note("The step checker has no controls here, as it is not a judge of this study.")]
+    if why := cannot_tell(found.controls):
+        return metrics.filter(~rates), [Note(f"No false positive rate: {why}.", missing=True)]
+    return metrics, [_errors(spec, steps[0], found)]
 
 
 def _all(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> Iterable[tuple[tuple[str, str, str], JudgeRate]]:
@@ -81,7 +90,7 @@ def _all(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> Iterable[tup
                     yield (budget, model, judge), found
 
 
-def _errors(spec: StudySpec, judge: str, found: JudgeRate) -> str:
+def _errors(spec: StudySpec, judge: str, found: JudgeRate) -> Note:
     errors, parts = found.controls, []
     for name, kind, of in (
         ("false alarms", errors.false_alarms, "reference solutions"),
@@ -89,9 +98,9 @@ def _errors(spec: StudySpec, judge: str, found: JudgeRate) -> str:
     ):
         parts.append(f"{name} {share(kind)} {of}" if kind.read else f"no {of} that it could read")
     if not spec.judge.controls:
-        return f"Nothing is known of the errors of {judge}: judge.controls is 0."
-    text = f"{judge} on its controls: {', '.join(parts)}; {errors.unread:,} not read"
-    return f"{text}. Whether it can tell right from wrong is not known." if errors.tells is None else f"{text}."
+        return Note(f"Nothing is known of the errors of the judge {judge}: judge.controls is 0.")
+    text = f"The judge {judge} on its controls: {', '.join(parts)}; {errors.unread:,} not read"
+    return Note(f"{text}. Whether it can tell right from wrong is not known." if errors.tells is None else f"{text}.")
 
 
 def _percent(found: Interval, none: str) -> str:

@@ -103,7 +103,7 @@ def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materializ
     agreed = both.filter(pl.col("label_model") == pl.col("label_s"))
     assert (agreed["label"] == agreed["label_model"]).all() and "undecided" in set(both["label"])
     known = facts(root, "judgements", WC)
-    assert known["judge"] == "model" and known["judge_version"].startswith("1/judge-")
+    assert known["judge"] == "model" and known["judge_version"].startswith(f"{llm.PROMPT_VERSION}/judge-")
     assert all(known[label] == (told["label"] == label).sum() for label in ("refused", "truncated", "undecided"))
     assert {"false_positive_rate", "false_positive_rate_by_steps", "false_positive_rate_by_both_low"} <= set(known)
     assert set(told["first_wrong_step"].drop_nulls()) and told.filter(judge="both")["flops"].sum() == 0
@@ -182,7 +182,7 @@ def test_every_judge_has_controls_and_they_are_paid_for_once(server: JudgeServer
     assert not any(name.startswith("no_false_positive_rate") for name in known)
     page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
     assert (
-        "by the judge&#39;s controls" in page
+        "<td>its controls</td>" in page
         and "steps on its controls: false alarms 0.0 % [0.0, 7.6], 0 of 50" in page
     )
     text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
@@ -196,7 +196,7 @@ def test_without_controls_only_samples_are_judged(server: JudgeServer, materiali
     assert known["false_positive_rate"] is not None and "control_recall" not in known
     assert facts(root, "budget_plan", {})["judging"]["llm"]["reference_solutions"] == 0
     text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
-    assert "Nothing is known of the errors of llm: judge.controls is 0." in text
+    assert "Nothing is known of the errors of the judge llm: judge.controls is 0." in text
 
 
 def test_a_judge_that_tosses_a_coin_gives_no_rate(materialize: Made) -> None:
