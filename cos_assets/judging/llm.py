@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,10 +12,12 @@ import polars as pl
 from cos_assets.budget import Prices
 from cos_assets.generation.door import Buyer, generate
 from cos_assets.generation.types import Model, Sampling
+from cos_assets.grading.reasoning import reply_of
 from cos_assets.judging.table import Label, table
 
-# Raise it with every change of the prompts or of `steps`: judgements under another version are another judge's.
-PROMPT_VERSION = "1"
+# Raise it with every change of the prompts, of `steps` or of `read`: judgements under another version are another
+# judge's. Replies are not asked for again where the prompt is the same.
+PROMPT_VERSION = "2"
 PROMPT = """\
 Below are a problem{given} and a solution in numbered steps. Check the solution step by step. A step is wrong if it \
 does not follow, if a calculation in it is false, or if it does not serve the problem. {rule}
@@ -55,6 +57,16 @@ RESPONSE_FORMAT = {
 """What a chat server is asked for (`response_format`)."""
 
 _REFUSAL = re.compile(r"\W*(i['’]m sorry|i am sorry|sorry|i can(no|['’])t|i['’]m unable|i am unable|as an ai)\b", re.I)
+_OBJECT = re.compile(r"\{\s*(?=[\\\"'“‘]|reason|first_wrong_step)")
+# A placeholder or two alternatives in place of the judgement: json_repair would take the first word of them.
+_UNDECIDED = re.compile(
+    r"(reasoning_correct\W{1,6})(?:<[^<>]{0,99}>|(?:true|false|yes|no)\W{0,3}(?:or\b|/|\|)\W{0,3}(?:true|false|yes|no)\b)",
+    re.IGNORECASE,
+)
+_HEADLESS = re.compile(r"\A\s*(?=[\"']reason[\"']\s*:)")  # JSON without its first brace
+_NUMBER = re.compile(r"(?<![-.0-9])[0-9]{1,9}(?!\.?[0-9])")
+_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+_LONGEST = 8000  # characters of malformed JSON that are repaired; for some texts this takes quadratic time
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _SHOWN = 200
 
@@ -105,12 +117,12 @@ def structured(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def steps(text: str) -> list[str]:
-    """The steps of a solution: its lines; the sentences of one that has a single line.
+    """The steps of a solution, without a reasoning block: its lines; the sentences of one that has a single line.
 
     >>> steps("2 + 2 = 4 . The answer is 4 .")
     ['2 + 2 = 4 .', 'The answer is 4 .']
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in (reply_of(text) or "").splitlines() if line.strip()]
     return _SENTENCE.split(lines[0]) if len(lines) == 1 else lines
 
 
@@ -128,39 +140,82 @@ def prompt(problem: Mapping[str, Any], text: str, reference: bool) -> str:
 
 
 def read(reply: str, finish_reason: str | None, count: int) -> Label:
-    """A judge's reply as a label; text around the JSON is passed over, and of several objects the last one counts.
+    """A judge's reply as a label. Reasoning and the text around the JSON are passed over, small mistakes in the JSON
+    are repaired, and of several objects the last one that judges counts.
 
-    `count` is the number of steps: another step is none.
+    `count` is the number of steps: another step is none. In a reply that was cut off only whole objects count.
     """
-    for found in reversed(list(_objects(reply))):
-        right = found.get("reasoning_correct")
-        if not isinstance(right, bool):
-            continue
-        step, reason = found.get("first_wrong_step"), found.get("reason")
-        if isinstance(step, str) and step.strip().isdecimal():
-            step = int(step)
-        fits = isinstance(step, int) and not isinstance(step, bool) and 1 <= step <= count
-        told = reason.strip() if isinstance(reason, str) else None
-        return Label("right", None, told) if right else Label("wrong", step if fits else None, told)
+    text = reply_of(reply) or ""
+    for found in reversed(_objects(_HEADLESS.sub("{", text), whole=finish_reason != "length")):
+        if (right := _verdict(found)) is not None:
+            step = None if right else _step(found.get("first_wrong_step"), count)
+            return Label("right" if right else "wrong", step, _reason(found.get("reason")))
     shown = " ".join(reply.split())[:_SHOWN]
     if finish_reason not in ("stop", "length"):
         return Label("failed", None, "the judge gave no reply")
     if finish_reason == "length":
         return Label("truncated", None, f"the judge's reply was cut off: {shown}")
-    if _REFUSAL.match(reply):
+    if _REFUSAL.match(text):
         return Label("refused", None, shown)
     return Label("unreadable", None, f"no judgement in: {shown}")
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a text, from left to right."""
-    decoder, at = json.JSONDecoder(), text.find("{")
-    while at >= 0:
+def _verdict(found: Mapping[str, Any]) -> bool | None:
+    """Is the reasoning right, as an object says? None where it does not say."""
+    right = found.get("reasoning_correct")
+    if isinstance(right, str):
+        return _WORDS.get(right.strip().casefold())
+    return right if isinstance(right, bool) else None
+
+
+def _step(step: Any, count: int) -> int | None:
+    """The number in 2, 2.0, "2" and "Step 2", where there is one step of that number."""
+    numbers = _NUMBER.findall(str(int(step) if isinstance(step, float) and step.is_integer() else step))
+    return int(numbers[0]) if len(numbers) == 1 and 1 <= int(numbers[0]) <= count else None
+
+
+def _reason(reason: Any) -> str | None:
+    r"""What a judge gives as its reason. LaTeX such as \beta and \frac begins like an escape of JSON."""
+    return reason.strip().replace("\b", r"\b").replace("\f", r"\f") if isinstance(reason, str) else None
+
+
+def _objects(text: str, whole: bool) -> list[dict[str, Any]]:
+    """The JSON objects of a text, from left to right. From the first malformed one on, they are those that json_repair
+    makes of the rest, where one of them judges. Without `whole`, what is not closed is left out."""
+    if "reasoning_correct" not in text:
+        return []
+    decoder, at = json.JSONDecoder(strict=False), 0
+    found: list[tuple[int, Any]] = []
+    malformed: list[int] = []
+    while start := _OBJECT.search(text, at):
         try:
-            found, end = decoder.raw_decode(text, at)
+            value, at = decoder.raw_decode(text, start.start())
+            found.append((start.start(), value))
         except (ValueError, RecursionError):
-            end = at + 1
-        else:
-            if isinstance(found, dict):
-                yield found
-        at = text.find("{", end)
+            malformed.append(start.start())
+            at = start.end()
+    for start_of_rest in dict.fromkeys((*malformed[:1], *malformed[-1:])):
+        rest = text[start_of_rest : None if whole else text.rfind("}") + 1]
+        repaired = list(map(_unwrapped, _repaired(rest)))
+        if any(_verdict(one) is not None for one in repaired):
+            return [_unwrapped(value) for start, value in found if start < start_of_rest] + repaired
+    return [_unwrapped(value) for _, value in found]
+
+
+def _repaired(text: str) -> list[dict[str, Any]]:
+    import json_repair
+
+    if len(text) > _LONGEST:
+        return []
+    try:
+        value = json_repair.loads(_UNDECIDED.sub(r"\1undecided", text), skip_json_loads=True)
+    except (ValueError, RecursionError):
+        return []
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+
+
+def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
+    """The object in an object that holds nothing else: {"judgement": {...}}."""
+    while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
+        value = inner
+    return value

@@ -44,9 +44,9 @@ def test_steps_are_lines_or_sentences() -> None:
         (WRONG.replace("2", "true"), "stop", Label("wrong", None, "no")),
         ('{"reasoning_correct": false}', "stop", Label("wrong", None, None)),
         (
-            '{"reasoning_correct": "no"}',
+            '{"reasoning_correct": "maybe"}',
             "stop",
-            Label("unreadable", None, 'no judgement in: {"reasoning_correct": "no"}'),
+            Label("unreadable", None, 'no judgement in: {"reasoning_correct": "maybe"}'),
         ),
         ("[1, 2", "stop", Label("unreadable", None, "no judgement in: [1, 2")),
         ("", "stop", Label("unreadable", None, "no judgement in: ")),
@@ -57,6 +57,136 @@ def test_steps_are_lines_or_sentences() -> None:
 )
 def test_replies_are_read(reply: str, finish: str, expected: Label) -> None:
     assert llm.read(reply, finish, 3) == expected
+
+
+LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
+
+
+@pytest.mark.parametrize(
+    ("reply", "label", "step"),
+    [
+        # LaTeX, whose backslashes are no escapes of JSON.
+        (f'{{"reason": "{LATEX}", "first_wrong_step": 2, "reasoning_correct": false}}', "wrong", 2),
+        (
+            r'{"reason": "$\frac{1}{2}$ and \underline{x}", "first_wrong_step": 1, "reasoning_correct": false}',
+            "wrong",
+            1,
+        ),
+        (
+            r'{"reason": "the set \{1, 2\}, \text{so no}", "first_wrong_step": 1, "reasoning_correct": false}',
+            "wrong",
+            1,
+        ),
+        (r'{"reason": "it costs \$4", "first_wrong_step": null, "reasoning_correct": true}', "right", None),
+        (f'```json\n{{"reason": "{LATEX}",\n"reasoning_correct": false}}\n```\nSo {{x}} is wrong.', "wrong", None),
+        # Small mistakes.
+        ('{"reason": "one\ntwo\tthree", "first_wrong_step": null, "reasoning_correct": true}', "right", None),
+        ("{'reason': 'fine', 'first_wrong_step': None, 'reasoning_correct': True}", "right", None),
+        ("{'reason': 'it's the student's', 'first_wrong_step': 3, 'reasoning_correct': False}", "wrong", 3),
+        ('{"reason": "fine", "first_wrong_step": null, "reasoning_correct": true,}', "right", None),
+        ('{"reason": "fine", "first_wrong_step": null, "reasoning_correct": true', "right", None),
+        ('{"reason": "fine" "first_wrong_step": null "reasoning_correct": true}', "right", None),
+        ('{"reason": "it says "no", twice", "first_wrong_step": 2, "reasoning_correct": false}', "wrong", 2),
+        ("{reason: fine, first_wrong_step: null, reasoning_correct: true}", "right", None),
+        ("{“reason”: “fine”, “first_wrong_step”: null, “reasoning_correct”: true}", "right", None),
+        ('{"reason": "fine", // yes\n"first_wrong_step": null, "reasoning_correct": true}', "right", None),
+        ('"reason": "fine", "first_wrong_step": null, "reasoning_correct": true}', "right", None),
+        ('{{"reason": "fine", "first_wrong_step": null, "reasoning_correct": true}}', "right", None),
+        (r"{\"reason\": \"fine\", \"reasoning_correct\": true}", "right", None),
+        ('{"reason": "no", "first_wrong_step": , "reasoning_correct": false}', "wrong", None),
+        # Words, steps and wrappers.
+        *(
+            (f'{{"reasoning_correct": {word}}}', "right", None)
+            for word in ("True", "TRUE", '"true"', '"True"', '"yes"')
+        ),
+        *((f'{{"reasoning_correct": {word}}}', "wrong", None) for word in ("False", '"false"', '" No "', "no")),
+        *(
+            (f'{{"first_wrong_step": {step}, "reasoning_correct": false}}', "wrong", 2)
+            for step in ("2", "2.0", '"2"', '"Step 2"', '"step 2."', "[2]", "Step 2")
+        ),
+        *(
+            (f'{{"first_wrong_step": {step}, "reasoning_correct": false}}', "wrong", None)
+            for step in ("-2", '"2 and 3"', "2.5", "0", "99", '"the second"')
+        ),
+        (f'{{"judgement": {WRONG}}}', "wrong", 2),
+        (f"[{WRONG}]", "wrong", 2),
+        # Of several the last one that judges.
+        (f"A draft: {RIGHT}. No: {{'reasoning_correct': False}}", "wrong", None),
+        (f"A draft: {{'reasoning_correct': False}}. No: {RIGHT}", "right", None),
+        (
+            f'A draft: {{"reason": "{LATEX}", "reasoning_correct": false}}. No: {RIGHT}. {{"note": "done"}}',
+            "right",
+            None,
+        ),
+        (f"{{'x' and y}} are sets. {{'reason': '{LATEX}', 'reasoning_correct': False}}", "wrong", None),
+        (r'{"reason": "not {\"reasoning_correct\": true}, \( x \)", "reasoning_correct": false}', "wrong", None),
+        # What follows the reasoning counts, and nothing behind a special token.
+        (f"<think>Perhaps {RIGHT}</think>{WRONG}", "wrong", 2),
+        (f"Perhaps {RIGHT}</think>\n{WRONG}", "wrong", 2),
+        (f"{WRONG}<|im_end|>\n<|im_start|>user\n{RIGHT}", "wrong", 2),
+    ],
+)
+def test_a_judgement_is_read_with_its_mistakes(reply: str, label: str, step: int | None) -> None:
+    assert llm.read(reply, "stop", 3)[:2] == (label, step)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "The field reasoning_correct: true or false is to be given.",
+        "reasoning_correct",
+        '{"reason": "reasoning_correct: true"}',
+        '{"reason": "I would say reasoning_correct is true", "reasoning_correct": null}',
+        "{reasoning_correct: I would say true}",
+        '{"reasoning_correct": <true or false>}',
+        '{"reasoning_correct": true or false}',
+        '{"reasoning_correct": true|false}',
+        '{"reasoning_correct": true / false}',
+        '{"reasoning_correct": "true" or "false"}',
+        '{"reasoning_correct": [true, false]}',
+        '{"reasoning_correct": 1}',
+        '{"reasoning_correct": "partly true"}',
+        '{"reasoning_correct": tru',
+        '{"reasoning_correct": ',
+        '{"reasoning_correct"',
+        '{"reason": "<one or two sentences>", "first_wrong_step": <the number of the first wrong step, or null>, '
+        '"reasoning_correct": <true or false>}',
+        '{"step 1": {"reasoning_correct": true}, "step 2": {"reasoning_correct": true}}',
+        f"<think>Perhaps {RIGHT}",
+        "{'" * 3000,
+        '{"a": ' * 5000,
+    ],
+)
+def test_what_is_no_judgement_is_not_read(reply: str) -> None:
+    assert llm.read(reply, "stop", 3).label == "unreadable"
+    assert llm.read(reply, "length", 3).label == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        (f'{{"reason": "{LATEX}", "reasoning_correct": false}} and', "wrong"),
+        (f"{RIGHT} But wait: {{'reason': 'it is", "right"),
+        ('{"reason": "fine", "first_wrong_step": null, "reasoning_correct": true', "truncated"),
+        ('{"reason": "fine", "first_wrong_step": null, "reasoning_correct": tr', "truncated"),
+        (f'{{"reason": "{LATEX}", "reasoning_correct": false', "truncated"),
+        (f"<think>Perhaps {RIGHT} or {WRONG}", "truncated"),
+    ],
+)
+def test_a_reply_that_was_cut_off_is_read_where_an_object_is_whole(reply: str, label: str) -> None:
+    assert llm.read(reply, "length", 3).label == label
+
+
+def test_reasons_keep_their_latex() -> None:
+    reply = r'{"reason": "\( \beta \) is \frac{1}{2}", "first_wrong_step": 1, "reasoning_correct": false}'
+    assert llm.read(reply, "stop", 3).reason == r"\( \beta \) is \frac{1}{2}"
+    valid = r'{"reason": "\beta is \frac{1}{2}", "first_wrong_step": 1, "reasoning_correct": false}'
+    assert llm.read(valid, "stop", 3).reason == r"\beta is \frac{1}{2}"
+
+
+def test_the_steps_of_a_solution_follow_its_reasoning() -> None:
+    assert llm.steps("<think>Hm.\nWell.</think>\na = 1\nb = 2<|im_end|>\nc") == ["a = 1", "b = 2"]
+    assert llm.steps("<think>Hm.\nWell.") == []
 
 
 def test_a_chat_server_is_asked_for_json_unless_told_otherwise() -> None:
