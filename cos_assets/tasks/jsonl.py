@@ -26,6 +26,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -224,10 +225,14 @@ class Jsonl(Styled):
         def get(role: str, required: bool = False) -> str | None:
             column = getattr(self.columns, role)
             value = None if column is None else files.dig(row, column, role, where)
+            if isinstance(value, float) and isnan(value):  # a gap, as pandas writes it
+                value = None
+            if role in ("level", "subject") and isinstance(value, float) and value.is_integer():
+                value = int(value)
+            if role in ("answer", "problem_id", "level", "subject") and isinstance(value, int | float):
+                value = str(value)
             if value is None and not required:
                 return None
-            if role in ("answer", "problem_id", "level") and isinstance(value, int | float):
-                value = str(value)
             if role == "answer" and self.grade == "tests" and isinstance(value, list):
                 value = "\n".join(map(str, value))
             plain = text({column: value}, column, where)
