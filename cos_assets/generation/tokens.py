@@ -73,7 +73,7 @@ def _per_tokenizer(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @_per_tokenizer
 def _control(tokenizer: Any) -> dict[str, int]:
-    """The tokenizer's control tokens by their text."""
+    """The tokenizer's control tokens by their text. A single character is text, also where a model pads with it."""
     try:
         added = tokenizer.added_tokens_decoder.items()
     except (
@@ -81,7 +81,7 @@ def _control(tokenizer: Any) -> dict[str, int]:
         NotImplementedError,
     ):  # mistral-common: its tokenizers read none in text
         return {}
-    return {token.content: number for number, token in added if token.special}
+    return {token.content: number for number, token in added if token.special and len(token.content) > 1}
 
 
 @_per_tokenizer
@@ -172,11 +172,10 @@ def _guarded(tokenizer: Any) -> tuple[Any, dict[str, str]] | None:
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
-    renamed, added = {}, []
-    for token in tokenizer.added_tokens_decoder.values():
-        if token.special:
-            renamed[token.content] = alias = f"\ue000{uuid4().hex}\ue000"  # in no prompt, whoever wrote it
-            flags = {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip")}
-            added.append(AddedToken(alias, normalized=False, special=False, **flags))
+    renamed, added, known = {}, [], tokenizer.added_tokens_decoder
+    for name, number in _control(tokenizer).items():
+        renamed[name] = alias = f"\ue000{uuid4().hex}\ue000"  # in no prompt, whoever wrote it
+        flags = {flag: getattr(known[number], flag) for flag in ("single_word", "lstrip", "rstrip")}
+        added.append(AddedToken(alias, normalized=False, special=False, **flags))
     backend.add_tokens(added)
     return backend, renamed

@@ -126,6 +126,17 @@ def test_a_text_without_control_tokens_has_the_tokenizers_own_tokens(tokenizer: 
         prompt_ids(tokenizer, tokenizer.eos_token, chat=True)
 
 
+@pytest.mark.parametrize("name", ["Llama 2", "byte level", "Gemma"])
+def test_a_mark_that_a_model_pads_with_is_text(name: str) -> None:
+    """Some models have no token for padding, and are given "!"."""
+    tokenizer, without = FORMS[name](), FORMS[name]()
+    tokenizer.pad_token = "!"
+    for text in ("Yes! 3!\n", f"Yes! {tokenizer.eos_token}"):
+        assert prompt_ids(tokenizer, text) == prompt_ids(without, text)
+        assert completion_ids(tokenizer, text) == completion_ids(without, text)
+        assert prompt_ids(tokenizer, text, chat=True) == prompt_ids(without, text, chat=True)
+
+
 def test_a_tokenizer_without_another_word_says_so() -> None:
     tokenizer = _tiny("student")
     tokenizer.unk_token = None

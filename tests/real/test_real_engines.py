@@ -1,0 +1,128 @@
+"""Greedy text of a real model: the same from transformers, from vLLM and from a served vLLM, but for near-ties.
+
+All three add up products in another order, and the server does so in bfloat16, its own choice. Where two texts part,
+the model must hardly prefer one of the two next tokens to the other.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cos_assets import tasks
+from cos_assets.generation.door import open_engine
+from cos_assets.generation.model import resolve
+from cos_assets.generation.tokens import completion_ids, prompt_ids
+from cos_assets.generation.types import Completion, Model, Request, Sampling
+
+GREEDY = Sampling(temperature=0, max_tokens=40)
+# How far below the best logit a token may lie that another arithmetic takes for the best one. Logits are 10 to 30 here:
+# 8 bits of mantissa leave steps of 0.06 to 0.12 of every one of them, and errors add up over 30 layers.
+NEAR = {"float32": 1e-3, "bfloat16": 0.5}
+
+
+@pytest.fixture(scope="module")
+def requests(public_data: Path) -> list[Request]:
+    task = tasks.make({"name": "gsm8k", "path": str(public_data / "gsm8k")})
+    problems = task.load().filter(split="test").head(8).to_dicts()
+    return [Request(p["problem_id"], task.prompt(p, chat=True), (0,)) for p in problems]
+
+
+@pytest.fixture(scope="module")
+def expected(smollm2: Path, requests: list[Request]) -> dict[str, Completion]:
+    found = answers(resolve(str(smollm2), engine="transformers", chat=True), requests)
+    assert len({c.text for c in found.values()}) == len(requests)
+    assert all(c.completion_tokens is not None and c.completion_tokens > 10 for c in found.values())
+    return found
+
+
+def answers(model: Model, requests: list[Request]) -> dict[str, Completion]:
+    engine = open_engine(model)
+    try:
+        return {c.problem_id: c for batch in engine.stream(requests, GREEDY) for c in batch}
+    finally:
+        engine.close()
+
+
+def parted(smollm2: Path, expected: dict[str, Completion], found: dict[str, Completion]) -> list[float]:
+    """For each text that differs: by how much the model prefers its own next token, where the two part."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
+    gaps = []
+    for problem_id, theirs in found.items():
+        ours = expected[problem_id]
+        assert (theirs.error, theirs.prompt_tokens) == (None, ours.prompt_tokens)
+        if theirs.text == ours.text:
+            continue
+        a, b = (completion_ids(tokenizer, c.text) for c in (ours, theirs))
+        same = next(n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+        ids = torch.tensor([[*prompt_ids(tokenizer, ours.prompt, chat=True), *a[:same]]])
+        with torch.no_grad():
+            logits = model(ids).logits[0, -1]
+        gaps.append((logits.max() - min(logits[a[same]], logits[b[same]])).item())
+    return gaps
+
+
+def test_vllm_writes_what_transformers_writes(
+    smollm2: Path, requests: list[Request], expected: dict[str, Completion]
+) -> None:
+    found = answers(resolve(str(smollm2), engine="vllm", chat=True, options={"max_model_len": 1024}), requests)
+    gaps = parted(smollm2, expected, found)
+    print("float32, gaps:", gaps)
+    assert len(gaps) <= len(requests) // 4
+    assert all(gap < NEAR["float32"] for gap in gaps), gaps
+
+
+def test_a_served_model_writes_what_transformers_writes(
+    smollm2: Path, requests: list[Request], expected: dict[str, Completion], server: str
+) -> None:
+    found = answers(resolve("smollm2", engine="openai", chat=True, options={"base_url": server}), requests)
+    gaps = parted(smollm2, expected, found)
+    print("bfloat16, gaps:", gaps)
+    assert all(gap < NEAR["bfloat16"] for gap in gaps), gaps
+
+
+@pytest.fixture(scope="module")
+def server(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(smollm2), "--port", str(port)]
+    command += ["--served-model-name", "smollm2", "--host", "127.0.0.1", "--max-model-len", "1024", "--enforce-eager"]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    with log.open("wb") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
+        try:
+            wait_until_ready(port, process, log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def wait_until_ready(port: int, process: Any, log: Path) -> None:
+    import time
+    from urllib.request import urlopen
+
+    end = time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"vLLM's server did not start: {log.read_text(errors='replace')[-2000:]}")

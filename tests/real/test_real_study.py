@@ -1,0 +1,91 @@
+"""A real model from its first sample to the report: GSM8K bought, trained on and scored, IFEval scored."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cos_assets import store, tasks
+from cos_assets.generation.tokens import prompt_ids
+
+PROBLEMS = 4
+
+
+@pytest.fixture
+def root(smollm2: Path, public_data: Path, materialize: Callable[[dict[str, Any]], Path]) -> Path:
+    """The same model asked plainly (WC) and as a chat (SE); its chat form is what is trained."""
+    asked = {"model": str(smollm2), "engine": "transformers"}
+    return materialize(
+        {
+            "name": "real",
+            "task": {"name": "gsm8k", "path": str(public_data / "gsm8k"), "limit": {"train": PROBLEMS}},
+            "models": {"wc": asked, "se": {**asked, "chat": True}},
+            "budgets": {"one": {"se": 1}},
+            "sampling": {"max_tokens": 72, "unreadable": "continue"},  # 4 problems are too few to judge by
+            "verification": "none",
+            "targets": {"student": {**asked, "chat": True}},
+            "finetune": {"method": "lora", "steps": 1, "batch_size": 2, "checkpoints": 1, "max_length": 400},
+            "evaluation": {
+                "benchmarks": [{"name": "gsm8k"}, {"name": "ifeval", "path": str(public_data / "ifeval")}],
+                "limit": PROBLEMS,
+                "max_tokens": 72,
+            },
+        }
+    )
+
+
+def table(root: Path, name: str) -> pl.DataFrame:
+    return store.scan(root, "real", name).collect()
+
+
+def test_a_real_model_from_samples_to_the_report(root: Path, tokenizer: Any, public_data: Path) -> None:
+    samples = table(root, "samples")
+    assert samples.group_by("model").len().sort("model").rows() == [("se", PROBLEMS), ("wc", PROBLEMS)]
+    task = tasks.make({"name": "gsm8k", "path": str(public_data / "gsm8k")})
+    problems = {p["problem_id"]: p for p in table(root, "problems").to_dicts()}
+    for row in samples.to_dicts():
+        chat = row["model"] == "se"
+        asked = prompt_ids(tokenizer, task.prompt(problems[row["problem_id"]], chat=chat), chat=chat)
+        assert row["prompt_tokens"] == len(asked)
+        assert row["finish_reason"] == ("stop" if row["completion_tokens"] < 72 else "length")
+    assert not samples["completion"].str.contains("<|im_", literal=True).any()
+
+    # What was cut off is trained on, without an end.
+    rows = table(root, "sft_set")
+    cut = samples.filter(finish_reason="length").select("model", "problem_id")
+    assert rows.height == 2 * PROBLEMS
+    assert rows.filter(finish_reason="length").join(cut, on=["model", "problem_id"], how="semi").height == cut.height
+    trained = table(root, "student_checkpoint")
+    assert trained["params"].to_list() == [134_515_008] * 2
+    assert all(math.isfinite(curve[0]["loss"]) for curve in trained["curve"])
+
+    # Every reply is graded as the benchmark grades it, also one that was cut off.
+    scored = table(root, "base_eval")
+    assert scored.group_by("benchmark").len().sort("benchmark").rows() == [("gsm8k", PROBLEMS), ("ifeval", PROBLEMS)]
+    assert set(table(root, "student_eval").group_by("benchmark", "source").len()["len"]) == {PROBLEMS}
+    replies = scored.filter(benchmark="ifeval")
+    assert replies["correct"].to_list() == [follows(public_data, row) for row in replies.to_dicts()]
+
+    report = table(root, "report")
+    assert {"coverage", "accuracy"} <= set(report["metric"])
+    assert report.filter(metric="accuracy")["n_problems"].to_list() == [PROBLEMS]
+    page = next(Path(root).rglob("*.html")).read_text(encoding="utf-8")
+    assert "cannot tell" in page
+
+
+def follows(public_data: Path, row: dict[str, Any]) -> bool:
+    """lm-evaluation-harness' own verdict on a reply to a prompt of IFEval, strict."""
+    from lm_eval.tasks.ifeval.utils import InputExample, test_instruction_following_strict
+
+    for line in (public_data / "ifeval" / "input_data.jsonl").read_text(encoding="utf-8").splitlines():
+        given = json.loads(line)
+        if str(given["key"]) in row["problem_id"]:
+            example = InputExample(**{name: given[name] for name in ("key", "instruction_id_list", "prompt", "kwargs")})
+            return bool(test_instruction_following_strict(example, row["completion"]).follow_all_instructions)
+    raise AssertionError(row["problem_id"])
