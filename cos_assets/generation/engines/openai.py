@@ -14,19 +14,28 @@
       batch: false                            # true: by the Batch API, at its price and pace; see openai_batch
       extra_body: {top_k: -1}                 # what else the server takes; null leaves out what this engine sends
 
-A sample is one request, with a seed from (seed, prompt, sample index) as with engine vllm, and the counts that the
-server gives for it. Whether a seed repeats a sample is up to the server: a sample index is otherwise only a label. With
-`n: true` it is always only a label, and the tokens that the server counts for the request are booked in equal whole
-parts (the first samples have the remainder), so that the sum is right and one sample's count is not.
+A sample is one request, with a seed from (seed, prompt, sample index), and the counts that the server gives for it. The
+seed has 31 bits, which every server takes; engine vllm's has more. Whether a seed repeats a sample is up to the server:
+a sample index is otherwise only a label. With `n: true` it is always only a label, and the tokens that the server
+counts for the request are booked in equal whole parts (the first samples have the remainder), so that the sum is right
+and one sample's count is not.
 
 429 shrinks the concurrency, Retry-After is honoured, and like server errors, timeouts and lost connections it is tried
-again. What fails to the end is a completion with an error, which the next run tries again; so is a prompt that
-the server refuses and a reply that a content filter cut. A refusal in words is an answer. Reasoning that a server hands
-back beside the text is in the counts, not in the text: serve without a reasoning parser to keep it. What a server does
-without `top_k` is its own affair: vLLM goes by the model's generation_config unless told {top_k: -1}.
+again. What fails to the end is a completion with an error, which the next run tries again; so is a prompt that the
+server refuses and a reply that a content filter cut. A refusal in words is an answer. What a server does without
+`top_k` is its own affair: vLLM goes by the model's generation_config unless told {top_k: -1}.
 
-When the key is refused or no server answers any more, what is under way is waited for and handed over before that is
-raised: it has been paid for.
+Contents in parts and the finish reasons of other servers are read (`generation/replies.py`). A reply with text is kept
+unless a filter or a fault cut it; an unknown reason is noted in the ledger's column `error`. Reasoning that a server
+hands back beside the text, or in parts of its own, is in the counts, not in the text: serve without a reasoning parser
+to keep it. At most four stop strings are sent, and all of them end the text here; `extra_body: {stop: null}` sends
+none.
+
+An unusable reply (without choices, or without text and a reason for that) is booked with its tokens as a failed
+attempt, and the sample is asked for again, twice at most. Three unusable replies of one kind in a row end the purchase.
+
+When it ends in this way, or because the key is refused or no server answers any more, what is under way is waited for
+and handed over before that is raised: it has been paid for.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ between which prompts it lies. Who comes back after a kill finds it there, waits
 it might hold is not sent again meanwhile. Who asks the same model in the same way with a key of the same project
 shares its batches.
 
-A request that failed or expired is sent again, in another batch; a refused one is not. Of batches found only good
-samples are taken: what failed there may have been booked. A batch goes on when its run is stopped.
+A request that failed or expired is sent again, in another batch; a refused one is not. Unusable replies are booked as
+without `batch`. Of batches found only good samples are taken: what failed there may have been booked. A batch goes on
+when its run is stopped.
 """
 
 from __future__ import annotations
