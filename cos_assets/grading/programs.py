@@ -1,18 +1,18 @@
 """Which program does a reply state?
 
-Code fences and marks such as [BEGIN] and <code> divide a reply into blocks. It does not matter which mark opens a block
-and which one closes it, so that unclosed and stray marks do no harm. The program is the last block that is Python and
-defines a wanted name. What it uses and does not define is taken from the other blocks, and a function that a later
-block corrects is replaced.
+Code fences and marks such as [BEGIN] and <code> divide a reply into blocks. Which mark opens a block and which closes
+it does not matter, so unclosed and stray marks do no harm. The program is the last block that is Python and defines a
+wanted name. What it uses and does not define is taken from the other blocks, and later definitions of its functions
+replace its own.
 
-Where no block is such a program, the steps are, in this order:
+Where no block is such a program, the search goes on in this order:
 
     1. the last block that continues the prompt, as the body of its function
-    2. the same two questions about the runs of lines that are Python, in blocks that hold prose as well
-    3. the same two about code in single backticks
-    4. the last block that is Python at all, or looks like it; the tests tell what is wrong with it
+    2. the same two searches in the parts of blocks that are Python: runs of lines between lines of prose
+    3. the runs of lines of the whole reply, and code in single backticks
+    4. the last block that defines any function, that is Python at all, or that looks like it: tests say what is wrong
 
-The time is in proportion to the reply, and no more than `MAX_PARSED` characters of a reply and its parts are parsed.
+The time is proportional to the length of the reply, and at most `MAX_PARSED` characters of its parts are parsed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from typing import NamedTuple
 
 # A longer text is not read as Python here, only in the sandbox, where it cannot use up memory or the stack.
 MAX_CHARACTERS = 100_000
-# A longer reply is one program. A shorter one is read part by part, and so many characters of parts are parsed.
+# A longer reply is taken as one program. Of the parts of a shorter one, this many characters are parsed at most.
 MAX_REPLY = 200_000
 MAX_PARSED = 2_000_000
-_PER_PARSE = 200  # what a short text costs beside its length
+_PER_PARSE = 200  # in characters: the fixed cost of parsing a short text
 _MAX_BLOCKS = 200
 # How many marks the strings of a block may hold, and how many lines at the margin a statement may have.
 _MAX_INSIDE = 20
@@ -65,8 +65,12 @@ _LOOKS_LIKE_CODE = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+# "Sure! def add(a, b):"
 _AFTER_PROSE = re.compile(r"^(\w.*?[.:!?]) +(?=def \w+ ?\()", re.MULTILINE)
-_GOES_ON = re.compile(r"[\s)\]}#]|(?:else|elif|except|finally)\b|\Z")  # a line that begins no statement at the margin
+# Not the head of a statement with a mistake in it: what is indented below that is no program of its own.
+_PROSE_ABOVE = re.compile(r"(?!\s|@|(?:async|class|def|for|if|try|while|with)\b)")
+# A line that does not begin a statement at the margin.
+_GOES_ON = re.compile(r"[\s)\]}#]|(?:else|elif|except|finally)\b|\Z")
 
 
 def parse(code: str) -> ast.Module | None:
@@ -84,17 +88,17 @@ def parse(code: str) -> ast.Module | None:
 
 
 def stated_program(reply: str, wanted: Iterable[str] = (), prompt: str = "") -> str | None:
-    """The program that a reply states, or the part that continues `prompt`; None where the reply holds no code.
+    """The program that a reply states, or the text that continues `prompt`; None where the reply holds no code.
 
-    `wanted` are the names that the tests use. A program has to define one of them, by whatever statement; where none is
-    wanted, any function or class will do. A function whose body is left out, such as a repeated head, does not count.
+    `wanted` are the names that the tests use. A program has to define one of them, by any statement; where none is
+    wanted, any function or class counts. A function whose body is left out, such as a repeated head, does not count.
     """
     if len(reply) > MAX_REPLY or not reply.strip():
         return reply if reply.strip() else None
     reply = reply.replace("\r\n", "\n").replace("\r", "\n")
     names, parser = frozenset(wanted), _Parser()
     blocks = [_block(texts, parser) for texts in _texts(reply)]
-    parts = [part for b in blocks for part in ([b] if b.code else _parts(_runs(b.text, parser), parser))]
+    parts = [part for b in blocks for part in ([b] if b.code else _partial(_runs(b.text, parser), parser))]
 
     def continuation(blocks: Sequence[_Block]) -> str | None:
         return _continuation(blocks, prompt, names, parser) if prompt else None
@@ -104,8 +108,9 @@ def stated_program(reply: str, wanted: Iterable[str] = (), prompt: str = "") -> 
         or continuation(blocks)
         or _whole(parts, names)
         or continuation(parts)
-        or _whole(_parts(_runs(reply, parser), parser), names)
-        or _whole(_parts(_INLINE.findall(reply)[-_MAX_BLOCKS:], parser), names)
+        or _whole(_partial(_runs(reply, parser), parser), names)
+        or _whole(_partial(_INLINE.findall(reply)[-_MAX_BLOCKS:], parser), names)
+        or (None if prompt else _whole(parts, frozenset()))
     )
     if found is None:
         left = sorted(filter(_is_code, blocks), key=lambda block: any(s.defines for s in block.statements))
@@ -161,7 +166,7 @@ class _Block(NamedTuple):
     partial: bool = False
 
 
-def _parts(texts: Iterable[str], parser: _Parser) -> list[_Block]:
+def _partial(texts: Iterable[str], parser: _Parser) -> list[_Block]:
     return [_block([text], parser)._replace(partial=True) for text in texts]
 
 
@@ -268,7 +273,7 @@ def _continuation(blocks: Sequence[_Block], prompt: str, wanted: frozenset[str],
     readings: list[Callable[[str], str]] = [
         lambda text: text,
         lambda text: textwrap.indent(text, margin),
-        lambda text: margin + text.lstrip(),
+        lambda text: text if text.startswith(margin) else margin + text.lstrip(),
     ]
     for reading in readings:
         for block in reversed(blocks):
@@ -324,8 +329,8 @@ def _marks(reply: str) -> Iterable[tuple[int, int, str]]:
 
 
 def _unindented(text: str, indent: str) -> str:
-    """Without the indentation, and without the ">" of a quote on blank lines."""
-    if not indent:
+    """Without the indentation, if the first line has it, and without the ">" of a quote on blank lines."""
+    if not indent or not text.lstrip("\n").startswith(indent.rstrip() or indent):
         return text
     lines = text.split("\n")
     return "\n".join(line.removeprefix(indent if line.startswith(indent) else indent.rstrip()) for line in lines)
@@ -344,8 +349,7 @@ def _runs(text: str, parser: _Parser) -> list[str]:
             at = after
         else:
             head, *below = lines[starts[at] : starts[at + 1]]
-            # Below the head of a function with a mistake in it stands no other program.
-            runs += [[] if _LOOKS_LIKE_CODE.match(head) else below, []]
+            runs += [below if _PROSE_ABOVE.match(head) else [], []]
             at += 1
     return [run for run in map("\n".join, runs) if run.strip()]
 

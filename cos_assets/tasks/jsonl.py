@@ -34,7 +34,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cos_assets import files
-from cos_assets.grading.code import code_of
+from cos_assets.grading.code import canonical, code_of
 from cos_assets.grading.extraction import announced, boxed, last_letter, last_number
 from cos_assets.grading.numbers import parse_number
 from cos_assets.tasks import PROBLEMS, SPLITS, Split, Styled, boxed_prompt, program_prompt, text
@@ -192,6 +192,10 @@ class Jsonl(Styled):
         if self.grade == "tests":
             return code_of(completion, gold)
         return {"choice": last_letter}.get(self.grade, announced)(completion)
+
+    def equations_in(self, reply: str) -> tuple[str, ...]:
+        """Programs that differ only in comments or layout count as one."""
+        return (canonical(self.answer_in(reply) or ""),) if self.grade == "tests" else super().equations_in(reply)
 
     def _ask(self, question: str) -> str:
         return self.template.replace(_QUESTION, question)

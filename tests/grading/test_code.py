@@ -9,7 +9,8 @@ import pytest
 
 from cos_assets.grading import sandbox
 from cos_assets.grading.answers import Grade, grade
-from cos_assets.grading.code import MAX_CHARACTERS, canonical, code_of, grade_programs
+from cos_assets.grading.code import canonical, code_of, grade_programs
+from cos_assets.grading.programs import MAX_CHARACTERS
 
 
 def gold(test: str = "assert add(1, 2) == 3", prompt: str = "", entry_point: str | None = None) -> str:
@@ -140,41 +141,66 @@ def test_a_sandbox_that_fails_later_is_no_wrong_answer(monkeypatch: pytest.Monke
     assert found == Grade("grader_error", "bwrap cannot make a sandbox here (no space)", found.grader)
 
 
-# --- code in completions ---------------------------------------------------------------------------------------------
+# --- code in replies (the rule itself is tested in test_programs.py) -------------------------------------------------
+
+
+def block(code: str) -> str:
+    return f"```python\n{code}\n```\n"
 
 
 @pytest.mark.parametrize(
-    ("completion", "code"),
+    ("test", "program", "other"),
     [
-        ("    return 1\n", "    return 1\n"),
-        ("\n\n    return 1", "\n\n    return 1\n"),
-        ("def f():\r\n  pass\r\n", "def f():\n  pass\n"),
-        ("def f(): pass\n[DONE]\nAnd so on", "def f(): pass\n"),
-        ("[BEGIN]\ndef f(): pass\n[DONE]", "def f(): pass\n"),
-        ("Sure:\n```python\ndef f(): pass\n```\nIt passes.", "def f(): pass\n"),
-        ("Sure:\n```Python3\ndef f(): pass\n```", "def f(): pass\n"),
-        ("```\nf(1)\n```\nthen\n```py\ndef f(): pass\n```", "def f(): pass\n"),
-        ("```python\ndef f(): pass\n```\nUse:\n```python\nf()\n```", "def f(): pass\n"),
-        ("```\ndef f(): pass\n```", "def f(): pass\n"),
-        ("1. Step\n   ```python\n   if x:\n     y\n   ```", "if x:\n  y\n"),
-        ("```python\n    return 1\n```", "    return 1\n"),
-        ("```python\ndef f():\n    return 1", "def f():\n    return 1\n"),
-        ("```python\ns = '```'\n```", "s = '```'\n"),
-        ("```python\n```", None),
-        ("", None),
-        (" \n\t", None),
-        ("[DONE] x", None),
-        ("x = '\x00'", "x = '\x00'\n"),
+        ("assert add(1, 2) == 3", ADD, "def sub(a, b): return a - b"),
+        ("one = 1\nassert add(one, len([])) == 1", ADD, "one = 2\ndef sub(a, b): return a - b"),
+        ("def check(candidate):\n    assert candidate(1, 2) == 3\ncheck(add)", ADD, "def check(f): return f(1, 2)"),
+        ("from solution import add\nassert add(1, 2) == 3", ADD, "def test(): assert add(1, 2) == 3"),
+        ("import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(add(1, 2), 3)", ADD,
+         "class T: pass"),
+        ("assert math.isclose(add(1, 2), 3)", f"import math\n{ADD}", "def close(a, b): return abs(a - b) < 1"),
+        ("assert sum(1, 2) == 3", "def sum(a, b): return a + b", "def add(a, b): return sum(a, b)"),
+        ("assert P(1).x == 1", "class P:\n  def __init__(self, x): self.x = x", "def show(p): return str(p)"),
+        ("assert x == 3", "x = 3", "def x_of(y): return y"),
     ],
-)
-def test_code_of_a_completion(completion: str, code: str | None) -> None:
-    assert code_of(completion) == code
+)  # fmt: skip
+def test_the_tests_say_which_program_is_meant(test: str, program: str, other: str) -> None:
+    assert code_of(block(program) + "And:\n" + block(other), gold(test)) == program + "\n"
 
 
-def test_huge_completions_are_read() -> None:
-    assert code_of("x = 1\n" * 2_000_000) == "x = 1\n" * 2_000_000
-    assert code_of("```\n" * 2_500_000) is None
-    assert code_of("\n " * 5_000_000) is None
+def test_what_the_tests_call_may_stand_in_two_blocks() -> None:
+    found = code_of(block("import math") + block(ADD), gold("assert math.isclose(add(1, 2), 3)"))
+    assert found == f"import math\n{ADD}\n"
+
+
+def test_the_entry_point_and_the_prompt_are_those_of_the_gold() -> None:
+    assert code_of("    return math.floor(a + b)\n\nThat is it.", FLOORS) == "    return math.floor(a + b)\n"
+    assert code_of(f"{block(ADD)}{block('def floor(x): return int(x)')}", FLOORS) == ADD + "\n"
+    assert code_of("lambda a, b: int(floor(a + b))", UNREAD) == "lambda a, b: int(floor(a + b))\n"
+
+
+@pytest.mark.parametrize("wanted", [None, "", "[1]", gold(test="assert")])
+def test_without_tests_the_last_function_counts(wanted: str | None) -> None:
+    assert code_of(block(ADD) + block("print(add(1, 2))"), wanted) == ADD + "\n"
+
+
+@pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize("wanted", [gold(), FLOORS.replace("2.5", "2"), HELPED, BARE])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"{block(ADD)}Use it:\n{block('print(add(1, 2))')}Output:\n```\n3\n```\n",
+        f"{block('def plus(x, y): return x + y')}Then:\n{block('def add(a, b): return plus(a, b)')}",
+        f"{block('def add(a, b): return a - b')}Wrong sign.\n{block(ADD)}",
+        f"Sure!\n\n{ADD}\n\nExplanation\n\nIt's a sum (see above.",
+        f"{ADD}\n```\nThis adds.",
+        f"~~~python\r\n{ADD}\r\n~~~\r\n",
+        block("from operator import add"),
+        block("add = lambda a, b: a + b"),
+    ],
+)  # fmt: skip
+def test_programs_of_replies_pass(wanted: str, reply: str) -> None:
+    (found,) = grade_programs([(wanted, code_of(reply, wanted) or "")], 1)
+    assert found.verdict == "correct", found.reason
 
 
 # --- canonical programs ----------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def write(folder: Path, *rows: dict[str, Any] | str) -> HumanEval:
 
 
 def verdicts(task: HumanEval, problems: pl.DataFrame, completions: list[str]) -> list[str]:
-    answers = [task.answer(completion) or "" for completion in completions]
+    answers = [task.answer(*given) or "" for given in zip(completions, problems["answer"], strict=True)]
     return [grade.verdict for grade in grade_programs(list(zip(problems["answer"], answers, strict=True)), 2)]
 
 
@@ -88,7 +88,7 @@ def test_the_example_of_the_published_harness(
     monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)  # on a slow machine the sleeper would have its 10 s
     task = HumanEval(path=str(folder / "example_problem.jsonl"), check_rows=False)
     gold = task.load()["answer"].item()
-    grades = grade_programs([(gold, task.answer(completion) or "") for completion in completions], 2)
+    grades = grade_programs([(gold, task.answer(completion, gold) or "") for completion in completions], 2)
     assert [grade.verdict for grade in grades] == ["wrong"] * 3 + ["correct"] * 3
     shell, sleeper, reader = (str(grade.reason) for grade in grades[:3])
     assert shell.startswith("FileNotFoundError: [Errno 2] No such file or directory: 'rm -rf tmp'")
@@ -177,7 +177,7 @@ def test_prompts(tmp_path: Path) -> None:
     assert "\ndef" in task.stop
     instruct = HumanEval(style="instruct")
     assert instruct.prompt(problem).endswith("```python\ndef return1():\n```\n\n")
-    assert instruct.stop == () and "```python\ndef return1():\n    return 1\n```" in instruct.prompt(problem, [problem])
+    assert instruct.stops() == () and "```python\ndef return1():\n    return 1\n```" in instruct.prompt(problem, [problem])
 
 
 def test_steps_and_diversity(tmp_path: Path) -> None:

@@ -274,7 +274,8 @@ def test_the_template_makes_prompts_and_stops() -> None:
         ("choice", "Both are right", None),
         ("tests", "Here:\n```python\ndef f():\n    return 1\n```\nDone.", "def f():\n    return 1\n"),
         ("tests", "```\na = 1\n```\n```py\nb = 2\n```", "b = 2\n"),
-        ("tests", "def f(): return 1", "def f(): return 1"),
+        ("tests", "```py\ndef f(): return 1\n```\n```py\nf()\n```", "def f(): return 1\n"),
+        ("tests", "def f(): return 1", "def f(): return 1\n"),
         ("tests", " \n", None),
     ],
 )
@@ -327,6 +328,9 @@ def test_code_is_graded_by_its_tests(tmp_path: Path) -> None:
     }  # fmt: skip
     assert row["solution"] == "def f(): return 1"
     assert task.answer_kind == "tests"
+    draft, last = "```\ndef f(): return 2\n```\n", "```\ndef f(): return 1\n```\n"
+    assert task.answer(f"{draft}{last}```\ndef g(): return f()\n```\n", row["answer"]) == "def f(): return 1\n"
+    assert task.equations(last) == task.equations("def f():\n    return (1)  # one") != task.equations(draft)
 
 
 # --- across tasks ----------------------------------------------------------------------------------------------------

@@ -109,8 +109,25 @@ def test_all_sanitized_solutions_pass_and_fail_when_broken(whole: Any) -> None:
 def test_all_974_solutions_pass(whole: Any) -> None:
     problems, task = whole("full"), Mbpp()
     assert problems.height == 974
+    golds = problems["answer"]
     replies = [f"{solution}[DONE]\n" for solution in problems["solution"]]
-    assert verdicts(problems["answer"], [task.answer(reply) for reply in replies]) == ["correct"] * 974
+    assert verdicts(golds, list(map(task.answer, replies, golds))) == ["correct"] * 974
+
+
+def test_all_974_solutions_are_found_in_replies_of_chat_models(whole: Any) -> None:
+    """With an explanation, a draft, an example call and its output around them; none is run here."""
+    task = Mbpp()
+    forms = (
+        "```python\n{}```\nUse it:\n```python\nprint(1)\n```\nOutput:\n```\n1\n```\n",
+        "```python\ndef draft(x):\n    return x\n```\nBetter:\n```\n{}```\n",
+        "Sure! Here it is:\n\n{}\nThis works because it's right.\n",
+        "Sure:\n[BEGIN]\n{}[DONE]\n",
+        "{}```\nThis is it.\n",
+        "1. Do it:\n\n~~~python\n{}~~~\n",
+    )
+    for gold, solution in whole("full").select("answer", "solution").rows():
+        for form in forms:
+            assert (task.answer(form.replace("{}", solution), gold) or "").strip() == solution.strip()
 
 
 # --- files and prompts -----------------------------------------------------------------------------------------------
