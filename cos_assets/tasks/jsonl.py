@@ -34,8 +34,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cos_assets import files
-from cos_assets.grading.code import canonical, code_of
-from cos_assets.grading.extraction import announced, boxed, last_letter, last_number
+from cos_assets.grading.extraction import stated
 from cos_assets.grading.numbers import parse_number
 from cos_assets.tasks import PROBLEMS, SPLITS, Split, Styled, boxed_prompt, program_prompt, text
 
@@ -180,22 +179,26 @@ class Jsonl(Styled):
         return boxed_prompt(problem, shots, _ASKED.get(self.grade, "your final answer"))
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The answer stated last, before a next question begins; None where none is stated."""
+        """The answer stated last (see `grading.extraction`), before a next question begins; None where none is stated."""
         completion = reply
         for stop in self.stop:
             completion = completion.split(stop, 1)[0]
         if self.answer_pattern is not None:
-            stated = re.findall(self.answer_pattern, completion)
-            return stated[-1].strip() or None if stated else None
-        if self.grade == "number":
-            return last_number(completion) or boxed(completion)
+            found = re.findall(self.answer_pattern, completion)
+            return found[-1].strip() or None if found else None
         if self.grade == "tests":
+            from cos_assets.grading.code import code_of
+
             return code_of(completion, gold)
-        return {"choice": last_letter}.get(self.grade, announced)(completion)
+        return stated(completion, self.grade)
 
     def equations_in(self, reply: str) -> tuple[str, ...]:
         """Programs that differ only in comments or layout count as one."""
-        return (canonical(self.answer_in(reply) or ""),) if self.grade == "tests" else super().equations_in(reply)
+        if self.grade != "tests":
+            return super().equations_in(reply)
+        from cos_assets.grading.code import canonical
+
+        return (canonical(self.answer_in(reply) or ""),)
 
     def _ask(self, question: str) -> str:
         return self.template.replace(_QUESTION, question)
@@ -271,7 +274,7 @@ class Jsonl(Styled):
         if self.grade == "number" and parse_number(answer) is None:
             raise ValueError(f"{at}; expected one number, or grade: math, text or choice")
         if self.grade == "choice":
-            letter = last_letter(answer)
+            letter = stated(answer, "choice")
             if letter is None:
                 raise ValueError(f'{at}; expected a letter, as "B" or "(B)"')
             return letter
