@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from vllm_served import serve
 
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.door import Buyer, Prices, generate
@@ -836,44 +836,12 @@ def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if importlib.util.find_spec("vllm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("vllm is not installed: in CI this test must run")
-        pytest.skip("vllm is not installed")
     from cos_assets.tiny import shipped
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(shipped("wc"))]
-    command += ["--served-model-name", "wc", "--enforce-eager", "--dtype", "float32", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--no-enable-chunked-prefill"]
-    environment = os.environ | {"VLLM_API_KEY": KEY, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     log = tmp_path_factory.mktemp("vllm") / "log"
-    with log.open("wb") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
-        try:
-            wait_until_ready(port, process, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    from urllib.request import urlopen
-
-    end = time.monotonic() + 240
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"vLLM's server did not start: {log.read_text(errors='replace')[-2000:]}")
+    arguments = ("--dtype", "float32", "--no-enable-chunked-prefill")
+    with serve(shipped("wc"), "wc", log, *arguments, key=KEY) as url:
+        yield url
 
 
 def test_a_real_server_gives_the_text_of_transformers(vllm_server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,11 @@ the model must hardly prefer one of the two next tokens to the other.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from vllm_served import serve
 
 from cos_assets import tasks
 from cos_assets.generation.door import open_engine
@@ -94,35 +90,5 @@ def test_a_served_model_writes_what_transformers_writes(
 
 @pytest.fixture(scope="module")
 def server(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(smollm2), "--port", str(port)]
-    command += ["--served-model-name", "smollm2", "--host", "127.0.0.1", "--max-model-len", "1024", "--enforce-eager"]
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    with log.open("wb") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
-        try:
-            wait_until_ready(port, process, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def wait_until_ready(port: int, process: Any, log: Path) -> None:
-    import time
-    from urllib.request import urlopen
-
-    end = time.monotonic() + 240
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"vLLM's server did not start: {log.read_text(errors='replace')[-2000:]}")
+    with serve(smollm2, "smollm2", tmp_path_factory.mktemp("vllm") / "log", "--max-model-len", "1024") as url:
+        yield url
