@@ -44,13 +44,15 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SCOPES = (*_DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _EFFECTS = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
-_MARKED_LINE = re.compile(r"^.*(?:```|~~~|\[/?[A-Z]|<[/a-zA-Z]).*$", re.MULTILINE)
+_MARKED_LINE = re.compile(r"^.*(?:```|~~~|\[/?[A-Z]|<[/|a-zA-Z]|\'\'\'py|\"\"\"py).*$", re.MULTILINE)
 _MARK = re.compile(
     r"""
     (?: `{3,} | ~{3,} ) (?: [^`]* $ )?                                  # a fence, perhaps with an info string
     | \[ (?: BEGIN | DONE | /[A-Z]+ ) \]
     | ^ [ \t]* \[ (?: END | PYTHON | CODE | ANSWER | SOLUTION ) \]      # could be a list elsewhere
     | < /? (?i: pre | code | python | program | solution | answer ) (?: \s [^<>]* )? >
+    | <\| \w+ \|>                                                      # a special token
+    | ^ [ \t]* (?: \'{3} | "{3} ) (?: python | py ) [ \t]* $            # quotes in place of a fence
     """,
     re.VERBOSE,
 )
@@ -400,7 +402,9 @@ def _own(statement: ast.stmt) -> Iterator[ast.AST]:
     todo: list[ast.AST] = [statement]
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] not in sys.stdlib_module_names:
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if any(module.partition(".")[0] not in sys.stdlib_module_names for module in modules):
             continue
         yield node
         if not isinstance(node, _SCOPES):
