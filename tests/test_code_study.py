@@ -26,15 +26,21 @@ def test_programs_are_graded_by_their_tests(
     }
     train = tasks.make(task).load().filter(pl.col("split") == "train")
     assert train.height == PROBLEMS
-    # WC: three samples, the second of which is right for even problems; SE: one right sample. All in a Markdown fence.
+    # WC: three samples, the second of which is right for even problems; SE: one right sample. All in a Markdown fence,
+    # beside a draft that is not taken. WC's rows have the published id, SE's the published text.
     for name in ("wc", "se"):
         lines = []
-        for number, (problem_id, right) in enumerate(train.select("problem_id", "solution").iter_rows()):
+        for number, (problem_id, question, right) in enumerate(
+            train.select("problem_id", "question", "solution").iter_rows()
+        ):
+            task_id, published = int(problem_id.rpartition("/")[2]), question.partition(" Your code should pass")[0]
+            lines.append(json.dumps({"id": task_id, "asked": published, "text": "x = 1", "kind": "draft"}))
             samples = (
                 [right] if name == "se" else ["while True: pass", right if number % 2 == 0 else "x = 1", "def f(:"]
             )
             for text in samples:
-                lines.append(json.dumps({"id": problem_id, "text": f"Here it is.\n```python\n{text}\n```\n"}))
+                text = f"Here it is.\n```python\n{text}\n```\n"
+                lines.append(json.dumps({"id": task_id, "asked": published, "text": text, "kind": "final"}))
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     root = materialize(
         {
@@ -45,9 +51,10 @@ def test_programs_are_graded_by_their_tests(
                     "engine": "imported",
                     "params": params,
                     "path": str(tmp_path / f"{name}.jsonl"),
-                    "columns": {"problem_id": "id", "completion": "text"},
+                    "columns": {**match, "completion": "text"},
+                    "where": {"kind": "final"},
                 }
-                for name, params in (("wc", 1e9), ("se", 3e9))
+                for name, params, match in (("wc", 1e9, {"problem_id": "id"}), ("se", 3e9, {"question": "asked"}))
             },
             "budgets": {"one": {"se": 1}},
         }

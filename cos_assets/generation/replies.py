@@ -85,18 +85,20 @@ def replies_in(cell: Any) -> Any:
     """The reply in a cell of a file: its text, None where it has none, or a list of those of several samples.
 
     A cell is a text, a message, a conversation (a list of messages, of which the last one of the assistant counts), the
-    parts of a message, or a list of any of these, nested or not. Anything else is handed back as it is.
+    parts of a message (which have a type), or a list of any of these, nested or not. Anything else is handed back as it
+    is.
     """
     if isinstance(cell, Mapping):
-        return cell if (text := text_in(cell)) is None and "content" not in cell else text
+        return text_in(cell) if cell.keys() & {*_TEXT} else cell
     if not isinstance(cell, list):
         return cell
-    if not cell or not all(isinstance(one, Mapping) for one in cell):
-        return flat([replies_in(one) for one in cell])
-    if not any(map(_speaker, cell)):
-        return text_in(cell)
-    said = [message for message in cell if _speaker(message) in _ASSISTANT]
-    return text_in(said[-1]) if said else None
+    if cell and all(isinstance(one, Mapping) for one in cell):
+        if any(map(_speaker, cell)):
+            said = [message for message in cell if _speaker(message) in _ASSISTANT]
+            return text_in(said[-1]) if said else None
+        if any("type" in one for one in cell):
+            return text_in(cell)
+    return flat([replies_in(one) for one in cell])
 
 
 def flat(nested: list[Any]) -> list[Any]:

@@ -65,7 +65,7 @@ _UNDECIDED = re.compile(
 )
 _HEADLESS = re.compile(r"\A\s*(?=[\"']reason[\"']\s*:)")  # JSON without its first brace
 _NUMBER = re.compile(r"(?<![-.0-9])[0-9]{1,9}(?!\.?[0-9])")
-_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+_WORDS = {"true": True, "yes": True, "correct": True, "false": False, "no": False, "incorrect": False}
 _LONGEST = 8000  # characters of malformed JSON that are repaired; for some texts this takes quadratic time
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _SHOWN = 200

@@ -280,6 +280,9 @@ SHAPES: dict[str, tuple[str, Any, list[str]]] = {
     "responses": ("output", {"output": [{"type": "reasoning", "summary": []},
                                         {"type": "message", "content": [{"type": "output_text", "text": "one"}]}]},
                   ["one"]),
+    "choices": ("choices", {"choices": [{"index": 0, "message": message("one")}, {"message": message("two")}]},
+                ["one", "two"]),
+    "outputs": ("outputs", {"outputs": [{"text": "one", "index": 0}, {"text": "two", "index": 1}]}, ["one", "two"]),
     "messages in a list": ("c", {"c": [message("one"), message("two")]}, ["two"]),
 }  # fmt: skip
 
@@ -325,7 +328,20 @@ def test_null_is_a_sample_that_failed(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("cell", [None, [None], [[None]], {"content": None}, [message(None)], [ASKED]], ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [
+        None,
+        [None],
+        [[None]],
+        {"content": None},
+        {"message": {"content": None}},
+        [{"text": None}],
+        [message(None)],
+        [ASKED],
+    ],
+    ids=str,
+)
 def test_null_in_any_shape_is_a_sample_that_failed(tmp_path: Path, cell: Any) -> None:
     file = write(tmp_path / "a.jsonl", [{"q": "How many apples?", "text": cell}, ROWS[2]])
     assert [(c.text, c.finish_reason) for c in ask(engine(file))] == [("", "error"), ("three", "stop")]

@@ -443,6 +443,12 @@ def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
         assert rows["error"].str.starts_with(kind).all()
 
 
+def test_tokens_under_other_names_are_counted(server: Server) -> None:
+    usage = {"input_tokens": 100, "output_tokens": 7}
+    server.behave = lambda body, number: (200, {}, {"choices": [{"text": "4", "finish_reason": None}], "usage": usage})
+    assert {(c.text, c.prompt_tokens, c.completion_tokens) for c in ask(served(server))} == {("4", 100, 7)}
+
+
 def test_unusable_replies_among_others_are_booked_and_asked_again(server: Server, tmp_path: Path) -> None:
     """Each of 40 samples first gets a reply of no use, and the row of that has its own tokens."""
     seen: set[int] = set()

@@ -97,9 +97,12 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
         # Words, steps and wrappers.
         *(
             (f'{{"reasoning_correct": {word}}}', "right", None)
-            for word in ("True", "TRUE", '"true"', '"True"', '"yes"')
+            for word in ("True", "TRUE", '"true"', '"True"', '"yes"', '"correct"')
         ),
-        *((f'{{"reasoning_correct": {word}}}', "wrong", None) for word in ("False", '"false"', '" No "', "no")),
+        *(
+            (f'{{"reasoning_correct": {word}}}', "wrong", None)
+            for word in ("False", '"false"', '" No "', "no", '"Incorrect"')
+        ),
         *(
             (f'{{"first_wrong_step": {step}, "reasoning_correct": false}}', "wrong", 2)
             for step in ("2", "2.0", '"2"', '"Step 2"', '"step 2."', "[2]", "Step 2")

@@ -190,8 +190,11 @@ def read_reply(reply: Any, asked: int) -> Reply:
 
 def _usage(given: Any) -> Usage:
     details = getattr(given, "prompt_tokens_details", None)
-    counts = (given, "prompt_tokens"), (given, "completion_tokens"), (details, "cached_tokens")
-    return Usage(*(_count(getattr(of, name, None)) for of, name in counts))
+    return Usage(
+        _count(given, "prompt_tokens", "input_tokens"),
+        _count(given, "completion_tokens", "output_tokens"),
+        _count(details, "cached_tokens"),
+    )
 
 
 def _places(choices: list[Any], asked: int) -> dict[int, Any]:
@@ -229,8 +232,9 @@ def _plain(value: Any) -> Any:
     return value.to_dict(warnings=False) if hasattr(value, "to_dict") else value
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+def _count(of: Any, *names: str) -> int | None:
+    found = (getattr(of, name, None) for name in names)
+    return next((value for value in found if isinstance(value, int) and value >= 0), None)
 
 
 def _shares(total: int | None, parts: int) -> list[int | None]:
