@@ -1,58 +1,104 @@
-"""Equations in free text: found, parsed, and checked one by one. What their numbers mean is not known here."""
+"""Equations in free text: found, read, and checked one by one. What their numbers mean is not known here.
+
+An equation is read only where each of its tokens is understood: `^` and `√` in plain text, variables, functions,
+indices, remainders, mixed numbers, clock times and the like make it unreadable. Some equations that are read have
+another common reading (`6 / 2(3)`, `50 - 20%`, 2 hours + 30 minutes, a result that the words call rounded). They may be
+right as they stand, but they are never called wrong.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-# An expression is a number as written, or (operator, left, right); the left of a lone minus is "".
-Tree = str | tuple[str, Any, Any]
+from cos_assets.grading import formulas
+from cos_assets.grading.expressions import Token, Tree, canonical, parse, tokens, value
+from cos_assets.grading.formulas import Formula
 
-
-class Token(NamedTuple):
-    kind: str  # number | op | eq | word | end
-    text: str
-    at: int
+Side = Tree | Formula
 
 
 class Equation(NamedTuple):
-    left: Tree
-    right: Tree
-    at: int
+    left: Side
+    right: Side
+    sign: str  # = or ≈
+    at: int  # where it begins in the text
     bullet: bool  # the left side may begin with a list's dash instead of a minus
+    sure: bool  # False where there is another common reading
+    cut: bool  # the words around it say that a result is rounded
+
+    def __str__(self) -> str:
+        return f"{_canonical(self.left)}{self.sign}{_canonical(self.right)}"
 
 
-_TOKEN = re.compile(
-    r"(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?%?|\.\d+%?)"
-    r"|(?P<op>[-+*/()×÷·−–]|\\times|\\cdot|\\div|(?<![A-Za-z])[xX](?![A-Za-z])|(?<![A-Za-z])of(?![A-Za-z]))"
-    r"|(?P<eq>=)"
-    r"|(?P<word>[^\W\d_]+(?:['’-][^\W\d_]+)*)"
-    r"|(?P<end>\*\*|[\n.;:?!,<>^|{}_~≈≠&\[\]])"
-)
+class _Phrase(NamedTuple):
+    """Tokens without the units behind numbers and brackets; and these units, for each token."""
+
+    tokens: Sequence[Token]
+    units: Sequence[tuple[str, ...]]
+
+    def cut(self, start: int, end: int | None = None) -> _Phrase:
+        return _Phrase(self.tokens[start:end], self.units[start:end])
+
+
+class _Read(NamedTuple):
+    """One side of an equation."""
+
+    side: Side
+    phrase: _Phrase
+    sure: bool
+    bullet: bool = False
+
+
+class _Words(NamedTuple):
+    """What the words around an equation say."""
+
+    whole: bool  # a result is cut to a whole number
+    otherwise: bool  # numbers are of another base, or the equation is not claimed
+
+    @classmethod
+    def of(cls, text: str) -> _Words:
+        return cls(_WHOLE.search(text) is not None, _OTHERWISE.search(text) is not None)
+
+
 _MARK = re.compile(r"<<([^<>]*)>>")
-_SAME = {"×": "*", "·": "*", "x": "*", "X": "*", "of": "*", "\\times": "*", "\\cdot": "*"}
-_SAME |= {"÷": "/", "\\div": "/", "−": "-", "–": "-"}
-_NO_UNITS = frozenset(["is", "are", "was", "were", "and", "or", "so", "then", "than", "of", "if", "because", "equals"])
-_MOST_TOKENS, _MOST_DIGITS = 64, 40  # of an expression and of a number; longer ones come from broken text
-_RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
-_NOT_VARIABLES = frozenset("gmlLhsaAI")  # units and little words; any other single letter is a variable
-
-
-def tokens(text: str) -> list[Token]:
-    """Currency signs and anything unknown are passed over."""
-    tokens: list[Token] = []
-    for match in _TOKEN.finditer(text):
-        kind, word = str(match.lastgroup), match.group()
-        # "50% of 20" and "1/2 of 20" are products, "a total of 20" is not.
-        if word == "of" and not (
-            tokens and (tokens[-1].text.endswith("%") or [t.text for t in tokens[-2:-1]] == ["/"])
-        ):
-            kind = "word"
-        tokens.append(Token(kind, _SAME.get(word, word) if kind == "op" else word, match.start()))
-    return tokens
+_MOST_TOKENS, _MOST_WORDS = 64, 4  # of an expression and of a unit
+_NEAR_BY = 100  # characters
+_ARTICLES, _UNIT_LETTERS = frozenset("aAI"), frozenset("gmlLhs")  # any other single letter is a variable
+_LINKS = frozenset(  # what ends a unit
+    """is are was were and or so then than of if because since equals gives makes plus minus times over by""".split()  # noqa: SIM905
+)
+_BEFORE = frozenset(  # what changes the number behind it
+    """twice double triple thrice half quadruple third thirds quarter quarters fourth fourths fifth fifths tenth
+    negative minus plus times by than off square squared cube cubed root sqrt abs log ln exp sin cos tan max min gcd lcm
+    floor ceil ceiling round mod modulo choose factorial step case part problem question exercise""".split()  # noqa: SIM905
+)
+_AFTER = frozenset(  # what changes the number before it
+    """remainder remainders rem r mod modulo squared cubed factorial choose times plus minus point pi am pm noon th st
+    nd rd hundred thousand million billion trillion dozen dozens score half halves third thirds fourth fourths quarter
+    fifth fifths sixth sixths eighth eighths tenth tenths hundredth hundredths thousandth""".split()  # noqa: SIM905
+)
+_BETWEEN = frozenset(["to", "by", "over"])  # what joins two numbers to one
+_KINDS = {
+    unit: kind
+    for kind, units in {
+        "time": "second sec minute min hour hr h day week month year decade century",
+        "length": "mm millimeter cm centimeter dm m meter metre km kilometer inch inche in foot feet ft yard yd mile",
+        "mass": "mg g gram kg kilogram kilo ounce oz pound lb ton tonne",
+        "volume": "ml milliliter l liter litre cup pint quart gallon tablespoon teaspoon",
+        "money": "dollar cent penny pennie nickel dime quarter",
+    }.items()
+    for unit in units.split()
+}
+_WHOLE = re.compile(r"\b(?:remain|left|round|near|full|whole|complete|integer|floor|truncat|about|approx)", re.I)
+_OTHERWISE = re.compile(
+    r"\bbase[\s-]*(?:[\d\ufffc$({\\]|two|three|five|eight)|\b(?:modul|mod\b|congruen|binary|octal|hexadec|clock|contradict"
+    r"|impossible|incorrect|wrong|mistake|not (?:true|equal|correct|possible))",
+    re.I,
+)
 
 
 def read(text: str) -> list[Equation]:
@@ -60,36 +106,71 @@ def read(text: str) -> list[Equation]:
 
     What is understood stands at `cos_assets.grading.steps.check_equations`.
     """
-    marked: list[Equation] = []
-    plain, end = "", 0
-    for mark in _MARK.finditer(text):
-        plain += text[end : mark.start()]
-        end = mark.end()
-        marked += [e._replace(at=len(plain)) for e in _find(mark[1])]
-    beside = {_told(e) for e in marked}
-    return sorted([*(e for e in _find(plain + text[end:]) if _told(e) not in beside), *marked], key=lambda e: e.at)
+    if "=" not in text and "≈" not in text and "\\approx" not in text:
+        return []
+    marked = [e._replace(at=mark.start()) for mark in _MARK.finditer(text) for e in _in_text(mark[1])]
+    beside = set(map(str, marked))
+    plain, latex = formulas.split(_MARK.sub(lambda mark: " " * len(mark[0]), text))
+    found = [e for e in _in_text(plain) if str(e) not in beside]
+    found += [e for at, formula in latex for e in _in_formula(at, formula, plain)]
+    return sorted([*found, *marked], key=lambda e: e.at)
 
 
-def _told(equation: Equation) -> tuple[str, str]:
-    return canonical(equation.left), canonical(equation.right)
+def holds(equation: Equation) -> bool | None:
+    """Is it true, in one of the ways people write percentages, and to the digits it gives? None where it cannot be
+    told."""
+    # "25 / 100 = 25%", "5 + 20 = 25%" and "5 / 20 * 100 = 25%" are all written.
+    if any(_equal(equation, p, q) for p, q in ((100, 100), (1, 1), (100, 1))):
+        return True
+    positive = _without_minus(equation.left) if equation.bullet else None
+    if positive is not None and holds(equation._replace(left=positive, bullet=False)):
+        return True
+    unknown = any(isinstance(side, Formula) and _value(side) is None for side in (equation.left, equation.right))
+    return False if equation.sure and not unknown and not _rounded(equation) else None
 
 
-def _find(text: str) -> list[Equation]:
-    found = []
+def _in_text(text: str) -> Iterator[Equation]:
+    """The equations of plain text: of each part, the longest expressions next to the signs."""
+    broken = False  # the phrase before ends in an operator
     for line in _split(tokens(text), "end"):
-        parts = _split(line, "eq")
-        for i, (before, after) in enumerate(itertools.pairwise(parts)):
-            left, right = _suffix(before), _prefix(after)
-            # "Day 2 = 5 + 3": a lone number at the start names something and computes nothing.
-            if left is None or right is None or (isinstance(left[0], str) and (i == 0 or isinstance(right, str))):
-                continue
-            tree, at = left
-            # "16 - 3 = 13 - 4 = 9": the result is carried on, it does not equal what follows.
-            first = _first(right)
-            if not isinstance(right, str) and value(tree) != value(right) and value(tree) == value(first):
-                right = first
-            found.append(Equation(tree, right, at, before[0].text == "-"))
-    return found
+        phrases = [_phrase(part) for part in _split(line, "eq")]
+        signs = [token.text for token in line if token.kind == "eq"]
+        for i, sign in enumerate(signs):
+            left = _left(phrases[i], i == 0, broken)
+            right = _right(phrases[i + 1], i + 1 == len(signs))
+            if left and right:
+                begin, end = left.phrase.tokens[0].at, right.phrase.tokens[-1].end
+                before = text[max(0, begin - _NEAR_BY) : begin].rpartition("\n")[2]
+                words = _Words.of(f"{before} {text[end : end + _NEAR_BY].partition(chr(10))[0]}")
+                yield from _equation(left, right, sign, i == 0, begin, words)
+        broken = bool(line) and line[-1].kind == "op" and line[-1].text != ")"
+
+
+def _in_formula(at: int, formula: str, plain: str) -> Iterator[Equation]:
+    """The equations of a formula in LaTeX, whose sides are read as a whole; `plain` is the text around it."""
+    end = at + len(formula)
+    words = _Words.of(f"{plain[max(0, at - _NEAR_BY) : at]} {formula} {plain[end : end + _NEAR_BY]}")
+    for chain in formulas.chains(formula):
+        sides = [None if side is None else _whole(side) for side in chain.sides]
+        for i, sign in enumerate(chain.signs):
+            left, right = sides[i : i + 2]
+            if left and right and sign:
+                yield from _equation(left, right, sign, i == 0, at, words)
+
+
+def _equation(left: _Read, right: _Read, sign: str, first: bool, at: int, words: _Words) -> Iterator[Equation]:
+    side = right.side
+    # "Day 2 = 5 + 3": a lone number at the start names something and computes nothing.
+    if isinstance(left.side, str) and (first or isinstance(side, str)):
+        return
+    # "16 - 3 = 13 - 4 = 9": the result is carried on, it does not equal what follows.
+    if not isinstance(side, str | Formula) and not isinstance(left.side, Formula):
+        start = _first(side)
+        if value(left.side) != value(side) and value(left.side) == value(start):
+            side = start
+    about = sign == "≈" and not isinstance(side, str)  # equal to an expression, by any amount
+    sure = left.sure and right.sure and not about and not _mixed(left, right) and not words.otherwise
+    yield Equation(left.side, side, sign, at, left.bullet, sure, words.whole)
 
 
 def _split(tokens: Sequence[Token], kind: str) -> list[list[Token]]:
@@ -102,149 +183,192 @@ def _split(tokens: Sequence[Token], kind: str) -> list[list[Token]]:
     return parts
 
 
-def _bare(part: Sequence[Token]) -> list[Token]:
-    """Without units: up to three words behind a number or a bracket, in `5 red apples + 3` or `8 apples =`."""
+def _phrase(part: Sequence[Token]) -> _Phrase:
+    """Units are words behind a number or a bracket, as in `5 red apples + 3` or `$2/pound`."""
     bare: list[Token] = []
-    words = 0
-    for token in part:
-        is_word = token.kind == "word" and (len(token.text) > 1 or token.text in _NOT_VARIABLES)
-        is_word = is_word and token.text not in _NO_UNITS
-        words = words + 1 if is_word else 0
-        if not (is_word and words <= 3 and bare and (bare[-1].kind == "number" or bare[-1].text == ")")):
+    units: list[tuple[str, ...]] = []
+    words = 0  # of the unit so far
+    for token, after in itertools.zip_longest(part, part[1:]):
+        behind = bool(bare) and (bare[-1].kind == "number" or bare[-1].text == ")") and words < _MOST_WORDS
+        per = token.text == "/" and after is not None and _is_unit(after, 1) and after.at == token.end
+        if behind and (per or _is_unit(token, words)):
+            units[-1] += (token.text.lower().rstrip("s"),)
+            words += not per
+        else:
             bare.append(token)
-    return bare
+            units.append(())
+            words = 0 if token.kind in ("number", "op") else _MOST_WORDS
+    return _Phrase(bare, units)
 
 
-def _suffix(part: Sequence[Token]) -> tuple[Tree, int] | None:
-    """The longest expression at the end of a part, and where it starts."""
-    bare = _bare(part)
-    start = len(bare)
-    while start > 0 and bare[start - 1].kind != "word":
-        start -= 1
+def _is_unit(token: Token, words: int) -> bool:
+    if token.kind != "word" or token.text.lower() in _LINKS | _AFTER:
+        return False
+    return len(token.text) > 1 or token.text in _UNIT_LETTERS or (words > 0 and token.text == "a")
+
+
+def _is_plain(token: Token) -> bool:
+    """A word, and no variable."""
+    return token.kind == "word" and (len(token.text) > 1 or token.text in _ARTICLES)
+
+
+def _left(phrase: _Phrase, first: bool, broken: bool) -> _Read | None:
+    """The longest expression at the end, if nothing unknown stands before it."""
+    bare = phrase.tokens
+    start = next((i for i in range(len(bare), 0, -1) if bare[i - 1].kind not in ("number", "op")), 0)
     for i in range(max(start, len(bare) - _MOST_TOKENS), len(bare)):
         tree = parse(bare[i:])
-        if tree is not None:
-            before = part[part.index(bare[i]) - 1] if bare[i] is not part[0] else None
-            # "2y + 3 = 7" ends in 3 and "2 1/2 = 2.5" in 1/2, but that is not what their left sides say.
-            broken = before is not None and (before.kind == "number" or (before.kind == "op" and before.text != "("))
-            variable = i == start > 0 and len(bare[start - 1].text) == 1 and bare[start - 1].text not in _NOT_VARIABLES
-            return None if broken or variable else (tree, bare[i].at)
+        if tree is None:
+            continue
+        begin = i - (i > 0 and bare[i - 1].text == "(")  # a bracket around a remark that holds the equation
+        before, minus = bare[max(0, begin - 3) : begin], bare[i].text == "-"
+        if not before:
+            return None if broken and first else _checked(tree, phrase.cut(i), True, minus)
+        if not _is_plain(before[-1]) or before[-1].end == bare[begin].at:
+            return None
+        words = [token.text.lower() for token in before]
+        # "twice 5", "half of the 20", "the product of 3 and 4"
+        changed = words[-1] in _BEFORE or ("of" in words and not _BEFORE.isdisjoint(words))
+        pair = first and words[-1] == "and" and before[-2:][0].kind == "number"
+        return _checked(tree, phrase.cut(i), not (minus or changed or pair))
     return None
 
 
-def _prefix(part: Sequence[Token]) -> Tree | None:
-    """The longest expression at the start of a part."""
-    bare = _bare(part)
-    end = next((i for i, t in enumerate(bare) if t.kind == "word" or i == _MOST_TOKENS), len(bare))
-    return next((tree for i in range(end, 0, -1) if (tree := parse(bare[:i])) is not None), None)
-
-
-def parse(tokens: Sequence[Token]) -> Tree | None:
-    """The tree of + - * / and brackets over numbers (and `2(3 + 4)`), or None if the tokens are not one expression."""
-    if len(tokens) > _MOST_TOKENS or any(len(t.text) > _MOST_DIGITS for t in tokens):
-        return None
-    at = 0
-
-    def peek() -> str:
-        return tokens[at].text if at < len(tokens) else ""
-
-    def atom() -> Tree | None:
-        nonlocal at
-        if at >= len(tokens):
+def _right(phrase: _Phrase, last: bool) -> _Read | None:
+    """The longest expression at the start, if nothing unknown stands behind it."""
+    bare = phrase.tokens
+    end = next((i for i, token in enumerate(bare) if token.kind not in ("number", "op")), len(bare))
+    for i in range(min(end, _MOST_TOKENS), 0, -1):
+        tree = parse(bare[:i])
+        if tree is None:
+            continue
+        # The bracket of a remark that holds the equation, or that stands behind it.
+        bracket = i < len(bare) and bare[i].text in ("(", ")")
+        behind, sure = bare[i + bracket : i + bracket + 2], True
+        if not behind and bracket and bare[i].text == "(":
             return None
-        token = tokens[at]
-        at += 1
-        if token.kind == "number":
-            return token.text.replace(",", "")
-        if token.text == "-":
-            inner = atom()
-            return None if inner is None else ("-", "", inner)
-        if token.text == "(":
-            inner = chain(1)
-            at += 1
-            return inner if at <= len(tokens) and tokens[at - 1].text == ")" else None
+        # "3 hours 20" is one time, "8 eggs in the 2" goes on to something else.
+        if behind and not (behind[0].kind == "number" and len(phrase.units[i - 1]) > 1):
+            if not _is_plain(behind[0]) or behind[0].at == bare[i - 1].end:
+                return None
+            word, more = behind[0].text.lower(), behind[1:]
+            number = bool(more) and (more[0].kind == "number" or more[0].text in ("(", "a", "one", "half"))
+            # "3 to 1", "5 feet and 3 inches", "1 and a half"; but "8 and 4 + 3 = 7"
+            joined = number and (word in _BETWEEN or (word == "and" and (last or more[0].kind == "word")))
+            sure = word not in _AFTER and not joined
+        return _checked(tree, phrase.cut(0, i), sure)
+    return None
+
+
+def _whole(latex: str) -> _Read | None:
+    """All of a side of a formula: as plain arithmetic, or as a `Formula` with a unit behind it."""
+    found = tokens(latex)
+    phrase = _phrase(found)
+    tree = parse(phrase.tokens)
+    if tree is not None:
+        return _checked(tree, phrase, "*" not in latex)  # a star may be what the problem defines it to be
+    end = next((i for i in range(len(found), 0, -1) if found[i - 1].kind != "word"), 0)
+    unit = tuple(token.text.lower().rstrip("s") for token in found[end:])
+    formula = formulas.formula(latex[: found[end - 1].end]) if end else None
+    if formula is None or not _AFTER.isdisjoint(unit):
         return None
-
-    def chain(rank: int) -> Tree | None:
-        nonlocal at
-        tree = atom() if rank > 2 else chain(rank + 1)
-        while tree is not None and rank <= 2:
-            op = "*" if rank == 2 and peek() == "(" else peek()
-            if _RANK.get(op) != rank:
-                break
-            at += peek() != "("
-            right = atom() if rank == 2 else chain(rank + 1)
-            tree = None if right is None else (op, tree, right)
-        return tree
-
-    tree = chain(1)
-    return tree if at == len(tokens) else None
+    return _Read(formula, _Phrase([], [unit]), formula.sure)
 
 
-def value(tree: Tree, percent: int = 100) -> Fraction | None:
-    """Exact, with % as a division by `percent` (1: only a unit); None for a division by zero."""
-    if tree == "":
-        return Fraction(0)
+def _checked(tree: Tree, phrase: _Phrase, sure: bool, bullet: bool = False) -> _Read:
+    """Without another common reading?"""
+    marks = [token.text for token in phrase.tokens]
+    for i, (one, two) in enumerate(itertools.pairwise(phrase.tokens)):
+        product = two.text == "(" and (one.kind == "number" or one.text == ")")
+        if product and ("/" in marks or one.end != two.at):
+            sure = False  # `6 / 2(3)`, `5 cents (.05)`
+        if one.kind == "number" and marks[i + 1 : i + 4 : 2] == ["-", "/"] and one.end == two.at:
+            sure = False  # `3-1/2` for three and a half
+    return _Read(tree, phrase, sure and not _ambiguous(tree), bullet)
+
+
+def _ambiguous(tree: Tree) -> bool:
+    """`28 / 1/5` is often meant as 28 / (1/5), and `50 - 20%` as 40."""
     if isinstance(tree, str):
-        return Fraction(tree[:-1]) / percent if tree.endswith("%") else Fraction(tree)
-    op, a, b = tree[0], value(tree[1], percent), value(tree[2], percent)
-    if a is None or b is None or (op == "/" and b == 0):
-        return None
-    return a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a / b
+        return False
+    op, left, right = tree
+    percents = [isinstance(side, str) and side.endswith("%") for side in (left, right)]
+    if (op == "/" and left[0] == "/") or (op in "+-" and left != "" and percents == [False, True]):
+        return True
+    return _ambiguous(left) or _ambiguous(right)
+
+
+def _mixed(left: _Read, right: _Read) -> bool:
+    """Are there units of one kind and of several sizes, as hours and minutes, or a letter that may be a variable?"""
+    units = [[unit for unit in read.phrase.units if unit] for read in (left, right)]
+    sizes = {word for unit in [*units[0], *units[1]] if (word := next((w for w in unit if w in _KINDS), None))}
+    letters = [{unit[0] for unit in side if len(unit[0]) == 1} for side in units]
+    return letters[0] != letters[1] or len(sizes) > len({_KINDS[size] for size in sizes})
+
+
+def _equal(equation: Equation, left_percent: int, right_percent: int) -> bool:
+    left, right = _value(equation.left, left_percent), _value(equation.right, right_percent)
+    if left is None or right is None:
+        return False
+    slack = _slack(equation.left, left_percent, equation.sign) + _slack(equation.right, right_percent, equation.sign)
+    slack += max(Fraction(1), abs(left)) * (_irrational(equation.left) + _irrational(equation.right))
+    return left == right or abs(left - right) < slack
+
+
+def _slack(side: Side, percent: int, sign: str) -> Fraction:
+    """One unit of the last digit of a decimal number, which may be rounded or cut off. Behind "≈", also of a whole
+    number, and its final zeros are no digits."""
+    if isinstance(side, tuple) and side[1] == "":
+        side = side[2]
+    if not isinstance(side, str):
+        return Fraction(0)
+    whole, _, decimals = side.rstrip("%").partition(".")
+    unit = Fraction(0)
+    if decimals:
+        unit = Fraction(1, 10 ** len(decimals))
+    elif sign == "≈":
+        unit = Fraction(10 ** (len(whole) - len(whole.rstrip("0"))))
+    return unit / percent if side.endswith("%") else unit
+
+
+def _irrational(side: Side) -> Fraction:
+    return side.error if isinstance(side, Formula) else Fraction(0)
+
+
+def _rounded(equation: Equation) -> bool:
+    """May the sides differ only because the result is cut to a whole number, which the words around it say, or because
+    a number that is used has been rounded?"""
+    left, right = _value(equation.left), _value(equation.right)
+    if left is None or right is None:
+        return False
+    apart, whole = abs(left - right), isinstance(equation.right, str) and equation.right.isdigit()
+    if whole and apart < 1 and equation.cut:
+        return True
+    used = [_canonical(side) for side in (equation.left, equation.right) if not isinstance(side, str)]
+    # Numbers of one decimal are taken as exact; others are off by one unit of the last digit at most.
+    decimals = [number for side in used for number in re.findall(r"\d*\.\d\d+", side)]
+    error = sum((Fraction(1, int(number.replace(".", "")) or 1) for number in decimals), Fraction(0))
+    return apart <= abs(left) * error and not (whole and apart > Fraction(1, 2))
+
+
+def _value(side: Side, percent: int = 100) -> Fraction | None:
+    return formulas.value(side.latex) if isinstance(side, Formula) else value(side, percent)
+
+
+def _canonical(side: Side) -> str:
+    return "".join(side.latex.split()) if isinstance(side, Formula) else canonical(side)
 
 
 def _first(tree: Tree) -> Tree:
     return tree if isinstance(tree, str) or tree[1] == "" else _first(tree[1])
 
 
-def holds(equation: Equation) -> bool:
-    """Is it true, in one of the ways people write percentages, and to the digits it gives?"""
-    left, right, _, bullet = equation
-    # "25 / 100 = 25%", "5 + 20 = 25%" and "5 / 20 * 100 = 25%" are all written.
-    if any(_near(value(left, p), value(right, q), right) for p, q in ((100, 100), (1, 1), (100, 1))):
-        return True
-    return bullet and (positive := _without_minus(left)) is not None and holds(Equation(positive, right, 0, False))
-
-
-def _near(exact: Fraction | None, told: Fraction | None, tree: Tree) -> bool:
-    if exact is None or told is None:
-        return False
-    if not isinstance(tree, str) and tree[1] == "":
-        tree = tree[2]
-    decimals = len(tree.rstrip("%").partition(".")[2]) if isinstance(tree, str) else 0
-    slack = Fraction(1, 10**decimals) if decimals else Fraction(0)
-    if isinstance(tree, str) and tree.endswith("%") and told != Fraction(tree[:-1]):
-        slack /= 100
-    return exact == told or abs(exact - told) < slack
-
-
-def _without_minus(tree: Tree) -> Tree | None:
+def _without_minus(side: Side) -> Tree | None:
     """`- 3 + 4` as 3 + 4: the tree with the leading minus taken for a list's dash."""
-    if isinstance(tree, str):
+    if not isinstance(side, tuple):
         return None
-    op, left, right = tree
+    op, left, right = side
     if op == "-" and left == "":
         return right
     inner = _without_minus(left)
     return None if inner is None else (op, inner, right)
-
-
-def canonical(tree: Tree) -> str:
-    """Without spaces, the operands of + and of * sorted."""
-    if isinstance(tree, str):
-        return tree
-    op, left, right = tree
-    if op == "-" and left == "":
-        return f"-{_bracketed(right, 2)}"
-    if op in "+*":
-        return op.join(sorted(_bracketed(t, _RANK[op]) for t in _operands(tree, op)))
-    return f"{_bracketed(left, _RANK[op])}{op}{_bracketed(right, _RANK[op] + 1)}"
-
-
-def _operands(tree: Tree, op: str) -> list[Tree]:
-    return [*_operands(tree[1], op), *_operands(tree[2], op)] if tree[0] == op and len(tree) == 3 else [tree]
-
-
-def _bracketed(tree: Tree, rank: int) -> str:
-    text = canonical(tree)
-    return text if isinstance(tree, str) or _RANK[tree[0]] >= rank else f"({text})"

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from cos_assets.grading.equations import Tree, canonical, holds, parse, read, tokens, value
+from cos_assets.grading.equations import holds, read
+from cos_assets.grading.expressions import Tree, parse, tokens, value
 
 # A Mersenne prime. Two different polynomials of degree d agree at a random point with probability at most d / PRIME
 # (Schwartz-Zippel): with two points, five steps are told apart but for a chance below 1e-30.
@@ -40,7 +41,7 @@ def equations(text: str) -> tuple[str, ...]:
     >>> equations("She has 5 + 3 = 8 eggs. 8*2 = <<8*2=16>>16")
     ('3+5=8', '2*8=16')
     """
-    return tuple(f"{canonical(e.left)}={canonical(e.right)}" for e in read(text))
+    return tuple(map(str, read(text)))
 
 
 def check_equations(text: str) -> StepCheck:
@@ -50,14 +51,13 @@ def check_equations(text: str) -> StepCheck:
     `x`, `×`, `÷`, "50% of 20 = 10", chains (`16 - 3 = 13 - 4 = 9`, each result carried on). A decimal result may be
     rounded or cut off at its last digit. Equations with variables are passed over.
     """
-    found = read(text)
-    if not found:
-        return StepCheck("unreadable", None, "no equation found")
-    for number, equation in enumerate(found, 1):
-        if not holds(equation):
-            told = f"{canonical(equation.left)}={canonical(equation.right)}"
-            return StepCheck("wrong", number, f"step {number}: {told} is not true")
-    return StepCheck("right", None, None)
+    told = False
+    for number, equation in enumerate(read(text), 1):
+        true = holds(equation)
+        if true is False:
+            return StepCheck("wrong", number, f"step {number}: {equation} is not true")
+        told = told or true is not None
+    return StepCheck("right", None, None) if told else StepCheck("unreadable", None, "no equation found")
 
 
 @lru_cache(maxsize=20_000)  # finetuned models often write the same solution
