@@ -137,8 +137,10 @@ def test_the_false_positive_rate_is_the_generators(undisturbed: Path) -> None:
     samples = pl.read_parquet(undisturbed / STUDY / "samples/**/*.parquet", hive_partitioning=False)
     problems = store.scan(undisturbed, STUDY, "problems").collect()
     keys = ["budget", "model", "problem_id", "sample_index"]
+    references = rows.filter(control="reference")
     joined = rows.join(samples, on=keys).join(problems, on="problem_id")
-    assert joined.height == rows.height > 300
+    assert joined.height == rows.height - references.height > 300
+    assert references.height == 4 * 50 and set(references["label"]) == {"right"}
     for label, truth, text in joined.select("label", "truth", "completion").iter_rows():
         assert check_program(truth, text).label == label
 

@@ -59,8 +59,12 @@ def test_metrics_judgements_and_sft_sets(home: Path) -> None:
     values = dict(at_1.select("model", "value").iter_rows())
     correct = {"wc": 286, "se": 458, "wc_verified": 515, "se_verified": 742}
     assert values == {model: pytest.approx(count / 1319) for model, count in correct.items()}
-    judged = dict(table(home, "judgements").group_by("model").len().iter_rows())
+    told = table(home, "judgements")
+    judged = dict(told.filter(pl.col("control").is_null()).group_by("model").len().iter_rows())
     assert judged == correct
+    controls = told.drop_nulls("control")
+    kinds = set(controls.group_by("model", "control").len().iter_rows())
+    assert kinds == {(model, kind, 50) for model in correct for kind in ("reference", "wrong_answer")}
     rows = dict(table(home, "sft_set").group_by("source").len().iter_rows())
     assert rows == correct
 

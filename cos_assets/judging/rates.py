@@ -50,7 +50,8 @@ def rate_of(
     unread = judged["wrong_reasoning"].null_count()
     read = judged.height - unread
     reasons = [reason for reason in (_too_little(read, judged.height), cannot_tell(errors)) if reason]
-    corrected, by = None, None
+    corrected: Interval | None = None
+    by: Literal["controls", "labels"] | None = None
     if labelled is not None and labelled.height:
         corrected, by = corrected_rate(judged, labelled, confidence), "labels"
     elif not reasons and read and errors.tells:

@@ -57,10 +57,10 @@ def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[Note]:
         told[judge] = _errors(spec, judge, found)
         if found.why_none:
             reasons.setdefault((judge, found.why_none), []).append(f"{model} at {budget}")
-    none = [
-        Note(f"No false positive rate by {judge} of {', '.join(sets)}: {why}.", missing=True)
-        for (judge, why), sets in reasons.items()
-    ]
+    none = []
+    for (judge, why), sets in reasons.items():
+        used = " It still chooses what is trained on (verification)." if judge in spec.verifiers else ""
+        none.append(Note(f"No false positive rate by {judge} of {', '.join(sets)}: {why}.{used}", missing=True))
     return [*none, *told.values()]
 
 

@@ -233,6 +233,7 @@ def test_a_judge_that_tosses_a_coin_gives_no_rate(materialize: Made) -> None:
     assert f"No false positive rate by coin of wc at low, se at low: {why}" in page
     text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
     assert f"No false positive rate by coin of wc at low, se at low: {why}" in text
+    assert "It still chooses what is trained on (verification)." in text
 
 
 def checked(opened: dg.DagsterInstance, name: str, partition: str) -> list[dg.AssetCheckEvaluation]:
