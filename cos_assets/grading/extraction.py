@@ -1,145 +1,240 @@
-"""What a solution states as its final answer. Only what is announced counts: nothing guesses at the last number.
+r"""What a reply states as its final answer. Only what is announced counts: nothing guesses at the last number.
 
-All of it takes time in proportion to the text, whatever the text is: a completion may be megabytes of one mark.
+These forms state an answer, with the usual markup around it and around themselves:
+
+    \boxed{42}              also \fbox{42} and \boxed 42; an empty box, and `\boxed` in prose, are none
+    #### 42                 a line that goes on, or holds no answer, is a heading where more text follows: `#### 2. May`
+    The answer is 42        also "the final answer is", "the answer would be"; the answer may be on the next line
+    Answer: 42              also "Final Answer:", or such a heading; the answer may be on the next line
+    A: 42                   for numbers, at the start of a line
+    Option B is correct     for choices; also "the correct option is B", or a reply that is nothing but the letter
+
+No form goes before another: of all statements that an answer of the wanted kind can be read from, the last one counts.
+The kind decides only which part of a statement is the answer:
+
+    number    the number without its unit and explanation. A statement that starts with a number and gives no single
+              one ("5 or 6", "9:30") is the answer as a whole: no part of it is taken for the answer.
+    math      the formula, or text up to an explanation. Lists such as `x = 1, y = 2` stay whole.
+    text      the words up to an explanation: a reason, an apposition, a relative clause, text in brackets
+    choice    the letter. A statement of two letters names none.
+
+A question ("so the final answer is $5$?") is no statement. Remarks ("the answer is positive" in mathematics, "the
+answer is correct") count only where nothing else is stated, and so does a number inside of a last sentence ("Answer:
+She sold 72 clips").
+
+Every function takes time in proportion to the text.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
+from typing import Literal
 
-# The number directly after a mark that announces the final answer. An expression ("#### 3 + 4 = 7") states no number,
-# and the group is atomic so that its first digits are not taken for one.
-_NUMBER = re.compile(
-    r"""
-    (?: \#\#\#\# | ^[ \t]*A: | the\ (?:final\ )?answer\ is:? ) [ \t]*
-    ((?> [-+−]? [ ]? \\?[$€£¥]? [ ]? [-+−]?
-         (?: [0-9][0-9,]*(?:\.[0-9]+)? | \.[0-9]+ ) (?: [ ]?/[ ]?[0-9]+ )? (?:\\?%)? ))
-    (?! [ \t]* (?: [+*/×^] [ \t]* [\w$(] | [-−x=] [ \t]* [$(]? [0-9] ) )
-    """,
-    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
+from cos_assets.grading.markup import FORMULA, inner, plain, unwrapped
+from cos_assets.grading.numbers import SCALES, only_number, parse_number, stated_number, without_unit
+from cos_assets.grading.numbers import last_number as last_number_anywhere
+from cos_assets.grading.statements import LONGEST, Statement, boxed, statements
+
+__all__ = ["Kind", "boxed", "last_number_anywhere", "stated"]
+
+Kind = Literal["number", "math", "text", "choice"]
+
+
+def stated(text: str, kind: Kind) -> str | None:
+    """The final answer that a reply states last, without the markup around it; None where it states none.
+
+    A number is given in ASCII, a choice as an upper-case letter.
+    """
+    read = {"number": _number, "math": _math, "text": _text, "choice": _choice}[kind]
+    remark: str | None = None
+    for statement in statements(text, kind):
+        answer = read(statement)
+        if answer is not None and (statement.form == "box" or not _is_remark(answer, kind)):
+            return answer or None
+        remark = remark or answer or (_told(statement) if kind == "number" else None)
+    return _lone_letter(text) if kind == "choice" else remark
+
+
+def _is_remark(answer: str, kind: Kind) -> bool:
+    """Whether a sentence may say something about the answer instead: "positive" in mathematics, "correct"."""
+    if kind == "text":
+        return _JUDGED.match(answer) is not None
+    return kind == "math" and _WORDS.fullmatch(answer) is not None and _WORD.search(answer) is not None
+
+
+_JUDGED = re.compile(r"(?:correct|right|wrong|incorrect|valid|verified|reasonable|consistent|confirmed|clear)\b")
+_WORDS = re.compile(r"[A-Za-z ,'()-]*+")
+_WORD = re.compile(r"\b(?!and\b|or\b)[A-Za-z]{3}")
+
+
+# --- sentences and their markup --------------------------------------------------------------------------------------
+
+_MASK = "\ufffc"
+"""Stands for the characters of a formula."""
+_SENTENCE_END = re.compile(rf"(?<!\w)(\w*+)([.!?])[\"'”’)\]*_`]*(?:\s+(?=[A-Z\"'“(*$\\{_MASK}])|\s*\Z)")
+_TITLE = re.compile(r"[A-Z]|Mr|Mrs|Ms|Dr|St|Mt|Jr|Sr|Prof|No|vs")
+_KEEPS_STOP = re.compile(r"(?:\\right\.|\.\.|(?<!\w)\w\.\w\.)\Z")
+# Behind these words and signs a statement explains its answer.
+_OPENERS = (
+    "the|an?|which|who|whom|whose|where|whereas|since|because|as|so|not|but|when|while|although|namely|given|based|due"
+    "|being|with|without|in|on|at|for|from|by|it|he|she|they|this|that|these|there|we|thus|hence|therefore|meaning|making"
+    "|located|known|called|i\\.e|e\\.g"
 )
-_FINAL = re.compile(r"the final answer is:?", re.IGNORECASE)
-_MARK = re.compile(r"####|\bthe (?:final )?answer is:?", re.IGNORECASE)
-_DISPLAYS = (("\\[", "\\]"), ("$$", "$$"))  # a formula on lines of its own
-_HOPE = "i hope it is correct"
-_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*(\{)|[ ]+([^\s$\\{}]+))|\\.|[{}]", re.DOTALL)
-_DOLLARS = re.compile(r"(\$\$?)((?:\\.|[^$\\])*)\1", re.DOTALL)
-# "The answer is a dog" names no choice: a small letter has to end there. Nor do "A or B" and "I think".
+_EXPLAINS = re.compile(
+    rf",\s+(?:{_OPENERS})\b|;\s+[a-z]|\s(?:because|since)\b|(?<={_MASK})\s+(?:where|which|as|so)\b"
+    r"|(?<!\s)\s+(?:-{1,3}|[–—])\s+(?=[A-Za-z]{2})|—|\s\((?!mod\b)(?=[^()]*[A-Za-z]{3})"
+)
+_EMPHASIS = re.compile(r"(?<![\w*])\*\*|\*\*(?![\w*])|(?<!\w)__|__(?!\w)|`")
+# `**Paris** because ...`, but not `**Romeo** and **Juliet**`.
+_EMPHASISED = re.compile(
+    r"(\*\*|__|[*_`\"“])(?=\S)(.+?)(?<=\S)(?:\1|”)(?=\s*(?:\Z|[,.;:!(–—-])|\s+(?!and\b|or\b)[a-z])", re.DOTALL
+)
+_NUMBERED = re.compile(r"[(*_]*\d{1,2}[.):]\s+\S")
+
+
+def _sentence(text: str, titles: bool = False) -> str | None:
+    """The first sentence, with the sign that ends it; None where it is a question. `titles`: "J. K." ends none."""
+    for end in _SENTENCE_END.finditer(text):
+        if end[2] == "?":
+            return None
+        if not (titles and end[2] == "." and end.end() < len(text) and _TITLE.fullmatch(end[1])):
+            return text[: end.end(2)]
+    return text
+
+
+def _head(text: str, titles: bool = False) -> str | None:
+    """The first sentence without its explanation and full stop; None where it is a question."""
+    sentence = _sentence(FORMULA.sub(lambda found: _MASK * len(found[0]), text), titles)
+    if sentence is None:
+        return None
+    end = cut.start() if (cut := _EXPLAINS.search(sentence)) else len(sentence)
+    head = text[:end].strip().lstrip("*` ")
+    if _KEEPS_STOP.search(head):
+        return head
+    bare = head.rstrip(" .,;:*`!" if sentence.endswith("!") else " .,;:*`")
+    return f"{bare}*" if bare.endswith("^") else bare
+
+
+# --- the part of a statement that is the answer ----------------------------------------------------------------------
+
+_DIGIT = re.compile(r"[\d¼-¾⅐-⅞]")
+_NUMERIC = re.compile(r"[\s(\[{+\-±$€£¥₹.]*(?:[0-9]|\\(?:frac|sqrt|pi|pm)\b)")
+_UNIT = re.compile(r"(?!or\b|and\b|to\b)[A-Za-z][A-Za-z /-]*")
+_RELATION = re.compile(r"[=+*/^<>≤≥-]|\\[a-z]")
+
+
+def _number(statement: Statement) -> str | None:
+    text, form, own_line, last = statement
+    if form == "box":
+        return stated_number(text) or only_number(text) or _shown(text)
+    sentence = _sentence(text) if _DIGIT.search(text) else None
+    if sentence is None:
+        return None
+    sentence = sentence.rstrip("!")
+    if own_line and not last:
+        if form == "hash":  # more than the number is a heading
+            return _shown(text) if parse_number(text) is not None else None
+        if "=" in text or _NUMBERED.match(text):  # the first line of a solution
+            return None
+    if (number := stated_number(sentence)) is not None:
+        return number
+    return _shown(sentence) if _NUMERIC.match(plain(sentence[:LONGEST])) else None
+
+
+def _told(statement: Statement) -> str | None:
+    """The number of "Answer: She sold 72 clips.", where no other text follows."""
+    sentence = _sentence(statement.text) if statement.last else None
+    return only_number(sentence) if sentence is not None and len(sentence) == len(statement.text) else None
+
+
+def _shown(text: str) -> str:
+    return (plain(text) if len(text) <= LONGEST else text).rstrip(" .,;:")
+
+
+def _math(statement: Statement) -> str | None:
+    text, form, own_line, last = statement
+    if form == "box":
+        whole = FORMULA.fullmatch(text)
+        return inner(whole).strip() if whole else text
+    head = _head(_EMPHASIS.sub("", text))
+    if not head or (own_line and not last and (_NUMBERED.match(text) or (form == "hash" and _is_prose(head)))):
+        return None
+    formula = FORMULA.match(head)
+    rest = head[formula.end() :].strip() if formula else ""
+    if formula and not rest:
+        return inner(formula).strip()
+    if not formula and parse_number(head) is not None:
+        return head
+    if (number := without_unit(head)) is not None:
+        return number
+    if _RELATION.match(rest) or re.search(r"=\s*[$\\]", head):
+        return FORMULA.sub(inner, head)
+    if formula and _UNIT.fullmatch(rest) and SCALES.keys().isdisjoint(rest.split()):
+        return inner(formula).strip()
+    return head
+
+
+def _is_prose(text: str) -> bool:
+    return re.search(r"(?<!\\)\b[A-Za-z]{3}", text) is not None
+
+
+def _text(statement: Statement) -> str | None:
+    text, form, own_line, last = statement
+    words = unwrapped(FORMULA.sub(inner, text))
+    words = " ".join(re.sub(r"\\([&%$#_])", r"\1", re.sub(r"\\[ ,;]|~", " ", words)).split())
+    if form == "box":
+        return _EMPHASIS.sub("", words)
+    if own_line and not last and (form == "hash" or _NUMBERED.match(text)):
+        return None
+    words = re.sub(r"\A[*_`]+\s+", "", words)
+    emphasised = _EMPHASISED.match(words)
+    if emphasised and emphasised[1] in '"“':
+        return emphasised[2]
+    head = _head(emphasised[2] if emphasised else words, titles=True)
+    return _EMPHASIS.sub("", head).strip("*_ ") or None if head else None
+
+
 _LETTER = re.compile(
     r"""
-    (?: \#\#\#\# | \b(?:correct\ |final\ )?(?:answer|option|choice)(?:\ is|:)+ ) [\s*$(\[\"']*
-    (?: \\(?:text|boxed|mathrm|textbf)\{\(? )*
-    (?-i: ([A-Z])(?![\w'’]) | ([a-z])(?=[)\].:*}$] | [ \t]*$) )
-    (?! [ \t]*(?:,|/|and|or)[ \t]*\(?[A-Z]\b | (?<=I)[ \t]+\w )
+    [\s*"'“(\[{$]* (?:(?:the\s+)?(?:option|choice|letter|answer|alternative)\b(?:\s+is\b)?[\s:]*)? [*"'“(\[{$]*
+    (?: (?P<upper>(?-i:[A-Z]))(?!\w|['’]\w) | (?P<lower>(?-i:[a-z]))(?=[)\].:*}$"'”]|\s*$) )
     """,
-    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+    re.VERBOSE | re.IGNORECASE,
 )
-# No final answer is longer; only a stated line is searched further for how it ends.
-_LONGEST = 2000
+_SECOND = re.compile(
+    r"[)\].:*\"'”\s}]*(?:,|/|&|\+|and\b|or\b)\s*(?:(?:option|choice)\s+)?[(\[*]*(?!I\s+[a-z])[A-Z](?!\w|['’]\w)"
+)
+_FORMULA_GOES_ON = re.compile(r"\s*(?:[=+*/^_<>≤≥≠×·\\(]|-(?!\s+[A-Za-z(]{2}))")
+# "A prime number" and "I think" name no letter, "A because" does.
+_WORD_GOES_ON = re.compile(
+    r"\s+(?!(?:because|since|as|is|was|which|for|due|with|based|given|from|by|when|if|so|would|and|but|not|rather)\b)"
+    r"[a-z]"
+)
+_ALONE = re.compile(r"[\s(\[*\"']*([A-Za-z])[\s)\]*.:\"']*")
+# "(B) Paris", but not "B. is wrong".
+_LABELLED = re.compile(r"(?:\([A-Z]\)|[A-Z][).:])\s+(?!(?:is|are|was|and|or|has|does)\b).*")
 
 
-def last_number(text: str) -> str | None:
-    """The number stated last by `#### 42`, a line `A: 42` or "The answer is 42"; None when none is."""
-    stated = _NUMBER.findall(text)
-    return stated[-1].strip().rstrip(",") if stated else None
-
-
-def boxed(text: str) -> str | None:
-    r"""What stands in the `\boxed{...}` that is opened last of those that are closed; None when there is none.
-
-    Braces are balanced, `\{` is no brace, and `\boxed 5` (one word) and `\fbox{...}` count, as in MATH.
-    """
-    found = _boxed(text)
-    return found[1] or None if found else None
-
-
-def final_answer(text: str) -> str | None:
-    r"""The answer in "Final Answer: The final answer is $...$. I hope it is correct.", else the last `\boxed{...}`.
-
-    The first is the ending of Lewkowycz et al. 2022 (arXiv 2206.14858, appendix D.1); the last one of a text counts.
-    """
-    return _stated(text, _FINAL) or boxed(text)
-
-
-def announced(text: str) -> str | None:
-    r"""What is stated last by `#### x`, "The answer is x" or `\boxed{x}`, to the end of its line; None for nothing."""
-    box = _boxed(text)
-    mark = _last(_MARK, text)
-    if box is not None and (mark is None or box[0] > mark.start()):
-        return box[1] or None
-    return _stated(text, _MARK)
-
-
-def last_letter(text: str) -> str | None:
-    r"""The letter stated last by "The answer is (B)", "Answer: B", `#### B` or `\boxed{B}`; a text that is nothing but
-    a letter states it too. Upper case; None for nothing."""
-    mark, box = _last(_LETTER, text), _boxed(text)
-    if box is not None and (mark is None or box[0] > mark.start()):
-        text = re.sub(r"\\(?:text|mathrm|textbf)\b|[{}]", "", box[1])
-    elif mark is not None:
-        return (mark[1] or mark[2]).upper()
-    alone = re.fullmatch(r"[\s(\[*$]*([A-Za-z])[\s)\]*$.:]*", text[:_LONGEST])
-    return alone[1].upper() if alone and len(text) <= _LONGEST else None
-
-
-def _stated(text: str, mark: re.Pattern[str]) -> str | None:
-    """What follows the last mark: up to "I hope it is correct" (perhaps some lines on), or to the line's end."""
-    found = _last(mark, text)
-    if found is None:
+def _choice(statement: Statement) -> str | None:
+    """The letter; "" where the statement names two letters; None where it names none."""
+    text, form, own_line, last = statement
+    if len(text) > LONGEST or _sentence(text) is None:
         return None
-    tail = text[found.end() : found.end() + _LONGEST]
-    end = tail.casefold().find(_HOPE)
-    if end >= 0:
-        return _bare(tail[:end]) or None
-    rest = text[found.end() :].lstrip("* \t\r\n")
-    display = next(((start, close) for start, close in _DISPLAYS if rest.startswith(start)), None)
-    if display is not None and (end := rest.find(display[1], 2, _LONGEST)) >= 0:
-        return _bare(rest[: end + 2]) or None
-    return _bare(rest.split("\n", 1)[0]) or None
-
-
-def _bare(text: str) -> str:
-    """Without the full stop, the emphasis, the dollar signs and the box around it."""
-    text = text.strip().strip("*").strip()
-    if text.endswith(".") and not text.endswith("\\right."):
-        text = text[:-1].rstrip().rstrip("*").rstrip()
-    if text[:2] in ("\\(", "\\[") and text[-2:] in ("\\)", "\\]"):
-        text = text[2:-2].strip()
-    if dollars := _DOLLARS.fullmatch(text):
-        text = dollars[2].strip()
-    return (boxed(text) or "" if text.startswith("\\boxed") else text).strip()
-
-
-def _boxed(text: str) -> tuple[int, str] | None:
-    """(where it starts, what is in it) of the last closed box."""
-    start = min((i for i in (text.find("\\boxed"), text.find("\\fbox")) if i >= 0), default=-1)
-    if start < 0:
+    text = plain(text)
+    found = _LETTER.match(text)
+    if found is None or (form == "hash" and own_line and not last and not _ALONE.fullmatch(text)):
         return None
-    open_braces: list[tuple[int, int] | None] = []  # for each open brace, the box that it opens: (start, inside)
-    best: tuple[int, int, int] | None = None
-    for found in _BOX.finditer(text, start):
-        token = found[0]
-        if found[1]:
-            open_braces.append((found.start(), found.end()))
-        elif found[2]:
-            best = max(best or (-1, 0, 0), (found.start(), found.start(2), found.end()))
-        elif token == "{":
-            open_braces.append(None)
-        elif token == "}" and open_braces and (box := open_braces.pop()):
-            best = max(best or (-1, 0, 0), (*box, found.start()))
-    if best is None:
+    letter, rest = (found["upper"] or found["lower"]).upper(), text[found.end() :]
+    if _SECOND.match(rest):
+        return ""
+    if rest.startswith((")", "]")):
+        return letter
+    return None if _FORMULA_GOES_ON.match(rest) or (letter in "AI" and _WORD_GOES_ON.match(rest)) else letter
+
+
+def _lone_letter(text: str) -> str | None:
+    """The letter of a reply that is nothing but a letter or an option, in one line."""
+    reply = plain(text) if len(text) <= LONGEST else ""
+    if not (_ALONE.fullmatch(reply) or _LABELLED.fullmatch(reply)):
         return None
-    inside = text[best[1] : best[2]].strip()
-    return best[0], inside.rstrip(".,") if text[best[1] - 1] == " " else inside
-
-
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    last = deque(pattern.finditer(text), maxlen=1)
-    return last[0] if last else None
-
-
-def last_number_anywhere(text: str) -> str | None:
-    """The last number in a text, wherever it stands (lm-evaluation-harness calls this filter "flexible-extract")."""
-    found = re.findall(r"-?[$]?\d[\d,]*(?:\.\d+)?", text)
-    return found[-1].rstrip(",") if found else None
+    return _choice(Statement(reply, "box", False, True)) or None

@@ -1,9 +1,11 @@
-"""Numbers as people and models write them, read exactly.
+r"""Numbers as people and models write them, read exactly and completely, or not at all.
 
-What is read: a sign, thousands marks (`1,200`, `10{,}000`, `1 000`), a currency or percent mark, a trailing full
-stop, decimals, an exponent of at most three digits, simple fractions (`3/4`, `\\frac{3}{4}`) and mixed numbers
-(`4 4/9`). Marks are marks, not factors: `10%` is the number 10. Nothing is rounded: 16.5 is not 16, and 0.333 is
-not 1/3. Everything else is not a number (None), a decimal comma (`1,22`) included: it may as well be a list.
+    1,200   10{,}000   10 000   12,00,000   -5   .5   2.5e6   5 \times 10^3   5 × 10³   0.\overline{3}
+    3/4   \frac34   2 1/2   2\frac{1}{2}   2½   5 million   2 dozen   $18   18 €   USD 18   10%   \text{72}   ４２
+
+Marks are marks, not factors: `10%` is the number 10. Nothing is rounded: 16.5 is not 16, and 0.333 is not 1/3.
+Everything else is not a number: a decimal comma (`1,22`) because it may as well be a list, two alternatives, a clock
+time, an expression, and numbers in words.
 """
 
 from __future__ import annotations
@@ -12,78 +14,55 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
+from cos_assets.grading.markup import plain
+
 # Longer texts are not numbers anybody states; the limit also keeps int() below Python's own limit on digits.
 MAX_CHARACTERS = 1000
+SCALES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "quadrillion": 10**15,
+    "dozen": 12,
+    "lakh": 10**5,
+    "crore": 10**7,
+}
+"""Words behind a number that multiply it."""
 
-_INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:[ ][0-9]{3})+|[0-9]+)"
-_CURRENCY = r"(?:\\?[$€£¥])"
+# Atomic, so that no part of a number is taken for it: `1,2345` starts with 1, not with 1,234.
+_INTEGER = r"""(?>
+    [0-9]{1,3}(?:,[0-9]{3})++(?![0-9]) | [0-9]{1,2}(?:,[0-9]{2}(?=,))++,[0-9]{3}(?![0-9])
+  | [0-9]{1,3}(?:[ ][0-9]{3})++(?![0-9]) | [0-9]++
+)"""
+_CURRENCY = r"(?: (?:US|AU?|CA?|HK)?\$ | [€£¥₹] | Rs\.? | (?:USD|EUR|GBP|CAD|AUD|INR|JPY|CNY|RMB)(?![A-Z]) )"
+_EXPONENT = r"[+-]?[0-9]{1,3}"
+_POWER = rf"10[ ]?\^[ ]?(?: \{{[ ]?{_EXPONENT}[ ]?\}} | {_EXPONENT}(?![0-9]) )"
 _NUMBER = re.compile(
     rf"""
-    {_CURRENCY}? \s* (?P<sign>[+-]?) \s* {_CURRENCY}? \s*
-    (?:
-        (?:(?P<whole>{_INTEGER})[ ])? (?P<over>{_INTEGER}) \s*/\s* (?P<under>{_INTEGER})
-      | (?P<texwhole>{_INTEGER})?\s* \\[dt]?frac
-            \s* \{{\s*(?P<texover>{_INTEGER})\s*\}}\s* \{{\s*(?P<texunder>{_INTEGER})\s*\}}
-      | (?P<decimal> (?:{_INTEGER}(?:\.[0-9]*)?|\.[0-9]+) (?:[eE][+-]?[0-9]{{1,3}})? )
+    (?P<sign> [+-]|(?:minus|negative)(?=[ ]) )? [ ]? {_CURRENCY}? [ ]? (?P<inner>[+-])? [ ]?
+    (?>
+        (?:(?P<whole>{_INTEGER})[ ])? (?P<over>{_INTEGER}) [ ]?/[ ]? (?P<under>{_INTEGER})
+      | (?P<texwhole>{_INTEGER})? [ ]? \\frac \{{[ ]?(?P<above>-?{_INTEGER})[ ]?\}} \{{[ ]?(?P<below>{_INTEGER})[ ]?\}}
+      | (?P<before>[0-9]*+) \. (?P<once>[0-9]*+) \\overline[ ]?\{{ (?P<again>[0-9]++) \}}
+      | (?P<power> {_POWER} )
+      | (?P<decimal> (?: {_INTEGER}(?:\.[0-9]++)? | \.[0-9]++ ) (?:e{_EXPONENT}(?![0-9.]))? )
+        (?: [ ]? (?:[×*·x]|\\times|\\cdot) [ ]? (?P<times>{_POWER}) )?
     )
-    \s* (?:{_CURRENCY}|\\?%)? \s* \.? \s* \$?
+    (?P<scales> (?: [ -]?(?:{"|".join(SCALES)})s?(?![A-Z]) )*+ )
+    (?: [ ]? (?: [$€£¥₹%] | (?:percent|per[ ]cent)(?![A-Z]) ) )?
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
-_SPELLING = str.maketrans({"−": "-", "–": "-", "＋": "+", "％": "%", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
 
 
 def parse_number(text: str) -> Fraction | None:
     """The exact value of a text that is one number and nothing else, or None."""
     if len(text) > MAX_CHARACTERS:
         return None
-    plain = text.strip().translate(_SPELLING).replace("{,}", ",").replace("\\!", "").replace("\\,", " ")
-    found = _NUMBER.fullmatch(plain)
-    if found is None:
-        return None
-    if found["decimal"] is not None:
-        value = Fraction(Decimal(_digits(found["decimal"])))
-    else:
-        over, under = found["over"] or found["texover"], found["under"] or found["texunder"]
-        whole = found["whole"] or found["texwhole"]
-        bottom = int(_digits(under))
-        if bottom == 0:
-            return None
-        value = Fraction(int(_digits(over)), bottom)
-        if whole is not None:
-            if value >= 1:  # `11 7/6` is no mixed number: two readings are possible, so it gets none
-                return None
-            value += int(_digits(whole))
-    return -value if found["sign"] == "-" else value
-
-
-# Words that change a number, or say that it is not all: what they stand behind has no unit.
-_NO_UNIT = frozenset(  # one a line would be a page
-    """hundred thousand million billion trillion dozen dozens score half halves third thirds quarter quarters fourth
-    fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths
-    thousandth thousandths pi and or to by times minus plus over mod remainder squared cubed than least most about
-    approximately between if when where is equals""".split()  # noqa: SIM905
-)
-_SYMBOLS = frozenset("ghlmsAJLNVW")  # other single letters are variables
-_UNIT = re.compile(
-    r"""
-    (?P<number> .*[0-9}] ) \s*
-    (?: \\(?:text|textrm|mathrm|mbox)\{ \s* (?P<tex>[^{}0-9]{1,40}) \} | (?P<plain> [A-Za-z°µ] [A-Za-z°µ/. -]{0,40} ) )
-    (?: \^ \{? [23] \}? | [²³] )? \.?
-    """,
-    re.VERBOSE,
-)
-
-
-def without_unit(text: str) -> str | None:
-    """The text before a unit of at most four words ("18 apples", `5 \\text{ cm}^2`); None where it does not end in one.
-    "3 million", "18 or more" and "2x" have none: these are other numbers, or not one."""
-    found = _UNIT.fullmatch(text.strip()) if len(text) <= MAX_CHARACTERS else None
-    if found is None:
-        return None
-    words = re.findall(r"[A-Za-z]+", found["tex"] or found["plain"])
-    units = all(w.lower() not in _NO_UNIT and (len(w) > 1 or w in _SYMBOLS) for w in words)
-    return found["number"] if units and len(words) <= 4 else None
+    found = _NUMBER.fullmatch(plain(text).removesuffix(".").rstrip())
+    return None if found is None else _value(found)
 
 
 def same_number(gold: str, answer: str) -> bool | None:
@@ -92,5 +71,154 @@ def same_number(gold: str, answer: str) -> bool | None:
     return None if left is None or right is None else left == right
 
 
+def _value(found: re.Match[str]) -> Fraction | None:
+    sign, part = found["sign"] or found["inner"] or "+", found.groupdict()
+    if found["sign"] and found["inner"]:
+        return None
+    value: Fraction | None
+    if part["decimal"] is not None:
+        value = Fraction(Decimal(_digits(part["decimal"]))) * _power(part["times"])
+    elif part["power"] is not None:
+        value = _power(part["power"])
+    elif part["again"] is not None:
+        repeated = Fraction(int(part["again"]), 10 ** len(part["again"]) - 1) / 10 ** len(part["once"])
+        value = Fraction(Decimal(f"{part['before'] or 0}.{part['once']}")) + repeated
+    else:
+        over, under = part["over"] or part["above"], part["under"] or part["below"]
+        value = _fraction(part["whole"] or part["texwhole"], over, under)
+    for scale in re.findall(r"[A-Za-z]+", part["scales"]):
+        value = None if value is None else value * SCALES[scale.lower().removesuffix("s")]
+    return value if value is None or sign == "+" else -value
+
+
+def _fraction(whole: str | None, over: str, under: str) -> Fraction | None:
+    bottom = int(_digits(under))
+    if bottom == 0:
+        return None
+    value = Fraction(int(_digits(over)), bottom)
+    if whole is None:
+        return value
+    # `11 7/6` is no mixed number: two readings are possible, so it gets none.
+    return int(_digits(whole)) + value if 0 <= value < 1 else None
+
+
+def _power(text: str | None) -> Fraction:
+    """The value of `10^{3}`; 1 for None."""
+    return Fraction(1) if text is None else Fraction(10) ** int(text.partition("^")[2].strip("{} "))
+
+
 def _digits(text: str) -> str:
     return text.replace(",", "").replace(" ", "")
+
+
+# --- numbers in statements -------------------------------------------------------------------------------------------
+
+_FILLER = re.compile(
+    r"(?:(?:about|approximately|approx\.|around|roughly|exactly|only|just|simply|an? total of|equal to|≈)\s*)*",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"\A[A-Za-z][A-Za-z ]{1,60}:\s+")
+_SYMBOLS = frozenset("ghlmsAJLNVW")  # units; other single letters are variables
+_CHANGES = frozenset(  # words behind a number that make another number of it, or none
+    """half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth
+    eighths ninth ninths tenth tenths eleventh elevenths twelfth twelfths sixteenth sixteenths twentieth twentieths
+    hundredth hundredths thousandth thousandths score bn mn mln mil mio pi sqrt sin cos tan log ln exp plus minus over
+    out divided multiplied squared cubed factorial mod modulo remainder choose st nd rd th""".split()  # noqa: SIM905
+)
+_WORDS = (
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred"
+    "|half|quarter|third|more|less|fewer|so|above|up"
+)
+# What may stand behind a number that is complete: the end, a sentence's end, or a sign that explains.
+_END = re.compile(
+    r"\s*[.,;:]?\s*\Z|\s*\.\s|\s*;\s+(?![$€£¥₹]?[0-9])|\s*≈|\s+-{1,3}\s+(?=[A-Za-z]{2})|\s*[–—]\s*(?=[A-Za-z]{2})"
+    r"|\s*[,:]\s+(?![$€£¥₹+-]?\.?[0-9])(?!(?:or|and|to)\b[^.]*[0-9])(?!\w+\s*=)|\s+[(\[](?!\s*(?:or|and|mod)\b)"
+)
+_UNIT = re.compile(r"\s*[-/]?\s*(°|(?:\\mu ?)?[A-Za-z]+)")
+# The part of a statement in which another number would belong to the answer, and numbers in it that do not.
+_CLAUSE = re.compile(
+    r"[;(]|,(?!\s*(?:and\s|or\s)?[$€£]?[0-9])|[.!](?=\s|\Z)|\s-{1,3}\s|[–—]|\b(?:because|since|as|so|which|that)\b"
+)
+_ASIDE = re.compile(
+    r"(?<=[A-Za-z] )(?:in|of|for|per|over|after|at|with|within|on|by|from|every|each|during)\s+"
+    r"(?:(?:the|all|those|these|every|each)\s+)?[$€£]?[0-9][0-9.,/]*+"
+)
+_ANOTHER = re.compile(
+    rf"(?<![A-Za-z0-9^{{])(?<![\^{{]-)[0-9]|\b(?:and|or|to|times|by)\s+(?:(?:an?|another)\s+)?(?:{_WORDS})\b",
+    re.IGNORECASE,
+)
+_SEVERAL = re.compile(r"[,;:<>≤≥≠]|[<>!]\s*$|\b(?:and|or|because|since|when|if)\b")
+# Inside of a text: no part of a word, a list, a clock time or a longer number.
+_INSIDE = re.compile(rf"(?<![\w.,:/^])(?P<all>{_NUMBER.pattern})(?![:.,/]?[0-9]|\^)", _NUMBER.flags)
+_BOUND = re.compile(
+    r"(?:\b(?:at (?:least|most)|than|up to|over|under|below|above|not|nearly|almost|between|from|of|and|or|by|to|plus"
+    r"|minus|times|step|part|problem|case|equation|no)|[-+*/^=<>]|\\[A-Za-z]+\{?)\s*\Z",
+    re.IGNORECASE,
+)
+_LONGEST_SCALE = 40
+
+
+def without_unit(text: str) -> str | None:
+    r"""The number of a text that starts with one and goes on with nothing but its unit or an explanation.
+
+    18 of "18 apples", "$18 a day", `18 \text{ cm}^2` and "18, because ..."; none of "18 or 19", "18x", "18 and a half".
+    """
+    return _first(_shown(text))
+
+
+def stated_number(text: str) -> str | None:
+    r"""The one number that a statement gives, as it is written: that of `without_unit`, or a side of an equation.
+
+    5 of `x = 5`, 7 of `3 + 4 = 7`, 72 of "Total: 72 clips"; none of `x = 1, y = 2`.
+    """
+    shown = _NAME.sub("", _shown(text))
+    if (number := _first(shown)) is not None:
+        return number
+    *before, last = shown.split("=")
+    if any(_SEVERAL.search(side) for side in before):
+        return None
+    sides = [last, *reversed(last.split("≈")[1:]), *reversed(before)]
+    return next((number for side in sides if (number := _first(side.strip())) is not None), None)
+
+
+def only_number(text: str) -> str | None:
+    """The number of a sentence that holds no other one ("She sold 72 clips"), unless it is a bound ("at least 5")."""
+    shown = _shown(text)
+    found = next(_INSIDE.finditer(shown), None)
+    if found is None or re.search(r"[0-9]", shown[: found.start()] + shown[found.end() :]):
+        return None
+    whole = not _BOUND.search(shown[: found.start()]) and _is_whole(shown[found.end() :])
+    return found["all"].strip() if whole else None
+
+
+def last_number(text: str) -> str | None:
+    """The number that stands last in a text, read completely; None where it holds none."""
+    end = next((place for place in range(len(text), 0, -1) if text[place - 1].isdecimal()), 0)
+    found = list(_INSIDE.finditer(plain(text[max(0, end - MAX_CHARACTERS) : end + _LONGEST_SCALE])))
+    return re.sub(r"\A[+-] ", "", found[-1]["all"].strip()) if found else None
+
+
+def _shown(text: str) -> str:
+    """The start of a text without its markup. A text that goes on is marked, so that no number ends at the cut."""
+    return plain(text) if len(text) <= MAX_CHARACTERS else f"{plain(text[:MAX_CHARACTERS])}…"
+
+
+def _first(shown: str) -> str | None:
+    filler = _FILLER.match(shown)
+    found = _NUMBER.match(shown, filler.end() if filler else 0)
+    return found[0].strip() if found and _is_whole(shown[found.end() :]) else None
+
+
+def _is_whole(rest: str) -> bool:
+    """Whether a number is all that is stated, judged by what follows it: nothing, its unit, an explanation."""
+    if _END.match(rest):
+        return True
+    unit = _UNIT.match(rest)
+    if unit is None:
+        return False
+    word = unit[1]
+    variable = len(word) == 1 and word.isalpha() and word not in _SYMBOLS and not (word == "a" and rest[0] == " ")
+    if variable or word.lower() in _CHANGES:
+        return False
+    clause = _CLAUSE.split(rest, maxsplit=1)[0]
+    return not _ANOTHER.search(_ASIDE.sub("", clause))

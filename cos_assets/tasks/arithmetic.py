@@ -9,18 +9,16 @@ right and not only the answer. See `cos_assets/tiny/problems.py`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import polars as pl
 from pydantic import Field
 
+from cos_assets.grading.extraction import stated
 from cos_assets.grading.steps import StepCheck, check_program
 from cos_assets.tasks import Task
 from cos_assets.tiny.problems import generate, prompt_of
-
-_ANSWER = re.compile(r"The answer is (\d+) \.")
 
 
 class Arithmetic(Task):
@@ -42,8 +40,7 @@ class Arithmetic(Task):
         return worked + prompt_of(problem["question"])
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        found = _ANSWER.findall(reply)
-        return found[-1] if found else None
+        return stated(reply, "number")
 
     def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
         return check_program(problem["truth"], reply)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field
 
-from cos_assets.grading.extraction import last_number
+from cos_assets.grading.extraction import stated
 from cos_assets.grading.numbers import parse_number
 from cos_assets.tasks import PROBLEMS, Styled, boxed_prompt, text
 
@@ -132,11 +132,8 @@ class Gsm8k(Styled):
         return boxed_prompt(problem, shots)
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The number stated last by `#### 42`, a line `A: 42` or "The answer is 42"; None when none is.
-
-        What follows a next "Question:" is not part of this solution. There is no guess at the last number in the text.
-        """
-        return last_number(reply.split(_NEXT_QUESTION, 1)[0])
+        """The number stated last (see `grading.extraction`). What follows a next "Question:" is not part of the solution."""
+        return stated(reply.split(_NEXT_QUESTION, 1)[0], "number")
 
 
 def _problem(split: str, number: int, where: str, row: Mapping[str, Any]) -> dict[str, Any]:

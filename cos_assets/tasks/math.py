@@ -32,7 +32,7 @@ import polars as pl
 from pydantic import Field
 
 from cos_assets.grading.answers import Kind
-from cos_assets.grading.extraction import boxed, final_answer
+from cos_assets.grading.extraction import boxed, stated
 from cos_assets.tasks import PROBLEMS, Styled, boxed_prompt, same_text, text
 
 _NEXT_PROBLEM = "\nProblem:"
@@ -92,11 +92,8 @@ class MathTask(Styled):
         return boxed_prompt(problem, shots)
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        r"""The answer of "Final Answer: The final answer is $x$. I hope it is correct.", else the last `\boxed{x}`.
-
-        What follows a next "Problem:" is not part of this solution.
-        """
-        return final_answer(reply.split(_NEXT_PROBLEM, 1)[0])
+        """The answer stated last (see `grading.extraction`). What follows a next "Problem:" is not part of the solution."""
+        return stated(reply.split(_NEXT_PROBLEM, 1)[0], "math")
 
 
 class Math(MathTask):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from hypothesis import strategies as st
 
 from cos_assets.grading import equivalence
 from cos_assets.grading.answers import VERDICTS, grade, normalise_text
-from cos_assets.grading.numbers import parse_number, same_number
 
 ROOT = Path(__file__).resolve().parents[2]
 HANGS = r"[2^{1/2^{1000}},\infty)"
@@ -38,95 +35,6 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-
-
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("460.", "460"),
-        ("1,200", "1200"),
-        ("109,200,000", "109200000"),
-        ("10{,}000", "10000"),
-        (r"10\,000", "10000"),
-        ("1 000", "1000"),
-        ("$1,200.50", "1200.5"),
-        (r"\$18", "18"),
-        ("$18$", "18"),
-        ("18 €", "18"),
-        ("-$5", "-5"),
-        ("$-5", "-5"),
-        ("−5", "-5"),
-        ("+5", "5"),
-        ("10%", "10"),
-        (r"10\%", "10"),
-        (".5", "1/2"),
-        ("16.5", "33/2"),
-        ("1e3", "1000"),
-        ("3/4", "3/4"),
-        (r"-\frac{3}{4}", "-3/4"),
-        (r"\dfrac{1}{2}", "1/2"),
-        ("4 4/9", "40/9"),
-        (r"4\frac{4}{9}", "40/9"),
-        ("0007", "7"),
-    ],
-)
-def test_number_is_read_exactly(text: str, value: str) -> None:
-    assert parse_number(text) == Fraction(value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "-", "$", ".", "1,22", "12,34", "1,2,3", "4:30", "3/0", "11 7/6", "1\n000", "٣", "18 dollars", "1e9999",
-        "x", "9" * 5000, "1\x002",
-    ],
-)  # fmt: skip
-def test_what_is_not_one_number_is_none(text: str) -> None:
-    assert parse_number(text) is None
-
-
-def plain(value: Decimal) -> str:
-    return f"{value:f}"
-
-
-NUMBERS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15, places=4)
-FORMATS = st.sampled_from(
-    [
-        plain,
-        lambda v: f"{v:,f}",
-        lambda v: f"{v:,f}".replace(",", "{,}"),
-        lambda v: f"{v:,f}".replace(",", " "),
-        lambda v: f"${v:,f}",
-        lambda v: f"{v:f}%",
-        lambda v: f"  {v:f}. ",
-        lambda v: f"${v:f}$",
-        lambda v: f"{v:f} €",
-        lambda v: f"{v:f}".replace("-", "−"),
-        lambda v: f"{v:+f}",
-        lambda v: f"{v:.4e}" if Decimal(f"{v:.4e}") == v else plain(v),
-        lambda v: "{}{}/{}".format("-" if v < 0 else "", *abs(Fraction(v)).as_integer_ratio()),
-    ]
-)
-
-
-@given(NUMBERS, FORMATS, FORMATS)
-def test_formatting_does_not_change_a_number(value: Decimal, one: Any, other: Any) -> None:
-    assert parse_number(one(value)) == Fraction(value)
-    assert same_number(one(value), other(value)) is True
-
-
-@given(NUMBERS, st.decimals(min_value=Decimal("0.0001"), max_value=1, places=4), FORMATS, FORMATS)
-def test_the_smallest_difference_counts(value: Decimal, step: Decimal, one: Any, other: Any) -> None:
-    assert same_number(one(value), other(value + step)) is False
-
-
-@given(st.text())
-def test_any_text_can_be_asked(text: str) -> None:
-    assert parse_number(text) is None or isinstance(parse_number(text), Fraction)
-    assert normalise_text(f" {text.upper()} ") == normalise_text(text.upper())
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
@@ -180,9 +88,54 @@ def test_number_policy(gold: str, answer: str, verdict: str, no_process: None) -
     assert verdicts("number", (gold, answer)) == [verdict]
 
 
+def test_a_number_in_markup_with_a_name_or_a_unit(no_process: None) -> None:
+    same = [
+        r"72\,\text{clips}", r"\text{72}", r"\mathbf{72}", "x = 72", "n=72", r"\text{Total} = 72", "f(3) = 72", "x_1 = 72",
+        "48 + 24 = 72", "72 clips", r"72\;\mathrm{km}", r"\$72", "**72**", "$72$", r"\(72\)", r"\boxed{72}", "７２", "٧٢",
+        "72.0", r"\frac{144}{2}", r"72\text{ clips}.", r"72 \mbox{ inches}^2", r"72\%", "₹72", r"7.2 \times 10^1",
+        "= 72", "72°",
+    ]  # fmt: skip
+    other = [
+        "73", r"\text{73 clips}", "x = 73", r"72\sqrt{2}", "72x", "72 or 73", "72 million", "x + 1 = 72", "2x = 72",
+        "72, 73", "72:30", "72!", "between 70 and 72", r"72\pi", "72 dozen", "-72", r"\frac{72}{73}", "more than 72",
+        "72^2", "72/0", "72 of 80", "7 2",
+    ]  # fmt: skip
+    assert verdicts("number", *[("72", answer) for answer in same]) == ["correct"] * len(same)
+    assert verdicts("number", *[("72", answer) for answer in other]) == ["wrong"] * len(other)
+    fractions = [r"\frac12", r"\dfrac{1}{2}", "½", ".5", "1/2", r"\text{1/2}", r"0.50"]
+    assert verdicts("number", *[("0.5", answer) for answer in fractions]) == ["correct"] * len(fractions)
+    assert verdicts("number", ("5000", r"5 \times 10^3"), ("1/3", r"0.\overline{3}"), ("2.5", r"2\frac12")) == ["correct"] * 3
+    assert verdicts("number", ("$10", "10 €"), ("$10", "10"), ("$10", "10 dollars")) == ["wrong", "correct", "correct"]
+
+
+@given(st.text())
+def test_any_text_can_be_evened_out(text: str) -> None:
+    assert normalise_text(f" {text.upper()} ") == normalise_text(text.upper())
+
+
 def test_text_is_compared_after_evening_out(no_process: None) -> None:
     pairs = [("Paris", " paris. "), ("Paris", "“Paris”"), ("New York", "new\n york"), ("Paris", "Pariss"), ("A", "B")]
     assert verdicts("text", *pairs) == ["correct", "correct", "correct", "wrong", "wrong"]
+
+
+def test_markup_is_no_text(no_process: None) -> None:
+    same = [
+        r"\text{Paris}", r"\textbf{Paris}", r"\mathrm{Paris}", r"\boxed{\text{Paris}}", r"\text{\textbf{Paris}}",
+        "`Paris`", "`Paris`.", "**Paris**", "**Paris.**", "*Paris*", "$Paris$", r"$\text{Paris}$", r"\(\text{Paris}\)",
+        r"\mbox{Paris}.", r"\emph{Paris}", "“**Paris**”", "Ｐaris",
+    ]  # fmt: skip
+    assert verdicts("text", *[("Paris", answer) for answer in same]) == ["correct"] * len(same)
+    assert verdicts("text", *[(answer, "Paris") for answer in same]) == ["correct"] * len(same)
+    phrases = [r"\text{New York}", r"\text{New}\ \text{York}", r"New\ York", "New~York", r"\textbf{New} York"]
+    assert verdicts("text", *[("New York", answer) for answer in phrases]) == ["correct"] * len(phrases)
+    others = [("A*", "A"), ("C", "C#"), ("Paris", r"\text{Lyon}"), ("{1, 2}", "(1, 2)"), ("$5 or $6", "5 or 6")]
+    assert verdicts("text", *others) == ["wrong"] * len(others)
+    assert verdicts("text", ("50%", r"\text{50\%}"), ("snake_case", r"\text{snake\_case}")) == ["correct"] * 2
+
+
+@pytest.mark.parametrize("sign", ["*", "`", "\\text{", "$", '"', ".", "{", "\\boxed{"])
+def test_long_texts_are_compared_in_time(sign: str, no_process: None) -> None:
+    assert verdicts("text", ("Paris", sign * 300_000)) == ["wrong"]
 
 
 @pytest.mark.parametrize("kind", ["number", "math"])
@@ -216,6 +169,7 @@ def test_a_unit_that_the_gold_does_not_carry_is_no_matter(kind: Any) -> None:
 
 def test_a_choice_is_its_letter(no_process: None) -> None:
     same = ["B", "b", "(B)", "B.", " B) seven", "**B**", "[B]", "B: seven", "$B$"]
+    same += [r"\text{B}", r"\textbf{(B)}\ 25", r"\mathbf{B}", r"\boxed{\text{(B)}}", r"$\text{B}$", "`B`", "**(B)** seven"]
     other = ["C", "seven", "Because", "B2", "", "AB", "(", "A and B", "Bs"]
     assert verdicts("choice", *[("B", answer) for answer in same]) == ["correct"] * len(same)
     assert verdicts("choice", *[("B", answer) for answer in other]) == ["wrong"] * len(other)
@@ -243,6 +197,13 @@ def test_the_strict_grader_compares_strings_only(no_process: None) -> None:
     assert out["strict"].to_list() == [True, True, False, False, None, None, None]
     assert out["verdict"].to_list()[2] == "correct", "the ladder reads numbers"
     assert grade(rows(("x", "X", "stop")), "text")["strict"].to_list() == [True]
+
+
+def test_instructions_are_checked_in_what_was_written(no_process: None) -> None:
+    gold = json.dumps({"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]})
+    table = rows((gold, "no comma", "length"), (gold, "a, b", "length"), (gold, "no comma", "error"), (gold, None, "length"))
+    assert grade(table, "instructions")["verdict"].to_list() == ["correct", "wrong", "no_answer", "no_answer"]
+    assert grade(rows(("5", "5", "length")), "math")["verdict"].to_list() == ["truncated"]
 
 
 def test_nothing_to_verify_leaves_no_verdict(no_process: None) -> None:
@@ -392,20 +353,24 @@ def test_recorded_flags_of_math_samples(public_data: Path) -> None:
 
 
 def test_public_grader_cases(public_data: Path) -> None:
-    """Expected values are the projects' own, which clash in places; what we accept against them is listed."""
+    """Texts as they stand, also whole solutions, of which a grader reads the box or the last sentence's end.
+
+    Expected values are the projects' own, which clash in places; what we accept against them is listed. A number inside
+    a text that states no answer is not an answer: `test_public_outputs` reads these texts as tasks do.
+    """
     lines = (public_data / "grader_cases" / "cases.jsonl").read_text().splitlines()
     cases = [c for c in map(json.loads, lines) if c.get("kind") != "choice"]
     out = grade(rows(*[(c["gold"], c["pred"], "stop") for c in cases]), "math")
     agree = [(v == "correct") == c["expected"] for v, c in zip(out["verdict"], cases, strict=True)]
     assert len(cases) == 321
-    assert sum(agree) >= 292
+    assert sum(agree) >= 266
     accepted = [c["pred"] for v, c in zip(out["verdict"], cases, strict=True) if v == "correct" and not c["expected"]]
     assert sorted(accepted) == sorted(
         [
             "Answer $ \n 9 \n $",
             "Answer \\( \n 9 \n \\)",
             "$\\boxed{1,2,3}$",
-            "The answer is 4 4/9.",
+            "$-2 \\\\le x \\\\le 7$",  # the same pair is expected to be equal in another case
             "4 4/9%",
             "4 4/9 percent",
         ]

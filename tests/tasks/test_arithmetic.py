@@ -56,8 +56,9 @@ def test_prompt_ends_the_line_and_shots_come_first() -> None:
         ("The answer is 7 . The answer is 8 .", "8"),
         ("3 + 4 = 7 .", None),
         ("The answer is", None),
-        ("The answer is 12", None),  # cut off: it might have gone on
-        ("The answer is - 3 .", None),
+        ("The answer is 12", "12"),
+        ("The answer is - 3 .", "- 3"),
+        ("The answer is 1 2 .", "1 2"),  # not 1, and graded wrong
         ("", None),
     ],
 )

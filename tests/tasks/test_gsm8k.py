@@ -77,14 +77,14 @@ def test_reference_solutions_state_their_answers(gsm8k: tuple[Gsm8k, pl.DataFram
     [
         ("6b_finetuning", 286, 4),
         ("6b_verification", 515, 1),
-        ("175b_finetuning", 458, 6),
+        ("175b_finetuning", 458, 5),
         ("175b_verification", 742, 1),
     ],
 )
 def test_recorded_flags(
     public_data: Path, gsm8k: tuple[Gsm8k, pl.DataFrame], model: str, correct: int, silent: int
 ) -> None:
-    """Flag by flag, not only in total. One of the silent solutions ends in `A: 10+John's age`."""
+    """Flag by flag, not only in total. The solution that ends in `A: 10+John's age` is wrong, not silent."""
     task, problems = gsm8k
     lines = (public_data / "gsm8k" / "example_model_solutions.jsonl").read_text(encoding="utf-8").splitlines()
     recorded = [json.loads(line) for line in lines]
@@ -203,7 +203,7 @@ def test_prompt_ends_where_the_solution_starts() -> None:
         ("#### 1,200", "1,200"),
         ("#### $1,200.50 in all", "$1,200.50"),
         ("#### -5", "-5"),
-        ("#### −5", "−5"),
+        ("#### −5", "-5"),
         ("#### -$5", "-$5"),
         ("#### 16.5", "16.5"),
         ("#### 25% of them", "25%"),
@@ -221,10 +221,12 @@ def test_prompt_ends_where_the_solution_starts() -> None:
         ("he got an A: 5", None),
         ("####", None),
         ("#### unknown", None),
-        ("A: 10+John's age", None),
-        ("The answer is 12 - 4 = 8", None),
-        ("#### 12 x 3", None),
-        ("#### 5-10", None),
+        ("$\\boxed{72}$ clips", "72"),
+        ("**Answer:** 72 clips", "72"),
+        ("A: 10+John's age", "10+John's age"),
+        ("The answer is 12 - 4 = 8", "8"),
+        ("#### 12 x 3", "12 x 3"),
+        ("#### 5-10", "5-10"),
         ("", None),
         ("\x00#### 4\x00", "4"),
         ("#### " + "9" * 100_000, "9" * 100_000),

@@ -228,7 +228,7 @@ def test_exemplars_are_right_and_our_own(math: tuple[Math, pl.DataFrame]) -> Non
         ("\\boxed{}", None),
         ("The final answer is . I hope it is correct.", None),
         ("x = 4", None),
-        ("the answer is 4", None),
+        ("the answer is 4", "4"),
         ("", None),
         ("\0\\boxed{4}\0", "4"),
     ],
