@@ -132,7 +132,10 @@ class Gsm8k(Styled):
         return boxed_prompt(problem, shots)
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The number stated last (see `grading.extraction`). What follows a next "Question:" is not part of the solution."""
+        """The number stated last (see `grading.extraction`).
+
+        What follows a next "Question:" is not part of the solution.
+        """
         return stated(reply.split(_NEXT_QUESTION, 1)[0], "number")
 
 

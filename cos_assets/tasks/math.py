@@ -92,7 +92,10 @@ class MathTask(Styled):
         return boxed_prompt(problem, shots)
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The answer stated last (see `grading.extraction`). What follows a next "Problem:" is not part of the solution."""
+        """The answer stated last (see `grading.extraction`).
+
+        What follows a next "Problem:" is not part of the solution.
+        """
         return stated(reply.split(_NEXT_PROBLEM, 1)[0], "math")
 
 
