@@ -358,9 +358,12 @@ def _runs(text: str, parser: _Parser) -> list[str]:
 
 def _statement_end(lines: list[str], starts: list[int], at: int, parser: _Parser) -> int | None:
     """Where the statement that begins at `starts[at]` ends, as an index of `starts`; None where none begins."""
+    statement = lines[starts[at] : starts[at + 1]]
+    first = next((line for line in statement if line.strip() and not line.lstrip().startswith("#")), "")
+    head = "if True:\n" if first[:1] in (" ", "\t") else ""  # comments at the margin may stand among indented lines
     for after in range(at + 1, min(at + 1 + _MAX_INSIDE, len(starts))):
         text = "\n".join(lines[starts[at] : starts[after]])
-        if parser(textwrap.dedent(text)) is not None:
+        if parser(head + text) is not None:
             return after
         brackets = sum(map(text.count, "([{")) - sum(map(text.count, ")]}"))
         if not (brackets > 0 or text.startswith("@") or _in_long_string(text)):

@@ -255,6 +255,8 @@ def test_marks_in_strings_and_comments(code: str) -> None:
         ("```python\nreturn a + b\n```", "    return a + b\n"),
         ("```python\nc = a + b\nreturn c\n```\nThe sum.", "    c = a + b\n    return c\n"),
         ("return a + b", "    return a + b\n"),
+        ("    # c\n    return a + b\n\n# d\nprint(1)\n\nThat is it.", "    # c\n    return a + b\n\n# d\nprint(1)\n"),
+        ("# c\n    return a + b\n\nThat is it.", "# c\n    return a + b\n"),
         ("<code>    return a + b</code>", "    return a + b\n"),
         ("[BEGIN]\n    return a + b\n[DONE]", "    return a + b\n"),
         ("```python\ndef add(a, b):\n```\n```python\n    return a + b\n```", "    return a + b\n"),
