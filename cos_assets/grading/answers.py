@@ -1,16 +1,19 @@
 """Is the final answer right? Five verdicts, reached by a ladder of graders, cheapest first.
 
-    number        the same string, else the same number exactly (see `numbers`)
-    math          the ladder of `number`; what is not two numbers goes to math-verify (see `equivalence`)
-    text          the same string after Unicode, case, white space, quotes and a trailing full stop are evened out
-    choice        the same letter, whatever stands around it: "(B)", "b.", "B) seven"
+    number        the same string, else the same number exactly (see `numbers`), whatever markup, name ("x = 5") or
+                  unit stands beside it
+    math          the ladder of `number`, then the same text in one notation (see `notation`); everything else goes to
+                  math-verify (see `equivalence`)
+    text          the same string without markup; Unicode, case, white space, quotes and a full stop are evened out
+    choice        the same letter, whatever stands around it: "(B)", "b.", "B) seven", `\\textbf{(B)}`
     tests         the answer is code; the gold says which tests it has to pass, in a sandbox (see `code`)
     instructions  the answer is a reply; the gold says which instructions it has to follow (see `instructions`)
     None          there is no gold to compare with: what could have been graded has no verdict (null)
 
 The verdicts, in the order in which they are decided:
 
-    truncated      finish_reason is "length": the solution was cut off. It is bought and wrong, whatever it says.
+    truncated      finish_reason is "length": the solution was cut off. It is bought and wrong, whatever it says. (Not
+                   with `instructions`: there a reply that was cut off is graded like any other.)
     no_answer      the solution states no final answer, or the request failed (finish_reason "error")
     correct/wrong  as the ladder says
     grader_error   the ladder could not decide; `reason` says why. Counted, never folded into "wrong".
@@ -24,14 +27,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Literal, NamedTuple, get_args
 
 import polars as pl
 
-from cos_assets.grading.numbers import parse_number, without_unit
+from cos_assets.grading import units
+from cos_assets.grading.notation import normalise, same_text, unwrapped, without_fonts
+from cos_assets.grading.numbers import MAX_CHARACTERS, parse_number
 
 # Raise it when any rule here or in the graders below changes: stored verdicts then count as old.
-GRADER_VERSION = "2"
+GRADER_VERSION = "3"
 
 Kind = Literal["number", "math", "text", "choice", "tests", "instructions"]
 VERDICTS = ("correct", "wrong", "no_answer", "truncated", "grader_error")
@@ -66,7 +72,10 @@ def grade(rows: pl.DataFrame, kind: Kind | None, workers: int = 1, timeout: floa
     _check(rows, kind, workers, timeout)
     rows = rows.drop(*_GRADED, "strict", strict=False).with_columns(pl.col(_COLUMNS).cast(pl.String))
     finish = pl.col("finish_reason").fill_null("stop")
-    to_grade = ~finish.is_in(["length", "error"]) & pl.col("answer").is_not_null() & pl.lit(kind is not None)
+    truncated = finish == "length"
+    if kind == "instructions":  # it checks whatever was written
+        truncated &= pl.col("answer").is_null()
+    to_grade = ~truncated & (finish != "error") & pl.col("answer").is_not_null() & pl.lit(kind is not None)
     pairs = rows.filter(to_grade).select("gold", "answer").unique(maintain_order=True)
     grades = _ladder(pairs.rows(), kind, workers, timeout) if kind else []
     strict = [_same_string(gold, answer) if kind in _STRINGS else None for gold, answer in pairs.rows()]
@@ -85,10 +94,10 @@ def grade(rows: pl.DataFrame, kind: Kind | None, workers: int = 1, timeout: floa
         maintain_order="left",
     )
 
-    def ungraded(otherwise: pl.Expr, truncated: str, failed: str, missing: str) -> pl.Expr:
+    def ungraded(otherwise: pl.Expr, cut_off: str, failed: str, missing: str) -> pl.Expr:
         return (
-            pl.when(finish == "length")
-            .then(pl.lit(truncated))
+            pl.when(truncated)
+            .then(pl.lit(cut_off))
             .when(finish == "error")
             .then(pl.lit(failed))
             .when(pl.col("answer").is_null())
@@ -151,12 +160,12 @@ def _ladder(pairs: Iterable[tuple[str | None, str]], kind: Kind, workers: int, t
 
 
 def _numbers(gold: str, answer: str, final: bool) -> Grade | None:
-    """The exact numeric rung; None hands on to math-verify unless this rung is the `final` one."""
+    """The exact numeric rung; None hands on to the next one unless this rung is the `final` one."""
     want, got = parse_number(gold), parse_number(answer)
-    if want is not None and got is None and (bare := without_unit(answer)) is not None:
-        got = parse_number(bare)  # a unit that the gold does not carry
+    if want is not None and got is None:
+        got = _number_in(answer)
     if want is not None and got is not None:
-        return _verdict(want == got, "number")
+        return _verdict(want == got and units.same(_unit(gold), _unit(answer)) is not False, "number")
     if final:
         if want is None:
             return Grade("grader_error", f"the gold answer {gold[:80]!r} is not a number", "number")
@@ -165,12 +174,31 @@ def _numbers(gold: str, answer: str, final: bool) -> Grade | None:
         if len(text) > MAX_MATH_CHARACTERS:
             reason = f"the {name} has {len(text)} characters; at most {MAX_MATH_CHARACTERS} are compared as mathematics"
             return Grade("grader_error", reason, None)
-    return None
+    return _verdict(True, "string") if same_text(normalise(gold), normalise(answer)) else None
+
+
+# What a number may be stated as: `x =`, `f(2) =`, "Total =", or the sum that it is the result of.
+_NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_\{\w+\})?(?:\(\w+\))?|\\text\{[^{}]*\}|[\d\s.+*/()-]+(?<=[\d)\s]))\s*=")
+
+
+def _number_in(answer: str) -> Fraction | None:
+    """The number that an answer with a name, a unit or markup is; None for any other text."""
+    if len(answer) > MAX_CHARACTERS:
+        return None
+    value, _ = units.split(normalise(answer), symbols=True)
+    name = _NAME.match(value)
+    return parse_number(value[name.end() :] if name else value)
+
+
+def _unit(text: str) -> str:
+    """The unit of a number: "$" is not "€", and no unit is any."""
+    return "" if re.fullmatch(r"[\d.,/\s-]*", text) else units.split(normalise(text), symbols=True)[1]
 
 
 def _letter(text: str) -> str | None:
     """The choice a text names: one letter, alone or before a full stop, a bracket or a colon."""
-    found = re.match(r"[\s\"'(\[*$]*([A-Za-z])(?![A-Za-z0-9'’])\s*(?:$|[.):\]*\"'$,])", text)
+    plain = without_fonts(unwrapped(text[:MAX_CHARACTERS]))
+    found = re.match(r"[\s\"'(\[*$]*([A-Za-z])(?![A-Za-z0-9'’])\s*(?:$|[.):\]*\"'$,])", plain)
     return found[1].upper() if found else None
 
 
@@ -180,8 +208,10 @@ def _same_string(gold: str | None, answer: str) -> bool | None:
 
 
 def normalise_text(text: str) -> str:
-    """The form in which text answers are compared: NFKC, case folded, single spaces, no outer quotes or full stop."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """The form in which text answers are compared: without markup, NFKC, case folded, single spaces, no outer quotes or
+    full stop."""
+    bare = unicodedata.normalize("NFKC", without_fonts(unwrapped(text))).casefold()
+    plain = " ".join(bare.split())
     return plain.strip("\"'“”‘’").removesuffix(".").strip("\"'“”‘’").strip()
 
 

@@ -1,0 +1,314 @@
+r"""Final answers as people and models write them, brought to one notation.
+
+`normalise` gives the LaTeX that the parser of `equivalence` reads: `½` and `\dfrac12` are `\frac{1}{2}`, "5 or 6" is
+`5, 6`. It rewrites what it knows and leaves the rest as it is. The parser must refuse what nobody understands, and it
+cannot refuse what is no longer there, so only markup is removed: spaces, fonts, sizes and delimiters.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from cos_assets.grading.units import SYMBOLS
+
+# --- characters ------------------------------------------------------------------------------------------------------
+
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
+_LEVEL = str.maketrans(_RAISED + _LOWERED, "0123456789+-()ni0123456789+-()")
+_SIGNS = str.maketrans(
+    {
+        "−": "-", "‐": "-", "‑": "-", "‒": "-", "⁄": "/", "∕": "/", "∗": "*", "⋆": "*", "′": "'", "’": "'", "″": "''",
+        "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "÷": r"\div ",
+        "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "≦": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "≧": r"\ge ", "⩾": r"\ge ",
+        "≠": r"\ne ", "≈": r"\approx ", "≅": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "∅": r"\emptyset ",
+        "Ø": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ", "∖": r"\setminus ",
+        "⊆": r"\subseteq ", "⊂": r"\subset ", "°": r"^\circ ", "º": r"^\circ ", "√": r"\sqrt ", "…": r"\ldots ",
+        "⋯": r"\ldots ", "⟨": "(", "⟩": ")", "→": r"\to ", "∠": r"\angle ", "∑": r"\sum ", "∫": r"\int ",
+        "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
+        "٫": ".", "٬": ",", "٪": "%", "“": '"', "”": '"', "。": ".", "、": ",",
+    }
+)  # fmt: skip
+
+
+def _vulgar(fraction: re.Match[str]) -> str:
+    over, _, under = unicodedata.normalize("NFKC", fraction[0]).partition("⁄")
+    return rf"\frac{{{over}}}{{{under}}}"
+
+
+_GREEK = re.compile("[Α-ΡΣ-Ωα-ρσ-ωϕ]")
+
+
+def _greek(found: re.Match[str]) -> str:
+    name = unicodedata.name(unicodedata.normalize("NFKC", found[0])).replace("LAMDA", "LAMBDA").split()
+    return f"\\{name[-1].lower() if 'SMALL' in name else name[-1].capitalize()} "
+
+
+def characters(text: str) -> str:
+    """Digits of all scripts, full-width letters, raised and lowered digits, fractions and signs, in ASCII and LaTeX."""
+    text = _INVISIBLE.sub("", text)
+    if text.isascii():
+        return text
+    text = re.sub(r"(?:\d[\u0305\u0307])+", lambda run: f"\\overline{{{run[0][::2]}}}", text)  # 0.1̅6̅
+    text = re.sub(f"[{_RAISED}]+", lambda run: "^{" + run[0].translate(_LEVEL) + "}", text)
+    text = re.sub(f"[{_LOWERED}]+", lambda run: "_{" + run[0].translate(_LEVEL) + "}", text)
+    text = re.sub("[¼-¾⅐-⅞]", _vulgar, text)
+    text = unicodedata.normalize("NFKC", text.translate(_SIGNS)).translate(_SIGNS)
+    text = re.sub(r"[^\x00-\x7f]", lambda one: str(unicodedata.decimal(one[0], one[0])), text)
+    # Between two numbers a long dash may be a range; elsewhere it is a minus.
+    text = re.sub(r"(?<![\d\s])(\s*)[–—](?=\s*[\d.\\(A-Za-z])", r"\1-", text)
+    return _GREEK.sub(_greek, text)
+
+
+# --- markup ----------------------------------------------------------------------------------------------------------
+
+_FONT = (
+    r"\\(?:text(?:normal|rm|bf|it|sf|tt|up)?|emph|[mhf]box|math(?:rm|bf|it|sf|tt|normal)|boldsymbol|bm|operatorname\*?)"
+)
+_FONTS = re.compile(_FONT + r"\s*\{([^{}]*)\}")
+_AROUND = (
+    ("**", "**"), ("*", "*"), ("`", "`"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("\\boxed{", "}"),
+    ("{", "}"), ('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"),
+)  # fmt: skip
+
+
+def unwrapped(text: str) -> str:
+    """An answer without the markup around the whole of it (bold, code, dollar signs, a box) and its full stop."""
+    for _ in range(8):  # deeper nesting is not written by anybody
+        before = text
+        text = text.strip()
+        if text.endswith(".") and not text.endswith(("\\right.", "..")):
+            text = text[:-1].rstrip()
+        for start, end in _AROUND:
+            if text.startswith(start) and text.endswith(end) and _alone(text, start, end):
+                text = text[len(start) : -len(end)]
+        if found := _FONTS.fullmatch(text):
+            text = found[1]
+        if text == before:
+            break
+    return text
+
+
+def without_fonts(text: str) -> str:
+    """A text without the commands that only say how it looks: fonts, spaces and escapes."""
+    for _ in range(4):  # as deep as anybody nests them
+        text = _FONTS.sub(r"\1", text)
+    text = re.sub(r"\\[,;: ]|~|\\q?quad(?![A-Za-z])", " ", text)
+    return re.sub(r"\\([%&#$_])", r"\1", text)
+
+
+def _alone(text: str, start: str, end: str) -> bool:
+    """Whether the marks at the two ends of a text belong together: not in `$5$ or $6$`."""
+    inside = text[len(start) : -len(end)]
+    if start[-1] == "{":  # braces around a list are a set's
+        is_list = start == "{" and (not inside.strip() or "," in re.sub(r"[(\[{].*[)\]}]", "", inside))
+        return _group(text, len(start) - 1) == len(text) and not is_list
+    return bool(inside) and end[-1] not in inside.replace("\\" + end[-1], "")
+
+
+def _group(text: str, at: int) -> int:
+    """Where the bracket that opens at `at` has closed (the position behind it); -1 where it does not."""
+    opening, closing = text[at], {"{": "}", "(": ")", "[": "]"}[text[at]]
+    depth = 0
+    for i in range(at, len(text)):
+        if text[i] in (opening, closing) and text[i - 1 : i] != "\\":
+            depth += 1 if text[i] == opening else -1
+            if depth == 0:
+                return i + 1
+    return -1
+
+
+def _boxes(text: str) -> str:
+    """What is in the last box of a text and in those close before it; the text itself where it has none."""
+    boxes: list[str] = []
+    at = len(text)
+    while (start := max(text.rfind("\\boxed", 0, at), text.rfind("\\fbox", 0, at))) >= 0:
+        opening = text.find("{", start)
+        if opening < 0 or text[start:opening].strip() not in ("\\boxed", "\\fbox"):
+            return text
+        end = _group(text, opening)
+        between = text[end if end > 0 else at : at]
+        if boxes and not (len(between) < 10 or (len(between) < 70 and re.search(r"[,;]|\b(?:and|or)\b", between))):
+            break
+        box = text[opening + 1 : end - 1 if end > 0 else at].strip()
+        if box not in boxes[-1:]:
+            boxes.append(box)
+        at = start
+    return ", ".join(reversed(boxes)) if boxes else text
+
+
+def _words(font: re.Match[str]) -> str:
+    """What stands in a font: a connective, a function's name, mathematics, or words, which stay marked as such."""
+    inside = " ".join(font[1].split())
+    if not inside or re.fullmatch(rf",?\s*(?:and|or)|[,;]|%|(?:{_PERCENT})\.?|\(?mod|{_FUNCTIONS}", inside):
+        return f" {inside} "
+    if re.match(r"\\(?:mathbf|b)", font[0]) and inside in ("i", "j", "k"):
+        return f"\\mathbf{{{inside}}}"  # a vector
+    unit = inside in SYMBOLS and re.search(r"[\d})]\s*\Z", font.string[max(0, font.start() - 9) : font.start()])
+    return f"\\text{{{inside}}}" if unit or re.search(r"[A-Za-z]{2}|[A-Za-z]\.", inside) else f" {inside} "
+
+
+# --- one notation ----------------------------------------------------------------------------------------------------
+
+_FUNCTIONS = "sqrt|a(?:rc)?(?:sin|cos|tan)h?|(?:sin|cos|tan)h?|cot|csc|log|ln|gcd|lcm|pi|theta"  # no units
+_TAKES_BRACKETS = "exp|max|min|sec"
+_PERCENT = "percent(?:age)?|pct"
+_MACRO, _BARE = r"\\(?:{})(?![A-Za-z])", r"(?<![\\A-Za-z])(?:{})(?![A-Za-z])"
+_SAME = {
+    "[dtc]frac": r"\frac ", "[dt]binom": r"\binom ", "leq(?:slant)?": r"\le ", "geq(?:slant)?": r"\ge ",
+    "neq": r"\ne ", "lt": "<", "gt": ">", "varnothing": r"\emptyset ", "lbrace": r"\{", "rbrace": r"\}",
+    "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "[lr]?vert|mid": "|", "[lr]Vert": r"\|",
+    "c?dots[cb]?": r"\ldots ", "colon": ":", "ast": "*", "lor|land|vee|wedge": ", ", "textdollar": r"\$",
+    "R": r"\mathbb{R}", "Z": r"\mathbb{Z}", "imath": "i", "infin": r"\infty ", "[pb]?mod": r"\mod ",
+}  # fmt: skip
+_BEFORE_FONTS = [
+    # Spaces and sizes say nothing, and `\right.` closes nothing.
+    (r"\\\\\s*\[[^\]]*(?:pt|em|ex|mm)\]", r"\\\\"),
+    (r"(?<=\d),\s*\\!\s*(?=\d{3})", ""),
+    (r"\\!|\\neg(?:thin|med|thick)space(?![A-Za-z])", ""),
+    (r"(?<!\\)\\[,;:> \n]|~|\\hspace\*?\{[^{}]*\}|\\phantom\s*(?:\{[^{}]*\}|.)", " "),
+    (_MACRO.format("q?quad|(?:thin|en|med|thick)space|(?:display|text|script)style|(?:no)?limits|rm|bf|it"), " "),
+    (r"\\m?(?:left|right)\s*\.|\\(?:m?left|m?right|middle|[bB]igg?[lrm]?)(?![A-Za-z])", ""),
+    (r"(?<!\\)\$|(?<!\\)\\[()\[\]]", " "),
+    *((_MACRO.format(name), same.replace("\\", r"\\")) for name, same in _SAME.items()),
+    (r"\\([%&#])", r"\1"),
+    (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
+    (r"\*\*", "^"),
+    (r"\.\.\.", r"\\ldots "),
+    (r'\\?"', ""),
+]
+_AFTER_FONTS = [
+    # Plain words for which mathematics has signs.
+    (rf"(?<![\\A-Za-z{{])({_FUNCTIONS}|(?:{_TAKES_BRACKETS})(?=\s*\())(?![A-Za-z}}])", r"\\\1 "),
+    (_BARE.format("inf(?:inity)?|oo"), r"\\infty "),
+    (r"\s*" + _BARE.format(_PERCENT), "%"),
+    (r"(?:,\s*)?" + _BARE.format("and|or"), ", "),
+    (r"\(\s*(?:\\mod|mod)(?![A-Za-z])([^()]*)\)", r"\\mod \1"),
+    (r"\\mod\s*\{([^{}]*)\}", r"\\mod \1"),
+    # Powers, primes, degrees, the empty set.
+    (r"'+", r"^{\\prime}"),
+    (r"\^?\s*\\degree(?![A-Za-z])|\^\s*\{?\s*\\circ\s*\}?", r"^{\\circ}"),
+    (r"\\\{\s*\\\}", r"\\emptyset "),
+    # Numbers. Two on two lines are not one.
+    (r"(?<=\d)\s*\n\s*(?=\d)", ", "),
+    (r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d{3})", ""),
+    (r"(?<=\d)[eE]([+-]?\d+)(?![\d.A-Za-z])", r" \\times 10^{\1}"),
+    (r"(?<=\d)\s*[xX]\s*10\s*\^", r" \\times 10^"),
+    # What stands before an answer that is a side of an equation.
+    (r"^\s*(?:=|\\approx(?![A-Za-z]))", ""),
+]
+_REWRITES = [[(re.compile(was), now) for was, now in table] for table in (_BEFORE_FONTS, _AFTER_FONTS)]
+
+
+def normalise(text: str) -> str:
+    """The answer as LaTeX that the parser reads, if it reads it."""
+    text = characters(text)
+    if not re.search(r"matrix|array|cases|align", text):
+        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # escaped once too often
+    text = unwrapped(_boxes(text))
+    if len(re.findall(r"(?<!\\)\$", text)) % 2:  # a lone one is a price
+        text = re.sub(r"(?<!\\)\$", r"\\$", text)
+    for was, now in _REWRITES[0]:
+        text = was.sub(now, text)
+    text = _FONTS.sub(_words, text)
+    for was, now in _REWRITES[1]:
+        text = was.sub(now, text)
+    text = _NEEDLESS.sub("", " ".join(_numbers(_arguments(text)).split()))
+    return text.rstrip(".,;: ").removesuffix("\\\\")
+
+
+_NEEDLESS = re.compile(r"(?<=[A-Za-z]) (?=[{^_])| (?=[,)\]}])|(?<=[(\[{]) ")
+_TAKES = re.compile(r"\\(?:frac|binom)(?![A-Za-z])|\\sqrt(?![A-Za-z])\s*(?:\[[^\]]*\])?|[\^_]")
+_TAKEN = re.compile(r"(?:(-?\d+(?:\.\d+)?|-?[A-Za-z](?![A-Za-z]))|(\\[A-Za-z]+|[A-Za-z]))")
+
+
+def _arguments(text: str) -> str:
+    r"""Braces around what fractions, roots, powers and indices take: `\frac12`, `\sqrt2`, `x^10`, `2^(n+1)`."""
+    at = 0
+    while found := _TAKES.search(text, at):
+        start = at = found.end()
+        for _ in range(2 if found[0] in ("\\frac", "\\binom") else 1):
+            start += len(text[start:]) - len(text[start:].lstrip())
+            opening = text[start : start + 1]
+            if opening in ("{", "(") and (end := _group(text, start)) > 0:
+                inside = text[start + 1 : end - 1].strip()
+            elif found[0][0] == "\\" and (one := re.compile(r"\d|[A-Za-z]|\\[A-Za-z]+").match(text, start)):
+                inside, end = one[0], one.end()
+            elif one := _TAKEN.match(text, start):
+                end = one.end()
+                while one[2] and text[end : end + 1] == "{" and (close := _group(text, end)) > 0:  # x^\frac{1}{2}
+                    end = close
+                inside = text[start:end]
+            else:
+                break
+            text = f"{text[:start]}{{{inside}}}{text[end:]}"
+            start += len(inside) + 2
+    return text
+
+
+_REPEATING = re.compile(
+    r"(?<![\d.])(\d*)\.(\d*)\s*\{?\\(?:overline|bar|dot)\s*\{?(\d+)\}?\}?"
+    r"|(?<![\d.])(\d*)\.(\d*)\((\d+)\)$"
+    r"|(?<![\d.])(\d*)\.(\d*?)(?:(\d)\9{2,}|(\d\d+?)\10+)\s*(?:\.\.\.|\\ldots)"
+)
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_SPACED = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d.])")
+_MIXED = re.compile(r"(?<![\d.^_/)])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}|(?<![\d.^_/)])(\d+) +(\d+)/(\d+)(?![\d.])")
+
+
+def _numbers(text: str) -> str:
+    """Thousands without marks; mixed numbers and repeating decimals as fractions."""
+    text = _SPACED.sub(lambda number: number[0].replace(" ", ""), text)
+    # In brackets a comma parts two numbers.
+    if not re.search(r"[(\[]|\\\{", text):
+        text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
+    return _MIXED.sub(_mixed, _REPEATING.sub(_repeating, text))
+
+
+def _repeating(number: re.Match[str]) -> str:
+    whole, fixed, period = (group for group in number.groups() if group is not None)
+    over = int(whole + fixed + period) - int(whole + fixed or 0)
+    return rf"\frac{{{over}}}{{{'9' * len(period)}{'0' * len(fixed)}}}"
+
+
+def _mixed(number: re.Match[str]) -> str:
+    whole, over, under = (int(group) for group in number.groups() if group is not None)
+    # `11 7/6` is no mixed number: two readings are possible, so it gets none.
+    return rf"\frac{{{whole * under + over}}}{{{under}}}" if over < under else number[0]
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two normalised answers say the same in the same signs."""
+    return _letters(one) == _letters(other)
+
+
+def _letters(text: str) -> str:
+    text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).casefold()
+    text = re.sub(r"(?<=\d) +(?=\d)", "_", text)
+    text = re.sub(r"\s+|(?<=[^\W\d_])\.", "", text)
+    return re.sub(r"^\((\w)\)$", r"\1", text)
+
+
+def plain(text: str) -> bool:
+    """Whether a normalised answer is plain text: words, numbers and their signs, no formula."""
+    return not re.search(r"[\\^_{}]", re.sub(r"\\text\{[^{}]*\}", "", text))
+
+
+_CONCLUSION = re.compile(
+    r".*(?:(?<![\\A-Za-z])(?:is|are|was|equals|be|est|thus|hence|therefore|so|that)(?![A-Za-z])|\^\{\\prime\}s\b|[A-Za-z]\s*:"
+    r"|^(?:the )?(?:final )?answer\b)[\s:,]*(.+)",
+    re.IGNORECASE,
+)
+_REMARK = re.compile(
+    r"\s+is (?:the|our|my) (?:final |correct )?(?:answer|solution)$|[.\s]*I hope (?:it|this) is correct$"
+)
+
+
+def conclusion(text: str) -> str | None:
+    """What a normalised sentence says in the end: "so the sum is 5" and "therefore x > 5 is the solution"."""
+    found = _CONCLUSION.fullmatch(_REMARK.sub("", re.sub(r"\\text\{([^{}]*)\}", r"\1 ", text)))
+    return found[1] if found else None
