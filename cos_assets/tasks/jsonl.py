@@ -12,9 +12,9 @@ r"""Bring your own problem set: a file or folder of yours, or a dataset on the h
     3*12 = 36 eggs. The answer is 36.
 
 A solution states its answer by `\boxed{X}`, `#### X`, "The answer is X" or "Answer: X", and the last of them counts
-(see `grading.extraction`); with `choice`, X is a letter like "(B)"; with `tests`, the answer is the last block of Python
-that defines what the tests call. Another way is an `answer_pattern`. With `tests`, the `answer` column holds Python code
-that fails where the solution is wrong (or a list of lines of it).
+(see `grading.extraction`); with `choice`, X is a letter like "(B)"; with `tests`, the answer is the last block of
+Python that defines what the tests call. Another way is an `answer_pattern`. With `tests`, the `answer` column holds
+Python code that fails where the solution is wrong (or a list of lines of it).
 
 Nothing is repaired or left out: a row with a missing column, an empty value, an id that another row has, or text that
 is none is refused, with file, line and column.
