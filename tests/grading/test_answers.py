@@ -90,10 +90,10 @@ def test_number_policy(gold: str, answer: str, verdict: str, no_process: None) -
 
 def test_a_number_in_markup_with_a_name_or_a_unit(no_process: None) -> None:
     same = [
-        r"72\,\text{clips}", r"\text{72}", r"\mathbf{72}", "x = 72", "n=72", r"\text{Total} = 72", "f(3) = 72", "x_1 = 72",
-        "48 + 24 = 72", "72 clips", r"72\;\mathrm{km}", r"\$72", "**72**", "$72$", r"\(72\)", r"\boxed{72}", "７２", "٧٢",
-        "72.0", r"\frac{144}{2}", r"72\text{ clips}.", r"72 \mbox{ inches}^2", r"72\%", "₹72", r"7.2 \times 10^1",
-        "= 72", "72°",
+        r"72\,\text{clips}", r"\text{72}", r"\mathbf{72}", "x = 72", "n=72", r"\text{Total} = 72", "f(3) = 72",
+        "x_1 = 72", "48 + 24 = 72", "72 clips", r"72\;\mathrm{km}", r"\$72", "**72**", "$72$", r"\(72\)", r"\boxed{72}",
+        "７２", "٧٢", "72.0", r"\frac{144}{2}", r"72\text{ clips}.", r"72 \mbox{ inches}^2", r"72\%", "₹72",
+        r"7.2 \times 10^1", "= 72", "72°",
     ]  # fmt: skip
     other = [
         "73", r"\text{73 clips}", "x = 73", r"72\sqrt{2}", "72x", "72 or 73", "72 million", "x + 1 = 72", "2x = 72",
@@ -104,7 +104,10 @@ def test_a_number_in_markup_with_a_name_or_a_unit(no_process: None) -> None:
     assert verdicts("number", *[("72", answer) for answer in other]) == ["wrong"] * len(other)
     fractions = [r"\frac12", r"\dfrac{1}{2}", "½", ".5", "1/2", r"\text{1/2}", r"0.50"]
     assert verdicts("number", *[("0.5", answer) for answer in fractions]) == ["correct"] * len(fractions)
-    assert verdicts("number", ("5000", r"5 \times 10^3"), ("1/3", r"0.\overline{3}"), ("2.5", r"2\frac12")) == ["correct"] * 3
+    assert (
+        verdicts("number", ("5000", r"5 \times 10^3"), ("1/3", r"0.\overline{3}"), ("2.5", r"2\frac12"))
+        == ["correct"] * 3
+    )
     assert verdicts("number", ("$10", "10 €"), ("$10", "10"), ("$10", "10 dollars")) == ["wrong", "correct", "correct"]
 
 
@@ -169,7 +172,15 @@ def test_a_unit_that_the_gold_does_not_carry_is_no_matter(kind: Any) -> None:
 
 def test_a_choice_is_its_letter(no_process: None) -> None:
     same = ["B", "b", "(B)", "B.", " B) seven", "**B**", "[B]", "B: seven", "$B$"]
-    same += [r"\text{B}", r"\textbf{(B)}\ 25", r"\mathbf{B}", r"\boxed{\text{(B)}}", r"$\text{B}$", "`B`", "**(B)** seven"]
+    same += [
+        r"\text{B}",
+        r"\textbf{(B)}\ 25",
+        r"\mathbf{B}",
+        r"\boxed{\text{(B)}}",
+        r"$\text{B}$",
+        "`B`",
+        "**(B)** seven",
+    ]
     other = ["C", "seven", "Because", "B2", "", "AB", "(", "A and B", "Bs"]
     assert verdicts("choice", *[("B", answer) for answer in same]) == ["correct"] * len(same)
     assert verdicts("choice", *[("B", answer) for answer in other]) == ["wrong"] * len(other)
@@ -199,10 +210,10 @@ def test_the_strict_grader_compares_strings_only(no_process: None) -> None:
     assert grade(rows(("x", "X", "stop")), "text")["strict"].to_list() == [True]
 
 
-def test_instructions_are_checked_in_what_was_written(no_process: None) -> None:
-    gold = json.dumps({"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]})
-    table = rows((gold, "no comma", "length"), (gold, "a, b", "length"), (gold, "no comma", "error"), (gold, None, "length"))
-    assert grade(table, "instructions")["verdict"].to_list() == ["correct", "wrong", "no_answer", "no_answer"]
+def test_instructions_are_checked_in_what_was_written() -> None:
+    gold = json.dumps({"prompt": "Write.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]})
+    table = rows((gold, "none", "length"), (gold, "a, b", "length"), (gold, "none", "error"), (gold, None, "length"))
+    assert grade(table, "instructions")["verdict"].to_list() == ["correct", "wrong", "no_answer", "truncated"]
     assert grade(rows(("5", "5", "length")), "math")["verdict"].to_list() == ["truncated"]
 
 

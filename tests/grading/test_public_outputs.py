@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -15,7 +16,7 @@ import polars as pl
 import pytest
 
 from cos_assets.grading.answers import Kind, grade
-from cos_assets.grading.extraction import stated
+from cos_assets.grading.extraction import last_number_anywhere, stated
 from cos_assets.tasks.gsm8k import Gsm8k
 from cos_assets.tasks.math import Math
 
@@ -75,18 +76,22 @@ def test_golds_with_thousands_commas(public_data: Path, model: str, correct: int
 
 SUITE = "huggingface/Math-Verify:tests/"
 AGREEMENT = {
-    f"{SUITE}test_all.py": (174, 184),
+    f"{SUITE}test_all.py": (170, 184),
     f"{SUITE}test_open_thoughts.py": (28, 28),
-    f"{SUITE}test_numina_cases.py": (28, 28),
+    f"{SUITE}test_numina_cases.py": (27, 28),
     f"{SUITE}test_yujianll.py": (14, 14),
     f"{SUITE}test_boxed.py": (3, 3),
     f"{SUITE}test_strict.py": (1, 2),
-    f"{SUITE}test_mixed_number_extraction.py": (28, 36),
+    f"{SUITE}test_mixed_number_extraction.py": (29, 36),
     "huggingface/lighteval:tests/unit/metrics/test_extractive_match.py": (19, 26),
 }
 """(agreeing, cases) of each source."""
+MISTAKEN = ("$1 - \\frac{1}{\\mathrm{e}}$", "$1 + \\frac{1}{\\mathrm{e}}$")
+"""Equal in Math-Verify's suite: it cannot read `\\mathrm{e}` and compares what is left of both. They are not."""
 CAUSES = {
-    "a decimal comma may be a list: ours reads none": [("1000.99", "1000,99"), ("1,22", "1.22"), ("0,111", "0.111")],
+    "a decimal comma may be a list: ours reads none": [
+        ("1000.99", "1000,99"), ("1,22", "1.22"), ("0,111", "0.111"), ("2.74", "Soucis : 2,74 $ a.."),
+    ],
     "numbers are compared exactly, not rounded": [
         ("$\\frac{1}{12}$", "$0.0833333333333333$"),
         ("$(\\begin{pmatrix}\\frac{1}{3}\\\\ \\frac{1}{", "$\\begin{pmatrix}0.33\\\\0.2 \\end{pmatrix}$"),
@@ -98,12 +103,18 @@ CAUSES = {
         ("\\boxed{1} and and and or thus but \\boxed", "$\\boxed{2,3}$"),
         ("\\boxed{1} and and and or thus but \\boxed", "$\\boxed{1,2,3}$"),
     ],
-    "a doubled backslash is a line break": [("$x \\in [-2,7]$", "$-2 \\\\le x \\\\le 7$")],
-    "another letter is another function": [("$f(x)$", "$f(y)$")],
+    "the same pair is expected to be equal in another case": [("$x \\in [-2,7]$", "$-2 \\\\le x \\\\le 7$")],
+    "another letter is another function": [
+        ("$f(x)$", "$f(y)$"), ("\\\\boxed{W(n) = 1 \\\\text{ and } W(n) = -1", "W(x)=1orW(x)=-1"),
+    ],
+    "an unknown command is not read": [("$1 = \\zzz = x = 0$", "$0$")],
+    "a number that no sentence states as its end": [
+        ("1", "how many $? just about 1$"), ("4/9", "There are 4 objects and 4/9 remain."),
+        ("$3$", "Let $t$ be the number of hours since Jan"), ("$(7,6)$", "First, let's simplify the second equatio"),
+    ],
     "answers inside prose of other languages": [
         ("99", "首先，我们知道Haley的班上有11个喜欢玩弹珠的男孩。如果她给每个男孩9颗弹珠"),
         ("220", "Réponse: Janeth aura encore 220 $ à paye"),
-        ("2/5", "} \\times \\frac{1}{3} = \\frac{6}{15} = \\f"),
         ("13/28", "计划的比例为13/28"),
     ],
     "several equations in one box": [("\\boxed{ p = 5, q = 2 \\quad \\text{and} \\q", "$p=5,q=2;p=7,q=2$")],
@@ -111,28 +122,33 @@ CAUSES = {
         ("40/900", "4 4/9%"), ("40/9", "4 4/9%"), ("40/900", "4 4/9 percent"), ("40/9", "4 4/9 percent"),
         ("7/25", "28%"),
     ],
-    "mixed numbers inside a sentence": [
-        ("40/9", "The answer is 4 4/9."), ("4", "The answer is 4 4/9."), ("2", "4 4/9 2"),
-    ],
+    "two numbers are not the last of them": [("2", "4 4/9 2")],
 }  # fmt: skip
 """Every disagreement, as the first 40 characters of gold and prediction."""
 
 
 def test_agreement_with_the_test_suites_of_other_graders(public_data: Path) -> None:
     cases = [c for c in lines(public_data / "grader_cases" / "cases.jsonl") if c.get("kind") != "choice"]
+    expected = [c["expected"] and (c["gold"], c["pred"]) != MISTAKEN for c in cases]
     golds, answers = ([_answer(c[role]) for c in cases] for role in ("gold", "pred"))
     verdicts = right(golds, answers, "math")
-    agree = [ok == c["expected"] for ok, c in zip(verdicts, cases, strict=True)]
+    agree = [ok == wanted for ok, wanted in zip(verdicts, expected, strict=True)]
     of, agreeing = Counter(c["source"] for c in cases), Counter()
     agreeing.update(c["source"] for c, same in zip(cases, agree, strict=True) if same)
+    differ = [(c["gold"][:40], c["pred"][:40]) for c, same in zip(cases, agree, strict=True) if not same]
+    assert sorted(differ) == sorted(case for listed in CAUSES.values() for case in listed)
     assert {source: (agreeing[source], of[source]) for source in of} == AGREEMENT
     # MATH-style are those of Math-Verify, but for its mixed numbers, which are newer than its release 0.9.0.
     mathematics = [s for s in of if s.startswith(SUITE) and "mixed" not in s]
     assert sum(agreeing[s] for s in mathematics) >= 0.9 * sum(of[s] for s in mathematics)
-    differ = [(c["gold"][:40], c["pred"][:40]) for c, same in zip(cases, agree, strict=True) if not same]
-    assert sorted(differ) == sorted(case for listed in CAUSES.values() for case in listed)
+
+
+_SEVERAL_SENTENCES = re.compile(r"[^\d\s][.?!]\s+[A-Z\\]|[\u0600-\u1fff\u3040-\ud7ff]")
 
 
 def _answer(text: str) -> str:
-    """Whole solutions, which some cases are, come to a grader of ours by way of the extraction."""
-    return stated(text, "math") or text if len(text) >= 300 else text
+    """Whole solutions, which some cases are, come to our graders by way of a task's reading, here the lenient one."""
+    if len(text) < 300 and not _SEVERAL_SENTENCES.search(text):
+        return text
+    reply = text.partition("<|im_start|>")[0]
+    return stated(reply, "math") or last_number_anywhere(reply) or text
