@@ -73,7 +73,7 @@ _MASK = "\ufffc"
 """Stands for the characters of a formula."""
 _SENTENCE_END = re.compile(rf"(?<!\w)(\w*+)([.!?])[\"'”’)\]*_`]*(?:\s+(?=[A-Z\"'“(*$\\{_MASK}])|\s*\Z)")
 _TITLE = re.compile(r"[A-Z]|Mr|Mrs|Ms|Dr|St|Mt|Jr|Sr|Prof|No|vs")
-_KEEPS_STOP = re.compile(r"(?:\\right\.|\.\.|(?<!\w)\w\.\w\.)\Z")
+_KEEPS_STOP = re.compile(r"(?:\\right\.|\.\.|(?<!\w)[A-Za-z]\.[A-Za-z]\.)\Z")
 # Behind these words and signs a statement explains its answer.
 _OPENERS = (
     "the|an?|which|who|whom|whose|where|whereas|since|because|as|so|not|but|when|while|although|namely|given|based|due"
@@ -81,7 +81,7 @@ _OPENERS = (
     "|located|known|called|i\\.e|e\\.g"
 )
 _EXPLAINS = re.compile(
-    rf",\s+(?:{_OPENERS})\b|;\s+[a-z]|\s(?:because|since)\b|(?<={_MASK})\s+(?:where|which|as|so)\b"
+    rf"[,:]\s+(?:{_OPENERS})\b|;\s+[a-z]|\s(?:because|since)\b|(?<={_MASK})\s+(?:where|which|as|so)\b"
     r"|(?<!\s)\s+(?:-{1,3}|[–—])\s+(?=[A-Za-z]{2})|—|\s\((?!mod\b)(?=[^()]*[A-Za-z]{3})"
 )
 _EMPHASIS = re.compile(r"(?<![\w*])\*\*|\*\*(?![\w*])|(?<!\w)__|__(?!\w)|`")
@@ -119,7 +119,7 @@ def _head(text: str, titles: bool = False) -> str | None:
 
 _DIGIT = re.compile(r"[\d¼-¾⅐-⅞]")
 _NUMERIC = re.compile(r"[\s(\[{+\-±$€£¥₹.]*(?:[0-9]|\\(?:frac|sqrt|pi|pm)\b)")
-_UNIT = re.compile(r"(?!or\b|and\b|to\b)[A-Za-z][A-Za-z /-]*")
+_UNIT = re.compile(r"(?!or\b|and\b|to\b)[A-Za-z][A-Za-z /-]*(?:\^\{?[23]\}?)?")
 _RELATION = re.compile(r"[=+*/^<>≤≥-]|\\[a-z]")
 
 
@@ -160,7 +160,7 @@ def _math(statement: Statement) -> str | None:
     if not head or (own_line and not last and (_NUMBERED.match(text) or (form == "hash" and _is_prose(head)))):
         return None
     formula = FORMULA.match(head)
-    rest = head[formula.end() :].strip() if formula else ""
+    rest = FORMULA.sub(inner, head[formula.end() :]).strip() if formula else ""
     if formula and not rest:
         return inner(formula).strip()
     if not formula and parse_number(head) is not None:
@@ -180,7 +180,7 @@ def _is_prose(text: str) -> bool:
 
 def _text(statement: Statement) -> str | None:
     text, form, own_line, last = statement
-    words = unwrapped(FORMULA.sub(inner, text))
+    words = unwrapped(text)
     words = " ".join(re.sub(r"\\([&%$#_])", r"\1", re.sub(r"\\[ ,;]|~", " ", words)).split())
     if form == "box":
         return _EMPHASIS.sub("", words)
@@ -196,7 +196,7 @@ def _text(statement: Statement) -> str | None:
 
 _LETTER = re.compile(
     r"""
-    [\s*"'“(\[{$]* (?:(?:the\s+)?(?:option|choice|letter|answer|alternative)\b(?:\s+is\b)?[\s:]*)? [*"'“(\[{$]*
+    [\s*"'“(\[{$]* (?:(?:the\s+)?(?:option|choice|letter|answer|alternative)\b(?:\s+is\b)?[\s:]*)* [*"'“(\[{$]*
     (?: (?P<upper>(?-i:[A-Z]))(?!\w|['’]\w) | (?P<lower>(?-i:[a-z]))(?=[)\].:*}$"'”]|\s*$) )
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -204,7 +204,7 @@ _LETTER = re.compile(
 _SECOND = re.compile(
     r"[)\].:*\"'”\s}]*(?:,|/|&|\+|and\b|or\b)\s*(?:(?:option|choice)\s+)?[(\[*]*(?!I\s+[a-z])[A-Z](?!\w|['’]\w)"
 )
-_FORMULA_GOES_ON = re.compile(r"\s*(?:[=+*/^_<>≤≥≠×·\\(]|-(?!\s+[A-Za-z(]{2}))")
+_FORMULA_GOES_ON = re.compile(r"\(|\s*(?:[=+*/^_<>≤≥≠×·\\]|-(?!\s+[A-Za-z(]{2}))")
 # "A prime number" and "I think" name no letter, "A because" does.
 _WORD_GOES_ON = re.compile(
     r"\s+(?!(?:because|since|as|is|was|which|for|due|with|based|given|from|by|when|if|so|would|and|but|not|rather)\b)"

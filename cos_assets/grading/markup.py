@@ -1,4 +1,7 @@
-r"""The markup around a stated answer: formulas, LaTeX wrappers, Markdown, and characters with an ASCII counterpart."""
+r"""The markup around a stated answer: delimiters of formulas, LaTeX fonts and spaces, Markdown emphasis.
+
+`notation` brings whole answers to the LaTeX that a parser reads. Here markup is taken off parts of sentences.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,19 @@ FORMULA = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-WRAPPER = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|normal)|[mhf]box|boxed|bm|boldsymbol|emph|underline)"
-    r"(?![A-Za-z])\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+_FONT = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|sc|sl|tt|normal|up)?|math(?:rm|bf|it|sf|tt|normal)|operatorname|[mhf]box|boxed|bm|boldsymbol"
+    r"|emph|underline)(?![A-Za-z])\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
-_NESTED = 5
+_SIZE = re.compile(
+    r"\\(?:(?:display|text)style|left|right|bf|rm|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])\s*|\\(?:text)?color\s*\{[^{}]*\}"
+)
+_DEEPEST = 5  # fonts are not nested deeper
 _LATEX = [
     (re.compile(pattern), by)
     for pattern, by in (
         (r"\{,\}|,\\!", ","),
-        (r"\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])", ""),
-        (r"\\[!](?![A-Za-z])", ""),
+        (r"\\!", ""),
         (r"\\(?:[,;:> ]|q?quad(?![A-Za-z]))|~", " "),
         (r"\\([$%&#_])", r"\1"),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
@@ -38,9 +43,16 @@ _LATEX = [
         (r"\\frac\s*\{([^{}]*)\}\s*\{", r"\\frac{\1}{"),
         (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", "°"),
         (r"\\(?:approx|simeq)(?![A-Za-z])", "≈"),
+        (r"(?<![A-Za-z}^_\\])\{([^{}\\]*)\}", r"\1"),  # braces of no command
+    )
+]
+_MARKDOWN = [
+    (re.compile(pattern), by)
+    for pattern, by in (
         (r"(?<![\w*])\*\*|\*\*(?![\w*])|(?<!\w)__|__(?!\w)|`", ""),
         (r"(?<![\w*)])([*_])(?=[^\s*_])([^*_\n]*[^\s*_])\1(?![\w*(])", r"\2"),
         (r"(?<=\w)[*]\s*\Z", ""),
+        (r"[\u2190-\u21ff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff]", " "),  # arrows, check marks and emoji
         (r"[ \t]+", " "),
     )
 ]
@@ -53,22 +65,23 @@ def inner(formula: re.Match[str]) -> str:
 
 
 def unwrapped(text: str) -> str:
-    r"""The text without `\text{...}`, `\mathbf{...}` and the like around parts of it."""
-    for _ in range(_NESTED):
-        text, count = WRAPPER.subn(r"\1", text)
+    r"""The text without delimiters of formulas, and without `\text{...}`, `\mathbf{...}` and the like around parts."""
+    text = _SIZE.sub("", FORMULA.sub(inner, text))
+    for _ in range(_DEEPEST):
+        text, count = _FONT.subn(r"\1", text)
         if not count:
             break
     return text
 
 
 def plain(text: str) -> str:
-    """The text in ASCII without delimiters of formulas, LaTeX spacing and wrappers, and Markdown emphasis.
+    """The text in ASCII without delimiters of formulas, LaTeX spaces and fonts, and Markdown emphasis.
 
-    The time is bounded by the square of the length: it is meant for answers, not for whole solutions.
+    The time grows with the square of the length at worst: it is meant for answers, not for whole solutions.
     """
     if _PLAIN.fullmatch(text):
         return text.strip()
-    text = unwrapped(FORMULA.sub(inner, characters(text)))
-    for pattern, by in _LATEX:
+    text = unwrapped(characters(text))
+    for pattern, by in (*_LATEX, *_MARKDOWN):
         text = pattern.sub(by, text)
     return text.strip()

@@ -34,7 +34,7 @@ SCALES = {
 # Atomic, so that no part of a number is taken for it: `1,2345` starts with 1, not with 1,234.
 _INTEGER = r"""(?>
     [0-9]{1,3}(?:,[0-9]{3})++(?![0-9]) | [0-9]{1,2}(?:,[0-9]{2}(?=,))++,[0-9]{3}(?![0-9])
-  | [0-9]{1,3}(?:[ ][0-9]{3})++(?![0-9]) | [0-9]++
+  | [0-9]{1,3}(?:[ '][0-9]{3})++(?![0-9]) | [0-9]++
 )"""
 _CURRENCY = r"(?: (?:US|AU?|CA?|HK)?\$ | [€£¥₹] | Rs\.? | (?:USD|EUR|GBP|CAD|AUD|INR|JPY|CNY|RMB)(?![A-Z]) )"
 _EXPONENT = r"[+-]?[0-9]{1,3}"
@@ -61,7 +61,7 @@ def parse_number(text: str) -> Fraction | None:
     """The exact value of a text that is one number and nothing else, or None."""
     if len(text) > MAX_CHARACTERS:
         return None
-    found = _NUMBER.fullmatch(plain(text).removesuffix(".").rstrip())
+    found = _NUMBER.fullmatch(_shown(text).removesuffix(".").rstrip())
     return None if found is None else _value(found)
 
 
@@ -108,7 +108,7 @@ def _power(text: str | None) -> Fraction:
 
 
 def _digits(text: str) -> str:
-    return text.replace(",", "").replace(" ", "")
+    return re.sub(r"[, ']", "", text)
 
 
 # --- numbers in statements -------------------------------------------------------------------------------------------
@@ -134,7 +134,8 @@ _END = re.compile(
     r"\s*[.,;:]?\s*\Z|\s*\.\s|\s*;\s+(?![$€£¥₹]?[0-9])|\s*≈|\s+-{1,3}\s+(?=[A-Za-z]{2})|\s*[–—]\s*(?=[A-Za-z]{2})"
     r"|\s*[,:]\s+(?![$€£¥₹+-]?\.?[0-9])(?!(?:or|and|to)\b[^.]*[0-9])(?!\w+\s*=)|\s+[(\[](?!\s*(?:or|and|mod)\b)"
 )
-_UNIT = re.compile(r"\s*[-/]?\s*(°|(?:\\mu ?)?[A-Za-z]+)")
+_AROUND = re.compile(r"[(\[\"']([^()\[\]\"']*)[)\]\"']\.?")
+_UNIT = re.compile(r"\s*[-/]?\s*(°|[ap]\.\s?m\b|(?:\\mu ?)?[A-Za-z]+)")
 # The part of a statement in which another number would belong to the answer, and numbers in it that do not.
 _CLAUSE = re.compile(
     r"[;(]|,(?!\s*(?:and\s|or\s)?[$€£]?[0-9])|[.!](?=\s|\Z)|\s-{1,3}\s|[–—]|\b(?:because|since|as|so|which|that)\b"
@@ -200,7 +201,11 @@ def last_number(text: str) -> str | None:
 
 def _shown(text: str) -> str:
     """The start of a text without its markup. A text that goes on is marked, so that no number ends at the cut."""
-    return plain(text) if len(text) <= MAX_CHARACTERS else f"{plain(text[:MAX_CHARACTERS])}…"
+    if len(text) > MAX_CHARACTERS:
+        return f"{plain(text[:MAX_CHARACTERS])}…"
+    shown = plain(text)
+    whole = _AROUND.fullmatch(shown)
+    return whole[1].strip() if whole else shown
 
 
 def _first(shown: str) -> str | None:

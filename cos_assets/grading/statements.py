@@ -18,8 +18,8 @@ _BOX = re.compile(r"\\{1,3}+(?:boxed|fbox)(?:\s*(\{)|[ ]*([-+]?[0-9][0-9.,/]*))|
 _PLACEHOLDER = re.compile(
     r"(?:\\text\{)?\s*(?:\.{2,}|…|\\[lc]?dots|(?:your |the |final )*answer(?: here)?)?\s*\}?", re.IGNORECASE
 )
-_IS = r"""(?:is|are|was|would[ ]be|will[ ]be|should[ ]be|must[ ]be|equals|comes[ ](?:out[ ])?to|turns[ ]out[ ]to[ ]be)
-    \b(?!\s+not\b|n['’]t)"""
+_IS = r"""(?:is|are|was|(?:would|will|should|must|has[ ]to|turns[ ]out[ ]to)[ ]be|equals|comes[ ](?:out[ ])?to)\b
+    (?!\s+not\b|n['’]t)"""
 _RIGHT = r"is\s+(?:the\s+)?(?:correct|right|best)\b"
 _LABEL = r"[(*]*(?-i:[A-Z])[)*]*\s+"
 _MARK = re.compile(
@@ -29,7 +29,7 @@ _MARK = re.compile(
   | (?P<line> ^[ \t]*(?-i:A)[ \t]*: )
   | (?P<checked> \b(?:check|verify|confirm|test)(?:ing)?\s+(?:\w+\s+){{0,2}}answers? )
   | (?P<option> \b(?:option|choice)[*_]* (?:\s+{_IS}|:) | \b(?:option|choice|answer)\s+(?={_LABEL}{_RIGHT})
-      | (?<![\w(*])(?={_LABEL}{_RIGHT}\s+(?:answer|option|choice)\b) )
+      | (?<![\w(*])(?={_LABEL}{_RIGHT}\s+(?:answer|option|choice)\b|\([A-Z]\)\s+{_RIGHT}) )
   | (?<![A-Za-z]) (?:(?:the|our|my)\s+)? (?:(?:final|correct|right|best)\s+)? answers?[*_]* (?:
         (?P<sentence> (?:[ ]to[ ](?:the|this)[ ][^.:\n]{{1,60}}?)? \s+{_IS} )
       | (?P<colon> (?:[ ]?\([^()\n]{{1,60}}\))? [*_]* [ \t]* [:：=] )
@@ -42,8 +42,8 @@ _ONLY = {"line": "number", "option": "choice", "checked": None}
 # What is left of a mark behind it: emphasis, a colon, words that lead to the answer, and a line break.
 _SAME_LINE = re.compile(r"(?:[*_]++(?![^\s:]) | [ \t:：=])*", re.VERBOSE)
 _LEADING = re.compile(
-    r"(?:(?:therefore|thus|hence|then|so|indeed|clearly|actually|simply|just|for sure|given by|equal to|as follows)"
-    r"[,:]?\s+)*",
+    r"(?:,?\s*(?:therefore|thus|hence|then|so|indeed|clearly|actually|obviously|of course|simply|just|for sure|equal to"
+    r"|given (?:by|as)|(?:found|calculated|determined|computed) to be|as follows)[,:]?\s+)*",
     re.IGNORECASE,
 )
 _LATER_LINE = re.compile(r"[ \t]*\n\s*(?:(?:-{3,}|={3,}|[*]{3,})[ \t]*\n\s*)?(?:```\w*\n\s*)?(?:[-•>]\s+)?|\s*")
