@@ -46,7 +46,7 @@ def gsm8k(problems: int, samples: int) -> Sampled:
     golds = task.load().filter(pl.col("split") == "test")["answer"]
     rows = _read("gsm8k/example_model_solutions.jsonl")
     solutions = [[made["solution"] for made in row.values() if isinstance(made, dict)] for row in rows]
-    stated = [(gold, list(map(task.extract, texts))) for gold, texts in zip(golds, solutions, strict=True)]
+    stated = [(gold, list(map(task.answer, texts))) for gold, texts in zip(golds, solutions, strict=True)]
     return _drawn(stated[:problems], samples)
 
 

@@ -73,7 +73,7 @@ _LETTERS = re.compile(
     r"\\(?:text|math[a-z]+|begin|end|operatorname|overline|bar|vec|hat)\{[^{}]*\}|\\[A-Za-z]+|([A-Za-z]+)"
 )
 _INDEX = re.compile(r"_\{[^{}]*i|\bi\s*(?:=|\\in|\\le)|\\sum|\\prod")
-_BASE = re.compile(r"(?<![\w.}])(\d+)_\{(\d+)\}")
+_BASE = re.compile(r"(?<![\w.}])(\d+(?:\.\d+)?)_\{(\d+)\}")
 
 
 _WORDS = re.compile(r"(?:\\text\{[^{}\d]*\}|[A-Za-z\s.,'\"-])+")

@@ -72,7 +72,7 @@ def test_the_ladder_hands_replies_on() -> None:
         }
     )
     out = grade(rows, "instructions", workers=2)
-    assert out["verdict"].to_list() == ["correct", "wrong", "no_answer", "truncated"]
+    assert out["verdict"].to_list() == ["correct", "wrong", "no_answer", "wrong"], "also what was cut off is checked"
     assert out["strict"].null_count() == 4, "a reply is no string to compare"
 
 

@@ -51,12 +51,16 @@ def test_three_snapshots_of_1745(public_data: Path) -> None:
 
 
 def test_every_gold_is_graded(public_data: Path) -> None:
-    """A gold that the graders cannot read is nobody's to solve. The dollar signs keep the string rung from deciding."""
+    """A gold that the graders cannot read is nobody's to solve: beside another answer it gives no verdict."""
     problems = FunctionalMath(path=str(public_data / "functional_math")).load()
-    table = problems.select(gold="answer", answer=pl.format("${}$", "answer"), finish_reason=pl.lit("stop"))
-    graded = grade(table, "math", workers=2)
-    assert set(graded["verdict"]) == {"correct"}
-    assert set(graded["grader"]) == {"number", "math-verify 0.9.0"}
+    same, other = (
+        grade(problems.select(gold="answer", answer=answer, finish_reason=pl.lit("stop")), "math", workers=2)
+        for answer in (pl.format("${}$", "answer"), pl.lit("987654321/7"))
+    )
+    assert set(same["verdict"]) == {"correct"}
+    # TeX reads 1/0 and a 6 beside it, its author may have meant 10/6.
+    assert other.filter(pl.col("verdict") != "wrong")["gold"].to_list() == ["\\left(\\frac106,15\\right)"]
+    assert set(other["grader"]) == {"number", "math-verify 0.9.0"}
 
 
 def test_prompts_and_answers_are_those_of_math() -> None:
