@@ -42,7 +42,7 @@ _GRADED = {
     "verdict": "correct, wrong, no_answer, truncated or grader_error; null where there is no gold answer.",
     "correct": "Is the verdict correct? Null where there is no gold answer.",
     "text_key": "Of correct solutions: equal for texts that differ in white space only.",
-    "equations_key": "Of correct solutions: equal for the same equations in the same order.",
+    "equations_key": "Of correct solutions: equal for the same equations in order, or, without any, the same text.",
 }
 _PROBLEMS = {
     **_PROBLEM,

@@ -30,6 +30,7 @@ from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
 from cos_assets.grading.answers import GRADER_VERSION
 from cos_assets.judging.readable import first_look, unread
+from cos_assets.judging.steps import JUDGE_VERSION
 from cos_assets.judging.verdicts import verdict_counts
 from cos_assets.metrics.evaluated import evaluation_metrics
 from cos_assets.partitions import by_source, models_of_source
@@ -420,8 +421,8 @@ def _asked_versions(spec: StudySpec, names: Iterable[str], task: Task) -> list[s
 
 
 def _versions(task: Task) -> list[str]:
-    """What a verdict depends on besides the completion."""
-    return [task.reading, GRADER_VERSION]
+    """What a verdict, and the step checker's, depend on besides the completion."""
+    return [task.reading, GRADER_VERSION, JUDGE_VERSION]
 
 
 def _max_tokens(spec: StudySpec) -> int:

@@ -65,7 +65,7 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
         ins={"problems": own(spec, "problems"), "samples": own(spec, "samples")},
         description="One verdict per sample: correct, wrong, no_answer, truncated or grader_error.",
         config=[
-            "verdicts-2",
+            "verdicts-3",
             answers.GRADER_VERSION,
             spec.task.name,
             spec.task.answer_kind,

@@ -69,26 +69,30 @@ _MOST_TOKENS, _MOST_WORDS = 64, 4  # of an expression and of a unit
 _NEAR_BY = 100  # characters
 _ARTICLES, _UNIT_LETTERS = frozenset("aAI"), frozenset("gmlLhs")  # any other single letter is a variable
 _LINKS = frozenset(  # what ends a unit
-    """is are was were and or so then than of if because since equals gives makes plus minus times over by""".split()  # noqa: SIM905
+    """is are was were and or so then than of if because since equals gives makes
+    plus minus times over by""".split()  # noqa: SIM905
 )
 _BEFORE = frozenset(  # what changes the number behind it
-    """twice double triple thrice half quadruple third thirds quarter quarters fourth fourths fifth fifths tenth
-    negative minus plus times by than off square squared cube cubed root sqrt abs log ln exp sin cos tan max min gcd lcm
-    floor ceil ceiling round mod modulo choose factorial step case part problem question exercise""".split()  # noqa: SIM905
+    """twice double triple thrice half quadruple third thirds quarter quarters
+    fourth fourths fifth fifths tenth negative minus plus times by than off square
+    squared cube cubed root sqrt abs log ln exp sin cos tan max min gcd lcm floor
+    ceil ceiling round mod modulo choose power factorial step case part problem
+    question exercise""".split()  # noqa: SIM905
 )
 _AFTER = frozenset(  # what changes the number before it
-    """remainder remainders rem r mod modulo squared cubed factorial choose times plus minus point pi am pm noon th st
-    nd rd hundred thousand million billion trillion dozen dozens score half halves third thirds fourth fourths quarter
-    fifth fifths sixth sixths eighth eighths tenth tenths hundredth hundredths thousandth""".split()  # noqa: SIM905
+    """remainder remainders rem r mod modulo squared cubed factorial choose times plus minus point pi am pm noon
+    th st nd rd tens hundred hundreds thousand thousands million millions billion trillion pair pairs couple
+    dozen dozens score half halves third thirds fourth fourths quarter fifth fifths sixth sixths eighth eighths
+    tenth tenths hundredth hundredths thousandth""".split()  # noqa: SIM905
 )
 _BETWEEN = frozenset(["to", "by", "over"])  # what joins two numbers to one
 _KINDS = {
     unit: kind
     for kind, units in {
-        "time": "second sec minute min hour hr h day week month year decade century",
+        "time": "second sec minute min hour hr h day week wk month year yr decade century centurie",
         "length": "mm millimeter cm centimeter dm m meter metre km kilometer inch inche in foot feet ft yard yd mile",
         "mass": "mg g gram kg kilogram kilo ounce oz pound lb ton tonne",
-        "volume": "ml milliliter l liter litre cup pint quart gallon tablespoon teaspoon",
+        "volume": "ml milliliter l liter litre cup pint pt quart qt gallon gal tablespoon tbsp teaspoon tsp",
         "money": "dollar cent penny pennie nickel dime quarter",
     }.items()
     for unit in units.split()
@@ -136,13 +140,14 @@ def _in_text(text: str) -> Iterator[Equation]:
         phrases = [_phrase(part) for part in _split(line, "eq")]
         signs = [token.text for token in line if token.kind == "eq"]
         for i, sign in enumerate(signs):
-            left = _left(phrases[i], i == 0, broken)
+            opening = i == 0 and text[max(0, line[0].at - 20) : line[0].at].rpartition("\n")[2].strip(" \t*>")
+            left = _left(phrases[i], i == 0, broken, bool(opening))
             right = _right(phrases[i + 1], i + 1 == len(signs))
-            if left and right:
+            if left and right and _computes(left, right, i == 0):
                 begin, end = left.phrase.tokens[0].at, right.phrase.tokens[-1].end
                 before = text[max(0, begin - _NEAR_BY) : begin].rpartition("\n")[2]
                 words = _Words.of(f"{before} {text[end : end + _NEAR_BY].partition(chr(10))[0]}")
-                yield from _equation(left, right, sign, i == 0, begin, words)
+                yield _equation(left, right, sign, begin, words)
         broken = bool(line) and line[-1].kind == "op" and line[-1].text != ")"
 
 
@@ -154,15 +159,17 @@ def _in_formula(at: int, formula: str, plain: str) -> Iterator[Equation]:
         sides = [None if side is None else _whole(side) for side in chain.sides]
         for i, sign in enumerate(chain.signs):
             left, right = sides[i : i + 2]
-            if left and right and sign:
-                yield from _equation(left, right, sign, i == 0, at, words)
+            if left and right and sign and _computes(left, right, i == 0):
+                yield _equation(left, right, sign, at, words)
 
 
-def _equation(left: _Read, right: _Read, sign: str, first: bool, at: int, words: _Words) -> Iterator[Equation]:
+def _computes(left: _Read, right: _Read, first: bool) -> bool:
+    """ "Day 2 = 5 + 3": a lone number at the start names something and computes nothing."""
+    return not isinstance(left.side, str) or not (first or isinstance(right.side, str))
+
+
+def _equation(left: _Read, right: _Read, sign: str, at: int, words: _Words) -> Equation:
     side = right.side
-    # "Day 2 = 5 + 3": a lone number at the start names something and computes nothing.
-    if isinstance(left.side, str) and (first or isinstance(side, str)):
-        return
     # "16 - 3 = 13 - 4 = 9": the result is carried on, it does not equal what follows.
     if not isinstance(side, str | Formula) and not isinstance(left.side, Formula):
         start = _first(side)
@@ -170,7 +177,7 @@ def _equation(left: _Read, right: _Read, sign: str, first: bool, at: int, words:
             side = start
     about = sign == "≈" and not isinstance(side, str)  # equal to an expression, by any amount
     sure = left.sure and right.sure and not about and not _mixed(left, right) and not words.otherwise
-    yield Equation(left.side, side, sign, at, left.bullet, sure, words.whole)
+    return Equation(left.side, side, sign, at, left.bullet, sure, words.whole)
 
 
 def _split(tokens: Sequence[Token], kind: str) -> list[list[Token]]:
@@ -190,6 +197,7 @@ def _phrase(part: Sequence[Token]) -> _Phrase:
     words = 0  # of the unit so far
     for token, after in itertools.zip_longest(part, part[1:]):
         behind = bool(bare) and (bare[-1].kind == "number" or bare[-1].text == ")") and words < _MOST_WORDS
+        behind = behind and not (token.at == bare[-1].end and _is_product(token.text))
         per = token.text == "/" and after is not None and _is_unit(after, 1) and after.at == token.end
         if behind and (per or _is_unit(token, words)):
             units[-1] += (token.text.lower().rstrip("s"),)
@@ -207,13 +215,22 @@ def _is_unit(token: Token, words: int) -> bool:
     return len(token.text) > 1 or token.text in _UNIT_LETTERS or (words > 0 and token.text == "a")
 
 
+def _is_product(text: str) -> bool:
+    """Is what is attached to a number a product of variables, as in `2xy`, and no abbreviation, as in `2kg`?"""
+    return 1 < len(text) <= 3 and text.isalpha() and text.lower().rstrip("s") not in _KINDS
+
+
 def _is_plain(token: Token) -> bool:
     """A word, and no variable."""
     return token.kind == "word" and (len(token.text) > 1 or token.text in _ARTICLES)
 
 
-def _left(phrase: _Phrase, first: bool, broken: bool) -> _Read | None:
-    """The longest expression at the end, if nothing unknown stands before it."""
+def _left(phrase: _Phrase, first: bool, broken: bool, inside: bool) -> _Read | None:
+    """The longest expression at the end, if nothing unknown stands before it.
+
+    `first`: no equals sign stands before it; `broken`: the text before its phrase ends in an operator; `inside`: the
+    phrase does not begin a line.
+    """
     bare = phrase.tokens
     start = next((i for i in range(len(bare), 0, -1) if bare[i - 1].kind not in ("number", "op")), 0)
     for i in range(max(start, len(bare) - _MOST_TOKENS), len(bare)):
@@ -222,15 +239,17 @@ def _left(phrase: _Phrase, first: bool, broken: bool) -> _Read | None:
             continue
         begin = i - (i > 0 and bare[i - 1].text == "(")  # a bracket around a remark that holds the equation
         before, minus = bare[max(0, begin - 3) : begin], bare[i].text == "-"
+        loose = minus and bare[i].end != bare[i + 1].at  # perhaps the difference to what stands before it
         if not before:
-            return None if broken and first else _checked(tree, phrase.cut(i), True, minus)
+            return None if broken and first else _checked(tree, phrase.cut(i), not (loose and inside), minus)
         if not _is_plain(before[-1]) or before[-1].end == bare[begin].at:
             return None
-        words = [token.text.lower() for token in before]
+        units = phrase.units[max(0, begin - 3) : begin]
+        words = [word for token, unit in zip(before, units, strict=True) for word in (token.text.lower(), *unit)]
         # "twice 5", "half of the 20", "the product of 3 and 4"
         changed = words[-1] in _BEFORE or ("of" in words and not _BEFORE.isdisjoint(words))
         pair = first and words[-1] == "and" and before[-2:][0].kind == "number"
-        return _checked(tree, phrase.cut(i), not (minus or changed or pair))
+        return _checked(tree, phrase.cut(i), not (loose or changed or pair))
     return None
 
 

@@ -18,9 +18,10 @@ class Token(NamedTuple):
     end: int
 
 
+_LETTER = r"[^\W\d_¹²³⁰-⁹₀-₉¼-¾⅐-⅞]"
 _TOKEN = re.compile(
     # The mark of a list at the start of a line.
-    r"(?P<list>(?:\n|\A)[^\S\n]{0,8}(?:[*•]|\d{1,3}[.)])(?=\s))"
+    r"(?P<list>(?:\n|\A)[^\S\n]{0,8}(?:[*•]|\d{1,3}[.)]|\(?[a-z]\))(?=\s))"
     # Passed over: space, the end of a line before an equals sign, currency, degrees, the marks of bold text.
     r"|(?P<skip>[^\S\n]+|\n(?=[^\S\n]{0,40}[=≈])|°"
     r"|(?<![\d)])\*\*(?!\s)|(?<!\s)\*\*(?![\d(-]))"
@@ -30,10 +31,10 @@ _TOKEN = re.compile(
     # What separates phrases.
     r"|(?P<end>\n|[.,:;?!|<>≤≥≠→⇒∴#—…\"'“”‘’`。，；：、])"
     # An x is a product before a number only; elsewhere it is a variable.
-    r"|(?P<op>[-+*/()\[\]×÷·−–]|\\(?:times|cdot|div)(?![A-Za-z])|(?<![^\W\d_])(?:[xX](?=\s*[$€£¥₹]?[\d.]|\s+\()|of\b))"
+    r"|(?P<op>[-+*/()\[\]×÷·−–]|\\(?:times|cdot|div)(?![A-Za-z])|(?<![^\W\d_])(?:[xX](?=[^\S\n]*[$€£¥₹]?[\d.]|[^\S\n]+\()|of\b))"
     r"|(?P<eq>==?|≈)"
     r"|(?P<money>\\?[$€£¥₹])"
-    r"|(?P<word>[^\W\d_]+(?:['’-][^\W\d_]+)*)"
+    rf"|(?P<word>{_LETTER}+(?:['’-]{_LETTER}+)*)(?:(?<={_LETTER}{{2}})(?:[²³]|\^[23](?![\d.])))?"  # "cm^2"
     r"|(?P<other>\\[A-Za-z]+|\S)"
 )
 _SAME = {"×": "*", "·": "*", "x": "*", "X": "*", "of": "*", "\\times": "*", "\\cdot": "*", "[": "(", "]": ")"}
@@ -49,7 +50,8 @@ def tokens(text: str) -> list[Token]:
     understood is `unknown`."""
     found: list[Token] = []
     for match in _TOKEN.finditer(text):
-        kind, word, (at, end) = str(match.lastgroup), match.group(), match.span()
+        kind = str(match.lastgroup)
+        word, (at, end) = match[kind], match.span()
         # "50% of 20" and "1/2 of 20" are products, "a total of 20" is not.
         if word == "of" and not (found and (found[-1].text.endswith("%") or [t.text for t in found[-2:-1]] == ["/"])):
             kind = "word"

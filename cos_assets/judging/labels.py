@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import re
 import uuid
 from collections.abc import Sequence
@@ -59,12 +60,11 @@ def step_of_equation(solution_steps: Sequence[str], equation: int) -> int | None
     """The step that holds an equation, both counted from 1: the step checker counts equations. None past the last."""
     from cos_assets.grading.equations import read
 
-    seen = 0
-    for number, step in enumerate(solution_steps, 1):
-        seen += len(read(step))
-        if seen >= equation:
-            return number
-    return None
+    found = read("\n".join(solution_steps))  # a formula may go over several steps
+    if equation > len(found):
+        return None
+    ends = itertools.accumulate(len(step) + 1 for step in solution_steps)
+    return next(number for number, end in enumerate(ends, 1) if found[equation - 1].at < end)
 
 
 def drawn(candidates: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:

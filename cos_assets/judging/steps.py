@@ -9,7 +9,7 @@ from cos_assets.judging.table import Label, table
 from cos_assets.tasks import Task
 
 # Raise it when the step checker's rules change: stored judgements then count as old.
-JUDGE_VERSION = "1"
+JUDGE_VERSION = "2"
 
 
 def judge(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, name: str = "steps") -> pl.DataFrame:

@@ -27,12 +27,13 @@ VERDICT_COLUMNS = (*GRADED_COLUMNS, "text_key", "equations_key")
 
 def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> pl.DataFrame:
     """What `graded` says of each sample, and two keys of the correct ones for diversity: `text_key`, equal for texts
-    that differ in white space only, and `equations_key`, equal for the same canonical equations in the same order.
+    that differ in white space only, and `equations_key`, equal for solutions that count as one (`Task.identity`): with
+    the same canonical equations in the same order, or, without any, with the same text but for case and markup.
     """
     rows = graded(samples, problems, task, workers).with_columns(samples["completion"])  # the order is the same
     right = rows.filter("correct")["completion"].unique(maintain_order=True)
     by_text = {text: _key(" ".join(text.split())) for text in right}
-    by_equations = {text: _key("\n".join(task.equations(text))) for text in right}
+    by_equations = {text: _key(task.identity(text)) for text in right}
     correct_text = pl.when("correct").then(pl.col("completion"))
     return rows.with_columns(
         text_key=correct_text.replace_strict(by_text, default=None, return_dtype=pl.String),

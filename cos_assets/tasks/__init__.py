@@ -169,13 +169,20 @@ class Task(BaseModel, ABC):
         return check_equations(reply)
 
     def equations(self, completion: str) -> tuple[str, ...]:
-        """The solution as canonical equations: two solutions with the same ones count as one in diversity."""
+        """The solution as canonical equations, in order; none where none can be read."""
         return self.equations_in(reply_of(completion) or "")
 
     def equations_in(self, reply: str) -> tuple[str, ...]:
         from cos_assets.grading.steps import equations
 
         return equations(reply)
+
+    def identity(self, completion: str) -> str:
+        """Equal for solutions that count as one in diversity: those with the same equations, or the same text where
+        there are none (see `grading.identity`)."""
+        from cos_assets.grading.identity import identity
+
+        return identity(reply_of(completion) or completion, self.equations(completion))
 
     @property
     def formats(self) -> str:

@@ -46,15 +46,14 @@ def deduplicated(rows: pl.DataFrame, how: str, task: Task) -> pl.DataFrame:
     """The first of equal `rows` [problem_id, completion, ...] of a problem.
 
     exact      equal but for white space
-    equations  the same canonical equations in the same order; of solutions without any, those that are equal
+    equations  the same canonical equations in the same order; of solutions without any, the same text but for case and
+               markup (`Task.identity`)
     near       near-duplicates of one that is kept, see `NEAR`
     """
     text = pl.col("completion").str.replace_all(r"\s+", " ").str.strip_chars()
     rows = rows.with_columns(_text=text).unique(["problem_id", "_text"], keep="first", maintain_order=True)
     if how == "equations":
-        found = (task.equations(text) for text in rows["completion"])
-        keys = ["\n".join(equations) or f"\0{plain}" for equations, plain in zip(found, rows["_text"], strict=True)]
-        rows = rows.with_columns(_key=pl.Series(keys, dtype=pl.String))
+        rows = rows.with_columns(_key=pl.Series(map(task.identity, rows["completion"]), dtype=pl.String))
         rows = rows.unique(["problem_id", "_key"], keep="first", maintain_order=True).drop("_key")
     elif how == "near":
         rows = rows.filter(pl.Series(list(_new(rows.select("problem_id", "_text").iter_rows())), dtype=pl.Boolean))

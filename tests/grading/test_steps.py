@@ -1,109 +1,15 @@
-"""Reading equations in free text, and deciding whether a chain computes what was asked."""
+"""Deciding whether a chain of equations computes what was asked."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cos_assets.grading import steps
-from cos_assets.grading.steps import StepCheck, check_equations, check_program, equations
-
-# text, canonical equations, label
-CASES = [
-    ("16 - 3 - 4 = <<16-3-4=9>>9", ["16-3-4=9"], "right"),
-    ("16 - 3 - 4 = <<16-3-4=10>>10", ["16-3-4=10"], "wrong"),
-    ("half of it is <<20/2=10>>10", ["20/2=10"], "right"),
-    ("9 * 2 = $<<9*2=18>>18", ["2*9=18"], "right"),
-    ("$1,200 * 2 = $2400", ["1200*2=2400"], "right"),
-    ("$1,200.50 * 2 = $2,401", ["1200.50*2=2401"], "right"),
-    ("50% of 20 = 10", ["20*50%=10"], "right"),
-    ("1/2 of 20 = 11", ["1/2*20=11"], "wrong"),
-    ("for a total of 10*3 = 30 minutes", ["10*3=30"], "right"),
-    ("100% - 20% = 80%", ["100%-20%=80%"], "right"),
-    ("25 / 100 = 25%", ["25/100=25%"], "right"),
-    ("5 / 20 * 100 = 25%", ["100*5/20=25%"], "right"),
-    ("100% - 20% = 70%", ["100%-20%=70%"], "wrong"),
-    ("5 x 3 = 15, 5 × 3 = 15", ["3*5=15", "3*5=15"], "right"),
-    ("20 ÷ 4 = 6", ["20/4=6"], "wrong"),
-    (r"$2 \times 3 = 6$", ["2*3=6"], "right"),
-    ("7 − 2 = 5", ["7-2=5"], "right"),
-    ("5 red apples + 3 apples = 9 apples", ["3+5=9"], "wrong"),
-    ("(3 + 4) * 2 = 14", ["(3+4)*2=14"], "right"),
-    ("2(3 + 4) = 14", ["(3+4)*2=14"], "right"),
-    ("2 - (3 - 4) = 3", ["2-(3-4)=3"], "right"),
-    ("- 3 + 4 = 7", ["-3+4=7"], "right"),  # a list's dash
-    ("-3 + 4 = 1", ["-3+4=1"], "right"),  # a minus
-    ("3 - 4 = -1", ["3-4=-1"], "right"),
-    ("0 + 0 = -1", ["0+0=-1"], "wrong"),
-    ("1 - 4 / 3 = -0.33", ["1-4/3=-0.33"], "right"),
-    ("16 - 3 = 13 - 4 = 9", ["16-3=13", "13-4=9"], "right"),
-    ("16 - 3 = 13 - 4 = 8", ["16-3=13", "13-4=8"], "wrong"),
-    ("2 * 3 + 4 = 6 + 4 = 10", ["2*3+4=4+6", "4+6=10"], "right"),
-    ("10 / 3 = 3.33", ["10/3=3.33"], "right"),
-    ("2 / 3 = 0.66", ["2/3=0.66"], "right"),
-    ("10 / 3 = 3", ["10/3=3"], "wrong"),
-    (".5 * 4 = 2", [".5*4=2"], "right"),
-    ("4 / 0 = 0", ["4/0=0"], "wrong"),
-    ("3 + 4 = 7 and 7 + 2 = 10", ["3+4=7", "2+7=10"], "wrong"),
-    ("Day 2 = 5 + 3 = 8", ["3+5=8"], "right"),
-    ("x = 20 / 4 = 5", ["20/4=5"], "right"),
-    # Nothing to check: variables, definitions, mixed fractions, plain text.
-    ("2y + 3 = 7", [], "unreadable"),
-    ("2x + 3 = 7", [], "unreadable"),
-    ("x = 4", [], "unreadable"),
-    ("2 1/2 * 4 = 10", [], "unreadable"),
-    ("3 = 7", [], "unreadable"),
-    ("= = =", [], "unreadable"),
-    ("3 + = 7", [], "unreadable"),
-    ("the answer is 4", [], "unreadable"),
-    ("", [], "unreadable"),
-]
-
-
-@pytest.mark.parametrize(("text", "found", "label"), CASES)
-def test_equations_of_a_text(text: str, found: list[str], label: str) -> None:
-    assert equations(text) == tuple(found)
-    assert check_equations(text).label == label
-
-
-def test_first_wrong_step_counts_from_one() -> None:
-    check = check_equations("3 + 4 = 7. 7 * 2 = 15. 15 - 1 = 13")
-    assert check == StepCheck("wrong", 2, "step 2: 2*7=15 is not true")
-
-
-@given(st.text(alphabet="0123456789+-*/()=.,% $x<>\nab", max_size=80))
-def test_any_text_is_read_without_an_error(text: str) -> None:
-    assert check_equations(text).label in ("right", "wrong", "unreadable")
-    assert (check_equations(text).label == "unreadable") == (equations(text) == ())
-
-
-@pytest.mark.parametrize(
-    "text", ["(" * 5000 + "3 = 4", "9" * 6000 + " + 1 = 3", "-" * 5000 + "3 = 4", "1/" * 9999 + "1=1"]
-)
-def test_broken_text_is_unreadable(text: str) -> None:
-    assert check_equations(text).label == "unreadable"
-
-
-@given(st.integers(0, 999), st.integers(0, 999), st.sampled_from("+-*"), st.integers(-3, 3))
-def test_true_is_right_and_false_is_wrong(a: int, b: int, op: str, off: int) -> None:
-    result = {"+": a + b, "-": a - b, "*": a * b}[op] + off
-    assert check_equations(f"so {a} {op} {b} = {result} eggs").label == ("wrong" if off else "right")
-    assert check_equations(f"so <<{a}{op}{b}={result}>>{result}").label == ("wrong" if off else "right")
-
-
-def test_reference_solutions_of_gsm8k_are_right(public_data: Path) -> None:
-    """1,319 solutions written by people with a calculator: nearly all must be read, and nearly none be called wrong.
-    (The few that are: `<<3/2=1>>`, `3/4 * 364 = 364 / 4 = ...`, a mark without its first number, and the like.)"""
-    with (public_data / "gsm8k" / "test.jsonl").open(encoding="utf-8") as lines:
-        labels = [check_equations(json.loads(line)["answer"]).label for line in lines]
-    assert len(labels) == 1319
-    assert labels.count("wrong") <= 12
-    assert labels.count("unreadable") <= 13
-
+from cos_assets.grading.steps import check_program
 
 # Ann has 12 apples, gets 3 crates of 4, loses 5; Ben has twice as many.
 TRUTH = json.dumps(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
@@ -60,6 +62,27 @@ def test_keys_say_which_solutions_are_the_same() -> None:
     assert by_equations[0] == by_equations[1] == by_equations[2] != by_equations[3]  # 0 + 5 is 5 + 0
     assert by_text[4] is None
     assert by_equations[4] is None
+
+
+def test_solutions_without_equations_are_not_one() -> None:
+    end = f"The answer is {PROBLEM['answer']} ."
+    texts = [f"By counting. {end}", f"By symmetry. {end}", f"**By  counting.** {end}", f"1 + 1 = 2 . {end}"]
+    keys = graded(*((text, "stop") for text in texts))["equations_key"].to_list()
+    assert keys[0] == keys[2]
+    assert len(set(keys)) == 3
+
+
+def test_distinct_solutions_of_published_samples(public_data: Path) -> None:
+    """Of 100 problems with 8 samples each: solutions that have an equation count by equations, the others by text."""
+    task = tasks.make("math")
+    by_text, by_identity, by_equations = 0, 0, 0
+    for line in (public_data / "qwen_math_cot_100" / "math_cot_100.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        right = [text for text, correct in zip(row["code"], row["score"], strict=True) if correct]
+        by_text += len({" ".join(text.split()) for text in right})
+        by_identity += len({task.identity(text) for text in right})
+        by_equations += len({task.equations(text) for text in right})
+    assert (by_text, by_identity, by_equations) == (652, 316, 224)
 
 
 def test_a_task_without_golds_has_nothing_to_verify() -> None:

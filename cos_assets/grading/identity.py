@@ -1,0 +1,33 @@
+r"""Which solutions are the same: those with the same equations in the same order, and those with the same text.
+
+A solution without readable equations is known by its text alone. Of two texts that differ only in case, white space or
+markup (`$`, `\left`, `**`, `#`, `\text{…}`, typographic quotes and dashes), the words and formulas are the same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_CHARACTERS = str.maketrans("−–—‐‑‘’“”·×÷", "-----''\"\"*" + "*/")
+_COMMANDS = re.compile(
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|q?quad|text(?:bf|it|rm|tt)?|math(?:rm|bf|it|sf)|mbox|boxed|fbox"
+    r"|begin\{[^{}]*\}|end\{[^{}]*\})(?![A-Za-z])"
+)
+_SPELLING = [(r"\dfrac", r"\frac"), (r"\tfrac", r"\frac"), (r"\cdot", "*"), (r"\times", "*"), (r"\div", "/")]
+_MARKUP = re.compile(r"\\[()\[\],;:!> \\]|[\s$*_`#~{}]")
+
+
+def identity(text: str, equations: Sequence[str]) -> str:
+    """Equal for solutions that count as one: the canonical equations of the text, or the normalized text where there
+    are none."""
+    return "\n".join(equations) or normalized(text)
+
+
+def normalized(text: str) -> str:
+    """The text in lower case, without white space and markup."""
+    plain = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
+    for spelling, same in _SPELLING:
+        plain = plain.replace(spelling, same)
+    return _MARKUP.sub("", _COMMANDS.sub("", plain)).casefold()
