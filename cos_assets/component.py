@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ class Study(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Study:
         spec = study.parse(_resolved(attributes, context), _where(context))
         automation.check(spec, _where(context))
+        for line in spec.warnings:
+            logging.getLogger(__name__).warning(f"{_where(context)}: {line}")
         return cls(spec)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

@@ -210,6 +210,17 @@ class StudySpec(Spec):
     def reference_model(self, budget: str) -> str:
         return next(iter(self.budgets[budget]))
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed, but is often not what was meant."""
+        by_default = self.judge.judges is None and self.judge.method is None and self.judge.kind == "steps"
+        if not (by_default and self.task.answer_kind == "math"):
+            return []
+        return [
+            "judge: the step checker, which judges where no judge is named, reads arithmetic; it can read only a part of"
+            " mathematical solutions. Name a model, judge: {model: ...}, or say judge: {method: steps} to keep it"
+        ]
+
 
 def parse(attributes: Any, where: str = "study") -> StudySpec:
     """The study that a YAML's attributes describe.

@@ -61,7 +61,8 @@ def graded(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: i
     verifiable = pl.lit(task.answer_kind is not None)
     return rows.with_columns(
         extract=pl.lit(task.extract),
-        correct=pl.when(verifiable).then(pl.col("verdict") == "correct"), grader_version=pl.lit(GRADER_VERSION)
+        correct=pl.when(verifiable).then(pl.col("verdict") == "correct"),
+        grader_version=pl.lit(GRADER_VERSION),
     ).select(GRADED_COLUMNS)
 
 

@@ -77,7 +77,8 @@ def test_truncated_solutions_stop_the_purchase(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "reasons"), [([READ], ["stop"]), ([READ, UNREAD, UNREAD, UNREAD], ["stop"]), ([READ], ["length", "stop", "stop"])]
+    ("texts", "reasons"),
+    [([READ], ["stop"]), ([READ, UNREAD, UNREAD, UNREAD], ["stop"]), ([READ], ["length", "stop", "stop"])],
 )
 def test_a_few_readable_solutions_are_enough(tmp_path: Path, texts: list[str], reasons: list[str]) -> None:
     bought = ask(tmp_path, sampler(tmp_path, texts, reasons), LOOK)

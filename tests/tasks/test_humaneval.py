@@ -177,7 +177,8 @@ def test_prompts(tmp_path: Path) -> None:
     assert "\ndef" in task.stop
     instruct = HumanEval(style="instruct")
     assert instruct.prompt(problem).endswith("```python\ndef return1():\n```\n\n")
-    assert instruct.stops() == () and "```python\ndef return1():\n    return 1\n```" in instruct.prompt(problem, [problem])
+    assert instruct.stops() == ()
+    assert "```python\ndef return1():\n    return 1\n```" in instruct.prompt(problem, [problem])
 
 
 def test_steps_and_diversity(tmp_path: Path) -> None:
