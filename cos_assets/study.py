@@ -217,8 +217,8 @@ class StudySpec(Spec):
         if not (by_default and self.task.answer_kind == "math"):
             return []
         return [
-            "judge: the step checker, which judges where no judge is named, reads arithmetic; it can read only a part of"
-            " mathematical solutions. Name a model, judge: {model: ...}, or say judge: {method: steps} to keep it"
+            "judge: none is named, so the step checker judges; it reads arithmetic, and only a part of mathematical"
+            " solutions. Name a model, judge: {model: ...}, or say judge: {method: steps} to keep it"
         ]
 
 

@@ -470,3 +470,23 @@ def test_a_sources_own_way_makes_stale_what_it_touches() -> None:
     unverified, by_steps = (versions(sources__mix__verification=way) for way in ("none", "answer+steps"))
     changed = [{name for name in plain if plain[name] != other[name]} for other in (unverified, by_steps)]
     assert changed == [{"sft_set", "report"}, {"sft_set", "report", "judgements"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({"task": "math"}, True),
+        ({"task": "{name: functional_math, path: /data}"}, True),
+        ({"task": "{name: jsonl, path: x.csv, grade: math}"}, True),
+        ({"task": "math", "judge": "{samples: 20}"}, True),
+        ({"task": "math", "judge": "{method: steps}"}, False),
+        ({"task": "math", "judge": "{model: x}"}, False),
+        ({"task": "math", "judge": "{judges: {steps: {method: steps}}}"}, False),
+        ({"task": "{name: jsonl, path: x.csv, grade: number}"}, False),
+        ({}, False),
+    ],
+)
+def test_a_mathematical_study_that_names_no_judge_is_warned(changes: dict[str, str], warned: bool) -> None:
+    warnings = study.parse(attributes(**changes)).warnings
+    assert len(warnings) == warned
+    assert all("judge: {method: steps}" in line for line in warnings)
