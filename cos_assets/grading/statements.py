@@ -22,23 +22,27 @@ _IS = r"""(?:is|are|was|(?:would|will|should|must|has[ ]to|turns[ ]out[ ]to)[ ]b
     (?!\s+not\b|n['’]t)"""
 _RIGHT = r"is\s+(?:the\s+)?(?:correct|right|best)\b"
 _LABEL = r"[(*]*(?-i:[A-Z])[)*]*\s+"
-_MARK = re.compile(
-    rf"""
+_FORMS = rf"""
     (?P<heading> ^[ \t#*_]*(?:the[ ])?(?:(?:final|correct)[ ])?answers?[ \t*_]*$ )
   | (?P<hash> (?<!\#)\#\#\#\#(?!\#) )
-  | (?P<line> ^[ \t]*(?-i:A)[ \t]*: )
   | (?P<checked> \b(?:check|verify|confirm|test)(?:ing)?\s+(?:\w+\s+){{0,2}}answers? )
-  | (?P<option> \b(?:option|choice)[*_]* (?:\s+{_IS}|:) | \b(?:option|choice|answer)\s+(?={_LABEL}{_RIGHT})
-      | (?<![\w(*])(?={_LABEL}{_RIGHT}\s+(?:answer|option|choice)\b|\([A-Z]\)\s+{_RIGHT}) )
   | (?<![A-Za-z]) (?:(?:the|our|my)\s+)? (?:(?:final|correct|right|best)\s+)? answers?[*_]* (?:
         (?P<sentence> (?:[ ]to[ ](?:the|this)[ ][^.:\n]{{1,60}}?)? \s+{_IS} )
       | (?P<colon> (?:[ ]?\([^()\n]{{1,60}}\))? [*_]* [ \t]* [:：=] )
     )
-    """,
-    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
-)
-_ONLY = {"line": "number", "option": "choice", "checked": None}
-"""The forms that state answers of one kind only, or none."""
+"""
+_LINE = r"(?P<line> ^[ \t]*(?-i:A)[ \t]*: )"
+_OPTION = rf"""(?P<option> \b(?:option|choice)[*_]* (?:\s+{_IS}|:) | \b(?:option|choice|answer)\s+(?={_LABEL}{_RIGHT})
+    | (?<![\w(*])(?={_LABEL}{_RIGHT}\s+(?:answer|option|choice)\b|\([A-Z]\)\s+{_RIGHT}) )"""
+_MARKS = {
+    kind: re.compile(pattern, re.VERBOSE | re.MULTILINE | re.IGNORECASE)
+    for kind, pattern in (
+        ("number", f"{_LINE} | {_FORMS}"),
+        ("math", _FORMS),
+        ("text", _FORMS),
+        ("choice", f"{_OPTION} | {_FORMS}"),
+    )
+}
 # What is left of a mark behind it: emphasis, a colon, words that lead to the answer, and a line break.
 _SAME_LINE = re.compile(r"(?:[*_]++(?![^\s:]) | [ \t:：=])*", re.VERBOSE)
 _LEADING = re.compile(
@@ -112,8 +116,8 @@ def statements(text: str, kind: str) -> Iterator[Statement]:
 def _places(text: str, kind: str) -> list[_Place]:
     marks = (
         _Place(str(found.lastgroup), found.start(), found.end(), -1)
-        for found in _MARK.finditer(text)
-        if _ONLY.get(str(found.lastgroup), kind) == kind
+        for found in _MARKS[kind].finditer(text)
+        if found.lastgroup != "checked"  # "we may check our answer: ..." states none
     )
     places: list[_Place] = []
     covered = 0
