@@ -295,7 +295,10 @@ class Jsonl(Styled):
                 f"{where}: {self.columns.solution!r} states no answer that answer_pattern finds;"
                 " models trained on it would state none"
             )
-        return f"{solution.rstrip()}\nThe answer is {f'${answer}$' if self.grade == 'math' else answer}."
+        ends = f"{solution.rstrip()}\nThe answer is {f'${answer}$' if self.grade == 'math' else answer}."
+        if self.grade == "text" and self.answer(ends) != answer:  # it looks like an answer with an explanation
+            return f"{solution.rstrip()}\nThe answer is \\boxed{{{answer}}}."
+        return ends
 
     def _draw(self, problems: list[dict[str, Any]], split: str, count: int) -> None:
         """Moves `count` training problems to a split that the data do not have."""

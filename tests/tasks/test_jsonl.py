@@ -306,6 +306,7 @@ def test_other_settings_are_other_versions() -> None:
         ("number", "1,200", "1,200", "\nThe answer is 1,200."),
         ("math", "\\frac{1}{2}", "\\frac{1}{2}", "\nThe answer is $\\frac{1}{2}$."),
         ("text", "New York", "New York", "\nThe answer is New York."),
+        ("text", "Cain, the brother", "Cain, the brother", "\nThe answer is \\boxed{Cain, the brother}."),
         ("choice", "(b)", "B", "\nThe answer is (b)."),
     ],
 )
