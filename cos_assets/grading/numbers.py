@@ -131,11 +131,11 @@ _WORDS = (
 )
 # What may stand behind a number that is complete: the end, a sentence's end, or a sign that explains.
 _END = re.compile(
-    r"\s*[.,;:]?\s*\Z|\s*\.\s|\s*;\s+(?![$€£¥₹]?[0-9])|\s*≈|\s+-{1,3}\s+(?=[A-Za-z]{2})|\s*[–—]\s*(?=[A-Za-z]{2})"
-    r"|\s*[,:]\s+(?![$€£¥₹+-]?\.?[0-9])(?!(?:or|and|to)\b[^.]*[0-9])(?!\w+\s*=)|\s+[(\[](?!\s*(?:or|and|mod)\b)"
+    r"\s*[.,;:]?\s*\Z|\s*\.\s|\s*;\s+(?![$€£¥₹+-]?(?:\.?[0-9]|\\))|\s*≈|\s+-{1,3}\s+(?=[A-Za-z]{2})|\s*[–—]\s*(?=[A-Za-z]{2})"
+    r"|\s*[,:]\s+(?![$€£¥₹+-]?(?:\.?[0-9]|\\))(?!(?:or|and|to)\b[^.]*[0-9])(?!\w+\s*=)|\s+[(\[](?!\s*(?:or|and|mod)\b)"
 )
-_AROUND = re.compile(r"[(\[\"']([^()\[\]\"']*)[)\]\"']\.?")
-_UNIT = re.compile(r"\s*[-/]?\s*(°|[ap]\.\s?m\b|(?:\\mu ?)?[A-Za-z]+)")
+_AROUND = re.compile(r"[(\[\"']([^()\[\]\"',]*)[)\]\"']\.?")
+_UNIT = re.compile(r"\s*[-/]?\s*(°|[ap]\.\s?m\b|(?:\\mu ?)?[A-Za-z]+)(?!_)")
 # The part of a statement in which another number would belong to the answer, and numbers in it that do not.
 _CLAUSE = re.compile(
     r"[;(]|,(?!\s*(?:and\s|or\s)?[$€£]?[0-9])|[.!](?=\s|\Z)|\s-{1,3}\s|[–—]|\b(?:because|since|as|so|which|that)\b"
@@ -149,6 +149,9 @@ _ANOTHER = re.compile(
     re.IGNORECASE,
 )
 _SEVERAL = re.compile(r"[,;:<>≤≥≠]|[<>!]\s*$|\b(?:and|or|because|since|when|if)\b")
+_CALLED = r"\\?[A-Za-z][A-Za-z ]*+(?:_\{?\w+\}?)?\s?(?:\([^()]*\))?"
+_CALLED_SO = re.compile(rf"\s*{_CALLED}(?:\s*[-+*/]\s*{_CALLED})?\s*")
+_WORD = re.compile(r"\\[A-Za-z]+|[A-Za-z]{2,}")
 # Inside of a text: no part of a word, a list, a clock time or a longer number.
 _INSIDE = re.compile(rf"(?<![\w.,:/^])(?P<all>{_NUMBER.pattern})(?![:.,/]?[0-9]|\^)", _NUMBER.flags)
 _BOUND = re.compile(
@@ -176,7 +179,7 @@ def stated_number(text: str) -> str | None:
     if (number := _first(shown)) is not None:
         return number
     *before, last = shown.split("=")
-    if any(_SEVERAL.search(side) for side in before):
+    if not all(map(_is_side, before)):
         return None
     sides = [last, *reversed(last.split("≈")[1:]), *reversed(before)]
     return next((number for side in sides if (number := _first(side.strip())) is not None), None)
@@ -212,6 +215,14 @@ def _first(shown: str) -> str | None:
     filler = _FILLER.match(shown)
     found = _NUMBER.match(shown, filler.end() if filler else 0)
     return found[0].strip() if found and _is_whole(shown[found.end() :]) else None
+
+
+def _is_side(text: str) -> bool:
+    """Whether a side of an equation leaves the other one a result: a name (`x`, `f(2)`, `a + b`, "Total clips"), or a
+    computation with numbers, with or without units. A formula in variables (`4x - 5y`) does not."""
+    if _CALLED_SO.fullmatch(text):
+        return not re.search(r"\b(?:and|or|because|since|when|if)\b", text)
+    return not _SEVERAL.search(text) and not re.search(r"[A-Za-z]", _WORD.sub("", text))
 
 
 def _is_whole(rest: str) -> bool:
