@@ -35,7 +35,7 @@ WITH sums AS (
 )
 SELECT study, budget, model, judge, round(rate, 4) AS false_positive_rate,
        round(low95(rate, variance, n), 4) AS low, round(high95(rate, variance, n), 4) AS high,
-       n AS n_problems, samples, unread, why AS no_rate,
+       n AS n_problems, samples, unread, round(samples / (samples + unread), 4) AS readable_share, why AS no_rate,
        CASE WHEN rate IS NOT NULL AND tells_right_from_wrong THEN round(
            greatest(0, least(1, (rate - false_alarms) / (recall - false_alarms))), 4
        ) END AS corrected_by_controls,
