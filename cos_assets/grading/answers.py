@@ -33,7 +33,7 @@ from typing import Literal, NamedTuple, get_args
 import polars as pl
 
 from cos_assets.grading import units
-from cos_assets.grading.notation import normalise, same_text, unwrapped, without_fonts
+from cos_assets.grading.notation import normalise, same_text, words
 from cos_assets.grading.numbers import MAX_CHARACTERS, parse_number
 
 # Raise it when any rule here or in the graders below changes: stored verdicts then count as old.
@@ -197,7 +197,7 @@ def _unit(text: str) -> str:
 
 def _letter(text: str) -> str | None:
     """The choice a text names: one letter, alone or before a full stop, a bracket or a colon."""
-    plain = without_fonts(unwrapped(text[:MAX_CHARACTERS]))
+    plain = words(text[:MAX_CHARACTERS])
     found = re.match(r"[\s\"'(\[*$]*([A-Za-z])(?![A-Za-z0-9'’])\s*(?:$|[.):\]*\"'$,])", plain)
     return found[1].upper() if found else None
 
@@ -210,8 +210,7 @@ def _same_string(gold: str | None, answer: str) -> bool | None:
 def normalise_text(text: str) -> str:
     """The form in which text answers are compared: without markup, NFKC, case folded, single spaces, no outer quotes or
     full stop."""
-    bare = unicodedata.normalize("NFKC", without_fonts(unwrapped(text))).casefold()
-    plain = " ".join(bare.split())
+    plain = " ".join(unicodedata.normalize("NFKC", words(text)).casefold().split())
     return plain.strip("\"'“”‘’").removesuffix(".").strip("\"'“”‘’").strip()
 
 

@@ -138,8 +138,8 @@ def _parsed(text: str, imaginary: bool) -> Any:
         return None
     parser = _parser()(is_real=None if imaginary else True, convert_degrees=True)
     try:
-        if congruence := re.fullmatch(r"(.*)\\equiv(.*)\\mod(.*)", text):
-            left, right, modulus = map(parser.parse, congruence.groups())
+        if congruence := re.fullmatch(r"(?:(.*)(?:\\equiv|=))?(.*)\\mod(.*)", text):
+            left, right, modulus = (parser.parse(side or "0") for side in congruence.groups())
             return Function("congruent")(Mod(left - right, modulus), modulus)
         name, _, terms = text.rpartition("=")
         if terms.count(":") > 1 and name.count(":") in (0, terms.count(":")):
@@ -199,10 +199,10 @@ def _parser() -> Any:
 
 def _divides_by_zero(expression: Any) -> bool:
     """0/0 is no number; simplified in some orders it becomes one."""
-    from sympy import Basic, Pow
+    from sympy import Basic, Pow, nan, zoo
 
     powers = expression.atoms(Pow) if isinstance(expression, Basic) else ()
-    return any(power.base.is_zero and power.exp.is_negative for power in powers)
+    return expression.has(nan, zoo) or any(power.base.is_zero and power.exp.is_negative for power in powers)
 
 
 # --- comparing -------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def _same_number(one: Any, other: Any, *_: int) -> bool:
     if one == other or (one.is_Rational and other.is_Rational) or one.free_symbols or other.free_symbols:
         return bool(one == other)
     difference = (one - other).evalf(15, maxn=300)
-    if not difference.is_number:
+    if not difference.is_number or not difference.is_finite:
         return False
     if all(part.is_zero or getattr(part, "_prec", 0) == 1 for part in difference.as_real_imag()):
         return True

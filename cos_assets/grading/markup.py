@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from cos_assets.grading.notation import characters
+from cos_assets.grading.characters import characters
 
 # No alternative runs past the sign that may close it. A dollar sign is a currency where a digit follows the sign that
 # would close the formula, or where only one of both has a space inside.
@@ -22,11 +22,12 @@ FORMULA = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_FONT = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|sc|sl|tt|normal|up)?|math(?:rm|bf|it|sf|tt|normal)|operatorname|[mhf]box|boxed|bm|boldsymbol"
-    r"|emph|underline)(?![A-Za-z])\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+FONT = (
+    r"\\(?:text(?:bf|it|rm|sf|sc|sl|tt|normal|up)?|math(?:rm|bf|it|sf|tt|normal)|operatorname\*?|[mhf]box|boxed|bm"
+    r"|boldsymbol|emph|underline)(?![A-Za-z])"
 )
-_SIZE = re.compile(
+_FONTS = re.compile(FONT + r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+SIZE = re.compile(
     r"\\(?:(?:display|text)style|left|right|bf|rm|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])\s*|\\(?:text)?color\s*\{[^{}]*\}"
 )
 _DEEPEST = 5  # fonts are not nested deeper
@@ -66,9 +67,9 @@ def inner(formula: re.Match[str]) -> str:
 
 def unwrapped(text: str) -> str:
     r"""The text without delimiters of formulas, and without `\text{...}`, `\mathbf{...}` and the like around parts."""
-    text = _SIZE.sub("", FORMULA.sub(inner, text))
+    text = SIZE.sub("", FORMULA.sub(inner, text))
     for _ in range(_DEEPEST):
-        text, count = _FONT.subn(r"\1", text)
+        text, count = _FONTS.subn(r"\1", text)
         if not count:
             break
     return text

@@ -8,72 +8,21 @@ cannot refuse what is no longer there, so only markup is removed: spaces, fonts,
 from __future__ import annotations
 
 import re
-import unicodedata
 
+from cos_assets.grading.characters import characters
+from cos_assets.grading.markup import FONT, SIZE, unwrapped
 from cos_assets.grading.units import SYMBOLS
-
-# --- characters ------------------------------------------------------------------------------------------------------
-
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
-_LEVEL = str.maketrans(_RAISED + _LOWERED, "0123456789+-()ni0123456789+-()")
-_SIGNS = str.maketrans(
-    {
-        "−": "-", "‐": "-", "‑": "-", "‒": "-", "⁄": "/", "∕": "/", "∗": "*", "⋆": "*", "′": "'", "’": "'", "″": "''",
-        "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "÷": r"\div ",
-        "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "≦": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "≧": r"\ge ", "⩾": r"\ge ",
-        "≠": r"\ne ", "≈": r"\approx ", "≅": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "∅": r"\emptyset ",
-        "Ø": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ", "∖": r"\setminus ",
-        "⊆": r"\subseteq ", "⊂": r"\subset ", "°": r"^\circ ", "º": r"^\circ ", "√": r"\sqrt ", "…": r"\ldots ",
-        "⋯": r"\ldots ", "⟨": "(", "⟩": ")", "→": r"\to ", "∠": r"\angle ", "∑": r"\sum ", "∫": r"\int ",
-        "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
-        "٫": ".", "٬": ",", "٪": "%", "“": '"', "”": '"', "。": ".", "、": ",",
-    }
-)  # fmt: skip
-
-
-def _vulgar(fraction: re.Match[str]) -> str:
-    over, _, under = unicodedata.normalize("NFKC", fraction[0]).partition("⁄")
-    return rf"\frac{{{over}}}{{{under}}}"
-
-
-_GREEK = re.compile("[Α-ΡΣ-Ωα-ρσ-ωϕ]")
-
-
-def _greek(found: re.Match[str]) -> str:
-    name = unicodedata.name(unicodedata.normalize("NFKC", found[0])).replace("LAMDA", "LAMBDA").split()
-    return f"\\{name[-1].lower() if 'SMALL' in name else name[-1].capitalize()} "
-
-
-def characters(text: str) -> str:
-    """Digits of all scripts, full-width letters, raised and lowered digits, fractions and signs, in ASCII and LaTeX."""
-    text = _INVISIBLE.sub("", text)
-    if text.isascii():
-        return text
-    text = re.sub(r"(?:\d[\u0305\u0307])+", lambda run: f"\\overline{{{run[0][::2]}}}", text)  # 0.1̅6̅
-    text = re.sub(f"[{_RAISED}]+", lambda run: "^{" + run[0].translate(_LEVEL) + "}", text)
-    text = re.sub(f"[{_LOWERED}]+", lambda run: "_{" + run[0].translate(_LEVEL) + "}", text)
-    text = re.sub("[¼-¾⅐-⅞]", _vulgar, text)
-    text = unicodedata.normalize("NFKC", text.translate(_SIGNS)).translate(_SIGNS)
-    text = re.sub(r"[^\x00-\x7f]", lambda one: str(unicodedata.decimal(one[0], one[0])), text)
-    # Between two numbers a long dash may be a range; elsewhere it is a minus.
-    text = re.sub(r"(?<![\d\s])(\s*)[–—](?=\s*[\d.\\(A-Za-z])", r"\1-", text)
-    return _GREEK.sub(_greek, text)
-
 
 # --- markup ----------------------------------------------------------------------------------------------------------
 
-_FONT = (
-    r"\\(?:text(?:normal|rm|bf|it|sf|tt|up)?|emph|[mhf]box|math(?:rm|bf|it|sf|tt|normal)|boldsymbol|bm|operatorname\*?)"
-)
-_FONTS = re.compile(_FONT + r"\s*\{([^{}]*)\}")
+_FONTS = re.compile(FONT + r"\s*\{([^{}]*)\}")
 _AROUND = (
     ("**", "**"), ("*", "*"), ("`", "`"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("\\boxed{", "}"),
     ("{", "}"), ('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"),
 )  # fmt: skip
 
 
-def unwrapped(text: str) -> str:
+def bare(text: str) -> str:
     """An answer without the markup around the whole of it (bold, code, dollar signs, a box) and its full stop."""
     for _ in range(8):  # deeper nesting is not written by anybody
         before = text
@@ -90,11 +39,9 @@ def unwrapped(text: str) -> str:
     return text
 
 
-def without_fonts(text: str) -> str:
-    """A text without the commands that only say how it looks: fonts, spaces and escapes."""
-    for _ in range(4):  # as deep as anybody nests them
-        text = _FONTS.sub(r"\1", text)
-    text = re.sub(r"\\[,;: ]|~|\\q?quad(?![A-Za-z])", " ", text)
+def words(text: str) -> str:
+    """The words of an answer in text, without markup, LaTeX's spaces and its escapes."""
+    text = re.sub(r"\\[,;: ]|~|\\q?quad(?![A-Za-z])", " ", unwrapped(bare(text)))
     return re.sub(r"\\([%&#$_])", r"\1", text)
 
 
@@ -138,7 +85,7 @@ def _boxes(text: str) -> str:
     return ", ".join(reversed(boxes)) if boxes else text
 
 
-def _words(font: re.Match[str]) -> str:
+def _in_font(font: re.Match[str]) -> str:
     """What stands in a font: a connective, a function's name, mathematics, or words, which stay marked as such."""
     inside = " ".join(font[1].split())
     if not inside or re.fullmatch(rf",?\s*(?:and|or)|[,;]|%|(?:{_PERCENT})\.?|\(?mod|{_FUNCTIONS}", inside):
@@ -168,8 +115,9 @@ _BEFORE_FONTS = [
     (r"(?<=\d),\s*\\!\s*(?=\d{3})", ""),
     (r"\\!|\\neg(?:thin|med|thick)space(?![A-Za-z])", ""),
     (r"(?<!\\)\\[,;:> \n]|~|\\hspace\*?\{[^{}]*\}|\\phantom\s*(?:\{[^{}]*\}|.)", " "),
-    (_MACRO.format("q?quad|(?:thin|en|med|thick)space|(?:display|text|script)style|(?:no)?limits|rm|bf|it"), " "),
-    (r"\\m?(?:left|right)\s*\.|\\(?:m?left|m?right|middle|[bB]igg?[lrm]?)(?![A-Za-z])", ""),
+    (_MACRO.format("q?quad|(?:thin|en|med|thick)space|scriptstyle|(?:no)?limits|it"), " "),
+    (r"\\m?(?:left|right)\s*\.|\\(?:mleft|mright|middle|[bB]igg?[lrm]?)(?![A-Za-z])", ""),
+    (SIZE.pattern, ""),
     (r"(?<!\\)\$|(?<!\\)\\[()\[\]]", " "),
     *((_MACRO.format(name), same.replace("\\", r"\\")) for name, same in _SAME.items()),
     (r"\\([%&#])", r"\1"),
@@ -206,12 +154,12 @@ def normalise(text: str) -> str:
     text = characters(text)
     if not re.search(r"matrix|array|cases|align", text):
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # escaped once too often
-    text = unwrapped(_boxes(text))
+    text = bare(_boxes(text))
     if len(re.findall(r"(?<!\\)\$", text)) % 2:  # a lone one is a price
         text = re.sub(r"(?<!\\)\$", r"\\$", text)
     for was, now in _REWRITES[0]:
         text = was.sub(now, text)
-    text = _FONTS.sub(_words, text)
+    text = _FONTS.sub(_in_font, text)
     for was, now in _REWRITES[1]:
         text = was.sub(now, text)
     text = _NEEDLESS.sub("", " ".join(_numbers(_arguments(text)).split()))

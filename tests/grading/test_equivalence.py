@@ -107,7 +107,7 @@ EQUAL = {
             r"x \equiv -4 \bmod 7", r"x \equiv 3 \mod 7",
         ),
         ("1:2:3", "2:4:6"), ("2:3", "4:6"), ("3:4", r"\frac{3}{4}"), (r"1:2:3:\ldots", r"1 : 2 : 3 : \dots"),
-        (r"1,2,3,\ldots", r"1, 2, 3, \dots"), ("3", r"17 \bmod 7"),
+        (r"1,2,3,\ldots", r"1, 2, 3, \dots"), (r"17 \bmod 7", r"3 \pmod 7"),
     ],
     "expressions": [
         ("ab", "ba"), ("xyz", "x y z"), ("x(x+1)", "x^2+x"), (r"\frac{3}{4}x", "0.75x"), ("x^2+1", "y = x^2+1"),
@@ -122,7 +122,8 @@ DIFFERENT = {
         ("5", "5i"), (r"\mathrm{e}^2", "2"), (r"\mathrm{e}^2", r"\mathrm{e}^3"), (r"3\mathrm{e}", "3"),
         ("1+i", "1-i"), (r"1+\mathrm{i}", "1"), ("i", "i^2"), (r"\mathbf{i}+1", "i+1"), (r"\foo{5}", "5"),
         ("5", r"\foo{5}"), ("5", r"5\foo"), ("5", "x+5"), ("5", "5x"), ("5", r"5\pi"), ("5", r"5\sqrt2"), ("5", "5!"),
-        ("5", "5'"), ("5", "5, 6"), ("5", r"5 \times 10^3"), ("5", "5:1:1"), ("5x", r"5\%x"), ("5", r"5 \Rightarrow 6"),
+        ("5", "5'"), (r"\frac{19}{4}", r"\frac{19}{0}"), ("5", "5, 6"), ("5", r"5 \times 10^3"), ("5", "5:1:1"),
+        ("5x", r"5\%x"), ("5", r"5 \Rightarrow 6"),
         ("1.05^{T}", "1.05"), ("3_n", "3"), ("f'(x)", "f(x)"), ("y'", "y"), (r"\overline{z}", "z"), (r"\vec{v}", "v"),
         (r"\max_x f(x)", "f(x)"), ("x_1^2", "x^2"), (r"\sin_2 x", r"\sin x"), ("2ab", "2"), ("3r^2", "3"), ("2m", "2"),
         ("18", "18xy"), (r"\{2x : x > 3\}", r"\{2x : x > 4\}"), (r"\{x \mid x > 2\}", r"\{x \mid x > 3\}"),
@@ -133,6 +134,7 @@ DIFFERENT = {
         (r"k \equiv 2 \bmod 3", r"k \equiv 1 \bmod 3"), (r"n \equiv 1 \mod 4", r"n \equiv 3 \mod 4"),
         ("x ≡ 3 (mod 7)", "x ≡ 4 (mod 7)"), ("7", r"x \equiv 3 \pmod 7"), (r"3 \pmod 7", r"4 \pmod 7"),
         (r"x\equiv 1,3 \pmod 8", r"x\equiv 1,5 \pmod 8"), (r"x \equiv 3 \pmod 7", "x = 3"),
+        ("3", r"3 \pmod 7"), ("x = 3", r"x = 3 \pmod 7"), (r"\frac{1}{3}", r"\frac{1}{3} \pmod 7"),
     ],
     "clock times and ratios": [
         (r"9:30 \text{ a.m.}", r"9:30 \text{ p.m.}"), ("9:30 a.m.", "9:30 p.m."), (r"9\text{ a.m.}", r"9\text{ p.m.}"),
