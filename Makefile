@@ -29,6 +29,7 @@ format: .venv/dev
 bench: .venv/dev            ## ratios against a named reference, each in one run
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/grading.py
+	$(BIN)/python benchmarks/real_text.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/sql.py
 	$(BIN)/python benchmarks/sampling.py
