@@ -73,9 +73,7 @@ _LETTERS = re.compile(
     r"\\(?:text|math[a-z]+|begin|end|operatorname|overline|bar|vec|hat)\{[^{}]*\}|\\[A-Za-z]+|([A-Za-z]+)"
 )
 _INDEX = re.compile(r"_\{[^{}]*i|\bi\s*(?:=|\\in|\\le)|\\sum|\\prod")
-_BASE = re.compile(r"(?<![\w.}])(\d+(?:\.\d+)?)_\{(\d+)\}")
-
-
+_BASE = re.compile(r"(?<![\w.}])([0-9A-Z]*\d[0-9A-Z]*(?:\.\d+)?)\s*_\{(\d+)\}")
 _WORDS = re.compile(r"(?:\\text\{[^{}\d]*\}|[A-Za-z\s.,'\"-])+")
 
 
@@ -143,6 +141,7 @@ def _parsed(text: str, imaginary: bool) -> Any:
             return Function("congruent")(Mod(left - right, modulus), modulus)
         name, _, terms = text.rpartition("=")
         if terms.count(":") > 1 and name.count(":") in (0, terms.count(":")):
+            list(map(parser.parse, name.split(":") if name else []))
             first, *others = map(parser.parse, terms.split(":"))
             return Function("ratio")(*(other / first for other in others))
         found = parser.parse(text)

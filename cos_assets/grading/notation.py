@@ -247,16 +247,17 @@ def plain(text: str) -> bool:
 
 
 _CONCLUSION = re.compile(
-    r".*(?:(?<![\\A-Za-z])(?:is|are|was|equals|be|est|thus|hence|therefore|so|that)(?![A-Za-z])|\^\{\\prime\}s\b|[A-Za-z]\s*:"
-    r"|^(?:the )?(?:final )?answer\b)[\s:,]*(.+)",
+    r".*(?:(?<![\\A-Za-z])(?:is|are|was|equals|est|thus|hence|therefore|so|(?:find|found|get|have|see|follows) that)"
+    r"(?![A-Za-z])|\^\{\\prime\}s\b|[A-Za-z]\s*:|^(?:the )?(?:final )?answer\b)[\s:,]*(.+)",
     re.IGNORECASE,
 )
 _REMARK = re.compile(
     r"\s+is (?:the|our|my) (?:final |correct )?(?:answer|solution)$|[.\s]*I hope (?:it|this) is correct$"
 )
+_DENIED = re.compile(r"\b(?:false|wrong|incorrect|untrue|not (?:true|correct|right))\b", re.IGNORECASE)
 
 
 def conclusion(text: str) -> str | None:
     """What a normalised sentence says in the end: "so the sum is 5" and "therefore x > 5 is the solution"."""
     found = _CONCLUSION.fullmatch(_REMARK.sub("", re.sub(r"\\text\{([^{}]*)\}", r"\1 ", text)))
-    return found[1] if found else None
+    return None if found is None or _DENIED.search(text) else found[1]
