@@ -97,10 +97,18 @@ _KINDS = {
     }.items()
     for unit in units.split()
 }
-_WHOLE = re.compile(r"\b(?:remain|left|round|near|full|whole|complete|integer|floor|truncat|about|approx)", re.I)
+_WHOLE = re.compile(
+    r"\b(?:r\.?\s?\d|remain|left|round|near|full|whole|complete|integer|floor|truncat|about|approx)", re.I
+)
 _OTHERWISE = re.compile(
-    r"\bbase[\s-]*(?:[\d\ufffc$({\\]|two|three|five|eight)|\b(?:modul|mod\b|congruen|binary|octal|hexadec|clock|contradict"
-    r"|impossible|incorrect|wrong|mistake|not (?:true|equal|correct|possible))",
+    r"\bbase[\s-]*(?:[\d\ufffc$({\\]|two|three|five|eight)|\b(?:clock|contradict|impossible|incorrect|wrong|false|untrue|mistake"
+    r"|not (?:true|equal|correct|possible))",
+    re.I,
+)
+# Texts about other arithmetic, in which any equation may be one of it.
+_OTHER_ARITHMETIC = re.compile(
+    r"\\[bp]?mod(?![A-Za-z])|\\equiv(?![A-Za-z])|\\mathbb\s*\{?Z\}?_|≡|\bmod(?:ulo|ular)?\b|\bcongruen"
+    r"|\b(?:in|to|from) base\b|\b(?:binary|octal|hexadecimal)\b",
     re.I,
 )
 
@@ -117,6 +125,8 @@ def read(text: str) -> list[Equation]:
     plain, latex = formulas.split(_MARK.sub(lambda mark: " " * len(mark[0]), text))
     found = [e for e in _in_text(plain) if str(e) not in beside]
     found += [e for at, formula in latex for e in _in_formula(at, formula, plain)]
+    if _OTHER_ARITHMETIC.search(text):
+        found = [e._replace(sure=False) for e in found]
     return sorted([*found, *marked], key=lambda e: e.at)
 
 

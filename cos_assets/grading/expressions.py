@@ -26,7 +26,7 @@ _TOKEN = re.compile(
     r"|(?P<skip>[^\S\n]+|\n(?=[^\S\n]{0,40}[=≈])|°"
     r"|(?<![\d)])\*\*(?!\s)|(?<!\s)\*\*(?![\d(-]))"
     # Powers, remainders, clock times, decimal commas, factorials, inches and the like say more than is read here.
-    r"|(?P<unknown>\*\*|//|(?<=\d)[,:](?=[\d\\])|(?<=[\d)])(?:[!?|'\"′″…]|\.\.)|(?<![\d.,])0\d+)"
+    r"|(?P<unknown>\*\*|//|<<|>>|(?<=\d)[,:](?=[\d\\])|(?<=[\d)])(?:[!?|'\"′″…]|\.\.)|(?<![\d.,])0\d+)"
     r"|(?P<number>(?:\\?[$€£¥₹][^\S\n]?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?\\?%)?)"
     # What separates phrases.
     r"|(?P<end>\n|[.,:;?!|<>≤≥≠→⇒∴#—…\"'“”‘’`。，；：、])"

@@ -158,7 +158,7 @@ _KNOWN = re.compile(
 )
 # Two numbers side by side, a number behind a bracket, a leading zero, `2^10`, `5!!`, `2.5\frac12`, `3 -- 2`.
 _UNCLEAR = re.compile(
-    r"\d\s+[\d.]|[)}!]\s*[\d.]|(?<![\d.])0\d|\^\s*(?:\d\d|[^\d\s{])|(?<!\d)!|!\s*!|\.\d+\s*\\frac|[-+*/]\s*[-+*/]\s*[-+*/]|-\s*-"
+    r"\d\s+[\d.]|[)}]\s*[\d.]|(?<![\d.])0\d|\^\s*(?:\d\d|[^\d\s{])|(?<!\d)!|!\s*!|\.\d+\s*\\frac|[-+*/]\s*[-+*/]\s*[-+*/]|-\s*-"
 )
 _ARGUMENTS = [
     (re.compile(pattern), by)
@@ -171,7 +171,7 @@ _ARGUMENTS = [
         (r"\^\s*(\d)(?!\d)", r"^{\1}"),
     )
 ]
-_PRODUCT = re.compile(r"(?<=[\d)}!i])\s*(?=\(|\\(?:sqrt|pi|binom))|(?<=[)}!i])\s*(?=\\frac)")
+_PRODUCT = re.compile(r"(?<=[\d)}!i])\s*(?=\(|\\(?:sqrt|pi|binom))|(?<=[)}!i])\s*(?=\\frac)|(?<=!)\s*(?=\d)")
 _POWER = re.compile(r"\^\{((?:[^{}]|\{[^{}]*\})*)\}|\^|(\d+)!")
 _BINOMIAL = re.compile(r"\\binom(?!\{\d{1,3}\}\{\d{1,3}\})")
 _LONGEST, _DEEPEST, _MOST_DIGITS = 300, 8, 50_000  # characters, brackets, digits of any intermediate result

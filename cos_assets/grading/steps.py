@@ -45,11 +45,13 @@ def equations(text: str) -> tuple[str, ...]:
 
 
 def check_equations(text: str) -> StepCheck:
-    """Is every equation in the text true? "unreadable" where none is found. What the numbers mean is not judged.
+    """Is every equation in the text true? "unreadable" if none can be read. What the numbers mean is not judged.
 
-    Read as people write: calculator marks (`<<16-3-4=9>>9`), currency signs, thousands commas, units behind numbers,
-    `x`, `×`, `÷`, "50% of 20 = 10", chains (`16 - 3 = 13 - 4 = 9`, each result carried on). A decimal result may be
-    rounded or cut off at its last digit. Equations with variables are passed over.
+    Plain text is read with calculator marks (`<<16-3-4=9>>9`), currency signs, thousands commas, units behind numbers,
+    `x`, `×`, `÷`, "50% of 20 = 10", and chains (`16 - 3 = 13 - 4 = 9`, each result carried on); formulas in LaTeX also
+    with powers, roots, fractions, factorials, binomials and π. A decimal result may be rounded or cut off at its last
+    digit. An equation with any token that is not understood is skipped, and so is a false one that has another common
+    reading (see `equations`).
     """
     told = False
     for number, equation in enumerate(read(text), 1):

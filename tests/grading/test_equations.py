@@ -125,6 +125,7 @@ NEVER_WRONG = {
         "log_2(8) + 1 = 4",
         "7 + 8 = 3 (mod 12)",
         "7 + 8 = 3, modulo 12",
+        "1 << 3 + 1 = 16",
     ],
     "units of several sizes": [
         "2 hours + 30 minutes = 150 minutes",
@@ -156,6 +157,7 @@ NEVER_WRONG = {
         "17 ÷ 5 = 3r2",
         "17 / 5 = 3 with a remainder of 2",
         "17 / 5 = 3, remainder 2",
+        "17 / 5 = 3, R 2",
         "17 / 5 = 3 with 2 left over",
         "17 // 5 = 3",
         "17 % 5 = 2",

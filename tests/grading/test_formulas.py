@@ -13,6 +13,7 @@ TRUE = [
     (r"\(3^2 + 4^2 = 5^2\)", ["3^{2}+4^{2}=5^{2}"]),
     ("$3{,}000 + 500 = 3{,}500$", ["3000+500=3500"]),
     (r"\[5! = 120\]", ["5!=120"]),
+    (r"$\frac{8!}{3!5!} = 56$", [r"\frac{8!}{3!\cdot5!}=56"]),
     (r"$\binom{5}{2} = 10$", [r"\binom{5}{2}=10"]),
     (r"$1\frac12 + 1\frac12 = 3$", [r"1\frac{1}{2}+1\frac{1}{2}=3"]),
     ("$2(3)(4) = 24$", ["2*3*4=24"]),
@@ -60,6 +61,10 @@ UNREADABLE = [
     r"$7 + 8 \equiv 3 \pmod{12}$",
     r"$7 + 8 = 3 \pmod{12}$",
     r"in base $7$, we have $44 \times 55 = 3506$",
+    r"The inverse of 50 modulo 1199 exists, as they have no common factor. "
+    + "It is found in steps. " * 9
+    + "$50^{-1} = 24$",
+    r"In $\mathbb{Z}_7$ we have $3 + 5 = 1$",
     r"$1 + 2 + \cdots + 10 = 55$",
     r"$0.\overline{3} + 0.\overline{6} = 1$",
     "$2 + 3i + 1 = 3 + 3i$",
