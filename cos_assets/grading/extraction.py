@@ -3,7 +3,7 @@ r"""What a reply states as its final answer. Only what is announced counts: noth
 These forms state an answer, with the usual markup around it and around themselves:
 
     \boxed{42}              also \fbox{42} and \boxed 42; an empty box, and `\boxed` in prose, are none
-    #### 42                 a line that goes on, or holds no answer, is a heading where more text follows: `#### 2. May`
+    #### 42                 a numbered line (`#### 2. May`) is a heading, and so is a longer one above more text
     The answer is 42        also "the final answer is", "the answer would be"; the answer may be on the next line
     Answer: 42              also "Final Answer:", or such a heading; the answer may be on the next line
     A: 42                   for numbers, at the start of a line
@@ -123,20 +123,27 @@ _UNIT = re.compile(r"(?!or\b|and\b|to\b)[A-Za-z][A-Za-z /-]*(?:\^\{?[23]\}?)?")
 _RELATION = re.compile(r"[=+*/^<>≤≥-]|\\[a-z]")
 
 
+def _is_heading(statement: Statement, bare: bool) -> bool:
+    """Whether a line of its own is a heading or starts a list: it is numbered, or it is a `####` line above more text
+    that is not the `bare` answer."""
+    if not statement.own_line:
+        return False
+    numbered = _NUMBERED.match(statement.text) is not None
+    if statement.form == "hash":
+        return numbered or not (bare or statement.last)
+    return numbered and not statement.last
+
+
 def _number(statement: Statement) -> str | None:
-    text, form, own_line, last = statement
-    if form == "box":
+    text = statement.text
+    if statement.form == "box":
         return stated_number(text) or only_number(text) or _shown(text)
     sentence = _sentence(text) if _DIGIT.search(text) else None
-    if sentence is None:
+    if sentence is None or _is_heading(statement, parse_number(text) is not None):
         return None
-    sentence = sentence.rstrip("!")
-    if own_line and not last:
-        if form == "hash":  # more than the number is a heading
-            return _shown(text) if parse_number(text) is not None else None
-        if "=" in text or _NUMBERED.match(text):  # the first line of a solution
-            return None
-    if (number := stated_number(sentence)) is not None:
+    if "=" in text and statement.own_line and not statement.last:  # the first line of a solution
+        return None
+    if (number := stated_number(sentence.rstrip("!"))) is not None:
         return number
     return _shown(sentence) if _NUMERIC.match(plain(sentence[:LONGEST])) else None
 
@@ -152,12 +159,12 @@ def _shown(text: str) -> str:
 
 
 def _math(statement: Statement) -> str | None:
-    text, form, own_line, last = statement
-    if form == "box":
+    text = statement.text
+    if statement.form == "box":
         whole = FORMULA.fullmatch(text)
         return inner(whole).strip() if whole else text
     head = _head(_EMPHASIS.sub("", text))
-    if not head or (own_line and not last and (_NUMBERED.match(text) or (form == "hash" and _is_prose(head)))):
+    if not head or _is_heading(statement, not re.search(r"(?<!\\)\b[A-Za-z]{3}", head)):
         return None
     formula = FORMULA.match(head)
     rest = FORMULA.sub(inner, head[formula.end() :]).strip() if formula else ""
@@ -174,17 +181,12 @@ def _math(statement: Statement) -> str | None:
     return head
 
 
-def _is_prose(text: str) -> bool:
-    return re.search(r"(?<!\\)\b[A-Za-z]{3}", text) is not None
-
-
 def _text(statement: Statement) -> str | None:
-    text, form, own_line, last = statement
-    words = unwrapped(text)
+    words = unwrapped(statement.text)
     words = " ".join(re.sub(r"\\([&%$#_])", r"\1", re.sub(r"\\[ ,;]|~", " ", words)).split())
-    if form == "box":
+    if statement.form == "box":
         return _EMPHASIS.sub("", words)
-    if own_line and not last and (form == "hash" or _NUMBERED.match(text)):
+    if _is_heading(statement, False):
         return None
     words = re.sub(r"\A[*_`]+\s+", "", words)
     emphasised = _EMPHASISED.match(words)
@@ -217,12 +219,11 @@ _LABELLED = re.compile(r"(?:\([A-Z]\)|[A-Z][).:])\s+(?!(?:is|are|was|and|or|has|
 
 def _choice(statement: Statement) -> str | None:
     """The letter; "" where the statement names two letters; None where it names none."""
-    text, form, own_line, last = statement
-    if len(text) > LONGEST or _sentence(text) is None:
+    if len(statement.text) > LONGEST or _sentence(statement.text) is None:
         return None
-    text = plain(text)
+    text = plain(statement.text)
     found = _LETTER.match(text)
-    if found is None or (form == "hash" and own_line and not last and not _ALONE.fullmatch(text)):
+    if found is None or _is_heading(statement, _ALONE.fullmatch(text) is not None):
         return None
     letter, rest = (found["upper"] or found["lower"]).upper(), text[found.end() :]
     if _SECOND.match(rest):

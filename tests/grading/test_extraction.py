@@ -99,6 +99,7 @@ def test_what_states_no_answer(text: str, kind: Kind) -> None:
         ("#### 1: Find the total\nIt is 72.", None),
         ("#### 24 clips in May\nand 48 in April.", None),
         ("#### 2nd step\nAdd.", None),
+        ("#### 1. April: 48 clips\n#### 2. May: 24 clips", None),
         ("#### 1 April\nfoo", None),
         ("#### 3.2 Counting\nfoo", None),
         ("##### 72\nfoo", None),
