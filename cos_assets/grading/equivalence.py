@@ -42,7 +42,7 @@ def _compare(item: dict[str, Any]) -> Outcome:
     if all(map(_only_words, (gold, answer))):
         return _listed(gold) == _listed(answer)
     if all(map(_CLOCK.fullmatch, (gold, answer))):
-        return False
+        return gold.lstrip("0") == answer.lstrip("0")
     value, unit = units.split(gold, symbols=False)
     other, another = units.split(answer, symbols=not _variables(value))
     if not (_BASE.search(value) and _BASE.search(other)):  # a base that one of them leaves out
@@ -68,7 +68,7 @@ def _unread(want: Any, got: Any, gold: str, answer: str) -> Outcome:
     return f"the {name} {text[:80]!r} cannot be read as mathematics"
 
 
-_CLOCK = re.compile(r"0?(?:1?\d|2[0-3]):[0-5]\d")
+_CLOCK = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d")
 _LETTERS = re.compile(
     r"\\(?:text|math[a-z]+|begin|end|operatorname|overline|bar|vec|hat)\{[^{}]*\}|\\[A-Za-z]+|([A-Za-z]+)"
 )
@@ -119,7 +119,7 @@ def _imaginary(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _parsed(text: str, imaginary: bool) -> Any:
     """The SymPy expression that the whole text is, or None. A gold answer comes again with each answer to it."""
-    from sympy import Basic, Function, MatrixBase, Mod
+    from sympy import Basic, Function, MatrixBase, Mod, Union
 
     if _prose(text) or not text:
         return None
@@ -134,6 +134,11 @@ def _parsed(text: str, imaginary: bool) -> Any:
         text = re.sub(r"\^\{(?:T|\\top)\}", r"^{\\text{T}}", text)
     if re.search(r"\\\{[^{}]*:", text):  # it would be a division
         return None
+    if re.search(r"\{[^{}]*\\pm", text) and text.count("\\pm") == 1:  # the parser reads it between terms only
+        name, is_, value = text.rpartition("=")
+        text = name + is_ + ", ".join(value.replace("\\pm", sign) for sign in "+-")
+    if not re.search(r"[<>]|\\[lg]e(?![a-z])", text):
+        text = re.sub(r"\s*\\lor(?![a-z])", ",", text)
     parser = _parser()(is_real=None if imaginary else True, convert_degrees=True)
     try:
         if congruence := re.fullmatch(r"(?:(.*)(?:\\equiv|=))?(.*)\\mod(.*)", text):
@@ -144,6 +149,8 @@ def _parsed(text: str, imaginary: bool) -> Any:
             list(map(parser.parse, name.split(":") if name else []))
             first, *others = map(parser.parse, terms.split(":"))
             return Function("ratio")(*(other / first for other in others))
+        if "\\lor" in text:  # of inequalities
+            return Union(*(parser.parse(part).as_set() for part in text.split("\\lor")))
         found = parser.parse(text)
     except MemoryError:
         raise
@@ -158,7 +165,7 @@ _SIDE_BY_SIDE = re.compile(r"(?<![_^\d.])[\d.]+ (?:\d|\\frac\{\d+\}\{\d+\}$)")
 @cache
 def _parser() -> Any:
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
-    from sympy import Rational
+    from sympy import Rational, Symbol
 
     class Parser(_Latex2Sympy):
         """Decimals are exact, factors side by side are a product, and what the base class passes over is an error."""
@@ -175,6 +182,12 @@ def _parser() -> Any:
             if exp.subexpr():
                 raise ValueError("an index behind a power")
             return super().convert_exp(exp)
+
+        def convert_frac(self, frac: Any) -> Any:
+            top, bottom = (part.getText().replace(" ", "") for part in (frac.upper, frac.lower))
+            if re.fullmatch(r"d\w d\w", f"{top} {bottom}"):  # the derivative of a function, not of a constant
+                return Symbol(f"{top}/{bottom}")
+            return super().convert_frac(frac)
 
         def convert_func(self, func: Any) -> Any:
             if func.subexpr() and not (func.FUNC_INT() or func.getText().startswith("\\log")):

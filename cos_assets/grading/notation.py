@@ -1,6 +1,6 @@
 r"""Final answers as people and models write them, brought to one notation.
 
-`normalise` gives the LaTeX that the parser of `equivalence` reads: `½` and `\dfrac12` are `\frac{1}{2}`, "5 or 6" is
+`normalise` gives the LaTeX that the parser of `equivalence` reads: `½` and `\dfrac12` are `\frac{1}{2}`, "5 and 6" is
 `5, 6`. It rewrites what it knows and leaves the rest as it is. The parser must refuse what nobody understands, and it
 cannot refuse what is no longer there, so only markup is removed: spaces, fonts, sizes and delimiters.
 """
@@ -8,6 +8,7 @@ cannot refuse what is no longer there, so only markup is removed: spaces, fonts,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from cos_assets.grading.characters import characters
 from cos_assets.grading.markup import FONT, SIZE, unwrapped
@@ -106,10 +107,11 @@ _SAME = {
     "[dtc]frac": r"\frac ", "[dt]binom": r"\binom ", "leq(?:slant)?": r"\le ", "geq(?:slant)?": r"\ge ",
     "neq": r"\ne ", "lt": "<", "gt": ">", "varnothing": r"\emptyset ", "lbrace": r"\{", "rbrace": r"\}",
     "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "[lr]?vert|mid": "|", "[lr]Vert": r"\|",
-    "c?dots[cb]?": r"\ldots ", "colon": ":", "ast": "*", "lor|land|vee|wedge": ", ", "textdollar": r"\$",
+    "c?dots[cb]?": r"\ldots ", "colon": ":", "ast": "*", "vee": r"\lor ", "textdollar": r"\$",
     "R": r"\mathbb{R}", "Z": r"\mathbb{Z}", "imath": "i", "infin": r"\infty ", "[pb]?mod": r"\mod ",
 }  # fmt: skip
-_BEFORE_FONTS = [
+_Rules = list[tuple[str, str | Callable[[re.Match[str]], str]]]
+_BEFORE_FONTS: _Rules = [
     # Spaces and sizes say nothing, and `\right.` closes nothing.
     (r"\\\\\s*\[[^\]]*(?:pt|em|ex|mm)\]", r"\\\\"),
     (r"(?<=\d),\s*\\!\s*(?=\d{3})", ""),
@@ -126,12 +128,13 @@ _BEFORE_FONTS = [
     (r"\.\.\.", r"\\ldots "),
     (r'\\?"', ""),
 ]
-_AFTER_FONTS = [
+_AFTER_FONTS: _Rules = [
     # Plain words for which mathematics has signs.
     (rf"(?<![\\A-Za-z{{])({_FUNCTIONS}|(?:{_TAKES_BRACKETS})(?=\s*\())(?![A-Za-z}}])", r"\\\1 "),
     (_BARE.format("inf(?:inity)?|oo"), r"\\infty "),
     (r"\s*" + _BARE.format(_PERCENT), "%"),
-    (r"(?:,\s*)?" + _BARE.format("and|or"), ", "),
+    (r"(?:,\s*)?" + _BARE.format("and"), ", "),
+    (r"(?:,\s*)?" + _BARE.format("or"), r" \\lor "),
     (r"\(\s*(?:\\mod|mod)(?![A-Za-z])([^()]*)\)", r"\\mod \1"),
     (r"\\mod\s*\{([^{}]*)\}", r"\\mod \1"),
     # Powers, primes, degrees, the empty set.
@@ -143,6 +146,10 @@ _AFTER_FONTS = [
     (r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d{3})", ""),
     (r"(?<=\d)[eE]([+-]?\d+)(?![\d.A-Za-z])", r" \\times 10^{\1}"),
     (r"(?<=\d)\s*[xX]\s*10\s*\^", r" \\times 10^"),
+    # Several equations are a list.
+    (r"\\begin\{(cases|aligned|gathered)\}([^&]*)\\end\{\1\}", lambda rows: rows[2].strip().replace("\\\\", ", ")),
+    (r"(?i)^(?:(?:the set of )?all real(?: number)?s|all of \\mathbb\{R\})\.?$", r"\\mathbb{R}"),
+    (r"(?i)^no solutions?\.?$", r"\\emptyset"),
     # What stands before an answer that is a side of an equation.
     (r"^\s*(?:=|\\approx(?![A-Za-z]))", ""),
 ]
@@ -243,7 +250,7 @@ def _letters(text: str) -> str:
 
 def plain(text: str) -> bool:
     """Whether a normalised answer is plain text: words, numbers and their signs, no formula."""
-    return not re.search(r"[\\^_{}]", re.sub(r"\\text\{[^{}]*\}", "", text))
+    return not re.search(r"[\\^_{}]", re.sub(r"\\text\{[^{}]*\}|\\lor(?![a-z])", "", text))
 
 
 _CONCLUSION = re.compile(

@@ -100,7 +100,13 @@ EQUAL = {
         ("x>5", "5<x"), (r"(5,\infty)", "x > 5"), (r"x \ne 3", r"3 \neq x"), ("-2 < x < 5", "(-2,5)"),
         (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\left(\begin{array}{cc}1&2\\3&4\end{array}\right)"),
-        (r"\mathbb{R}\setminus\{0\}", r"(-\infty,0)\cup(0,\infty)"),
+        (r"\mathbb{R}\setminus\{0\}", r"(-\infty,0)\cup(0,\infty)"), (r"\mathbb{R}", r"(-\infty,\infty)"),
+        (r"\mathbb{R}", r"\text{all real numbers}"), (r"\emptyset", r"\text{No solution}"), ("(2,3)", "x=2, y=3"),
+        (r"x<1 \text{ or } x>5", "x>5 or x<1"), (r"(-\infty,1)\cup(5,\infty)", r"x<1 \lor x>5"),
+        ("5 or 6", r"5 \lor 6"),
+        (r"\frac{-1\pm\sqrt5}{2}", r"\frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}"),
+        (r"x=\frac{-1\pm\sqrt5}{2}", r"-\frac{1}{2} \pm \frac{\sqrt5}{2}"),
+        ("x=1, y=2", r"\begin{cases} x=1 \\ y=2 \end{cases}"), (r"\frac{dy}{dx}=2x", "2x"),
     ],
     "congruences, ratios, sequences": [
         *same_as(
@@ -162,6 +168,15 @@ DIFFERENT = {
         ("June 20", "July 20"), ("20", "June 20"), (r"\text{red, blue}", "red, green"),
         (r"\text{Monday}", r"\text{Sunday}"),
         (r"7 \text{ remainder } 2", r"7 \text{ remainder } 3"), ("7", "7 R 2"), ("5", "5 million"),
+    ],
+    "and, or, not": [
+        ("x>2 and x<5", "x>2 or x<5"), (r"x>2 \text{ and } x<5", r"x>2 \text{ or } x<5"), ("x>2, x<5", "x>2 or x<5"),
+        (r"p \land q", r"p \lor q"), (r"\neg p", "p"), (r"\forall x, x>2", "x>2"), (r"A \cap B", r"A \cup B"),
+        (r"A \subset B", r"B \subset A"), (r"x=5", r"x \ne 5"), ("5", "<5"), (r"\le 5", r"\ge 5"), (r"5 \mid x", "5"),
+        (r"5 \in A", r"5 \notin A"), (r"\mathrm{Re}(z)=1", r"\mathrm{Im}(z)=1"),
+        (r"\frac{\mathrm{d}y}{\mathrm{d}x}=2x", r"\frac{\mathrm{d}y}{\mathrm{d}x}=3x"),
+        (r"\frac{-1\pm\sqrt5}{2}", r"\frac{-1+\sqrt5}{2}"), ("1 in 6", "1 in 5"), (r"3 \text{ to } 5", "5"),
+        (r"30^\circ 15'", r"30^\circ 45'"), (r"30^\circ \text{ N}", r"30^\circ \text{ S}"), ("3 4", "7"), ("5+", "5"),
     ],
     "units": [
         (r"5 \text{ males}", r"5 \text{ females}"), (r"10\% increase", r"10\% decrease"),

@@ -43,7 +43,7 @@ def test_characters(written: str, normal: str) -> None:
         ("0.(3)", r"\frac{3}{9}"), ("3.14159...", r"3.14159\ldots"), ("2.5e6", r"2.5 \times 10^{6}"),
         ("6.02 x 10^23", r"6.02 \times 10^{23}"), ("11\n5/6", "11, 5/6"),
         # Words.
-        (r"5 \text{ or } 6", "5, 6"), ("5 and 6", "5, 6"), ("28 percent", "28%"), ("(-inf, 2)", r"(-\infty, 2)"),
+        (r"5 \text{ or } 6", r"5 \lor 6"), ("5 and 6", "5, 6"), ("28 percent", "28%"), ("(-inf, 2)", r"(-\infty, 2)"),
         ("sin x", r"\sin x"), (r"\mathrm{e}", "e"), (r"5\text{ cm}", r"5\text{cm}"), (r"\mathbf{i}+1", r"\mathbf{i}+1"),
         ("x ≡ 3 (mod 7)", r"x \equiv 3 \mod 7"), (r"x \equiv 3 \pmod{7}", r"x \equiv 3 \mod 7"),
         ("f'(x)", r"f^{\prime}(x)"), ("90°", r"90^{\circ}"), (r"90^\circ", r"90^{\circ}"), (r"\{\}", r"\emptyset"),
