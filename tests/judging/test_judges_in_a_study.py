@@ -181,10 +181,7 @@ def test_every_judge_has_controls_and_they_are_paid_for_once(server: JudgeServer
     assert known["corrected_by_controls_low"] <= known["corrected_by_controls"] <= known["corrected_by_controls_high"]
     assert not any(name.startswith("no_false_positive_rate") for name in known)
     page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
-    assert (
-        "<td>its controls</td>" in page
-        and "steps on its controls: false alarms 0.0 % [0.0, 7.6], 0 of 50" in page
-    )
+    assert "<td>its controls</td>" in page and "steps on its controls: false alarms 0.0 % [0.0, 7.6], 0 of 50" in page
     text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
     assert "model on its controls: false alarms " in text
 
