@@ -202,7 +202,12 @@ def test_what_could_be_lost_in_silence_is_checked(by_api: Path) -> None:
             "repeats_are_numbered",
             "repeats_differ",
         ],
-        "verdicts": ["every_answer_is_graded", "few_answers_defeat_the_grader", "verdicts_add_up"],
+        "verdicts": [
+            "every_answer_is_graded",
+            "few_answers_are_unreadable",
+            "few_answers_defeat_the_grader",
+            "verdicts_add_up",
+        ],
         "sample_metrics": ["coverage_is_a_curve"],
         "judgements": ["every_judged_sample_is_read", "judge_tells_right_from_wrong"],
         "sft_set": ["no_scored_problem_is_trained_on", "there_are_rows_to_train_on"],
@@ -210,7 +215,7 @@ def test_what_could_be_lost_in_silence_is_checked(by_api: Path) -> None:
         "budget_plan": [],
         "ablations": [],
     }
-    answered = ["few_answers_defeat_the_grader", "few_completions_are_truncated"]
+    answered = ["few_answers_are_unreadable", "few_answers_defeat_the_grader", "few_completions_are_truncated"]
     held |= {f"{target}_checkpoint": ["loss_covers_the_completion"] for target in ("se", "wc", "student")}
     held |= {f"{target}_eval": answered for target in ("se", "wc", "student")}
     held["base_eval"] = [*answered, "every_target_has_its_control"]

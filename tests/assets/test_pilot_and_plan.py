@@ -37,7 +37,13 @@ def scan(root: Path, table: str, *partitions: dict[str, str]) -> pl.DataFrame:
 
 def test_a_pilot_is_bought_once_and_tells_what_will_come(materialize: Made) -> None:
     root = materialize(
-        attributes(match_rule="measured", count_prefill=True, sources={"mix": {"take": {"wc": 0.5, "se": 0.5}}})
+        attributes(
+            match_rule="measured",
+            count_prefill=True,
+            sources={"mix": {"take": {"wc": 0.5, "se": 0.5}}},
+            # The first look asks 16 prompts by themselves, which run once more with the rest of their samples.
+            sampling={"temperature": 0.7, "top_k": 3, "max_tokens": 56, "unreadable": "continue"},
+        )
     )
     pilots = {name: scan(root, "pilot", {"model": name}) for name in ("wc", "se")}
     assert all(pilot.height == 120 and pilot["problem_id"].n_unique() == 40 for pilot in pilots.values())

@@ -265,5 +265,6 @@ def _answers() -> Any:
     """The columns of a table of completions."""
     import pyarrow as pa
 
-    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "FinishReason": pa.string()}
+    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    kinds["FinishReason"] = pa.string()
     return pa.schema([(field.name, kinds[str(field.type).removesuffix(" | None")]) for field in fields(Completion)])
