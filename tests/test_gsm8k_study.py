@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,9 +63,11 @@ def test_metrics_judgements_and_sft_sets(home: Path) -> None:
     told = table(home, "judgements")
     judged = dict(told.filter(pl.col("control").is_null()).group_by("model").len().iter_rows())
     assert judged == correct
-    controls = told.drop_nulls("control")
-    kinds = set(controls.group_by("model", "control").len().iter_rows())
-    assert kinds == {(model, kind, 50) for model in correct for kind in ("reference", "wrong_answer")}
+    # Every complete wrong answer is a control here, as far as 1,000 go, and as many reference solutions.
+    wrong = dict(table(home, "verdicts").filter(verdict="wrong").group_by("model").len().iter_rows())
+    expected = {(model, "reference", 1000) for model in correct}
+    expected |= {(model, "wrong_answer", min(count, 1000)) for model, count in wrong.items()}
+    assert set(told.drop_nulls("control").group_by("model", "control").len().iter_rows()) == expected
     rows = dict(table(home, "sft_set").group_by("source").len().iter_rows())
     assert rows == correct
 
@@ -87,7 +90,11 @@ def test_the_report_says_who_covers_more(home: Path) -> None:
     coverage = report.filter(pl.col("metric") == "coverage").row(0, named=True)
     assert coverage["better"] == "se"  # one solution each: the large model's advantage, which a matched budget removes
     assert coverage["difference"] == pytest.approx((286 - 458) / 1319)
-    assert "matched by number" in (home / "output.txt").read_text()
+    said = (home / "output.txt").read_text()
+    assert "matched by number" in said
+    # The step checker calls few reference solutions wrong, and few wrong answers: a rate by it is far too low.
+    errors = re.search(r"steps on its controls: false alarms (\S+) % .*, recall (\S+) % ", said)
+    assert errors is not None and float(errors[1]) < 1 < 5 < float(errors[2]) < 40
 
 
 def test_without_the_data_the_error_says_what_is_missing(tmp_path: Path) -> None:
