@@ -253,3 +253,18 @@ def test_arguments_of_the_chat_template_make_another_model(tmp_path: Path) -> No
 def test_arguments_of_the_chat_template_that_cannot_be_used(given: Any, chat: bool, message: str) -> None:
     with pytest.raises(ValueError, match=f"engine_options.{message}"):
         resolve(str(tiny.shipped("wc")), engine="vllm", chat=chat, options={"chat_template_kwargs": given})
+
+
+def test_ray_hands_the_arguments_of_the_chat_template_to_its_replicas() -> None:
+    from cos_assets.generation.engines.ray import open_engine
+
+    def ray(options: dict[str, Any]) -> Any:
+        return open_engine(resolve(str(tiny.shipped("wc")), engine="ray", chat=True, options=options))
+
+    given = {"chat_template_kwargs": {"enable_thinking": False}}
+    assert ray(given)._model.template == given["chat_template_kwargs"]
+    assert ray({})._model.template == {}
+    with pytest.raises(
+        ValueError, match=r"engine_kwargs: .*chat_template_kwargs is no argument of vLLM's engine; it goes beside"
+    ):
+        ray({"engine_kwargs": given})
