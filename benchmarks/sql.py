@@ -34,6 +34,7 @@ PROBLEMS, TEST = 7_500, 1_319
 SAMPLES = {("low", "wc"): 3, ("low", "se"): 1, ("high", "wc"): 30, ("high", "se"): 10}
 PARAMS = {"wc": 9.24e9, "se": 27.2e9}
 SOURCES, TARGETS, LEVELS, JUDGES, JUDGED = ("wc", "se", "mix"), ("student", "wc", "se"), 5, ("steps", "llm"), 500
+CONTROLS = 50
 REFERENCE = "SELECT sum(completion_tokens) FROM read_parquet('{root}/*/samples/**/data.parquet')"
 BUDGETS = ("low", "high")
 VIEWS = {"eval": "evals", "checkpoint": "checkpoints"}  # of the tables of all targets
@@ -158,6 +159,7 @@ class Study:
         self.write("verdicts", where, graded, ("samples", key), ("problems", None))
         self._measured(where, samples)
         right = graded.filter("correct")
+        controls = self._controls(ids, graded.filter(verdict="wrong").head(CONTROLS))
         judged = [
             right.sample(min(JUDGED, right.height), seed=0).with_columns(
                 judge=pl.lit(judge),
@@ -168,11 +170,21 @@ class Study:
             )
             for i, judge in enumerate(JUDGES)
         ]
-        self.write("judgements", where, pl.concat(judged), ("samples", key), ("verdicts", key))
+        judged += [controls.with_columns(judge=pl.lit(judge)) for judge in JUDGES]
+        self.write("judgements", where, pl.concat(judged, how="diagonal"), ("samples", key), ("verdicts", key))
         if budget == "high":
             self._booked(model, rows)
         self.right[budget, model] = right.select("problem_id", "sample_index", "completion")
         return count
+
+    def _controls(self, ids: pl.Series, wrong: pl.DataFrame) -> pl.DataFrame:
+        """Reference solutions, of which one in ten is called wrong, and wrong answers, of which one in ten is not."""
+        references = ids.head(CONTROLS).to_frame().with_columns(control=pl.lit("reference"))
+        wrong = wrong.select("problem_id", "sample_index", control=pl.lit("wrong_answer"))
+        tenth = pl.int_range(pl.len()).over("control") % 10 == 0
+        return pl.concat([references, wrong], how="diagonal").with_columns(
+            wrong_reasoning=tenth == (pl.col("control") == "reference")
+        )
 
     def _measured(self, where: dict[str, str], samples: int) -> None:
         ks = pl.DataFrame({"k": range(1, samples + 1)})
