@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import Any
 
@@ -470,6 +471,16 @@ def test_a_sources_own_way_makes_stale_what_it_touches() -> None:
     unverified, by_steps = (versions(sources__mix__verification=way) for way in ("none", "answer+steps"))
     changed = [{name for name in plain if plain[name] != other[name]} for other in (unverified, by_steps)]
     assert changed == [{"sft_set", "report"}, {"sft_set", "report", "judgements"}]
+
+
+def test_another_grader_makes_stale_what_it_graded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = versions(pilot="{samples: 4}")
+    for module in [one for name, one in sys.modules.items() if name.startswith("cos_assets.")]:
+        if hasattr(module, "GRADER_VERSION"):
+            monkeypatch.setattr(module, "GRADER_VERSION", "another")
+    after = versions(pilot="{samples: 4}")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"pilot", "verdicts", "base_eval", "student_eval", "wc_eval"}
 
 
 @pytest.mark.parametrize(

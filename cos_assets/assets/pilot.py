@@ -24,6 +24,7 @@ from cos_assets.assets.common import (
 from cos_assets.assets.samples import look_of, prompts, sampler_prompts
 from cos_assets.generation.door import generate
 from cos_assets.generation.spend import Spend, Tariff
+from cos_assets.grading.answers import GRADER_VERSION
 from cos_assets.judging.readable import unread
 from cos_assets.judging.verdicts import verdict_counts, verdicts
 from cos_assets.partitions import pilot_by_model
@@ -100,6 +101,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             spec.count_prefill,
             sampler_prompts(spec),
             spec.task.reading,
+            GRADER_VERSION,
             spec.sampling.model_dump(mode="json"),
             spec.seed,
             {name: model.model_dump(mode="json") for name, model in spec.models.items()},
