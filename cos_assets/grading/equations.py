@@ -97,6 +97,7 @@ _KINDS = {
     }.items()
     for unit in units.split()
 }
+_SIGN = re.compile("[=≈]")
 _WHOLE = re.compile(
     r"\b(?:r\.?\s?\d|remain|left|round|near|full|whole|complete|integer|floor|truncat|about|approx)", re.I
 )
@@ -146,7 +147,7 @@ def holds(equation: Equation) -> bool | None:
 def _in_text(text: str) -> Iterator[Equation]:
     """The equations of plain text: of each part, the longest expressions next to the signs."""
     broken = False  # the phrase before ends in an operator
-    for line in _split(tokens(text), "end"):
+    for line in itertools.chain.from_iterable(_split(tokens(text, *lines), "end") for lines in _lines(text)):
         phrases = [_phrase(part) for part in _split(line, "eq")]
         signs = [token.text for token in line if token.kind == "eq"]
         for i, sign in enumerate(signs):
@@ -171,6 +172,19 @@ def _in_formula(at: int, formula: str, plain: str) -> Iterator[Equation]:
             left, right = sides[i : i + 2]
             if left and right and sign and _computes(left, right, i == 0):
                 yield _equation(left, right, sign, at, words)
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    """Where the lines with a sign of equality begin and end, each with the line before it if that has none."""
+    done = 0
+    while sign := _SIGN.search(text, done):
+        start = text.rfind("\n", done, sign.start()) + 1
+        before = text.rfind("\n", done, start - 1) + 1 if start else 0
+        end = text.find("\n", sign.start())
+        yield max(before, done), len(text) if end < 0 else end
+        if end < 0:
+            break
+        done = end + 1
 
 
 def _computes(left: _Read, right: _Read, first: bool) -> bool:

@@ -45,11 +45,14 @@ _MOST_TOKENS, _MOST_DIGITS = 64, 40  # of an expression and of a number; longer 
 _RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
-def tokens(text: str) -> list[Token]:
-    """Degrees and the marks of bold text are passed over, currency signs are words behind their number; whatever is not
-    understood is `unknown`."""
+def tokens(text: str, start: int = 0, stop: int | None = None) -> list[Token]:
+    """The tokens of a text, or of its part from `start` to `stop`.
+
+    Degrees and the marks of bold text are passed over, currency signs are words behind their number; whatever is not
+    understood is `unknown`.
+    """
     found: list[Token] = []
-    for match in _TOKEN.finditer(text):
+    for match in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
         kind = str(match.lastgroup)
         word, (at, end) = match[kind], match.span()
         # "50% of 20" and "1/2 of 20" are products, "a total of 20" is not.
