@@ -14,7 +14,7 @@ dev: .venv/core             ## the Dagster UI on the same data, http://localhost
 	$(BIN)/cos dev
 
 test: lint                  ## everything that can be checked here
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=30
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -10,6 +10,19 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Files that take more than a minute, the longest first.
+LONGEST = (
+    *("test_end_to_end.py", "test_ray.py", "test_openai.py", "test_real_study.py", "test_gsm8k_study.py"),
+    *("test_full_recipe.py", "test_s3_study.py", "test_judges_in_a_study.py", "test_launch.py"),
+    *("test_ablations_study.py", "test_dagster_ui.py", "test_pilot_and_plan.py", "test_imported.py", "test_mbpp.py"),
+    *("test_real_engines.py", "test_prediction.py", "test_faults.py", "test_benchmarks.py", "test_automation.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first, so that no worker is left alone with one at the end."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")
