@@ -325,6 +325,10 @@ def _load():
 
 
 def _known(graph, study: str) -> str:
+    from cos_assets.component import UNAVAILABLE
+
+    if study in UNAVAILABLE:
+        _fail(UNAVAILABLE[study])
     if study not in graph.studies():
         _fail(f"{study!r} is not a study here; there are: {', '.join(graph.studies())}")
     return study

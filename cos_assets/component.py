@@ -9,9 +9,12 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, ConfigDict
 
-from cos_assets import automation, study
+from cos_assets import automation, environment, study
 from cos_assets.assets import build_study
 from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
+
+UNAVAILABLE: dict[str, str] = {}
+"""Studies that were left out because an environment variable is not set, and the message for each."""
 
 
 class _Attributes(BaseModel):
@@ -35,9 +38,8 @@ class _TinyModelsAttributes(_Attributes):
 class Study(dg.Component):
     """One experiment: samplers, budgets, data sources, targets. See `cos_assets/study.py` for the keys."""
 
-    spec: study.StudySpec
-
-    def __init__(self, spec: study.StudySpec) -> None:
+    def __init__(self, spec: study.StudySpec | None) -> None:
+        """`None` is a study that was left out (`UNAVAILABLE`)."""
         self.spec = spec
 
     @classmethod
@@ -46,20 +48,25 @@ class Study(dg.Component):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Study:
-        spec = study.parse(_resolved(attributes, context), _where(context))
+        expanded = _expanded(attributes, context)
+        if expanded is None:
+            return cls(None)
+        spec = study.parse(expanded[0], _where(context), expanded[1])
         automation.check(spec, _where(context))
         for line in spec.warnings:
             logging.getLogger(__name__).warning(f"{_where(context)}: {line}")
         return cls(spec)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        if self.spec is None:
+            return dg.Definitions()
         return dg.Definitions(assets=build_study(self.spec), sensors=automation.sensors(self.spec))
 
 
 class TinyModels(dg.Component):
     """Small models trained from scratch, as checkpoints that studies refer to."""
 
-    def __init__(self, spec: TinyModelsSpec) -> None:
+    def __init__(self, spec: TinyModelsSpec | None) -> None:
         self.spec = spec
 
     @classmethod
@@ -68,19 +75,34 @@ class TinyModels(dg.Component):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> TinyModels:
-        return cls(study.check(TinyModelsSpec, _resolved(attributes, context), _where(context)))
+        expanded = _expanded(attributes, context)
+        return cls(study.check(TinyModelsSpec, expanded[0], _where(context)) if expanded else None)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return dg.Definitions(assets=build_tiny_models(self.spec))
+        return dg.Definitions(assets=build_tiny_models(self.spec) if self.spec else [])
 
 
-def _resolved(attributes: BaseModel | None, context: dg.ComponentLoadContext) -> dict[str, Any]:
-    """The attributes with `{{ env.X }}` and other templates filled in, after a look for keys that stand twice."""
+def _expanded(
+    attributes: BaseModel | None, context: dg.ComponentLoadContext
+) -> tuple[dict[str, Any], environment.Written] | None:
+    """The attributes with environment variables in place, after a look for keys that stand twice.
+
+    None where a variable is not set: a warning says so, `UNAVAILABLE` keeps it, and the other studies load.
+    """
     file = _file(context)
     if file.is_file():
         study.check_duplicates(file.read_text(encoding="utf-8"), _where(context))
     given = attributes.model_dump() if attributes else {}
-    return {key: context.resolution_context.at_path(key).resolve_value(value) for key, value in given.items()}
+    name = str(given.get("name", _where(context)))
+    UNAVAILABLE.pop(name, None)
+    try:
+        return environment.expand(given)
+    except environment.MissingVariable as error:
+        lines = [f"{_where(context)}: {name}: {line}" for line in str(error).splitlines()]
+        UNAVAILABLE[name] = "\n".join(lines)
+        for line in lines:
+            logging.getLogger(__name__).warning(f"{line}; the study is left out")
+        return None
 
 
 def _where(context: dg.ComponentLoadContext) -> str:

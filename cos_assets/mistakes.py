@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cos_assets.study import StudySpec
 
 M = TypeVar("M", bound=BaseModel)
-_TEMPLATE = re.compile(r"\{\{.*?\}\}")
+_NOT_EXPANDED = re.compile(r"\{\{\s*env\b[^{}]*\}\}")
 _SHOWN = 100
 # Engines whose weights are not here.
 _ELSEWHERE = {"imported": "imported", "openai": "asked over HTTP (engine: openai)"}
@@ -45,7 +45,7 @@ class StudyError(ValueError):
 
 def check(model: type[M], attributes: Mapping[str, Any], where: str) -> M:
     """`attributes` as a `model`. Raises StudyError with one line per mistake; `where` names the file in each."""
-    lines = list(_templates(attributes))
+    lines = list(_not_expanded(attributes))
     try:
         if not lines:
             return model.model_validate(dict(attributes))
@@ -289,17 +289,18 @@ def _budget_rules(spec: StudySpec) -> Iterator[str]:
                 yield f"sources.{name}: with allocation: adaptive a source takes all samples of a model, or none"
 
 
-def _templates(given: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Templates that nobody filled in: a model of that name would be looked for on the hub."""
+def _not_expanded(given: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Environment variables in another form: a model of that name would be looked for on the hub."""
     if isinstance(given, Mapping):
         for key, value in given.items():
             if key != "engine_options":  # a chat template is meant for the engine
-                yield from _templates(value, (*path, str(key)))
+                yield from _not_expanded(value, (*path, str(key)))
     elif isinstance(given, list):
         for position, value in enumerate(given):
-            yield from _templates(value, (*path, str(position)))
-    elif isinstance(given, str) and _TEMPLATE.search(given):
-        yield f"{'.'.join(path)}: {given!r} is a template that was not filled in; allowed: a value without {{{{ }}}}"
+            yield from _not_expanded(value, (*path, str(position)))
+    elif isinstance(given, str) and (found := _NOT_EXPANDED.search(given)):
+        allowed = "{{ env('NAME') }} and {{ env('NAME', 'default') }}"
+        yield f"{'.'.join(path)}: {found[0]} is not expanded; allowed: {allowed}"
 
 
 def _lines(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any]) -> Iterator[str]:

@@ -7,13 +7,14 @@ mistake: the key, the value, and what is allowed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from cos_assets import tasks
 from cos_assets.budget import Match
+from cos_assets.environment import Written
 from cos_assets.generation.types import Sampling
 from cos_assets.mistakes import StudyError, check, disagreements
 from cos_assets.mistakes import check_duplicates as check_duplicates
@@ -24,6 +25,8 @@ from cos_assets.training.scoring import EvaluationSpec
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft_sets import SourceSpec
 from cos_assets.training.verification import Verification
+
+T = TypeVar("T")
 
 
 class PilotSpec(Spec):
@@ -89,6 +92,8 @@ class SamplingSpec(Sampling):
 
 class StudySpec(Spec):
     """One experiment. Every field is a key of `attributes:` in `defs.yaml`."""
+
+    _written: Written = PrivateAttr(default_factory=Written)
 
     name: StudyName
     description: str = ""
@@ -210,6 +215,10 @@ class StudySpec(Spec):
     def reference_model(self, budget: str) -> str:
         return next(iter(self.budgets[budget]))
 
+    def as_written(self, value: T) -> T:
+        """`value` for a report or for metadata: texts with environment variables as they stand in the YAML."""
+        return self._written(value)
+
     @property
     def warnings(self) -> list[str]:
         """What is allowed, but is often not what was meant."""
@@ -222,13 +231,17 @@ class StudySpec(Spec):
         ]
 
 
-def parse(attributes: Any, where: str = "study") -> StudySpec:
+def parse(attributes: Any, where: str = "study", written: Written | None = None) -> StudySpec:
     """The study that a YAML's attributes describe.
 
-    `where` names the file in messages. Raises StudyError with one line per mistake.
+    `where` names the file in messages. `written` holds the texts with environment variables (`environment.expand`).
+    Raises StudyError with one line per mistake.
     """
     if not isinstance(attributes, Mapping):
         raise StudyError(
             f"{where}: attributes: expected a mapping with name, task, models and budgets, found {attributes!r}"
         )
-    return check(StudySpec, attributes, where)
+    spec = check(StudySpec, attributes, where)
+    if written:
+        spec._written = written
+    return spec

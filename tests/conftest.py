@@ -66,14 +66,16 @@ def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[di
     def run(attributes: dict[str, Any]) -> Path:
         import dagster as dg
 
-        from cos_assets import instance, runs, study, workers
+        from cos_assets import environment, instance, runs, study, workers
         from cos_assets.assets import build_study
         from cos_assets.io_manager import ParquetIOManager
 
         monkeypatch.setenv("COS_HOME", str(tmp_path / "home"))
         monkeypatch.delenv("DAGSTER_HOME", raising=False)
         root = instance.prepare()
-        assets, resources = build_study(study.parse(attributes)), {"io_manager": ParquetIOManager()}
+        expanded, written = environment.expand(attributes)
+        assets = build_study(study.parse(expanded, written=written))
+        resources = {"io_manager": ParquetIOManager()}
         graph = runs.Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
         with instance.open_instance() as opened:
             made = workers.run(graph, opened, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)

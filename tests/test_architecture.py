@@ -29,7 +29,7 @@ LAYERS = [
     "grading",
     "planning allocation",
     "metrics budget",
-    "catalogue columns store folders locks places files network progress spec",
+    "catalogue columns store folders locks places environment files network progress spec",
 ]
 DAGSTER_ENDS = "io_manager partitions"  # nothing below knows Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")

@@ -267,9 +267,12 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"match": "money"}, ["match: 'money' is not allowed", "flops"]),
     ({"models__wc__price": "{output: 1, date: today}"}, ["models.wc.price.date: 'today' is not allowed"]),
     ({"models__wc__checkpoint__budget": "low"}, ["models.wc.checkpoint", "budget and source go together"]),
-    # templates that nobody filled in
-    ({"models__wc": "{model: '{{ env.WC }}', params: 3}"}, ["models.wc.model: '{{ env.WC }}' is a template"]),
-    ({"name": "'{{ env.STUDY }}'"}, ["name: '{{ env.STUDY }}' is a template that was not filled in"]),
+    # environment variables in a form that is not expanded
+    (
+        {"models__wc": "{model: '{{ env.WC }}', params: 3}"},
+        ["models.wc.model: {{ env.WC }} is not expanded; allowed: {{ env('NAME') }} and {{ env('NAME', 'default') }}"],
+    ),
+    ({"name": "'{{ env.STUDY }}'"}, ["name: {{ env.STUDY }} is not expanded"]),
     # numbers and choices
     ({"sampling__temperature": "-1"}, ["sampling.temperature: -1 is not allowed"]),
     ({"sampling__temperature": ".inf"}, ["sampling.temperature: inf is not allowed"]),

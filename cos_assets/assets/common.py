@@ -127,10 +127,23 @@ def asset(
         # What this run spent; what is in the ledger already, or trained already, is not paid for again.
         spent = {f"spent_{name}": value for name, value in meter.spent().items()}
         outcomes = [*(check.outcome() for check in step.required), *(made.check_results or [])]
-        metadata = {**(made.metadata or {}), **spent, "run_seconds": time.perf_counter() - started}
+        metadata = {**_as_written(spec, made.metadata or {}), **spent, "run_seconds": time.perf_counter() - started}
         return made._replace(check_results=outcomes, metadata=metadata)
 
     return compute
+
+
+def _as_written(spec: StudySpec, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata without the values of environment variables."""
+
+    def written(value: Any) -> Any:
+        if isinstance(value, dg.JsonMetadataValue) and value.data is not None:
+            return dg.MetadataValue.json(spec.as_written(value.data))
+        if isinstance(value, dg.TextMetadataValue):
+            return dg.MetadataValue.text(spec.as_written(value.text or ""))
+        return value if isinstance(value, dg.MetadataValue) else spec.as_written(value)
+
+    return {name: written(value) for name, value in metadata.items()}
 
 
 @contextmanager

@@ -18,7 +18,12 @@ ANSWER = "answer.json"
 
 def answer(spec: StudySpec, verdicts: list[dict[str, str]]) -> str:
     """What stands in a study's `ANSWER`; `verdicts` are {budget, better, sentence}."""
-    facts = {"study": spec.name, "description": spec.description, "task": spec.task.name, "match": spec.match}
+    facts = {
+        "study": spec.name,
+        "description": spec.as_written(spec.description),
+        "task": spec.task.name,
+        "match": spec.match,
+    }
     return json.dumps(facts | {"verdicts": verdicts}, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -82,7 +82,7 @@ def render(
             judge=_judge(spec),
             training=list(_training(spec, tables)),
             problems={split: n for split in SPLITS if (n := (tables["problems"]["split"] == split).sum())},
-            yaml=yaml.safe_dump(_given(spec), sort_keys=False, allow_unicode=True),
+            yaml=yaml.safe_dump(spec.as_written(_given(spec)), sort_keys=False, allow_unicode=True),
         )
     )
 

@@ -1,0 +1,200 @@
+"""Texts of a study's YAML arrive as they are written; environment variables are the only thing that is expanded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from dagster.components.testing import create_defs_folder_sandbox
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from cos_assets import environment, study
+from cos_assets.component import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+Load = Callable[[str], study.StudySpec]
+
+
+def attributes(text: str) -> dict[str, Any]:
+    """A study with a text in every kind of place: a field, a list, a prompt, a setting that the engine gets."""
+    return {
+        "name": "texts",
+        "description": text,
+        "task": {"name": "jsonl", "path": "a.jsonl", "template": f"{text}{{question}}{text}", "between": f"{text}\n"},
+        "models": {
+            "wc": {"model": "a", "params": 1, "engine": "openai", "engine_options": {"extra_body": {"user": text}}},
+            "se": {"model": "b", "params": 2},
+        },
+        "budgets": {"low": {"se": 1}},
+        "sampling": {"stop": [f"{text}\n"]},
+    }
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Load]:
+    """Writes a study with a text into a defs.yaml, and loads it as Dagster does."""
+    with create_defs_folder_sandbox() as sandbox:
+        folder = sandbox.scaffold_component(component_cls=Study, defs_path="texts")
+
+        def loaded(text: str) -> study.StudySpec:
+            contents = {"type": "cos_assets.Study", "attributes": attributes(text)}
+            (folder / "defs.yaml").write_text(yaml.safe_dump(contents, allow_unicode=True), encoding="utf-8")
+            with sandbox.build_component_tree() as tree:
+                component = tree.load_component(folder)
+            assert isinstance(component, Study) and component.spec is not None
+            return component.spec
+
+        yield loaded
+
+
+def assert_arrives(spec: study.StudySpec, text: str) -> None:
+    body: Any = spec.models["wc"].engine_options["extra_body"]
+    assert spec.description == body["user"] == text
+    assert spec.sampling.stop == (f"{text}\n",)
+    assert (spec.task.template, spec.task.between) == (f"{text}{{question}}{text}", f"{text}\n")  # type: ignore[attr-defined]
+
+
+WRITTEN = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="{}\r\ufeff"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(WRITTEN)
+@example("\n\n")
+@example("Question: \nAnswer:\n")
+@example("1234567")
+@example("1e10")
+@example("None")
+@example("[1, 2]")
+@example("'quoted'")
+@example("{# no comment #}")
+@example(r"\boxed{{#1}}")
+@example("{{ 7 * 7 }}")
+@example("{% raw %}{{ x }}{% endraw %}")
+def test_texts_arrive_byte_for_byte(load: Load, text: str) -> None:
+    assert_arrives(load(text), text)
+
+
+def test_nothing_in_a_text_is_run(load: Load, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    text = f"{{{{ cycler.__init__.__globals__.os.popen('touch {touched}').read() }}}}"
+    assert_arrives(load(text), text)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "expanded"),
+    [
+        ("{{ env('COS_A') }}", "value"),
+        ('{{ env("COS_A") }}', "value"),
+        ("{{env('COS_A')}}/x/{{ env('COS_B', 'd e') }}", "value/x/d e"),
+        ("{{ env('COS_A', 'default') }}", "value"),
+        ("{{ env('COS_B', '') }}", ""),
+        ("{{ env('COS_NUMBER') }}", "007"),
+        ("{{ env('COS_TEMPLATE') }}", "{{ env('COS_A') }}"),
+        ("{{ env(COS_A) }}", None),
+        ("{{ env('COS_A') | upper }}", None),
+        ("{ env('COS_A') }", None),
+    ],
+)
+def test_the_two_forms_are_expanded(monkeypatch: pytest.MonkeyPatch, written: str, expanded: str | None) -> None:
+    values = {"COS_A": "value", "COS_NUMBER": "007", "COS_TEMPLATE": "{{ env('COS_A') }}"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    found, as_written = environment.expand({"a": [{"b": written}], "c": 3})
+    assert found == {"a": [{"b": written if expanded is None else expanded}], "c": 3}
+    assert as_written(found) == {"a": [{"b": written}], "c": 3}
+
+
+def test_values_are_shown_as_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COS_A", "/home/someone")
+    monkeypatch.setenv("COS_FEW", "3")
+    texts = {"path": "{{ env('COS_A') }}/data", "few": "{{ env('COS_FEW') }}"}
+    _, as_written = environment.expand(texts)
+    shown = as_written({"file": "/home/someone/data/train.jsonl", "count": 3, "few": "3", "text": "13 of 30"})
+    assert shown == {
+        "file": "{{ env('COS_A') }}/data/train.jsonl",
+        "count": 3,
+        "few": "{{ env('COS_FEW') }}",
+        "text": "13 of 30",
+    }
+
+
+def test_every_missing_variable_is_named() -> None:
+    with pytest.raises(environment.MissingVariable) as caught:
+        environment.expand({"a": "{{ env('COS_NOT_SET') }}", "b": [{"c": "{{ env('COS_NOR_THIS') }}"}]})
+    assert str(caught.value).splitlines() == [
+        "a: the environment variable COS_NOT_SET is not set",
+        "b.0.c: the environment variable COS_NOR_THIS is not set",
+    ]
+
+
+def test_a_missing_variable_leaves_the_other_studies(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    for name, path in (("good", "a.jsonl"), ("needs", "{{ env('COS_NOT_SET') }}/a.jsonl")):
+        folder = project / "dagster_project" / "defs" / name
+        folder.mkdir(parents=True)
+        given = attributes("text") | {"name": name}
+        given["task"] = {"name": "jsonl", "path": path}
+        (folder / "defs.yaml").write_text(yaml.safe_dump({"type": "cos_assets.Study", "attributes": given}))
+    for file in ("pyproject.toml", "dagster_project/__init__.py", "dagster_project/definitions.py"):
+        if (ROOT / file).exists():
+            (project / file).write_text((ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
+    answers = {}
+    for name in ("needs", "good"):
+        command = [sys.executable, "-m", "cos_assets.cli", "plan", name]
+        surroundings = os.environ | {"COS_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+        surroundings.pop("DAGSTER_HOME", None)
+        done = subprocess.run(command, cwd=project, env=surroundings, capture_output=True, text=True)
+        assert done.returncode != 0
+        answers[name] = done.stderr
+    line = "defs.yaml: needs: task.path: the environment variable COS_NOT_SET is not set"
+    assert answers["needs"].splitlines()[-1].endswith(line)
+    assert "Traceback" not in answers["needs"]
+    assert "a.jsonl" in answers["good"], "it is loaded, and only its own file is missing"
+
+
+def test_no_file_holds_the_value_of_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, materialize: Callable[[dict[str, Any]], Path]
+) -> None:
+    place = tmp_path / "a-secret-place"
+    place.mkdir()
+    rows = [{"question": f"{n} + 1?", "answer": str(n + 1), "split": "test", "text": f"#### {n + 1}"} for n in range(4)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.setenv("COS_PLACE", str(place))
+    monkeypatch.setenv("COS_SECRET", "s3cr3t-<token>")
+    made = {"engine": "imported", "path": "{{ env('COS_PLACE') }}/rows.jsonl", "params": 1e6}
+    made["columns"] = {"question": "question", "completion": "text"}
+    root = materialize(
+        {
+            "name": "secretive",
+            "description": "Asked with {{ env('COS_SECRET') }}.",
+            "task": {
+                "name": "jsonl",
+                "grade": "number",
+                "path": "{{ env('COS_PLACE') }}/rows.jsonl",
+                "columns": {"question": "question", "answer": "answer", "split": "split"},
+            },
+            "models": {"wc": made, "se": made},
+            "budgets": {"one": {"se": 1}},
+            "sampling": {"split": "test"},
+        }
+    )
+    page = (root / "secretive" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Asked with {{ env(&#39;COS_SECRET&#39;) }}." in page
+    holding = []
+    for file in sorted(one for one in root.rglob("*") if one.is_file()):
+        held = file.read_bytes()
+        if file.suffix == ".parquet":
+            held += repr(pl.read_parquet(file, hive_partitioning=False).to_dicts()).encode()
+        if any(secret in held for secret in (b"a-secret-place", b"s3cr3t")):
+            holding.append(str(file.relative_to(root)))
+    assert not holding
