@@ -22,6 +22,7 @@ _CODES = {
 # Of libraries that wrap what the system says; looked up only where they are loaded, which they are if they raised.
 _WRAPPED = {
     "httpx": ("TransportError",),
+    "httpx2": ("TransportError",),  # of huggingface-hub and openai
     "requests.exceptions": ("ChunkedEncodingError", "ConnectionError", "Timeout"),
     "urllib3.exceptions": ("HTTPError",),
 }

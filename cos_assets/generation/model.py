@@ -198,7 +198,7 @@ def _commit(model_id: str, revision: str | None) -> str:
         raise ValueError(
             f"model: {model_id!r} is no folder here and was not found on the hub ({type(error).__name__}: {reason});"
             " expected a hub id that can be reached, or a folder with config.json and *.safetensors"
-        ) from None
+        ) from error
 
 
 def pick_engine() -> str:
