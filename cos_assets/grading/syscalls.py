@@ -1,7 +1,8 @@
 """The system calls that no program in the sandbox may make, as a filter for the kernel (seccomp, classic BPF).
 
 Namespaces of its own would give a program new rights inside them and file systems without a size limit; the rest is
-memory that no limit counts (shared memory, io_uring), or a large surface of the kernel that no solution needs.
+memory that no limit counts (shared memory, memory files, io_uring), or a large surface of the kernel that no solution
+needs. Sockets are of the local and internet families only: others, such as VM sockets, are in no network namespace.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import struct
 
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _X32 = 0x40000000  # the second numbering of x86-64
-# Per machine: its audit number, clone, and what is refused: unshare, setns, clone3 (its flags are out of a filter's
-# sight), shmget, ptrace, add_key, request_key, keyctl, bpf, perf_event_open, userfaultfd, io_uring_setup.
+# Per machine: its audit number, clone, socket and socketpair, and what is refused: unshare, setns, clone3 (its flags
+# are out of a filter's sight), shmget, memfd_create, memfd_secret, ptrace, add_key, request_key, keyctl, bpf,
+# perf_event_open, userfaultfd, io_uring_setup.
 # Source: <asm/unistd_64.h> and <asm-generic/unistd.h>.
 _MACHINES = {
-    "x86_64": (0xC000003E, 56, (272, 308, 435, 29, 101, 248, 249, 250, 321, 298, 323, 425)),
-    "aarch64": (0xC00000B7, 220, (97, 268, 435, 194, 117, 217, 218, 219, 280, 241, 282, 425)),
+    "x86_64": (0xC000003E, 56, (41, 53), (272, 308, 435, 29, 319, 447, 101, 248, 249, 250, 321, 298, 323, 425)),
+    "aarch64": (0xC00000B7, 220, (198, 199), (97, 268, 435, 194, 279, 447, 117, 217, 218, 219, 280, 241, 282, 425)),
 }
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little-endian
+_UNIX, _INET, _INET6 = 1, 2, 10
+_NO_FAMILY = 0x00050000 | 97  # EAFNOSUPPORT
 _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | 38  # ENOSYS: callers fall back to older calls
 
 
@@ -33,7 +37,7 @@ def system_call_filter() -> bytes:
         raise RuntimeError(
             f"no sandbox for machines of kind {platform.machine()!r}; allowed: {', '.join(_MACHINES)}, or a remote one"
         )
-    architecture, clone, refused = _MACHINES[platform.machine()]
+    architecture, clone, sockets, refused = _MACHINES[platform.machine()]
     rules = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -44,6 +48,16 @@ def system_call_filter() -> bytes:
     ]
     for number in refused:
         rules += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
+    for number in sockets:
+        rules += [
+            (_EQUAL, 0, 6, number),
+            (_LOAD, 0, 0, _FIRST_ARGUMENT),
+            (_EQUAL, 3, 0, _UNIX),
+            (_EQUAL, 2, 0, _INET),
+            (_EQUAL, 1, 0, _INET6),
+            (_RETURN, 0, 0, _NO_FAMILY),
+            (_RETURN, 0, 0, _ALLOW),
+        ]
     rules += [
         (_EQUAL, 0, 3, clone),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),

@@ -194,6 +194,11 @@ def test_memory_of_no_process_is_refused() -> None:
     assert run([("solution", source)]).outcome == "ok"
 
 
+def test_files_in_memory_are_refused() -> None:
+    source = "import os\ntry: os.memfd_create('x')\nexcept OSError: pass\nelse: raise ValueError('made')"
+    assert run([("solution", source)]).outcome == "ok"
+
+
 def test_slow_machines_get_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program needs 1.5 s of a processor, or a bit more than the limit of 1 s."""
     source = "import time\nwhile time.process_time() < 1.5: pass"
@@ -226,6 +231,20 @@ def test_no_network(mark: str) -> None:
             server.accept()
     there = hostile(mark, "import socket\nsocket.create_connection(('192.0.2.1', 80), 1)")
     assert there.reason is not None and "Network is unreachable" in there.reason
+
+
+@pytest.mark.parametrize("family", ["AF_VSOCK", "AF_NETLINK", "AF_PACKET", "AF_ALG", "AF_CAN"])
+def test_sockets_that_no_network_namespace_holds_are_refused(mark: str, family: str) -> None:
+    for call in ("socket.socket", "socket.socketpair"):
+        result = hostile(mark, f"import socket\n{call}(socket.{family}, socket.SOCK_DGRAM)")
+        assert result.reason is not None and "Address family not supported by protocol" in result.reason
+
+
+def test_local_and_internet_sockets_are_there(mark: str) -> None:
+    source = (
+        "import asyncio, socket\nsocket.socketpair()\nfor f in (socket.AF_INET, socket.AF_INET6): socket.socket(f)\n"
+    )
+    assert hostile(mark, f"{source}asyncio.run(asyncio.sleep(0))").outcome == "ok"
 
 
 def test_no_view_of_the_environment(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
