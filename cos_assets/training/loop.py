@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cos_assets.generation.weights import load_network
 from cos_assets.training import packing
 from cos_assets.training.settings import Finetune
 
@@ -37,19 +38,17 @@ class Base:
     template: Mapping[str, Any] | None = None
 
     def load(self, dtype: Any) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        return AutoModelForCausalLM.from_pretrained(self.name, revision=self.revision, dtype=dtype)
+        return load_network(self.name, revision=self.revision, dtype=dtype)
 
     def config(self) -> Any:
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.name, revision=self.revision)
+        return AutoConfig.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
 
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.name, revision=self.revision)
+        return AutoTokenizer.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ class ImportedEngine:
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_id)
+            self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_id, trust_remote_code=False)
         return len(completion_ids(self._tokenizer, sample.text)) - (sample.finish_reason == "length")
 
 

@@ -35,6 +35,7 @@ from cos_assets.generation.completions import cut, refused, share, stopped_at
 from cos_assets.generation.decoding import Batch, Job
 from cos_assets.generation.tokens import decode, prompt_ids
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
+from cos_assets.generation.weights import load_network
 
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
 _OPTIONS = ("dtype", "device", "batch_size", "pad_to_multiple_of", "chat_template_kwargs")
@@ -104,7 +105,7 @@ class TransformersEngine:
         if self._network is not None:
             return
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
         from cos_assets.progress import no_progress_bars
 
@@ -118,8 +119,8 @@ class TransformersEngine:
             source, revision = adapter.base, adapter.revision
             words, words_revision = adapter.tokenizer, adapter.tokenizer_revision
         with no_progress_bars():
-            tokenizer = AutoTokenizer.from_pretrained(words, revision=words_revision)
-            network = AutoModelForCausalLM.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(words, revision=words_revision, trust_remote_code=False)
+            network = load_network(
                 source,
                 revision=revision,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
