@@ -10,9 +10,10 @@ import io
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -21,7 +22,9 @@ _ARCHIVES = (".tar.gz", ".tgz")
 SUFFIXES = (*_TABLES, *_ARCHIVES)
 _INDEX = re.compile(r"-?\d{1,9}")
 _LONGEST_FIELD = 2**31 - 1  # of a CSV; what the csv module can be told everywhere
+_LARGEST = 4 * 2**30  # bytes of one file's content; a small file may unpack to more than the memory holds
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def rows(file: Path) -> Iterator[tuple[str, Row]]:
@@ -113,9 +116,17 @@ def _bytes(file: Path) -> bytes:
 
 def _unzip(name: str, data: bytes) -> bytes:
     try:
-        return gzip.decompress(data)
-    except (gzip.BadGzipFile, EOFError) as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            content = stream.read(_LARGEST + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: is not a gzip file ({error})") from None
+    return _bounded(name, content, len(content))
+
+
+def _bounded(name: str, content: T, size: int) -> T:
+    if size > _LARGEST:
+        raise ValueError(f"{name}: unpacks to more than {_LARGEST:,} bytes; split it into several files")
+    return content
 
 
 def _tar(file: Path) -> Iterator[tuple[str, Any]]:
@@ -125,13 +136,13 @@ def _tar(file: Path) -> Iterator[tuple[str, Any]]:
             members = [m for m in archive.getmembers() if m.isfile() and not Path(m.name).name.startswith(".")]
             for member in sorted(members, key=lambda m: m.name):
                 if member.name.lower().endswith(_TABLES):
-                    stream = archive.extractfile(member)
+                    stream = _bounded(f"{file}:{member.name}", archive.extractfile(member), member.size)
                     assert stream is not None
                     name, data = f"{file}:{member.name}", stream.read()
                     if name.lower().endswith(".gz"):
                         data = _unzip(name, data)
                     yield from _plain(name, data)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{file}: is not a .tar.gz file ({error})") from None
 
 
@@ -200,5 +211,5 @@ def _json(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
 def _loads(data: bytes, where: str) -> Any:
     try:
         return json.loads(data.decode())  # of bytes, json would guess the encoding
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
         raise ValueError(f"{where}: is not JSON ({error}); expected one object a line, or one array") from None

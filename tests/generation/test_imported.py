@@ -196,9 +196,32 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"neither")
         with pytest.raises(ValueError, match=message):
             engine(tmp_path / name)
+    packed = bytearray(gzip.compress(b'{"q": "?"}\n' * 1000))
+    packed[20] ^= 0xFF
+    (tmp_path / "c.jsonl.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match=r"c.jsonl.gz: is not a gzip file"):
+        engine(tmp_path / "c.jsonl.gz")
+    (tmp_path / "d.jsonl").write_bytes(b'{"q": ' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+    with pytest.raises(ValueError, match=r"d.jsonl: line 1: is not JSON"):
+        engine(tmp_path / "d.jsonl")
     (tmp_path / "b.jsonl").write_bytes(b'{"q": "\xff"}\n')
     with pytest.raises(ValueError, match=r"b.jsonl: line 1: is not JSON"):
         engine(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.tar.gz"])
+def test_a_file_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("cos_assets.files._LARGEST", 1000)
+    data = b'{"q": "1+1?", "text": "2"}\n' * 100
+    if name.endswith(".tar.gz"):
+        with tarfile.open(tmp_path / name, "w:gz") as archive:
+            member = tarfile.TarInfo("b.jsonl")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(data))
+    with pytest.raises(ValueError, match=rf"{name}.*: unpacks to more than 1,000 bytes; split it"):
+        engine(tmp_path / name)
 
 
 def test_questions_must_be_known(tmp_path: Path) -> None:

@@ -443,6 +443,21 @@ def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
         assert rows["error"].str.starts_with(kind).all()
 
 
+def test_a_reply_that_is_nested_too_deep_is_asked_for_again(server: Server) -> None:
+    deep = b'{"choices": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    server.behave = lambda body, number: (200, {}, deep) if number == 1 else None
+    found = ask(served(server, concurrency=1))
+    assert {c.finish_reason for c in found} == {"stop"}
+    assert len(server.bodies) == len(found) + 1, "the sample was asked for again"
+
+
+@pytest.mark.parametrize("message", [{"content": None}, {"content": ""}, {}])
+def test_the_text_of_a_completion_counts_beside_an_empty_message(server: Server, message: dict[str, Any]) -> None:
+    choice = {"index": 0, "text": "4", "finish_reason": "stop", "message": {"role": "assistant", **message}}
+    server.behave = lambda body, number: (200, {}, {"choices": [choice], "usage": USAGE})
+    assert {(c.text, c.finish_reason) for c in ask(served(server))} == {("4", "stop")}
+
+
 def test_tokens_under_other_names_are_counted(server: Server) -> None:
     usage = {"input_tokens": 100, "output_tokens": 7}
     server.behave = lambda body, number: (200, {}, {"choices": [{"text": "4", "finish_reason": None}], "usage": usage})

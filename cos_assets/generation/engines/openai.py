@@ -143,7 +143,7 @@ class OpenAIEngine:
         try:
             async with asyncio.timeout(self.options.timeout):  # the client's own starts anew with every byte
                 reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling))
-        except (ValueError, APIResponseValidationError) as error:  # no JSON, or cut
+        except (ValueError, RecursionError, APIResponseValidationError) as error:  # no JSON, cut, or nested too deep
             raise Malformed(f"a reply that is no JSON: {error}") from None
         return read_reply(reply, len(job.indices))
 

@@ -212,14 +212,15 @@ def _places(choices: list[Any], asked: int) -> dict[int, Any]:
 def text_of(choice: Any) -> str | None:
     """The text of a choice, or the refusal that stands in its place; None where it has neither.
 
-    Reasoning that stands beside the text is left out. A message without content is empty.
+    Reasoning that stands beside the text is left out. A message without content is empty; some servers send one beside
+    the text of a completion.
     """
     message = getattr(choice, "message", None)
     if message is None:
         return text_in(getattr(choice, "text", None))
     content = getattr(message, "content", None)
     text = "" if content is None else text_in(content)
-    return text or text_in(getattr(message, "refusal", None)) or text
+    return text or text_in(getattr(message, "refusal", None)) or text_in(getattr(choice, "text", None)) or text
 
 
 def _usable(choice: Any) -> bool:
