@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ _KEY = ["prompt_hash", "sample_index"]
 _FAILED = pl.col("finish_reason") == "error"
 _UNSENT = ".unsent-"
 _JOURNAL = ".journal-"
+_UNUSABLE = ".unusable-"
+_MAGIC = b"PAR1"
+_MOST = {name: 2**63 if kind == pl.Int64 else 2**31 for name, kind in SCHEMA.items() if kind.is_integer()}
+_log = logging.getLogger(__name__)
 
 
 def prompt_hash(prompt: str) -> str:
@@ -126,19 +131,21 @@ class Ledger:
         return rows.sort(*_KEY, order).unique(_KEY, keep="first", maintain_order=True).collect()
 
     def _scan(self, prompts: Iterable[str] | None) -> pl.LazyFrame:
-        files = mirror(self.folder, "part-*.parquet")
-        if not files:
-            return SCHEMA.to_frame().lazy()
-        rows = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", schema=SCHEMA)
+        rows = scan_parts(self.folder, "part-*.parquet")
         if prompts is None:
             return rows
         wanted = pl.LazyFrame({"prompt_hash": pl.Series(list(prompts), dtype=pl.String)})
         return rows.join(wanted, on="prompt_hash", how="semi")
 
     def note(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keep rows on this machine until `append` has made a part of them: who is killed between loses none."""
+        """Keep rows on this machine until `append` has made a part of them: who is killed between loses none.
+
+        A number that the ledger's column does not hold becomes null: a server may send any.
+        """
         if not rows:
             return
+        for row in rows:
+            row.update({name: None for name, most in _MOST.items() if not -most <= (row.get(name) or 0) < most})
         self._part = self._part or _part_name()
         lines = "".join(json.dumps(row, default=datetime.isoformat) + "\n" for row in rows)
         journal = self._journal(self._part)
@@ -179,7 +186,12 @@ class Ledger:
         for file in sorted(here.glob(_JOURNAL + "part-*.jsonl")):
             # Under the name that the part was to have: if it was written already, it is written again, not twice.
             self._part = file.name.removeprefix(_JOURNAL).removesuffix(".jsonl")
-            self.append(list(_noted(file)))
+            rows, unusable = _noted(file)
+            if unusable:
+                place = file.with_name(_UNUSABLE + file.name.removeprefix("."))
+                place.write_bytes(b"".join(unusable))
+                _log.warning(f"{file}: {len(unusable)} unusable lines; they are kept in {place}")
+            self.append(rows)
             file.unlink(missing_ok=True)
         self._part = ""
 
@@ -198,12 +210,58 @@ def _part_name() -> str:
     return f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
 
 
-def _noted(journal: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a journal. The last one may have been cut."""
-    with journal.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                return
-            yield row | {"time": datetime.fromisoformat(row["time"])}
+def scan_parts(folder: Place, pattern: str) -> pl.LazyFrame:
+    """The rows of all parts under a folder that match, in the schema `SCHEMA`.
+
+    Parts of other versions may lack columns, hold others, or have wider numbers. A part that is no whole Parquet file
+    is set aside with a warning; on an object store, ValueError names it.
+    """
+    files = [file for file in mirror(folder, pattern) if _whole(file) or _set_aside(folder, file)]
+    if not files:
+        return SCHEMA.to_frame().lazy()
+    wide = {name: pl.Int64 if kind.is_integer() else kind for name, kind in SCHEMA.items()}
+    rows = pl.scan_parquet(
+        files,
+        hive_partitioning=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
+        schema=pl.Schema(wide),
+    )
+    return rows.with_columns(pl.col(name).cast(kind) for name, kind in SCHEMA.items() if kind != wide[name])
+
+
+def _whole(file: Path) -> bool:
+    """Does a file begin and end as Parquet does? One that was cut does not."""
+    with file.open("rb") as stream:
+        if stream.read(4) != _MAGIC or stream.seek(0, os.SEEK_END) < 3 * len(_MAGIC):
+            return False
+        stream.seek(-len(_MAGIC), os.SEEK_END)
+        return stream.read() == _MAGIC
+
+
+def _set_aside(folder: Place, file: Path) -> bool:
+    if not isinstance(folder, Path):
+        raise ValueError(f"{file}: is not a whole Parquet file; remove it, and the object of that name in {folder}")
+    place = file.with_name(_UNUSABLE + file.name)
+    file.rename(place)
+    _log.warning(f"{file}: is not a whole Parquet file; it is kept as {place}, and its rows are bought again if needed")
+    return False
+
+
+def _noted(journal: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The rows of a journal, and the lines that are none. The last line may have been cut, and is passed over."""
+    rows: list[dict[str, Any]] = []
+    unusable = []
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for line in lines:
+        try:
+            row = json.loads(line)
+            row |= {"time": datetime.fromisoformat(row["time"])}
+            pl.DataFrame([row], schema=SCHEMA, orient="row")
+        except (ValueError, TypeError, KeyError, RecursionError, pl.exceptions.PolarsError):
+            if line.endswith(b"\n") or line is not lines[-1]:
+                unusable.append(line)
+        else:
+            rows.append(row)
+    return rows, unusable

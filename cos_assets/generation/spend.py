@@ -15,7 +15,7 @@ import polars as pl
 
 from cos_assets import locks
 from cos_assets.budget import Prices, flops_per_token
-from cos_assets.folders import mirror
+from cos_assets.generation.ledger import scan_parts
 from cos_assets.generation.types import Completion, Request, Sampling
 from cos_assets.places import Place
 
@@ -153,10 +153,7 @@ def lock(root: Place, study: str) -> AbstractContextManager:
 
 def spent(root: Place, study: str) -> Spend:
     """What a study has paid for data so far, by the ledger."""
-    rows = _booked(root, study)
-    if rows is None:
-        return Spend()
-    booked = rows.filter(pl.col("stage").is_in([*DATA]))
+    booked = _booked(root, study).filter(pl.col("stage").is_in([*DATA]))
     return Spend(*booked.select(pl.col("flops", "cost").sum()).collect().row(0))
 
 
@@ -171,8 +168,6 @@ def by_stage(root: Place, study: str) -> pl.DataFrame:
     """What a study has booked, in the schema `BY_STAGE`, by stage in their order. A sum is null where it is unknown of
     every call; a finetuning is one call."""
     rows = _booked(root, study)
-    if rows is None:
-        return BY_STAGE.to_frame()
 
     def total(name: str) -> pl.Expr:
         return pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name)
@@ -194,10 +189,6 @@ def by_stage(root: Place, study: str) -> pl.DataFrame:
     )
 
 
-def _booked(root: Place, study: str) -> pl.LazyFrame | None:
-    """The ledger's rows of a study; None where there is no ledger."""
-    files = mirror(root / "ledger", "*/*/part-*.parquet")
-    if not files:
-        return None
-    rows = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
-    return rows.filter(pl.col("study") == study)
+def _booked(root: Place, study: str) -> pl.LazyFrame:
+    """The ledger's rows of a study."""
+    return scan_parts(root / "ledger", "*/*/part-*.parquet").filter(pl.col("study") == study)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cos_assets.generation import spend
 from cos_assets.generation.ledger import SCHEMA, Ledger, parameters_hash, prompt_hash
 from cos_assets.generation.types import Model, Sampling
 
@@ -137,3 +138,66 @@ def test_greedy_decoding_has_no_seed() -> None:
 def test_the_prompt_hash_is_what_it_was() -> None:
     # A change would make everything bought so far unknown.
     assert prompt_hash("Question: 1 + 1?\n") == "2559f8f2b6d0a4abefd0cc0a6e511cfb"
+
+
+def test_unusable_lines_of_a_journal_are_set_aside_and_the_others_are_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(tmp_path, MODEL, Sampling())
+    ledger.note([row("a", index) for index in range(6)])
+    (journal,) = ledger.folder.glob(".journal-*")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    too_many = lines[4].replace(b'"completion_tokens": null', b'"completion_tokens": ' + b"9" * 30)
+    spoiled = [b"\0\0\0\n", b"\xff\n", b"7\n", b"[" * 100_000 + b"\n", b'{"prompt_hash": "a"}\n', too_many]
+    half = lines[5][:40]  # as a kill leaves it
+    journal.write_bytes(b"".join([spoiled[0], *lines[:2], *spoiled[1:], *lines[2:4], half]))
+    after = Ledger(tmp_path, MODEL, Sampling())
+    for _ in range(2):
+        after.clear_leftovers()
+        assert after.read()["sample_index"].to_list() == [0, 1, 2, 3]
+    (aside,) = ledger.folder.glob(".unusable-*")
+    assert aside.read_bytes() == b"".join(spoiled)
+    assert not list(ledger.folder.glob(".journal-*"))
+    (message,) = caplog.messages
+    assert str(journal) in message and str(aside) in message
+
+
+def test_a_number_that_no_column_holds_is_booked_as_unknown(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, MODEL, Sampling())
+    rows = [row("a", 0) | {"completion_tokens": 10**30, "prompt_tokens": 2**63, "retries": 2**31, "cached_tokens": 5}]
+    ledger.note(rows)
+    ledger.append(rows)
+    counts = ledger.read().select("completion_tokens", "prompt_tokens", "retries", "cached_tokens")
+    assert counts.row(0) == (None, None, None, 5)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:200], lambda data: b"PAR1", lambda data: data[9:]]
+)
+def test_a_damaged_part_is_set_aside_and_stops_no_study(
+    tmp_path: Path, damage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, other = (Ledger(tmp_path, Model(name, name, "transformers"), Sampling()) for name in ("mine", "other"))
+    for ledger, study in ((mine, "s"), (other, "t")):
+        for index in range(2):
+            ledger.append([row("a", index) | {"study": study, "stage": "sampling", "flops": 1.0}])
+    broken = min(other.folder.glob("part-*"))
+    broken.write_bytes(damage(broken.read_bytes()))
+    kept = broken.read_bytes()
+    assert spend.spent(tmp_path, "s").flops == 2
+    assert spend.by_stage(tmp_path, "t")["calls"].to_list() == [1]
+    assert other.held(["a"])["indices"].to_list() == [[1]]
+    aside = broken.with_name(f".unusable-{broken.name}")
+    assert aside.read_bytes() == kept and not broken.exists()
+    assert [str(broken) in message and str(aside) in message for message in caplog.messages] == [True]
+
+
+def test_a_part_of_a_newer_version_is_read(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, MODEL, Sampling())
+    ledger.append([row("a", 0) | {"study": "s", "stage": "sampling"}])
+    newer = pl.DataFrame([row("a", 1) | {"study": "s", "stage": "sampling"}], schema=SCHEMA)
+    wider = newer.with_columns(pl.col(pl.Int32).cast(pl.Int64), colour=pl.lit("red"))
+    wider.write_parquet(ledger.folder / "part-1.parquet")
+    assert ledger.read()["sample_index"].to_list() == [0, 1]
+    assert ledger.read().schema == SCHEMA
+    assert spend.by_stage(tmp_path, "s")["calls"].to_list() == [2]
