@@ -63,7 +63,7 @@ def run(
     if from_scratch:
         os.environ["COS_FROM_SCRATCH"] = "1"
     root, graph = _load()
-    from cos_assets import catalogue, instance, runs, workers
+    from cos_assets import catalogue, instance, runs, store, workers
     from cos_assets.terminal import Terminal
 
     study = _known(graph, study + SMOKE if smoke else study)
@@ -92,7 +92,10 @@ def run(
             f" in {seconds:.0f} s",
             highlight=False,
         )
-    _answer(root, study)
+    if f"{study}/report" not in summary.failed:
+        _answer(root, study)
+    elif (page := store.folder(root, study, "report") / "report.html").is_file():
+        click.echo(f"\n{study}: no new answer; that of the last complete run is in {_here(page)}")
     for name, reason in summary.failed.items():
         click.echo(f"failed: {name}: {reason}", err=True)
     sys.exit(1 if summary.failed else 0)
