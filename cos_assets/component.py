@@ -85,7 +85,7 @@ class TinyModels(dg.Component):
 def _expanded(
     attributes: BaseModel | None, context: dg.ComponentLoadContext
 ) -> tuple[dict[str, Any], environment.Written] | None:
-    """The attributes with environment variables in place, after a look for keys that stand twice.
+    """The attributes with environment variables in place, after a check for duplicate keys.
 
     None where a variable is not set: a warning says so, `UNAVAILABLE` keeps it, and the other studies load.
     """

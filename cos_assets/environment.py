@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _QUOTED = r"""(?:'([^'{}]*)'|"([^"{}]*)")"""
 _CALL = re.compile(rf"\{{\{{\s*env\(\s*{_QUOTED}\s*(?:,\s*{_QUOTED}\s*)?\)\s*\}}\}}")
-_SHORTEST = 4  # characters of a value that is looked for inside other texts; shorter ones stand there by chance
+_SHORTEST = 4  # characters of a value that is searched for inside other texts; shorter ones occur there by chance
 
 
 class MissingVariable(ValueError):
@@ -67,7 +67,8 @@ def expand(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Written]:
         unset = list(_unset(value))
         missing.extend(f"{'.'.join(path)}: the environment variable {name} is not set" for name in unset)
         expanded = value if unset else _CALL.sub(_value, value)
-        texts[expanded] = value
+        if expanded:
+            texts[expanded] = value
         return expanded
 
     expanded = walk(attributes, ())

@@ -216,7 +216,7 @@ class StudySpec(Spec):
         return next(iter(self.budgets[budget]))
 
     def as_written(self, value: T) -> T:
-        """`value` for a report or for metadata: texts with environment variables as they stand in the YAML."""
+        """`value` for a report or for metadata: texts with environment variables as the YAML has them."""
         return self._written(value)
 
     @property

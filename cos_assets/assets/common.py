@@ -141,6 +141,8 @@ def _as_written(spec: StudySpec, metadata: Mapping[str, Any]) -> dict[str, Any]:
             return dg.MetadataValue.json(spec.as_written(value.data))
         if isinstance(value, dg.TextMetadataValue):
             return dg.MetadataValue.text(spec.as_written(value.text or ""))
+        if isinstance(value, dg.MarkdownMetadataValue):
+            return dg.MetadataValue.md(spec.as_written(value.md_str or ""))
         return value if isinstance(value, dg.MetadataValue) else spec.as_written(value)
 
     return {name: written(value) for name, value in metadata.items()}

@@ -138,7 +138,7 @@ class Ledger:
         return rows.join(wanted, on="prompt_hash", how="semi")
 
     def note(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keep rows on this machine until `append` has made a part of them: who is killed between loses none.
+        """Keep rows on this machine until `append` has written them as a part, so that a killed process loses none.
 
         A number that the ledger's column does not hold becomes null: a server may send any.
         """
@@ -233,6 +233,8 @@ def scan_parts(folder: Place, pattern: str) -> pl.LazyFrame:
 
 def _whole(file: Path) -> bool:
     """Does a file begin and end as Parquet does? One that was cut does not."""
+    if not file.is_file():  # another process has just set it aside
+        return False
     with file.open("rb") as stream:
         if stream.read(4) != _MAGIC or stream.seek(0, os.SEEK_END) < 3 * len(_MAGIC):
             return False
@@ -244,7 +246,10 @@ def _set_aside(folder: Place, file: Path) -> bool:
     if not isinstance(folder, Path):
         raise ValueError(f"{file}: is not a whole Parquet file; remove it, and the object of that name in {folder}")
     place = file.with_name(_UNUSABLE + file.name)
-    file.rename(place)
+    try:
+        file.rename(place)
+    except FileNotFoundError:  # another process has done it
+        return False
     _log.warning(f"{file}: is not a whole Parquet file; it is kept as {place}, and its rows are bought again if needed")
     return False
 

@@ -212,7 +212,7 @@ def _places(choices: list[Any], asked: int) -> dict[int, Any]:
 def text_of(choice: Any) -> str | None:
     """The text of a choice, or the refusal that stands in its place; None where it has neither.
 
-    Reasoning that stands beside the text is left out. A message without content is empty; some servers send one beside
+    Reasoning beside the text is left out. A message without content is empty; some servers send one beside
     the text of a completion.
     """
     message = getattr(choice, "message", None)
