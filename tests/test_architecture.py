@@ -29,7 +29,7 @@ LAYERS = [
     "grading",
     "planning allocation",
     "metrics budget",
-    "catalogue columns store folders locks places environment files network progress spec",
+    "catalogue columns cores store folders locks places processes environment files network progress spec",
 ]
 DAGSTER_ENDS = "io_manager partitions"  # nothing below knows Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")
@@ -72,6 +72,11 @@ def test_imports_point_down(path: Path) -> None:
         assert layer(part) >= own, f"{path.name} imports {part}, which stands above it"
     if own > LAYERS.index(DAGSTER_ENDS):
         assert not [name for name in imports(path) if name.split(".")[0] == "dagster"]
+
+
+def test_each_test_module_has_a_name_of_its_own() -> None:
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))  # pytest imports them by name
 
 
 def test_loading_the_code_location_imports_nothing_heavy() -> None:
