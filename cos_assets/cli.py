@@ -64,6 +64,7 @@ def run(
         os.environ["COS_FROM_SCRATCH"] = "1"
     root, graph = _load()
     from cos_assets import catalogue, instance, runs, store, workers
+    from cos_assets.cores import usable_cores
     from cos_assets.terminal import Terminal
 
     study = _known(graph, study + SMOKE if smoke else study)
@@ -72,7 +73,7 @@ def run(
     except ValueError as error:
         _fail(str(error))
     console = Console()
-    jobs = jobs or min(4, os.cpu_count() or 1)
+    jobs = jobs or min(4, usable_cores())
     with instance.open_instance() as dagster:
         runs.close_orphans(dagster)
         batches = graph.batches(units)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import dagster as dg
 import polars as pl
 
 from cos_assets.assets import checks
 from cos_assets.assets.checks import Check
 from cos_assets.assets.common import Inputs, Step, asset, own, result, sketch
+from cos_assets.cores import usable_cores
 from cos_assets.grading import answers
 from cos_assets.judging.readable import unread
 from cos_assets.judging.verdicts import second_opinion, verdict_counts
@@ -25,7 +24,7 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         problems = inputs["problems"].collect()
         samples = inputs["samples"].collect()
-        frame = grade_samples(samples, problems, spec.task, workers=os.cpu_count() or 1)
+        frame = grade_samples(samples, problems, spec.task, workers=usable_cores())
         counts = verdict_counts(frame)
         disagree, shown = second_opinion(frame, problems)
         facts = {
@@ -39,7 +38,7 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
         facts |= counts
         # Instructions are checked in truncated replies, too: these have a verdict, and are counted all the same.
         facts["truncated"] = int((samples["finish_reason"] == "length").sum())
-        left = unread(samples.with_columns(frame["answer"]), problems, spec.task, workers=os.cpu_count() or 1)
+        left = unread(samples.with_columns(frame["answer"]), problems, spec.task, workers=usable_cores())
         facts |= {
             "unread": left.unread,
             "complete": left.complete,

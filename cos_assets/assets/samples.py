@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from cos_assets.assets.common import (
     single_thread_torch,
     sketch,
 )
+from cos_assets.cores import usable_cores
 from cos_assets.generation.door import Bought, Look, generate
 from cos_assets.generation.types import Model
 from cos_assets.judging.readable import first_look
@@ -128,7 +128,7 @@ def _adaptively(
         if not left or rest <= 0:
             break
         made = bought.rows.filter(pl.col("finish_reason") != "error")
-        graded = verdicts(made, problems, spec.task, workers=os.cpu_count() or 1)
+        graded = verdicts(made, problems, spec.task, workers=usable_cores())
         counts = graded.group_by("problem_id").agg(
             n=pl.len(), c=pl.col("correct").sum(), j=pl.col("equations_key").drop_nulls().n_unique()
         )

@@ -34,15 +34,17 @@ def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> lis
     """The grade of each (gold, answer), in order: one sandbox each, `workers` of them at a time.
 
     "correct" when the tests ran to their end. Else "wrong", and `reason` says what happened, in one line: the error
-    and its line in the solution or the tests, or which limit was reached. "grader_error" where the gold is to blame, or
-    the sandbox failed. Raises RuntimeError where there is no sandbox, with what to install.
+    and its line in the solution or the tests, or which limit was reached. A program that the machine interrupted runs
+    once more, alone. "grader_error" where it was interrupted again, the gold is to blame, or the sandbox failed. Raises
+    RuntimeError where there is no sandbox, with what to install.
     """
     if not pairs:
         return []
     require()
     with ThreadPoolExecutor(workers) as threads:
-        grades = threads.map(_grade, *zip(*pairs, strict=True))
-        return list(progress.counted("running programs", grades, len(pairs)))
+        found = threads.map(_grade, *zip(*pairs, strict=True))
+        grades = list(progress.counted("running programs", found, len(pairs)))
+    return [grade or _grade(*pair, alone=True) for pair, grade in zip(pairs, grades, strict=True)]  # type: ignore[misc]
 
 
 def code_of(reply: str, gold: str | None = None) -> str | None:
@@ -98,7 +100,8 @@ class _Gold(NamedTuple):
     entry_point: str | None
 
 
-def _grade(gold: str | None, answer: str) -> Grade:
+def _grade(gold: str | None, answer: str, alone: bool = False) -> Grade | None:
+    """None where the program was interrupted, and did not run alone."""
     from cos_assets.grading.answers import Grade
 
     say = partial(Grade, grader=f"tests, Python {platform.python_version()}")
@@ -106,11 +109,13 @@ def _grade(gold: str | None, answer: str) -> Grade:
         wanted = _gold(gold or "")
         if not answer.strip():
             return say("wrong", "no answer")
-        result = run(_parts(wanted, answer))
+        result = run(_parts(wanted, answer), alone=alone)
     except (ValueError, RuntimeError) as error:
         return say("grader_error", str(error))
     if result.outcome == "ok":
         return say("correct", None)
+    if result.outcome == "interrupted":
+        return say("grader_error", result.reason) if alone else None
     return say("grader_error" if result.part == "prompt" else "wrong", result.reason)
 
 

@@ -29,8 +29,6 @@ def main(job: int, report: int) -> None:
     read, write, leave, process = os.read, os.write, os._exit, os.getpid
     limits, parts = marshal.loads(_exactly(job, int(read(job, 16))))
     own = process()
-    with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib takes long to import
-        file.write("1000")
     if limits["uid"]:  # started by root: go on as nobody in particular, of whom the kernel counts processes
         os.setgroups([])
         os.setgid(limits["uid"])

@@ -1,9 +1,10 @@
 """Python programs that nobody has read, run where they can do no harm.
 
 A job is one Python process in a sandbox of its own, made by bubblewrap (`bwrap`): no network; its own processes, users,
-host name and shared memory; the system's libraries and the interpreter read-only, and nothing else of the file system;
-an empty environment; one scratch folder in memory. When the job ends, or is ended, its process namespace goes with
-everything in it. There is no mode without a sandbox: where none can be made, `require` says what to install.
+host name and shared memory; the system's programs and libraries, and the interpreter with its standard library,
+read-only, and nothing else of the file system; an empty environment; one scratch folder in memory. When the job ends,
+or is ended, its process namespace goes with everything in it.
+There is no mode without a sandbox: where none can be made, `require` says what to install.
 
 Memory is bounded per process (address space) times the number of processes, plus the scratch folders: there is no
 limit on the sum below that without cgroups, which need rights that most machines do not give. Under pressure the kernel
@@ -38,13 +39,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import IO, Literal
 
+import psutil
+
+from cos_assets.cores import core
 from cos_assets.grading.syscalls import system_call_filter
 
 INSTALL = (
     "code is run in a sandbox only: `apt-get install bubblewrap` (0.7 or newer), or set COS_SANDBOX_URL to a"
     " SandboxFusion server"
 )
-Outcome = Literal["ok", "error", "time", "memory", "output", "processes", "disk"]
+Outcome = Literal["ok", "error", "time", "memory", "output", "processes", "disk", "interrupted"]
 Part = tuple[str, str]
 
 _INSIDE = Path(__file__).with_name("inside.py")
@@ -53,6 +57,10 @@ _TAIL = 2000
 _LIMITS = {"memory": "memory", "processes": "process", "disk": "disk"}
 # Ids that systemd hands out to services for the time they run: they own no files.
 _UIDS = range(61184, 65520)
+# Out of memory, the kernel ends this process before others. Inside, /proc is read-only: a job cannot take that back.
+_FIRST_TO_GO = ("/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh")
+_LOOK_EVERY = 1.0  # seconds between two looks at what a job has used
+_PATIENCE = 20  # times the wall limit that a job may take on a machine that does not let it run
 # The best of five runs of `_workload` on one core of an AMD EPYC with CPython 3.11.7.
 REFERENCE_SECONDS = 0.012
 
@@ -61,9 +69,9 @@ REFERENCE_SECONDS = 0.012
 class Limits:
     """What a job may use. Times are for the reference machine; elsewhere `slowness` stretches them.
 
-    `cpu_seconds` is processor time of one process, rounded up to whole seconds. `wall_seconds` ends a job that waits;
-    it is generous, so that a busy machine does not end one that computes. `memory` and `file` are bytes of one process
-    and one file, `scratch` bytes of the scratch folder (and again of shared memory), `output` bytes printed.
+    `cpu_seconds` is processor time of one process, rounded up to whole seconds. `wall_seconds` ends a job that waits.
+    Time in which a job was ready to run and the machine ran others does not count. `memory` and `file` are bytes of one
+    process and one file, `scratch` bytes of the scratch folder (and again of shared memory), `output` bytes printed.
     """
 
     cpu_seconds: float = 3
@@ -78,7 +86,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """How a job ended. `part` is the one that failed, `reason` one line; `output` the end of what was printed."""
+    """How a job ended. `part` is the one that failed, `reason` one line; `output` the end of what was printed.
+
+    "interrupted" says nothing about the program: the machine did not run it, or somebody stopped or killed it.
+    """
 
     outcome: Outcome
     part: str | None
@@ -88,17 +99,19 @@ class Result:
     seconds: float
 
 
-def run(parts: Sequence[Part], limits: Limits | None = None) -> Result:
+def run(parts: Sequence[Part], limits: Limits | None = None, *, alone: bool = False) -> Result:
     """Execute parts (name, source) one after another in one fresh Python module, with the standard library only.
 
     "ok" means that every part ran to its end: a program that leaves early, with whatever exit code, is an "error".
-    Safe to call from many threads. Raises RuntimeError where there is no sandbox (see `require`).
+    Safe to call from many threads and processes: at most one program runs per usable core, and nothing beside one that
+    runs `alone`. Raises RuntimeError where there is no sandbox (see `require`).
     """
     require()
     limits = limits or Limits()
     if url := os.environ.get("COS_SANDBOX_URL"):
         return _remote(url, parts, limits)
-    return _local(parts, limits)
+    with core(alone=alone):
+        return _local(parts, limits)
 
 
 def require() -> None:
@@ -138,7 +151,6 @@ def _local(parts: Sequence[Part], limits: Limits) -> Result:
     job = {"uid": uid, "core": 0, "cpu": cpu, "memory": limits.memory, "file": limits.file}
     job |= {"open_files": limits.open_files, "processes": limits.processes}
     body = marshal.dumps((job, list(parts)))
-    started = time.monotonic()
     with contextlib.ExitStack() as stack:
         given = [_memory(stack, b"%016d" % len(body) + body + token), _memory(stack, system_call_filter())]
         (report, report_in), (info, info_in) = (_pipe(stack), _pipe(stack))
@@ -147,7 +159,7 @@ def _local(parts: Sequence[Part], limits: Limits) -> Result:
         bwrap = [shutil.which("bwrap") or "bwrap", "--info-fd", str(info_fd), "--seccomp", str(filter_fd)]
         program = [_python(), "-s", "-S", "-P", "/inside.py", str(job_fd), str(report_fd)]
         process = subprocess.Popen(
-            [*bwrap, *_walls(limits, bool(uid)), *program],
+            [*_FIRST_TO_GO, *bwrap, *_walls(limits, bool(uid)), *program],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -155,15 +167,16 @@ def _local(parts: Sequence[Part], limits: Limits) -> Result:
             pass_fds=(job_fd, filter_fd, report_fd, info_fd),
         )
         stdout = stack.enter_context(_stdout(process))
+        clock = _Clock(process.pid, wall, cpu)
         first = None
         try:
             for file in given:
                 file.close()  # the ends that are the job's: what it closes is closed
             first = _first_process(info)
-            output, told, stopped = _watch(process, stdout.fileno(), report.fileno(), limits.output, started + wall)
+            output, told, stopped = _watch(process, stdout.fileno(), report.fileno(), limits.output, clock)
         finally:
             _end(process, first)
-    seconds, code, tail = time.monotonic() - started, process.returncode, output[-_TAIL:].decode(errors="replace")
+    seconds, code, tail = clock.elapsed(), process.returncode, output[-_TAIL:].decode(errors="replace")
     ready, _, last = told.partition(b"\n")
     if ready != b"ready":
         why = "it did not start in time" if stopped else " ".join(tail.split()) or f"exit code {code}"
@@ -171,14 +184,19 @@ def _local(parts: Sequence[Part], limits: Limits) -> Result:
     result = partial(Result, exit_code=None if stopped else code, output=tail, seconds=seconds)
     if stopped == "output":
         return result("output", None, f"output limit: more than {limits.output} bytes")
+    if stopped == "time" and (cause := clock.interrupted()):
+        return result("interrupted", None, cause)
     if stopped == "time":
         return result("time", None, f"time limit: {wall:.3g} s")
     if last == token:
         return result("ok", None, None)
     if last:
         return result(*_told(last.decode(errors="replace")))
-    if code == 128 + signal.SIGXCPU or (code == 128 + signal.SIGKILL and seconds >= cpu):  # the first can be ignored
+    killed = code == 128 + signal.SIGKILL
+    if code == 128 + signal.SIGXCPU or (killed and clock.used >= cpu - _LOOK_EVERY):  # the first can be ignored
         return result("time", None, f"time limit: {cpu} s of processor time")
+    if killed:
+        return result("interrupted", None, "the program was killed (SIGKILL)")
     how = signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else f"exit code {code}"
     return result("error", None, f"ended before its last line ({how})")
 
@@ -202,15 +220,30 @@ def _walls(limits: Limits, root: bool) -> list[str]:
             walls += ["--symlink", str(Path(name).readlink()), name]
         elif Path(name).is_dir():
             walls += ["--ro-bind", name, name]
+    walls += _hidden("/usr/local", *_packages(Path("/usr/lib")))
     prefix = Path(sys.base_prefix)
-    if not prefix.is_relative_to("/usr"):
-        for parent in reversed(prefix.parents[:-1]):  # bwrap would make them for its own user only
-            walls += ["--dir", str(parent)]
-        walls += ["--ro-bind", str(prefix), str(prefix)]
+    if prefix != Path("/usr"):
+        for folder in (*reversed(prefix.parents[:-1]), prefix, prefix / "bin"):
+            walls += ["--dir", str(folder)]  # bwrap would make them for its own user only
+        walls += ["--ro-bind", _python(), _python(), "--ro-bind", str(prefix / "lib"), str(prefix / "lib")]
+        walls += _hidden(*_packages(prefix / "lib"))
     walls += ["--ro-bind", str(_INSIDE), "/inside.py"]
     scratch = ("--perms", "1777", "--size", str(limits.scratch), "--tmpfs")
-    walls += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", "--remount-ro", "/dev"]
+    walls += ["--proc", "/proc", "--remount-ro", "/proc"]
+    walls += ["--dev", "/dev", *scratch, "/dev/shm", "--remount-ro", "/dev"]
     return [*walls, *scratch, "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+
+
+def _packages(lib: Path) -> list[str]:
+    """The folders of installed packages in a folder of libraries."""
+    return [str(found) for name in ("site", "dist") for found in lib.glob(f"python3*/{name}-packages")]
+
+
+def _hidden(*folders: str) -> list[str]:
+    """bwrap's arguments that put an empty folder in the place of each that is there."""
+    return [
+        argument for folder in folders if Path(folder).is_dir() for argument in ("--size", "4096", "--tmpfs", folder)
+    ]
 
 
 def _python() -> str:
@@ -218,8 +251,55 @@ def _python() -> str:
     return str(Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"))
 
 
+class _Clock:
+    """The time that a job may still take, without the time for which the machine withheld a core from it.
+
+    `used` is the processor time of all its processes when last looked at, in seconds.
+    """
+
+    def __init__(self, pid: int, wall: float, cpu: float) -> None:
+        self.pid, self.wall, self.cpu = pid, wall, cpu
+        self.started = time.monotonic()
+        self.used, self.withheld, self.held = 0.0, 0.0, False
+        self._looked = self.started
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def left(self) -> float:
+        if time.monotonic() - self._looked >= min(self.wall, _LOOK_EVERY):
+            self._look()
+        most = (_PATIENCE - 1) * self.wall
+        # What several busy processes of a job withhold from one another is no fault of the machine.
+        withheld = 0.0 if self.used >= self.cpu else min(self.withheld, most)
+        return max(0.0, self.wall + withheld - self.elapsed())
+
+    def interrupted(self) -> str | None:
+        """Why a job whose time is over could not run; None where it could, and waited or computed."""
+        if self.held:
+            return "the program was stopped, or waited for a disk"
+        if self.used < self.cpu and self.elapsed() >= _PATIENCE * self.wall:
+            return f"the machine ran the program for {self.used:.3g} s of {self.elapsed():.3g} s"
+        return None
+
+    def _look(self) -> None:
+        """`run_delay` of /proc/PID/task/TID/schedstat: nanoseconds in which a thread was ready, and another ran."""
+        used, held = 0.0, False
+        with contextlib.suppress(psutil.Error):
+            root = psutil.Process(self.pid)
+            for process in (root, *root.children(recursive=True)):
+                with contextlib.suppress(psutil.Error, OSError):
+                    used += sum(process.cpu_times()[:4])
+                    held |= process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP)
+                    for task in Path(f"/proc/{process.pid}/task").iterdir():
+                        delay = int((task / "schedstat").read_text().split()[1])
+                        self.withheld = max(self.withheld, delay / 1e9)
+            self.used, self.held = max(self.used, used), held
+        self._looked = time.monotonic()
+
+
 def _watch(
-    process: subprocess.Popen[bytes], stdout: int, report: int, limit: int, deadline: float
+    process: subprocess.Popen[bytes], stdout: int, report: int, limit: int, clock: _Clock
 ) -> tuple[bytes, bytes, Literal["time", "output"] | None]:
     """What the job prints and reports until it has ended, and what it has to be stopped for, if anything."""
     buffers = {stdout: bytearray(), report: bytearray()}
@@ -230,8 +310,9 @@ def _watch(
         poll.register(fd, select.POLLIN)
     open_fds = set(buffers)
     while open_fds and not stopped:
-        ready = poll.poll(max(0, deadline - time.monotonic()) * 1000)
-        if not ready:
+        left = clock.left()
+        ready = poll.poll(min(left, _LOOK_EVERY) * 1000)
+        if not ready and left <= 0:
             stopped = "time"
         for fd, _ in ready:
             chunk = os.read(fd, 1 << 16)
@@ -241,11 +322,13 @@ def _watch(
             elif not chunk:
                 poll.unregister(fd)
                 open_fds.remove(fd)
-    if not stopped:  # both were closed, by the end of the job or by the job
+    while not stopped:  # both were closed, by the end of the job or by the job
+        left = clock.left()
         try:
-            process.wait(max(0, deadline - time.monotonic()))
+            process.wait(min(left, _LOOK_EVERY))
+            break
         except subprocess.TimeoutExpired:
-            stopped = "time"
+            stopped = "time" if left <= 0 else None
     return bytes(buffers[stdout]), bytes(buffers[report]), stopped
 
 

@@ -3,10 +3,9 @@ everything else."""
 
 from __future__ import annotations
 
-import os
-
 import polars as pl
 
+from cos_assets.cores import usable_cores
 from cos_assets.generation.door import Buyer, Look, generate
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.grading.classes import answer_classes
@@ -53,7 +52,7 @@ def evaluate(
     `answer_class` says which drawn answers to a problem are the same (see `grading.classes`), `wrong_reasoning` what
     the task's step checker finds in right answers; null where there is nothing to say.
     """
-    workers = os.cpu_count() or 1
+    workers = usable_cores()
     asked = prompts(task, problems, model.chat)
     wanted = [(1, Sampling(temperature=0))]
     if draws:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import polars as pl
 
+from cos_assets.cores import usable_cores
 from cos_assets.grading.classes import answer_classes
 from cos_assets.tasks import Task
 
@@ -68,7 +68,7 @@ def _majority(kept: pl.DataFrame, verdicts: pl.DataFrame, task: Task) -> tuple[p
     same by the grader's comparison; which of them is right is not looked at."""
     voters = kept.select(_KEYS).join(verdicts, on=_KEYS, maintain_order="left")
     blind = pl.when(pl.col("verdict") == "correct").then(pl.lit("wrong")).otherwise("verdict")
-    classes = answer_classes(voters.with_columns(verdict=blind), task.answer_kind, os.cpu_count() or 1)
+    classes = answer_classes(voters.with_columns(verdict=blind), task.answer_kind, usable_cores())
     voters = voters.with_columns(answer=classes).filter(pl.col("answer").is_not_null())
     votes = voters.group_by("problem_id", "answer").len("votes")
     most = votes.filter(pl.col("votes") == pl.col("votes").max().over("problem_id"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -132,13 +135,45 @@ def test_without_a_sandbox_nothing_is_graded(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("sandbox")
 def test_a_sandbox_that_fails_later_is_no_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("bwrap cannot make a sandbox here (no space)")
 
     sandbox.require()
     monkeypatch.setattr(sandbox, "_local", fail)
     (found,) = grade_programs([(gold(), ADD)], 1)
     assert found == Grade("grader_error", "bwrap cannot make a sandbox here (no space)", found.grader)
+
+
+@pytest.mark.parametrize(
+    ("times", "verdict", "reason"),
+    [(1, "correct", None), (2, "grader_error", "the program was killed (SIGKILL)")],
+)
+@pytest.mark.usefixtures("sandbox")
+def test_a_program_that_is_killed_runs_once_more_and_alone(
+    monkeypatch: pytest.MonkeyPatch, times: int, verdict: str, reason: str | None
+) -> None:
+    """The first runs of one program are interrupted, as test_sandbox.py does it with real signals."""
+    local, turns, left = sandbox._local, [], times
+
+    def interrupted(parts: Sequence[sandbox.Part], limits: sandbox.Limits) -> sandbox.Result:
+        nonlocal left
+        result = local(parts, limits)
+        if "slow" in str(parts) and left:
+            left -= 1
+            return replace(result, outcome="interrupted", reason="the program was killed (SIGKILL)")
+        return result
+
+    def core(*, alone: bool) -> AbstractContextManager[None]:
+        turns.append(alone)
+        return nullcontext()
+
+    sandbox.require()
+    monkeypatch.setattr(sandbox, "_local", interrupted)
+    monkeypatch.setattr(sandbox, "core", core)
+    grades = grade_programs([(gold(), ADD), (gold(), ADD + "  # slow"), (gold(), "add = 1")], 1)
+    assert [grade.verdict for grade in grades] == ["correct", verdict, "wrong"]
+    assert grades[1].reason == reason
+    assert turns == [False, False, False, True]
 
 
 # --- code in replies (the rule itself is tested in test_programs.py) -------------------------------------------------

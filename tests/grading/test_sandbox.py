@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import math
+import os
 import re
 import signal
 import socket
@@ -12,10 +15,13 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from cos_assets import cores
+from cos_assets.cores import usable_cores
 from cos_assets.grading import sandbox
 from cos_assets.grading.sandbox import Limits, Result, run
 
@@ -98,7 +104,7 @@ def test_errors_are_told(source: str, part: str, reason: str) -> None:
         ("exit(0)", "NameError"),  # a convenience of interactive sessions
         ("import os; os._exit(0)", "ended before its last line (exit code 0)"),
         ("import os; os._exit(7)", "ended before its last line (exit code 7)"),
-        ("import os; os.kill(os.getpid(), 9)", "ended before its last line (SIGKILL)"),
+        ("import os; os.kill(os.getpid(), 15)", "ended before its last line (SIGTERM)"),
         ("import ctypes; ctypes.string_at(0)", "ended before its last line (SIGSEGV)"),
         # A program that goes on in a fork, while its first process leaves.
         ("import os\nif os.fork(): os._exit(0)", "ended before its last line (exit code 0)"),
@@ -352,3 +358,127 @@ def test_a_killed_caller_leaves_nothing(mark: str) -> None:
         caller.send_signal(signal.SIGKILL)
         caller.wait()
     assert until(lambda: not marked(mark))
+
+
+# --- a busy machine --------------------------------------------------------------------------------------------------
+
+
+def test_programs_that_share_one_core_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 programs of a second each, all allowed at once, on one core: 30 s, of which each may wait 9."""
+    monkeypatch.setattr(sandbox, "core", lambda alone: nullcontext())
+    monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [min(allowed)])
+    try:
+        source = "import time\nwhile time.process_time() < 0.7: pass"
+        with ThreadPoolExecutor(32) as threads:
+            results = list(threads.map(lambda _: run([("solution", source)]), range(32)))
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert [result.outcome for result in results] == ["ok"] * 32
+    assert max(result.seconds for result in results) > 9
+
+
+def test_a_program_that_is_stopped_from_outside_is_interrupted(mark: str) -> None:
+    assert disturbed(mark, signal.SIGSTOP).outcome == "interrupted"
+
+
+def test_a_program_that_is_killed_from_outside_is_interrupted(mark: str) -> None:
+    result = disturbed(mark, signal.SIGKILL)
+    assert (result.outcome, result.reason) == ("interrupted", "the program was killed (SIGKILL)")
+
+
+def disturbed(mark: str, number: signal.Signals) -> Result:
+    """The result of a program that a signal reaches while it runs."""
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(hostile, mark, "import time\ntime.sleep(1.5)")
+        assert until(lambda: marked(mark) != [])
+        for pid in marked(mark):
+            os.kill(int(pid), number)
+        return running.result()
+
+
+def test_programs_take_turns_on_the_cores_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes with eight threads each: never more programs at once than cores, and none beside one alone."""
+    code = (
+        "import sys, time\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from cos_assets.cores import core\n"
+        "def job(n):\n"
+        "    with core(alone=n == 5):\n"
+        "        start = time.monotonic()\n"
+        "        time.sleep(0.05)\n"
+        "        return n == 5, start, time.monotonic()\n"
+        "with ThreadPoolExecutor(8) as threads: print(list(threads.map(job, range(16))))\n"
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    spans = [span for process in both for span in ast.literal_eval(process.communicate()[0])]
+    assert len(spans) == 32
+    for alone, start, end in spans:
+        beside = sum(other_start < end and start < other_end for _, other_start, other_end in spans)
+        assert beside == 1 if alone else True
+        at_start = sum(other_start <= start < other_end for _, other_start, other_end in spans)
+        assert at_start <= usable_cores()
+
+
+def test_cores_are_those_of_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5, 6, 7})
+    monkeypatch.setattr(cores, "_quota", lambda: math.inf)
+    assert usable_cores() == 8
+    monkeypatch.setattr(cores, "_quota", lambda: 2.5)
+    assert usable_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/job", {"job/cpu.max": "150000 100000", "cpu.max": "max 100000"}, 1.5),
+        ("0::/job/step", {"job/cpu.max": "100000 100000", "job/step/cpu.max": "max 100000"}, 1.0),
+        ("0::/", {"cpu.max": "400000 100000"}, 4.0),
+        ("3:cpu,cpuacct:/job", {"cpu,cpuacct/job/cpu.cfs_quota_us": "50000",
+                                "cpu,cpuacct/job/cpu.cfs_period_us": "100000"}, 0.5),
+        ("3:cpu:/job", {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, math.inf),
+        ("0::/elsewhere", {}, math.inf),
+    ],
+)  # fmt: skip
+def test_cores_are_bounded_by_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], quota: float
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    (tmp_path / "self").write_text(own + "\n")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_OWN", tmp_path / "self")
+    assert cores._quota() == quota
+
+
+# --- what a program sees of the machine ------------------------------------------------------------------------------
+
+
+def test_a_program_sees_no_installed_packages() -> None:
+    source = (
+        "import glob, sys\n"
+        "places = [*sys.path, '/usr', '/usr/local', sys.base_prefix]\n"
+        "depths = ('', '/lib', '/lib/python3', '/lib/python3.*')\n"
+        "kinds = ('/site-packages/*', '/dist-packages/*')\n"
+        "print([found for a in places for b in depths for c in kinds for found in glob.glob(a + b + c)])"
+    )
+    assert ast.literal_eval(run([("solution", source)]).output) == []
+
+
+def test_a_job_is_the_first_to_end_when_memory_runs_out_and_cannot_change_that() -> None:
+    source = (
+        "import os\n"
+        "if os.fork():\n"
+        "    os.wait()\n"
+        "for process in ('self', 'thread-self'):\n"
+        "    assert open(f'/proc/{process}/oom_score_adj').read() == '1000\\n'\n"
+        "    try:\n"
+        "        open(f'/proc/{process}/oom_score_adj', 'w').write('0')\n"
+        "    except OSError:\n"
+        "        continue\n"
+        "    raise ValueError('lowered')"
+    )
+    assert run([("solution", source)]).outcome == "ok"
