@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 import uuid
 from contextlib import AbstractContextManager, suppress
-from pathlib import Path
 from typing import Any, Literal
 
 from cos_assets.places import ObjectPath, Place, PlaceError, told
+from cos_assets.processes import gone, identity
 
 BEAT = 10.0
 """Seconds between two renewals of a lock that is held."""
@@ -60,7 +59,7 @@ class ObjectLock:
                     seen, since = version, time.monotonic()
                 stale = time.monotonic() - since > STALE
                 # A request that got through without its answer was made again, and then finds this one's own name.
-                if facts.get("holder") in (None, self._me) or stale or _gone(facts.get("process")):
+                if facts.get("holder") in (None, self._me) or stale or gone(facts.get("process")):
                     self._write(version, holder=self._me)
                     break
             except FileNotFoundError:
@@ -106,7 +105,7 @@ class ObjectLock:
 
     def _write(self, version: dict[str, str] | Literal["create"], holder: str | None, quickly: bool = False) -> None:
         """Replace a version of the object, or create it."""
-        facts = {"holder": holder, "process": _process(), "host": _host(), "written": uuid.uuid4().hex}
+        facts = {"holder": holder, "process": identity(), "host": _host(), "written": uuid.uuid4().hex}
         content, begun = json.dumps(facts).encode(), time.monotonic()
         with told(self.path, quickly=quickly) as store:
             self._version = _version(store.put(self.path.key, content, mode=version))
@@ -142,22 +141,3 @@ def _host() -> str:
     import platform
 
     return platform.node()
-
-
-def _process(pid: int | None = None) -> list[str] | None:
-    """What tells a process from all others on all machines: boot, space of process ids, id, start. Linux only."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (it is no path)
-        started = Path(f"/proc/{pid or os.getpid()}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-    return [boot, space, str(pid or os.getpid()), started]
-
-
-def _gone(process: list[str] | None) -> bool:
-    """Has this process ended, so far as that can be known here?"""
-    mine = _process()
-    if not process or not mine or process[:2] != mine[:2]:
-        return False
-    return _process(int(process[2])) != process

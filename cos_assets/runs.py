@@ -7,7 +7,6 @@ was made again with equal content leaves what comes after it alone.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterable
@@ -16,8 +15,9 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from cos_assets.assets.checks import sentence
-from cos_assets.launcher import PID_TAG
+from cos_assets.launcher import PROCESS_TAG
 from cos_assets.partitions import dimensions
+from cos_assets.processes import gone, identity
 from cos_assets.standing import Standing, stops
 
 _PLAIN = re.compile(r"""(?<![\w/:"'])[A-Za-z_]\w*(?![\w/:"'(])""")  # a name that is no key of its own, and no attribute
@@ -171,7 +171,7 @@ def materialize(
         partition_key=partition,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the UI has the log
-        tags={PID_TAG: str(os.getpid())},
+        tags={PROCESS_TAG: identity() or ""},
     )
     materialized = [e.asset_key for e in result.get_asset_materialization_events() if e.asset_key is not None]
     failed = {key: "not reached: what it reads failed" for key in assets if key not in materialized}
@@ -195,23 +195,15 @@ def materialize(
 
 
 def close_orphans(instance: dg.DagsterInstance) -> int:
-    """Mark the runs of killed `cos run` processes as failed, so that the UI does not show them running for ever."""
+    """Mark the runs of killed `cos run` processes as failed, so that the UI does not show them running for ever.
+
+    Runs of other machines and containers, which may share the instance, are left alone.
+    """
     count = 0
     active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=active)):
-        pid = run.tags.get(PID_TAG)
-        if pid is not None and not _alive(int(pid)):
+        if gone(run.tags.get(PROCESS_TAG)):
             instance.report_run_failed(run, "The process that ran it is gone.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             count += 1
     return count
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
