@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from cos_assets.locks import lock
 from cos_assets.places import ObjectPath, Place, PlaceError, download, local
@@ -52,7 +53,7 @@ def fetch(folder: Place) -> Path:
     with lock(here.parent / f".{here.name}.lock"):
         if (here / FILES).is_file() and (here / FILES).read_bytes() == listed:
             return here
-        files = json.loads(listed)
+        files = _files(folder, listed)
         temporary = here.with_name(f".{here.name}.{uuid.uuid4().hex}.tmp")
         try:
             download(folder, {name: facts["bytes"] for name, facts in files.items()}, temporary)
@@ -65,6 +66,18 @@ def fetch(folder: Place) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return here
+
+
+def _files(folder: Place, listed: bytes) -> dict[str, dict[str, Any]]:
+    """Name -> bytes and sha256. Raises PlaceError for what is no list of files."""
+    try:
+        files = json.loads(listed)
+        for facts in files.values():
+            if not (isinstance(facts["bytes"], int) and facts["bytes"] >= 0 and isinstance(facts["sha256"], str)):
+                raise TypeError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise PlaceError(f"{folder / FILES}: is no list of files; remove {folder} and run again") from None
+    return files
 
 
 def mirror(folder: Place, pattern: str) -> list[Path]:

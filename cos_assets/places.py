@@ -160,6 +160,7 @@ def readable(file: Place) -> Path | BytesIO:
 def replace(path: Place, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, then put it in the place of `path`: readers see the old one or the new one.
 
+    When this returns, a power cut does not bring the old one back: file and folder have been synced.
     The temporary name has a dot in front and does not end in .parquet: no pattern that reads the tree matches it.
     """
     if isinstance(path, ObjectPath):
@@ -175,12 +176,28 @@ def replace(path: Place, write: Callable[[Path], object]) -> None:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _sync(folder: Path) -> None:
+    """Write a folder's list of names to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def download(folder: ObjectPath, sizes: dict[str, int], to: Path) -> None:
-    """Write the objects `sizes` (name -> bytes) under a prefix into a folder, each file whole or not at all."""
+    """Write the objects `sizes` (name -> bytes) under a prefix into a folder, each file whole or not at all.
+
+    The names come from the store. Raises PlaceError, before anything is written, for one that leaves the folder.
+    """
+    for name in sizes:
+        if set(name.split("/")) & {"", ".", ".."} or any(c in name for c in "\\:\0"):
+            raise PlaceError(f"{folder}: the name {name!r} is refused; allowed: names of files under this folder")
 
     def one(name: str) -> None:
         source = folder / name

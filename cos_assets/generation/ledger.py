@@ -68,6 +68,7 @@ _UNSENT = ".unsent-"
 _JOURNAL = ".journal-"
 _UNUSABLE = ".unusable-"
 _MAGIC = b"PAR1"
+_SYNC_EVERY = 1.0  # seconds
 _MOST = {name: 2**63 if kind == pl.Int64 else 2**31 for name, kind in SCHEMA.items() if kind.is_integer()}
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class Ledger:
         # One buyer at a time: a second process waits, and then finds what the first one bought.
         self.lock = lock(self.folder / ".lock")
         self._part = ""  # the name of the part that is coming in
+        self._synced = 0.0  # when the journal was last on the disk
 
     def held(self, prompts: Iterable[str], failed: bool = False) -> pl.DataFrame:
         """What need not be bought again: [prompt_hash, indices], one row per prompt that has any. `failed` counts
@@ -140,6 +142,7 @@ class Ledger:
     def note(self, rows: Sequence[dict[str, Any]]) -> None:
         """Keep rows on this machine until `append` has written them as a part, so that a killed process loses none.
 
+        They are synced to the disk at most once per second, so that a power cut loses no more than that second's rows.
         A number that the ledger's column does not hold becomes null: a server may send any.
         """
         if not rows:
@@ -152,6 +155,10 @@ class Ledger:
         journal.parent.mkdir(parents=True, exist_ok=True)
         with journal.open("a", encoding="utf-8") as file:
             file.write(lines)
+            if time.monotonic() - self._synced >= _SYNC_EVERY:
+                file.flush()
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Write one more part. When this returns, the rows are there to stay.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -131,6 +133,30 @@ def test_a_file_that_is_not_the_listed_one_is_told(
     with pytest.raises(PlaceError, match=r"f/config\.json: not the file that FILES\.json lists"):
         folders.fetch(s3 / "f")
     assert not places.local(s3 / "f").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["/victim", "../victim", "a/../../victim", "..\\victim", "C:\\victim", "c:victim", "a//victim", ".", ""]
+)
+@pytest.mark.parametrize("text", [b"", b"written by the list"])
+def test_a_list_cannot_name_files_outside_its_folder(s3: ObjectPath, tmp_path: Path, name: str, text: bytes) -> None:
+    """An empty file takes no request, so the store's client does not see its name."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    name = str(victim) if name == "/victim" else name
+    facts = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+    (s3 / "f" / folders.FILES).put(json.dumps({name: facts}).encode())
+    with pytest.raises(PlaceError, match=r"f: the name .* is refused; allowed: names of files under this folder"):
+        folders.fetch(s3 / "f")
+    assert victim.read_text() == "kept"
+    assert [file.name for file in places.local(s3 / "f").parent.rglob("*") if file.is_file()] == [".f.lock"]
+
+
+@pytest.mark.parametrize("listed", [b"", b"[]", b'{"a": 1}', b'{"a": {"bytes": -1, "sha256": ""}}', b"[" * 100_000])
+def test_what_is_no_list_of_files_is_named(s3: ObjectPath, listed: bytes) -> None:
+    (s3 / "f" / folders.FILES).put(listed)
+    with pytest.raises(PlaceError, match=r"f/FILES\.json: is no list of files; remove"):
+        folders.fetch(s3 / "f")
 
 
 def cos(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
