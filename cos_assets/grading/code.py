@@ -15,14 +15,14 @@ import ast
 import builtins
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cos_assets import progress
 from cos_assets.grading.programs import defined_names, free_names, parse, stated_program
-from cos_assets.grading.sandbox import Part, require, run
+from cos_assets.grading.sandbox import Part, Result, require, run
 
 if TYPE_CHECKING:
     from cos_assets.grading.answers import Grade
@@ -45,6 +45,39 @@ def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> lis
         found = threads.map(_grade, *zip(*pairs, strict=True))
         grades = list(progress.counted("running programs", found, len(pairs)))
     return [grade or _grade(*pair, alone=True) for pair, grade in zip(pairs, grades, strict=True)]  # type: ignore[misc]
+
+
+def untested(golds: Sequence[tuple[str, str | None]], workers: int) -> Iterator[str | None]:
+    """What is wrong with the tests of each (gold, reference solution or None), in order; None where they test.
+
+    An empty program has to fail, and so has one whose functions return nothing in particular; the reference solution
+    has to pass. Raises RuntimeError where there is no sandbox.
+    """
+    require()
+    with ThreadPoolExecutor(workers) as threads:
+        yield from progress.counted("trying tests", threads.map(_untested, *zip(*golds, strict=True)), len(golds))
+
+
+def _untested(text: str, reference: str | None) -> str | None:
+    gold = _gold(text)
+
+    def result(program: str) -> Result:
+        return run(_parts(gold, program), entry_point=gold.entry_point)
+
+    def stub(value: str) -> str:
+        names = sorted({gold.entry_point} if gold.entry_point else _called(gold.test))
+        return "".join(f"def {name}(*args, **named): return {value}\n" for name in names)
+
+    empty = result("")
+    if empty.outcome == "form":
+        return empty.reason
+    if empty.outcome == "ok":
+        return "an empty program passes these tests"
+    if result(stub("None")).outcome == "ok" and result(stub("object()")).outcome == "ok":
+        return "functions that return anything pass these tests"
+    if reference is not None and (found := result(reference)).outcome != "ok":
+        return f"the reference solution fails these tests: {found.reason}"
+    return None
 
 
 def code_of(reply: str, gold: str | None = None) -> str | None:
@@ -109,14 +142,15 @@ def _grade(gold: str | None, answer: str, alone: bool = False) -> Grade | None:
         wanted = _gold(gold or "")
         if not answer.strip():
             return say("wrong", "no answer")
-        result = run(_parts(wanted, answer), alone=alone)
+        result = run(_parts(wanted, answer), entry_point=wanted.entry_point, alone=alone)
     except (ValueError, RuntimeError) as error:
         return say("grader_error", str(error))
     if result.outcome == "ok":
         return say("correct", None)
     if result.outcome == "interrupted":
         return say("grader_error", result.reason) if alone else None
-    return say("grader_error" if result.part == "prompt" else "wrong", result.reason)
+    blameless = result.part == "prompt" or result.outcome == "form"
+    return say("grader_error" if blameless else "wrong", result.reason)
 
 
 def _parts(gold: _Gold, answer: str) -> list[Part]:

@@ -37,21 +37,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import psutil
 
 from cos_assets.cores import core
+from cos_assets.grading import inside, tests
 from cos_assets.grading.syscalls import system_call_filter
 
 INSTALL = (
     "code is run in a sandbox only: `apt-get install bubblewrap` (0.7 or newer), or set COS_SANDBOX_URL to a"
     " SandboxFusion server"
 )
-Outcome = Literal["ok", "error", "time", "memory", "output", "processes", "disk", "interrupted"]
+Outcome = Literal["ok", "error", "time", "memory", "output", "processes", "disk", "interrupted", "form"]
 Part = tuple[str, str]
 
-_INSIDE = Path(__file__).with_name("inside.py")
 _REPORT_BYTES = 1 << 16
 _TAIL = 2000
 _LIMITS = {"memory": "memory", "processes": "process", "disk": "disk"}
@@ -59,6 +59,12 @@ _LIMITS = {"memory": "memory", "processes": "process", "disk": "disk"}
 _UIDS = range(61184, 65520)
 # Out of memory, the kernel ends this process before others. Inside, /proc is read-only: a job cannot take that back.
 _FIRST_TO_GO = ("/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh")
+_START = (
+    "import marshal, os, sys\n"
+    "job, report = map(int, sys.argv[1:])\n"
+    "code, limits = marshal.loads(os.read(job, int(os.read(job, 16))))\n"
+    "exec(marshal.loads(code))"
+)
 _LOOK_EVERY = 1.0  # seconds between two looks at what a job has used
 _PATIENCE = 20  # times the wall limit that a job may take on a machine that does not let it run
 # The best of five runs of `_workload` on one core of an AMD EPYC with CPython 3.11.7.
@@ -88,7 +94,8 @@ class Limits:
 class Result:
     """How a job ended. `part` is the one that failed, `reason` one line; `output` the end of what was printed.
 
-    "interrupted" says nothing about the program: the machine did not run it, or somebody stopped or killed it.
+    Two outcomes say nothing about the program: "interrupted" (the machine did not run it, or somebody stopped or killed
+    it) and "form" (its tests cannot be run as they are written).
     """
 
     outcome: Outcome
@@ -99,19 +106,27 @@ class Result:
     seconds: float
 
 
-def run(parts: Sequence[Part], limits: Limits | None = None, *, alone: bool = False) -> Result:
-    """Execute parts (name, source) one after another in one fresh Python module, with the standard library only.
+def run(
+    parts: Sequence[Part], limits: Limits | None = None, *, entry_point: str | None = None, alone: bool = False
+) -> Result:
+    """Execute parts (name, source) one after another, with the standard library only.
 
+    The last part may be "tests" (of `entry_point`). They run as their author meant (see `tests.plan`), in a process of
+    their own where they can: to them the program is what it returns. The other parts share one fresh Python module.
     "ok" means that every part ran to its end: a program that leaves early, with whatever exit code, is an "error".
+
     Safe to call from many threads and processes: at most one program runs per usable core, and nothing beside one that
     runs `alone`. Raises RuntimeError where there is no sandbox (see `require`).
     """
     require()
     limits = limits or Limits()
+    has_tests = parts[-1][0] == "tests"
+    plan = tests.plan(parts[-1][1], entry_point) if has_tests else {"apart": False, "after": []}
+    program = {"parts": [list(part) for part in parts], "tests": has_tests, **plan}
     if url := os.environ.get("COS_SANDBOX_URL"):
-        return _remote(url, parts, limits)
+        return _remote(url, program, limits)
     with core(alone=alone):
-        return _local(parts, limits)
+        return _local(program, limits)
 
 
 def require() -> None:
@@ -124,7 +139,7 @@ def require() -> None:
 def _try() -> None:
     if not shutil.which("bwrap"):
         raise RuntimeError(f"bwrap is not installed; {INSTALL}")
-    _local([("trial", "")], Limits())
+    _local({"parts": [["trial", ""]], "tests": False, "apart": False, "after": []}, Limits())
 
 
 @cache
@@ -144,22 +159,29 @@ def _workload() -> float:
 # --- here ------------------------------------------------------------------------------------------------------------
 
 
-def _local(parts: Sequence[Part], limits: Limits) -> Result:
+@cache
+def _code() -> bytes:
+    """What runs inside, compiled, with the call that starts it."""
+    return marshal.dumps(compile(inside.text() + "main(limits, job, report)\n", "<inside>", "exec", dont_inherit=True))
+
+
+def _local(program: dict[str, Any], limits: Limits) -> Result:
     token, factor = secrets.token_hex(32).encode(), slowness()
     wall, cpu = limits.wall_seconds * factor, math.ceil(limits.cpu_seconds * factor)
     uid = random.choice(_UIDS) if os.getuid() == 0 else 0
+    # The process of the tests is one more than the program's own.
     job = {"uid": uid, "core": 0, "cpu": cpu, "memory": limits.memory, "file": limits.file}
-    job |= {"open_files": limits.open_files, "processes": limits.processes}
-    body = marshal.dumps((job, list(parts)))
+    job |= {"open_files": limits.open_files, "processes": limits.processes + 1}
+    body = b"".join(b"%016d" % len(each) + each for each in (marshal.dumps((_code(), job)), marshal.dumps(program)))
     with contextlib.ExitStack() as stack:
-        given = [_memory(stack, b"%016d" % len(body) + body + token), _memory(stack, system_call_filter())]
+        given = [_memory(stack, body + token), _memory(stack, system_call_filter())]
         (report, report_in), (info, info_in) = (_pipe(stack), _pipe(stack))
         given += [report_in, info_in]
         job_fd, filter_fd, report_fd, info_fd = (file.fileno() for file in given)
         bwrap = [shutil.which("bwrap") or "bwrap", "--info-fd", str(info_fd), "--seccomp", str(filter_fd)]
-        program = [_python(), "-s", "-S", "-P", "/inside.py", str(job_fd), str(report_fd)]
+        command = [_python(), "-s", "-S", "-P", "-c", _START, str(job_fd), str(report_fd)]
         process = subprocess.Popen(
-            [*_FIRST_TO_GO, *bwrap, *_walls(limits, bool(uid)), *program],
+            [*_FIRST_TO_GO, *bwrap, *_walls(limits, bool(uid)), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -202,11 +224,11 @@ def _local(parts: Sequence[Part], limits: Limits) -> Result:
 
 
 def _told(report: str) -> tuple[Outcome, str | None, str]:
-    """Outcome, part and reason as `inside.run` reports them."""
+    """Outcome, part and reason as `inside` reports them."""
     outcome, part, reason = [*report.split("\t", 2), "", ""][:3]
     if outcome in _LIMITS:
         return outcome, part, f"{_LIMITS[outcome]} limit: {reason}"  # type: ignore[return-value]
-    return "error", part or None, reason
+    return "form" if outcome == "form" else "error", part or None, reason
 
 
 def _walls(limits: Limits, root: bool) -> list[str]:
@@ -227,7 +249,6 @@ def _walls(limits: Limits, root: bool) -> list[str]:
             walls += ["--dir", str(folder)]  # bwrap would make them for its own user only
         walls += ["--ro-bind", _python(), _python(), "--ro-bind", str(prefix / "lib"), str(prefix / "lib")]
         walls += _hidden(*_packages(prefix / "lib"))
-    walls += ["--ro-bind", str(_INSIDE), "/inside.py"]
     scratch = ("--perms", "1777", "--size", str(limits.scratch), "--tmpfs")
     walls += ["--proc", "/proc", "--remount-ro", "/proc"]
     walls += ["--dev", "/dev", *scratch, "/dev/shm", "--remount-ro", "/dev"]
@@ -241,9 +262,10 @@ def _packages(lib: Path) -> list[str]:
 
 def _hidden(*folders: str) -> list[str]:
     """bwrap's arguments that put an empty folder in the place of each that is there."""
-    return [
-        argument for folder in folders if Path(folder).is_dir() for argument in ("--size", "4096", "--tmpfs", folder)
+    empty = [
+        ("--size", "4096", "--tmpfs", folder, "--remount-ro", folder) for folder in folders if Path(folder).is_dir()
     ]
+    return [argument for arguments in empty for argument in arguments]
 
 
 def _python() -> str:
@@ -269,7 +291,7 @@ class _Clock:
     def left(self) -> float:
         if time.monotonic() - self._looked >= min(self.wall, _LOOK_EVERY):
             self._look()
-        most = (_PATIENCE - 1) * self.wall
+        most = min(self.elapsed(), (_PATIENCE - 1) * self.wall)
         # What several busy processes of a job withhold from one another is no fault of the machine.
         withheld = 0.0 if self.used >= self.cpu else min(self.withheld, most)
         return max(0.0, self.wall + withheld - self.elapsed())
@@ -284,7 +306,7 @@ class _Clock:
 
     def _look(self) -> None:
         """`run_delay` of /proc/PID/task/TID/schedstat: nanoseconds in which a thread was ready, and another ran."""
-        used, held = 0.0, False
+        used, withheld, held = 0.0, 0.0, False
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(self.pid)
             for process in (root, *root.children(recursive=True)):
@@ -292,9 +314,8 @@ class _Clock:
                     used += sum(process.cpu_times()[:4])
                     held |= process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP)
                     for task in Path(f"/proc/{process.pid}/task").iterdir():
-                        delay = int((task / "schedstat").read_text().split()[1])
-                        self.withheld = max(self.withheld, delay / 1e9)
-            self.used, self.held = max(self.used, used), held
+                        withheld += int((task / "schedstat").read_text().split()[1]) / 1e9
+            self.used, self.withheld, self.held = max(self.used, used), max(self.withheld, withheld), held
         self._looked = time.monotonic()
 
 
@@ -376,11 +397,11 @@ def _stdout(process: subprocess.Popen[bytes]) -> IO[bytes]:
 # --- on a SandboxFusion server ---------------------------------------------------------------------------------------
 
 
-def _remote(url: str, parts: Sequence[Part], limits: Limits) -> Result:
-    """POST /run_code. The pass token is on standard input, and printed by whoever reads it: after the last part."""
+def _remote(url: str, program: dict[str, Any], limits: Limits) -> Result:
+    """POST /run_code. The pass token is the first line of the input, and printed last, when all parts have run."""
     token, wall = secrets.token_hex(32), limits.wall_seconds * slowness()
-    last = f"failure = run({list(parts)!r})\nprint('\\n' + (input() if failure is None else '\\t'.join(failure)))\n"
-    body = {"language": "python", "code": f"{_INSIDE.read_text()}\n{last}", "stdin": token, "run_timeout": wall}
+    stdin = f"{token}\n{json.dumps(program)}"
+    body = {"language": "python", "code": f"{inside.text()}\nremote()\n", "stdin": stdin, "run_timeout": wall}
     request = urllib.request.Request(
         f"{url.rstrip('/')}/run_code", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
@@ -400,8 +421,10 @@ def _remote(url: str, parts: Sequence[Part], limits: Limits) -> Result:
     report = (done.get("stdout") or "").rstrip("\n").rpartition("\n")[2]
     if status == "TimeLimitExceeded":
         return result("time", None, f"time limit: {wall:.3g} s")
+    if len(output) > limits.output:
+        return result("output", None, f"output limit: more than {limits.output} bytes")
     if report == token:
         return result("ok", None, None)
-    if report.count("\t") >= 2 and report.split("\t")[1] in dict(parts):
+    if report.count("\t") >= 2 and report.split("\t")[1] in dict(program["parts"]):
         return result(*_told(report))
     return result("error", None, f"ended before its last line (exit code {code})")

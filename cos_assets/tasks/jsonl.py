@@ -14,7 +14,8 @@ r"""Bring your own problem set: a file or folder of yours, or a dataset on the h
 A solution states its answer by `\boxed{X}`, `#### X`, "The answer is X" or "Answer: X", and the last of them counts
 (see `grading.extraction`); with `choice`, X is a letter like "(B)"; with `tests`, the answer is the last block of
 Python that defines what the tests call. Another way is an `answer_pattern`. With `tests`, the `answer` column holds
-Python code that fails where the solution is wrong (or a list of lines of it).
+Python code that fails where the solution is wrong (or a list of lines of it): assertions, test cases of unittest, or
+functions as pytest finds them. An empty program has to fail it, and the row's own solution to pass.
 
 Nothing is repaired or left out: a row with a missing column, an empty value, an id that another row has, or text that
 is none is refused, with file, line and column.
@@ -34,6 +35,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cos_assets import files
+from cos_assets.cores import usable_cores
 from cos_assets.grading.extraction import stated
 from cos_assets.grading.numbers import parse_number
 from cos_assets.tasks import PROBLEMS, SPLITS, Split, Styled, boxed_prompt, program_prompt, text
@@ -152,6 +154,8 @@ class Jsonl(Styled):
                     raise ValueError(f"{where}: problem_id {problem['problem_id']!r} stands at {first} already")
                 seen[problem["problem_id"]] = where
                 found.append(problem)
+        if self.grade == "tests" and found:
+            self._try_tests(found, seen)
         for split, count in (("test", self.test), ("validation", self.validation)):
             self._draw(found, split, count)
         return pl.DataFrame(found, schema=PROBLEMS)
@@ -260,6 +264,18 @@ class Jsonl(Styled):
             "subject": get("subject"),
             "truth": None,
         }
+
+    def _try_tests(self, problems: list[dict[str, Any]], places: dict[str, str]) -> None:
+        """Tests that accept any program, or refuse the reference solution, would make every verdict wrong."""
+        from cos_assets.grading.code import untested
+
+        golds = [
+            (p["answer"], None if p["solution"] is None else self.answer(p["solution"], p["answer"])) for p in problems
+        ]
+        for problem, why in zip(problems, untested(golds, usable_cores()), strict=True):
+            if why is not None:
+                place = places[problem["problem_id"]]
+                raise ValueError(f"{place}: {self.columns.answer!r}: {why}; expected tests that only a solution passes")
 
     def _split(self, value: str | None, where: str) -> Split | None:
         if self.columns.split is None:

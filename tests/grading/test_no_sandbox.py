@@ -66,7 +66,7 @@ class Fusion(BaseHTTPRequestHandler):
         if self.path != "/run_code" or asked["language"] != "python":
             self.send_error(404)
             return
-        if "out of order" in asked["code"]:
+        if "out of order" in asked["stdin"]:
             answer = {"status": "SandboxError", "message": "no\nroom", "compile_result": None, "run_result": None}
         else:
             answer = {"message": "", "compile_result": None, **self.execute(asked)}

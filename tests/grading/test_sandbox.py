@@ -258,16 +258,16 @@ def test_no_view_of_the_environment(mark: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COS_TEST_SECRET", secret)
     source = """
 import os, glob
-print(dict(os.environ))
 for file in glob.glob('/proc/[0-9]*/environ') + glob.glob('/proc/[0-9]*/cmdline'):
     try: print(file, open(file).read())
     except OSError as error: print(file, error)
+print(dict(os.environ))
 """
     result = hostile(mark, source)
     assert result.outcome == "ok"
     assert "'HOME': '/tmp'" in result.output and "COS_TEST" not in result.output and secret not in result.output
     own = run([("solution", "import glob; print(len(glob.glob('/proc/[0-9]*')), open('/proc/1/comm').read())")])
-    assert own.output.split() == ["2", "bwrap"], "it sees its own processes only"
+    assert own.output.split() == ["3", "bwrap"], "it sees the processes of its sandbox only"
 
 
 def test_no_view_of_files(mark: str, tmp_path: Path) -> None:

@@ -334,6 +334,58 @@ def test_code_is_graded_by_its_tests(tmp_path: Path) -> None:
     assert task.equations(last) == task.equations("def f():\n    return (1)  # one") != task.equations(draft)
 
 
+UNTESTED = "an empty program passes these tests"
+ANYTHING = "functions that return anything pass these tests"
+
+
+@pytest.mark.parametrize(
+    ("tests", "why"),
+    [
+        ("pass", UNTESTED),
+        ("def check():\n    assert f(1) == 2", UNTESTED),
+        ("class T:\n    def check(self): assert f(1) == 2", UNTESTED),
+        ("import unittest\nclass T(unittest.TestCase):\n    def check(self): assert f(1) == 2", "no test of T"),
+        ("f(1) == 2", ANYTHING),
+        ("try:\n    assert f(1) == 2\nexcept Exception:\n    pass", UNTESTED),
+        ("assert (f(1) == 2, 'message')", ANYTHING),
+        ("def check(candidate):\n    assert candidate(1) == 2", r"the function check\(candidate\) is never called"),
+        ("def test_f(n): assert f(n) == n + 1", "test_f takes arguments, and no pytest is there to give them"),
+        ("import pytest\ndef test_f(): assert f(1) == 2", "ModuleNotFoundError: No module named 'pytest'"),
+        ("assert f(1) == 3", r"the reference solution fails these tests: AssertionError \(line 1 of the tests"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("sandbox")
+def test_tests_that_test_nothing_are_refused(tmp_path: Path, tests: str, why: str) -> None:
+    lines = [
+        {"question": "p", "answer": "assert f(1) == 2", "w": "def f(n): return n + 1"},
+        {"question": "q", "answer": tests, "w": "def f(n): return n + 1"},
+    ]
+    task = Jsonl(path=write(tmp_path / "a.jsonl", lines), grade="tests", columns={"solution": "w"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"a\.jsonl: line 2: 'answer': .*{why}.*expected tests that only a solution"):
+        task.load()
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert f(1) == 2",
+        "assert f(1)",
+        "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(f(1), 2)",
+        "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(f(1), 2)\nunittest.main()",
+        "def test_f():\n    assert f(1) == 2",
+        "def check():\n    assert f(1) == 2\nif __name__ == '__main__':\n    check()",
+    ],
+)
+@pytest.mark.usefixtures("sandbox")
+def test_each_form_of_tests_tells_right_from_wrong(tmp_path: Path, tests: str) -> None:
+    lines = [{"question": "q", "answer": tests, "w": "def f(n): return n + 1"}]
+    task = Jsonl(path=write(tmp_path / "a.jsonl", lines), grade="tests", columns={"solution": "w"})  # type: ignore[arg-type]
+    (gold,) = task.load()["answer"]
+    rows = pl.DataFrame({"answer": ["def f(n): return n + 1", "def f(n): return n * 0", ""]})
+    rows = rows.with_columns(gold=pl.lit(gold), finish_reason=pl.lit("stop"))
+    assert grade(rows, "tests")["verdict"].to_list() == ["correct", "wrong", "wrong"]
+
+
 # --- across tasks ----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,566 @@
+"""Two processes that call one another: that of the tests, and that of the solution.
+
+Data are copied: numbers, texts, containers of exactly Python's own types, and some types of the standard library. Other
+objects stay in the process that made them, and the other side gets a Proxy, whose operations are requests. So nothing
+that a solution replaces in its own process (built-in functions, modules, frames) changes what the tests do, and what
+they compare are their own copies.
+
+A message is its size in 8 bytes, then marshal: ("ask", operation, arguments), ("done", result, changed arguments) or
+("raised", error). While one side waits for an answer, it answers what the other asks.
+"""
+
+import _thread
+import builtins
+import marshal
+import os
+import select
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NoReturn
+
+_ARITHMETIC = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor"
+_OTHERS = (
+    "neg pos abs invert round trunc floor ceil int float complex index bool len getitem setitem delitem contains"
+    " reversed iter next call enter exit str repr format bytes hash"
+)
+_COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
+_SPECIALS = (
+    *(f"__{prefix}{name}__" for name in _ARITHMETIC.split(" ") for prefix in ("", "r", "i")),
+    *(f"__{name}__" for name in _OTHERS.split(" ")),
+    *_COMPARISONS,
+)
+_CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_BASES: tuple[Any, ...] = (int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset)
+_NAMES = ("mine", "yours", "module", "builtin")
+_SIZE, _MOST = 8, 1 << 30
+_read, _write, _getpid = os.read, os.write, os.getpid
+
+
+class Gone(BaseException):
+    """The other process has ended, or closed its pipes."""
+
+
+class Proxy:
+    """Stands for an object of the other process."""
+
+    __slots__ = ("_base_", "_number_", "_peer_")
+    _base_: type | None
+    _number_: int
+    _peer_: "Peer"
+
+    def __getattr__(self, name: str) -> Any:
+        return self._peer_.ask("get", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._peer_.ask("set", self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._peer_.ask("delete", self, name)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return bool(self._peer_.ask("isinstance", instance, self))
+
+    def __subclasscheck__(self, other: Any) -> bool:
+        return bool(self._peer_.ask("issubclass", other, self))
+
+    def __copy__(self) -> Any:
+        return self._peer_.ask("copy", self)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._peer_.ask("deepcopy", self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("an object of the solution cannot be pickled by the tests")
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # a named tuple is a tuple, for isinstance
+        return self._base_ or type(self)
+
+    @property
+    def __doc__(self) -> Any:  # type: ignore[override]
+        return self._peer_.ask("get", self, "__doc__")
+
+
+class Peer:
+    """One side of the pipes. `guarded` is that of the tests: it lets the other side do no more than use what it got."""
+
+    classes: ClassVar[dict[frozenset[str], type]] = {}
+
+    def __init__(self, read: int, write: int, guarded: bool, other: int | None = None) -> None:
+        self.pipes, self.guarded, self.process = (read, write), guarded, _getpid()
+        self.mine: dict[int, Any] = {}
+        self.numbers: dict[int, int] = {}
+        self.theirs: dict[int, Any] = {}
+        self.errors: dict[type, int] = {}
+        self.turn = _thread.RLock()
+        self.gone = self.broken = False
+        self.operations: dict[str, Callable[..., Any]] = dict(_OPERATIONS)
+        self.poll = select.poll()
+        self.poll.register(read, select.POLLIN)
+        self.ended = os.pidfd_open(other) if other and hasattr(os, "pidfd_open") else None
+        if self.ended is not None:
+            self.poll.register(self.ended, select.POLLIN)
+
+    # --- messages
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        """The other side's answer. Raises what the operation raised there, or Gone."""
+        with self.turn:
+            self._send(("ask", operation, [self.pack(argument) for argument in arguments]))
+            while True:
+                kind, *rest = self._receive()
+                if kind == "ask":
+                    self._answer(*rest)
+                    continue
+                if kind == "raised":
+                    raise self._error(rest[0])
+                result, changed = rest
+                for argument, now in zip(arguments, changed or (), strict=False):
+                    if now is not None:
+                        _restore(argument, self.unpack(now))
+                return self.unpack(result)
+
+    def serve(self) -> None:
+        """Answer until the other side is gone."""
+        while True:
+            kind, *rest = self._receive()
+            if kind == "ask":
+                self._answer(*rest)
+
+    def _answer(self, operation: str, packed: list[Any]) -> None:
+        before = [marshal.dumps(argument) for argument in packed]
+        try:
+            arguments = [self.unpack(argument) for argument in packed]
+            if self.guarded:
+                _allow(operation, arguments)
+            result = self.pack(self.operations[operation](*arguments))
+            now = [None if old[0] in _NAMES else self.pack(each) for old, each in zip(packed, arguments, strict=True)]
+            same = all(new is None or marshal.dumps(new) == old for old, new in zip(before, now, strict=True))
+            message = ("done", result, None if same else now)
+        except Gone:
+            raise
+        except BaseException as error:
+            message = ("raised", self._raised(error))  # type: ignore[assignment]
+        if _getpid() != self.process:  # a fork that the program made has come this far
+            os._exit(0)
+        self._send(message)
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        data = marshal.dumps(message)
+        data = len(data).to_bytes(_SIZE, "big") + data
+        try:
+            while data:
+                data = data[_write(self.pipes[1], data) :]
+        except OSError:
+            self._lost()
+
+    def _receive(self) -> Any:
+        size = int.from_bytes(self._exactly(_SIZE), "big")
+        if size < _MOST:
+            try:
+                kind, *rest = marshal.loads(self._exactly(size))
+                return kind, *rest
+            except (ValueError, TypeError, EOFError):
+                pass
+        self.broken = True  # the program has written to the pipe
+        self._lost()
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            if self.ended is not None and self.pipes[0] not in {fd for fd, _ in self.poll.poll()}:
+                self._lost()
+            try:
+                chunk = _read(self.pipes[0], size - len(data))
+            except OSError:
+                chunk = b""
+            if not chunk:
+                self._lost()
+            data += chunk
+        return bytes(data)
+
+    def _lost(self) -> NoReturn:
+        self.gone = True
+        raise Gone
+
+    # --- values
+
+    def pack(self, value: Any) -> tuple[Any, ...]:
+        try:
+            marshal.dumps(value)  # it takes nothing but exact types
+        except ValueError:
+            return self._pack(value)
+        return ("data", value)
+
+    def _pack(self, value: Any) -> tuple[Any, ...]:
+        kind: Any = type(value)
+        if kind.__name__ in _CONTAINERS and kind is _CONTAINERS[kind.__name__]:
+            return (kind.__name__, [self.pack(each) for each in value])
+        if kind is dict:
+            return ("dict", [(self.pack(key), self.pack(each)) for key, each in value.items()])
+        if value is NotImplemented:
+            return ("not implemented",)
+        if issubclass(kind, Proxy):
+            return ("yours", object.__getattribute__(value, "_number_"))
+        if kind is types.ModuleType and value.__name__.partition(".")[0] in sys.stdlib_module_names:
+            return ("module", value.__name__)
+        if isinstance(value, type) and value in self.errors:
+            return ("yours", self.errors[value])
+        name = getattr(value, "__name__", None) if isinstance(value, type | types.BuiltinFunctionType) else None
+        if name and vars(builtins).get(name) is value and (self.guarded or isinstance(value, type)):
+            return ("builtin", name)
+        parts = _parts(value)
+        if parts is not None:
+            return ("made", kind.__module__, kind.__name__, self.pack(parts))
+        number = self.numbers.get(id(value))
+        if number is None:
+            number = self.numbers[id(value)] = len(self.mine)
+            self.mine[number] = value
+        return ("mine", number, _facts(value))
+
+    def unpack(self, packed: Any) -> Any:
+        kind, *rest = packed
+        if kind == "data":
+            return rest[0]
+        if kind in _CONTAINERS:
+            return _CONTAINERS[kind]([self.unpack(each) for each in rest[0]])
+        if kind == "dict":
+            return {self.unpack(key): self.unpack(each) for key, each in rest[0]}
+        if kind == "not implemented":
+            return NotImplemented
+        if kind == "yours":
+            return self.mine[rest[0]]
+        if kind == "module":
+            if rest[0].partition(".")[0] not in sys.stdlib_module_names:
+                raise ImportError(rest[0])
+            __import__(rest[0])
+            return sys.modules[rest[0]]
+        if kind == "builtin":
+            found = vars(builtins)[rest[0]]
+            if self.guarded and not isinstance(found, type):
+                raise TypeError(f"{rest[0]} is no type")
+            return found
+        if kind == "made":
+            module, name, parts = rest
+            return _make(module, name, self.unpack(parts))
+        return self._proxy(*rest)
+
+    def _proxy(self, number: int, facts: Any) -> Any:
+        if number in self.theirs:
+            return self.theirs[number]
+        what, name, base, specials = facts
+        made: Any
+        if what == "exception":
+            made = type(name, (_builtin_error(base),), {})
+            self.errors[made] = number
+        elif what == "coroutine":
+            return self._wait(number)
+        else:
+            key = frozenset(specials)
+            if key not in self.classes:
+                self.classes[key] = _proxy_class(key)
+            made = object.__new__(self.classes[key])
+            kinds = {kind.__name__: kind for kind in (*_BASES, type)}
+            for slot, value in (("_peer_", self), ("_number_", number), ("_base_", kinds.get(base))):
+                object.__setattr__(made, slot, value)
+        self.theirs[number] = made
+        return made
+
+    async def _wait(self, number: int) -> Any:
+        return self.ask("run", self._stub(number))
+
+    def _stub(self, number: int) -> Proxy:
+        made = object.__new__(Proxy)
+        object.__setattr__(made, "_number_", number)
+        return made
+
+    # --- errors
+
+    def _raised(self, error: BaseException) -> tuple[Any, ...]:
+        kind = type(error)
+        own = self.pack(kind) if kind.__module__ != "builtins" else ("builtin", kind.__name__)
+        told = getattr(error, "_told_", None) or reason(error)
+        try:
+            arguments = self.pack(error.args)
+            facts = self.pack({name: value for name, value in vars(error).items() if name != "_told_"})
+        except BaseException:  # what the program made of it
+            arguments, facts = self.pack(()), self.pack({})
+        return own, kind.__module__, kind.__name__, arguments, facts, told
+
+    def _error(self, raised: Any) -> BaseException:
+        own, module, name, arguments, facts, told = raised
+        kind = self.unpack(own)
+        if self.guarded and own[0] == "mine":
+            kind = _loaded_error(module, name) or kind
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            kind = Exception
+        given = self.unpack(arguments)
+        error = _made_error(kind, given if isinstance(given, tuple) else ())
+        for name, value in self.unpack(facts).items():
+            try:
+                setattr(error, name, value)
+            except (AttributeError, TypeError):
+                continue
+        error._told_ = " ".join(str(told).split())[:600]  # type: ignore[attr-defined]
+        return error
+
+
+# --- what an object of the other side can do
+
+
+def _proxy_class(specials: frozenset[str]) -> type:
+    space: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
+    for name in specials:
+        space[name] = _comparison(name) if name in _COMPARISONS else _special(name)
+    if "no hash" in specials:
+        space["__hash__"] = None
+    return type("Proxy", (Proxy,), space)
+
+
+def _special(name: str) -> Callable[..., Any]:
+    def method(self: Proxy, *arguments: Any, **named: Any) -> Any:
+        return self._peer_.ask("special", self, name, arguments, named)
+
+    return method
+
+
+def _comparison(name: str) -> Callable[..., Any]:
+    """With data, the tests compare data: an object of the solution that has none is equal to none."""
+
+    def method(self: Proxy, other: Any) -> Any:
+        peer = self._peer_
+        if not peer.guarded or issubclass(type(other), Proxy):
+            return peer.ask("special", self, name, (other,), {})
+        base = self._base_
+        if base is None or base is type:
+            return NotImplemented
+        return getattr(base, name)(peer.ask("base", self), other)
+
+    return method
+
+
+def _facts(value: Any) -> tuple[str, str, str | None, list[str]]:
+    """What the other side needs for its Proxy: what it is, its name, the built-in type behind it, its operations."""
+    kind = type(value)
+    if isinstance(value, type) and issubclass(value, BaseException):
+        first = next(each for each in value.__mro__ if vars(builtins).get(each.__name__) is each)
+        return "exception", value.__name__, first.__name__, []
+    if kind is types.CoroutineType:
+        return "coroutine", kind.__name__, None, []
+    base = "type" if isinstance(value, type) else next((b.__name__ for b in _BASES if isinstance(value, b)), None)
+    specials = [name for name in _SPECIALS if _own(kind, name)]
+    if kind.__hash__ is None:
+        specials = [name for name in specials if name != "__hash__"] + ["no hash"]
+    return "object", kind.__name__, base, specials
+
+
+def _own(kind: type, name: str) -> bool:
+    found = getattr(kind, name, None)
+    return found is not None and found is not getattr(object, name, None)
+
+
+def _parts(value: Any) -> Any:
+    """The arguments that make a value of the standard library again; None for a value that is not copied."""
+    kind = type(value)
+    module, name = kind.__module__, kind.__name__
+    if getattr(sys.modules.get(module), name, None) is not kind:
+        return None
+    if kind is range or kind is slice:
+        return (value.start, value.stop, value.step)
+    if kind is bytearray:
+        return (bytes(value),)
+    if module == "collections":
+        if name == "deque":
+            return (list(value), value.maxlen)
+        if name == "OrderedDict":
+            return (list(value.items()),)
+        if name == "Counter":
+            return (dict(value),)
+        if name == "defaultdict":
+            return (value.default_factory, dict(value))
+    if module == "fractions" and name == "Fraction":
+        return (value.numerator, value.denominator)
+    if module == "decimal" and name == "Decimal":
+        return (str(value),)
+    if module == "datetime":
+        return value.__reduce__()[1]
+    if module == "uuid" and name == "UUID":
+        return (str(value),)
+    return None
+
+
+def _make(module: str, name: str, parts: Any) -> Any:
+    if module == "builtins" and name in ("range", "slice", "bytearray"):
+        return vars(builtins)[name](*parts)
+    if module not in ("collections", "fractions", "decimal", "datetime", "uuid"):
+        raise TypeError(f"{module}.{name} is not copied")
+    kind = getattr(__import__(module), name)
+    if not isinstance(kind, type):
+        raise TypeError(f"{module}.{name} is no type")
+    return kind(*parts)
+
+
+def _restore(old: Any, new: Any) -> None:
+    """Give a container that the other side changed its new content, in place."""
+    kind = type(old)
+    if kind is not type(new):
+        return
+    if kind is list and old is not new:
+        for before, now in zip(old, new, strict=False):
+            _restore(before, now)
+        old[:] = [before if _same(before, now) else now for before, now in _pairs(old, new)]
+    elif kind is dict:
+        kept = {key: old[key] for key in old.keys() & new.keys()}
+        for key, before in kept.items():
+            _restore(before, new[key])
+        now = {key: kept[key] if key in kept and _same(kept[key], value) else value for key, value in new.items()}
+        old.clear()
+        old.update(now)
+    elif kind is set:
+        old.clear()
+        old.update(new)
+    elif kind is bytearray:
+        old[:] = new
+    elif kind is tuple:
+        for before, now in zip(old, new, strict=False):
+            _restore(before, now)
+    elif kind.__module__ == "collections" and kind.__name__ in ("deque", "OrderedDict", "Counter", "defaultdict"):
+        old.clear()
+        (old.extend if kind.__name__ == "deque" else old.update)(new)
+
+
+def _pairs(old: list[Any], new: list[Any]) -> Iterator[tuple[Any, Any]]:
+    missing = object()
+    for place, now in enumerate(new):
+        yield (old[place] if place < len(old) else missing), now
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Is it a container that has just been given the content of `now`?"""
+    return type(before) is type(now) and type(before) in (list, dict, set, bytearray)
+
+
+def _made_error(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
+    try:
+        if kind.__module__ == "builtins":
+            return kind(*arguments)
+        error = kind.__new__(kind, *arguments)
+        error.args = arguments
+    except TypeError:
+        return Exception(*arguments)
+    return error
+
+
+def _builtin_error(name: str | None) -> type:
+    found = vars(builtins).get(name or "")
+    return found if isinstance(found, type) and issubclass(found, BaseException) else Exception
+
+
+def _loaded_error(module: str, name: str) -> type | None:
+    """The error of that name of a module that the tests have imported; none that unittest takes for a skipped test."""
+    if module.partition(".")[0] not in sys.stdlib_module_names or module.startswith("unittest"):
+        return None
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) and issubclass(found, Exception) else None
+
+
+# --- what one side does for the other
+
+
+def _base(value: Any) -> Any:
+    """The data behind an object of a class that is derived from a built-in one."""
+    kind: Any = next((kind for kind in _BASES if isinstance(value, kind)), None)
+    if kind in (str, bytes, bytearray, list, tuple):
+        return kind.__getitem__(value, slice(None))
+    if kind in (set, frozenset):
+        return kind(kind.__iter__(value))
+    if kind is dict:
+        return dict(dict.items(value))
+    return None if kind is None else kind.__pos__(value)
+
+
+def _run(waiting: Any) -> Any:
+    import asyncio
+
+    return asyncio.run(waiting)
+
+
+def _copy(value: Any) -> Any:
+    import copy
+
+    return copy.copy(value)
+
+
+def _deepcopy(value: Any) -> Any:
+    import copy
+
+    return copy.deepcopy(value)
+
+
+def _do_special(value: Any, name: str, arguments: Any, named: Any) -> Any:
+    if name == "__call__":
+        return value(*arguments, **named)
+    return getattr(type(value), name)(value, *arguments, **named)
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "get": getattr,
+    "set": setattr,
+    "delete": delattr,
+    "isinstance": isinstance,
+    "issubclass": issubclass,
+    "special": _do_special,
+    "base": _base,
+    "run": _run,
+    "copy": _copy,
+    "deepcopy": _deepcopy,
+}
+_CLOSED = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.GeneratorType, types.CoroutineType),
+    *(types.AsyncGeneratorType, types.FrameType, types.CodeType, types.ModuleType, types.TracebackType, type),
+)
+
+
+def _allow(operation: str, arguments: list[Any]) -> None:
+    """What a solution may do with an object of the tests: use it, not look behind it."""
+    if operation in ("special", "base", "isinstance", "issubclass"):
+        return
+    closed = isinstance(arguments[0], _CLOSED) if arguments else True
+    if operation not in ("get", "set", "delete") or closed or str(arguments[1]).startswith("_"):
+        raise AttributeError(f"{operation} {arguments[1:2]} is not allowed on an object of the tests")
+
+
+# --- reasons
+
+
+def reason(error: BaseException) -> str:
+    """`ValueError: message (line 3 of the tests: assert f(2) == 4)`, the innermost line that is the program's own."""
+    told = type(error).__name__
+    if text := text_of(error):
+        told += f": {text[:200]}"
+    place = None
+    if isinstance(error, SyntaxError):
+        place = error.filename, error.lineno
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.strip("<>") in SOURCES:
+            place = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
+    if place is None or not place[1]:
+        return told
+    name, number = str(place[0]).strip("<>"), place[1]
+    lines = SOURCES.get(name, "").splitlines()
+    line = lines[number - 1].strip()[:200] if number <= len(lines) else ""
+    return f"{told} (line {number} of the {name}: {line})"
+
+
+def text_of(error: BaseException) -> str:
+    try:
+        return " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    except BaseException:  # a `__str__` of the program's own
+        return ""
+
+
+SOURCES: dict[str, str] = {}
+"""Of this process: what was executed, by name."""

@@ -1,0 +1,77 @@
+"""What the tests of a program mean: how their author had them run, and whether they can run apart from the solution."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from cos_assets.grading.programs import free_names, parse
+
+# What reaches into the interpreter that runs the solution: tests with one of these names run in its process.
+_REACHING = {
+    *("patch", "mock", "Mock", "MagicMock", "monkeypatch", "capsys", "redirect_stdout", "redirect_stderr"),
+    *("stdout", "stderr", "stdin", "input", "sys", "inspect", "getsource", "signature", "settrace", "gc", "weakref"),
+    *("globals", "locals", "vars", "exec", "eval", "importlib", "dataclasses", "asdict", "astuple", "pickle"),
+}
+_CASES = frozenset({"TestCase", "IsolatedAsyncioTestCase"})
+_RUNNERS = frozenset({"main", "TextTestRunner"})
+Plan = dict[str, Any]
+
+
+@lru_cache(maxsize=4096)
+def plan(tests: str, entry_point: str | None = None) -> Plan:
+    """How to run tests: `apart` (in a process of their own) and `after`, what is left to do once they were executed.
+
+    `after` has (form, name, argument): test cases of unittest, classes and functions as pytest finds them, and a
+    function `check` as HumanEval has it, each unless the tests run it themselves; "none" says what cannot be run.
+    """
+    tree = parse(tests)
+    if tree is None:
+        return {"apart": False, "after": []}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return {"apart": _apart(tree), "after": list(_after(tree, used, entry_point))}
+
+
+def _apart(tree: ast.Module) -> bool:
+    nodes = list(ast.walk(tree))
+    solutions = free_names(tree) - set(dir(builtins))
+    names = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {part for alias in node.names for part in alias.name.split(".")}
+            if isinstance(node, ast.ImportFrom) and node.module == "solution":
+                solutions |= {alias.asname or alias.name for alias in node.names}
+    # The methods of a class that is derived from one of the solution run where that is.
+    bases = {getattr(base, "id", "") for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases}
+    reaching = any(isinstance(node, ast.AsyncFor | ast.AsyncWith | ast.Global) for node in nodes)
+    return not (reaching or names & _REACHING or bases & solutions)
+
+
+def _after(tree: ast.Module, used: set[str], entry_point: str | None) -> Iterator[tuple[str, str, str]]:
+    if any(isinstance(node, ast.Attribute) and node.attr in _RUNNERS for node in ast.walk(tree)):
+        return  # the tests start a runner themselves
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            names = {getattr(base, "attr", getattr(base, "id", "")) for base in node.bases}
+            methods = [each.name for each in node.body if isinstance(each, _FUNCTIONS) and each.name.startswith("test")]
+            if names & _CASES:
+                yield "unittest", node.name, ""
+            elif node.name.startswith("Test") and methods and node.name not in used:
+                yield "class", node.name, " ".join(methods)
+        elif isinstance(node, _FUNCTIONS) and node.name not in used:
+            needed = len(node.args.posonlyargs + node.args.args) - len(node.args.defaults)
+            if node.name == "check" and needed == 1:
+                if entry_point:
+                    yield "call", node.name, entry_point
+                else:
+                    yield "none", node.name, "the function check(candidate) is never called"
+            elif node.name.startswith("test") and needed == 0:
+                yield "call", node.name, ""
+            elif node.name.startswith("test_"):
+                yield "none", node.name, f"{node.name} takes arguments, and no pytest is there to give them"
+
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
