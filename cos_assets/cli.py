@@ -18,15 +18,43 @@ SMOKE = "_smoke"
 
 
 class _Commands(click.Group):
-    """A root that cannot be used is told in one line, whichever command finds out."""
+    """A root or a disk that cannot be used is reported in one line, whichever command finds out."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from cos_assets.places import PlaceError
-
         try:
             return super().invoke(ctx)
-        except PlaceError as error:
-            _fail(str(error))
+        except Exception as error:
+            message = _fault(error)
+            if message is None:
+                raise
+            _fail(message)
+
+
+def _fault(error: BaseException | None) -> str | None:
+    """What is wrong with the machine or its files, by the causes of an error; None where it is something else."""
+    from sqlite3 import DatabaseError
+
+    from yaml import YAMLError
+
+    from cos_assets.places import PlaceError
+
+    home = os.environ.get("DAGSTER_HOME", "")
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, PlaceError):
+            return str(error)
+        if isinstance(error, DatabaseError):
+            damaged = "malformed" in str(error) or "not a database" in str(error)
+            advice = "; move this folder away: it holds runs and events, tables and samples are elsewhere"
+            return f"{home}: {error}{advice if damaged else ''}"
+        if isinstance(error, YAMLError) or type(error).__name__ == "DagsterInvalidConfigError":
+            return f"{home}/dagster.yaml: {' '.join(str(error).split())[:300]}"
+        if isinstance(error, OSError) and error.strerror:
+            file = error.filename2 or error.filename or os.environ.get("COS_HOME", "")
+            return f"{file}: {error.strerror}; what was bought and made is kept, and the same command goes on"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,6 +94,7 @@ def run(
     from cos_assets import catalogue, instance, runs, store, workers
     from cos_assets.cores import usable_cores
     from cos_assets.terminal import Terminal
+    from cos_assets.texts import visible
 
     study = _known(graph, study + SMOKE if smoke else study)
     try:
@@ -98,7 +127,7 @@ def run(
     elif (page := store.folder(root, study, "report") / "report.html").is_file():
         click.echo(f"\n{study}: no new answer; that of the last complete run is in {_here(page)}")
     for name, reason in summary.failed.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
+        click.echo(visible(f"failed: {name}: {reason}"), err=True)
     sys.exit(1 if summary.failed else 0)
 
 
@@ -116,6 +145,7 @@ def plan(study: str, predict: bool) -> None:
     from cos_assets import instance, runs, store, workers
     from cos_assets.report.plan import plan_lines, prediction_lines
     from cos_assets.terminal import Terminal
+    from cos_assets.texts import visible
 
     _known(graph, study)
     names = {key.path[-1] for key in graph.keys(study)}
@@ -128,7 +158,7 @@ def plan(study: str, predict: bool) -> None:
         with Terminal(Console(stderr=True)) as terminal:
             summary = workers.run(graph, dagster, batches, terminal, 1)
     for name, reason in summary.failed.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
+        click.echo(visible(f"failed: {name}: {reason}"), err=True)
     if summary.failed:
         sys.exit(1)
     facts = (store.lineage(root, study, "budget_plan") or {})["facts"]
@@ -165,6 +195,7 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
     import polars as pl
 
     from cos_assets import catalogue, store
+    from cos_assets.texts import cells, visible
 
     try:
         text = catalogue.meant(query, file)
@@ -184,12 +215,12 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
     except duckdb.Error as error:
         _fail(str(error))
     if shape == "csv":
-        click.echo(frame.write_csv(), nl=False)
+        click.echo(cells(frame).write_csv(), nl=False)
     elif shape == "json":
         click.echo(frame.write_ndjson(), nl=False)
     else:
         with pl.Config(tbl_rows=100, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
-            click.echo(str(frame))
+            click.echo(visible(str(frame)))
 
 
 @main.group()
@@ -398,7 +429,9 @@ def _here(page: Place) -> Path:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    from cos_assets.texts import visible
+
+    click.echo(f"error: {visible(message)}", err=True)
     sys.exit(2)
 
 

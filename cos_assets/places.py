@@ -172,7 +172,12 @@ def replace(path: Place, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        write(temporary)
+        try:
+            write(temporary)
+        except OSError as error:
+            if error.errno is None or error.filename:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from cos_assets.progress import Report, duration
 from cos_assets.runs import Batch, Outcome
+from cos_assets.texts import visible
 
 _SPEED, _SPENDING = 100, 150
 """From how many columns on there is room for them: the bar must not give way."""
@@ -78,7 +79,8 @@ class Terminal:
 
     def _line(self, mark: str, label: str, text: str, seconds: float | None = None) -> None:
         took = "" if seconds is None else f"{seconds:6.1f} s"
-        self.console.print(f"{mark} {escape(label):<26} {took:<8}  {escape(text)}", highlight=False, soft_wrap=True)
+        line = f"{mark} {escape(label):<26} {took:<8}  {escape(visible(text))}"
+        self.console.print(line, highlight=False, soft_wrap=True)
 
 
 def _label(batch: Batch) -> str:

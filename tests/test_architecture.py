@@ -29,7 +29,7 @@ LAYERS = [
     "grading",
     "planning allocation",
     "metrics budget",
-    "catalogue columns cores store folders locks places processes environment files network progress spec",
+    "catalogue columns cores store folders locks places processes environment files network progress spec texts",
 ]
 DAGSTER_ENDS = "io_manager partitions"  # nothing below knows Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")

@@ -1,39 +1,95 @@
-"""What `cos run` says after a run that failed."""
+"""What `cos` says when something fails."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import own_project
+import pytest
+
+from cos_assets import cli, places
 
 
-def test_an_old_answer_is_not_printed_after_a_run_that_failed(tmp_path: Path) -> None:
-    folder = tmp_path / "project"
+def small_study(data: Path) -> dict[str, Any]:
+    """Six problems with imported solutions, written to a file."""
     rows = [{"question": f"{n} + 1?", "answer": str(n + 1), "split": "test", "text": f"#### {n + 1}"} for n in range(6)]
-    data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     columns = {"question": "question", "completion": "text"}
     made = {"engine": "imported", "path": str(data), "params": 1e6, "columns": columns}
-    task = {"name": "jsonl", "grade": "number", "path": str(data)}
+    task: dict[str, Any] = {"name": "jsonl", "grade": "number", "path": str(data)}
     task["columns"] = {"question": "question", "answer": "answer", "split": "split"}
-    attributes = {
+    return {
         "name": "own",
         "task": task,
         "models": {"wc": made, "se": made},
         "budgets": {"one": {"se": 1}},
         "sampling": {"split": "test"},
     }
+
+
+def test_an_old_answer_is_not_printed_after_a_run_that_failed(tmp_path: Path) -> None:
+    folder, data = tmp_path / "project", tmp_path / "rows.jsonl"
+    attributes = small_study(data)
     own_project.write(folder, attributes)
     first = own_project.cos(folder, "run", "own", "--jobs", "1")
     assert first.returncode == 0, first.stderr
     answer = (folder / "home" / "own" / "report" / "answer.txt").read_text().strip()
     assert answer in first.stdout and "The page with all figures" in first.stdout
     data.unlink()
-    own_project.write(folder, attributes | {"task": task | {"limit": {"test": 4}}})
+    own_project.write(folder, attributes | {"task": attributes["task"] | {"limit": {"test": 4}}})
     second = own_project.cos(folder, "run", "own", "--jobs", "1")
     assert second.returncode == 1
     assert answer not in second.stdout
     page = folder / "home" / "own" / "report" / "report.html"
     assert f"own: no new answer; that of the last complete run is in {page}" in second.stdout
     assert "own/problems" in second.stderr
+
+
+def _break(home: Path, what: str) -> None:
+    dagster = home / "dagster"
+    dagster.mkdir(parents=True)
+    if what == "yaml":
+        (dagster / "dagster.yaml").write_text("storage: [")
+    elif what == "settings":
+        (dagster / "dagster.yaml").write_text("nonsense: {a: 1}")
+    elif what == "database":
+        (dagster / "history" / "runs").mkdir(parents=True)
+        (dagster / "history" / "runs" / "index.db").write_bytes(os.urandom(5000))
+    else:
+        (home / "cos.duckdb").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("what", "command", "message"),
+    [
+        ("yaml", ["run", "own"], "dagster/dagster.yaml: while parsing a flow node"),
+        ("settings", ["run", "own"], "dagster/dagster.yaml: Errors whilst loading dagster instance config"),
+        ("database", ["run", "own"], "dagster: file is not a database; move this folder away"),
+        ("catalogue", ["sql", "select 1"], "cos.duckdb: Is a directory"),
+        ("database", ["plan", "other"], "'other' is not a study here; there are: own"),
+    ],
+)
+def test_a_broken_instance_is_named_in_one_line(tmp_path: Path, what: str, command: list[str], message: str) -> None:
+    own_project.write(tmp_path / "project", small_study(tmp_path / "rows.jsonl"))
+    _break(tmp_path / "project" / "home", what)
+    done = own_project.cos(tmp_path / "project", *command)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert message in done.stderr
+
+
+def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:
+    def write(file: Path) -> None:
+        with Path("/dev/full").open("w") as full:  # takes no byte
+            full.write("text")
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        places.replace(tmp_path / "samples" / "data.parquet", write)
+    assert cli._fault(raised.value) == (
+        f"{tmp_path / 'samples' / 'data.parquet'}: No space left on device;"
+        " what was bought and made is kept, and the same command goes on"
+    )
+    assert not list((tmp_path / "samples").iterdir())

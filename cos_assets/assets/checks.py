@@ -16,6 +16,7 @@ import polars as pl
 
 from cos_assets.grading.answers import VERDICTS
 from cos_assets.judging.readable import MOST_UNREAD, Unread
+from cos_assets.texts import fenced
 
 TRUNCATED = 0.10
 """Share of completions that may be cut off. They count as wrong: with more of them, max_tokens is what is measured."""
@@ -175,7 +176,7 @@ def readable(parts: Sequence[Unread]) -> Check:
         "flexible_would_be_right": sum(part.lenient_correct for part in parts),
     }
     endings = [text for part in parts for text in part.endings]
-    examples = "They end:\n\n" + "\n\n".join(f"    {text}" for text in endings) if endings else None
+    examples = "They end:\n\n" + "\n\n".join(map(fenced, endings)) if endings else None
     return Check(READABLE, counts, examples, kept=counts["share"] < MOST_UNREAD)
 
 

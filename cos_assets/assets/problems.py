@@ -11,6 +11,7 @@ from cos_assets.assets.checks import DISJOINT, Check
 from cos_assets.assets.common import Inputs, Step, asset, result
 from cos_assets.study import StudySpec
 from cos_assets.tasks import SPLITS, in_several_splits
+from cos_assets.texts import fenced
 
 
 def problems(spec: StudySpec) -> dg.AssetsDefinition:
@@ -25,7 +26,7 @@ def problems(spec: StudySpec) -> dg.AssetsDefinition:
             frame,
             {"task": spec.task.name, **counts, **spec.task.provenance()},
             _disjoint(frame),
-            example=dg.MetadataValue.md(f"```\n{shown}\n```"),
+            example=dg.MetadataValue.md(fenced(shown)),
         )
 
     return asset(

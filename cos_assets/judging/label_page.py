@@ -17,9 +17,11 @@ import polars as pl
 from cos_assets.judging.labels import FIELDS
 from cos_assets.judging.llm import steps
 
+# No part of it looks further than to the next mark of its kind, so that the time is linear in the text's length.
 # $…$ as Pandoc reads it: no space within, next to the marks, and no digit behind, so that $5 and $6 are money.
 _MATHS = re.compile(
-    r"\$\$(?P<block>.+?)\$\$|\\\[(?P<display>.+?)\\\]|\\\((?P<inline>.+?)\\\)|(?<![\\$])\$(?P<dollar>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\d)",
+    r"\$\$(?P<block>(?:(?!\$\$).)+)\$\$|(?<!\\)\\\[(?P<display>(?:(?!(?<!\\)\\\[|\\\]).)+)\\\]"
+    r"|(?<!\\)\\\((?P<inline>(?:(?!\\[()]).)+)\\\)|(?<![\\$])\$(?P<dollar>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\d)",
     re.DOTALL,
 )
 _NAMESPACE = "http://www.w3.org/1998/Math/MathML"

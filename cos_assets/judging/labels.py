@@ -27,6 +27,7 @@ from cos_assets.judging.llm import steps
 from cos_assets.metrics.agreement import agreement
 from cos_assets.metrics.false_positives import corrected_rate, false_positives
 from cos_assets.places import Place, replace
+from cos_assets.texts import cells
 
 LABELS = ("right", "wrong", "unsure")
 FIELDS = ("number", "study", "id", "text_hash", "label", "first_wrong_step", "comment")
@@ -141,7 +142,7 @@ def empty_csv(shown: pl.DataFrame) -> str:
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(FIELDS)
-    writer.writerows([*row, "", "", ""] for row in shown.select(FIELDS[:4]).iter_rows())
+    writer.writerows([*row, "", "", ""] for row in cells(shown.select(FIELDS[:4])).iter_rows())
     return out.getvalue()
 
 

@@ -1,0 +1,57 @@
+"""Text of models and files does nothing where it is shown."""
+
+from __future__ import annotations
+
+import time
+
+import polars as pl
+import pytest
+
+from cos_assets.judging.label_page import rendered
+from cos_assets.texts import cells, fenced, visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc é 数", "a\tb\nc é 数"),
+        ("\x1b]0;owned\x07\x1b[2Jx", "\\x1b]0;owned\\x07\\x1b[2Jx"),
+        ("a\rb\x00\x7f\x9b31m", "a\\rb\\x00\\x7f\\x9b31m"),
+        ("abc\u202edef", "abc\\u202edef"),
+    ],
+)
+def test_a_terminal_is_not_controlled(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_a_spreadsheet_computes_nothing() -> None:
+    texts = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", "-5", "+1.5e3", "a=1", "", None]
+    frame = cells(pl.DataFrame({"text": texts, "number": range(len(texts))}))
+    assert frame["text"].to_list() == [
+        *("'=1+1", "'+cmd|' /C calc'!A0", "'-2+3", "'@SUM(A1)", "'\tx", "'\rx", "-5", "+1.5e3", "a=1", "", None)
+    ]
+    assert frame["number"].to_list() == list(range(len(texts)))
+    assert cells(pl.DataFrame({"n": [1]})).to_dicts() == [{"n": 1}]
+
+
+@pytest.mark.parametrize("text", ["a", "```\n![x](https://example.org/x.png)\n```", "`````", ""])
+def test_a_block_of_code_ends_where_we_end_it(text: str) -> None:
+    fence, *inner, end = fenced(text).split("\n")
+    assert "\n".join(inner) == text
+    assert fence == end and set(fence) == {"`"} and len(fence) >= 3
+    assert fence not in text
+
+
+@pytest.mark.parametrize("piece", ["\\[", "$$", "\\(", "$", "$x ", "\\[a\\\\[2pt]", "$$a$", "\\(\\["])
+def test_the_label_page_reads_long_texts_in_linear_time(piece: str) -> None:
+    """200,000 characters; the expression that was here before took over six seconds for half as many."""
+    text = piece * (200_000 // len(piece))
+    started = time.process_time()
+    rendered(text)
+    assert time.process_time() - started < 5
+
+
+def test_the_label_page_draws_maths_of_each_kind() -> None:
+    for text in ("$x+1$", "$$x+1$$", "\\(x+1\\)", "\\[x+1\\]", "\\[\\begin{matrix}a\\\\[2pt]b\\end{matrix}\\]"):
+        assert str(rendered(f"so {text} holds")).count("<math") == 1, text
+    assert "<math" not in rendered("$5 and $6, \\[ open")
