@@ -26,6 +26,7 @@ import polars as pl
 
 from cos_assets.columns import description
 from cos_assets.places import ObjectPath, Place, client_options, local, place, told
+from cos_assets.store import lost
 
 NAME = "cos.duckdb"
 SQL = Path(__file__).parents[1] / "sql"
@@ -94,6 +95,19 @@ def query(root: Place, sql: str) -> pl.DataFrame:
             if not stumbled or attempt == _ATTEMPTS:
                 raise
             time.sleep(0.01 * attempt)
+
+
+def gone(root: Place, sql: str) -> list[str]:
+    """Tables that were made and are gone, of those whose views a query names: `study/asset partition`."""
+    words = set(re.findall(r"\w+", sql))
+    return [name for name in lost(root) if _view(name.partition(" ")[0].rpartition("/")[2]) in words]
+
+
+def _view(asset: str) -> str:
+    for ending, view in (("_checkpoint", "checkpoints"), ("_eval", "evals")):
+        if asset.endswith(ending):
+            return view
+    return asset
 
 
 def _whole(frame: pl.DataFrame) -> pl.DataFrame:

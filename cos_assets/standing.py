@@ -1,7 +1,8 @@
 """How partitions stand: what `cos run` and a schedule make again.
 
-Missing or stale by Dagster's own rules: by data versions (equal content is no change) and code versions; and what was
-made but failed a check that stops what reads from it, which Dagster itself takes for materialized.
+Missing or stale by Dagster's own rules: by data versions (equal content is no change) and code versions. Besides, what
+was made but failed a check that stops what reads from it, and what is not on the disk as it was written: a table, or
+the model that a table names. Dagster itself takes both for materialized.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from dagster._core.loader import LoadingContext
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.base import AssetRecord
 
+from cos_assets import store
+from cos_assets.partitions import as_dict
+from cos_assets.training import checkpoints
+
 _TOLD = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
@@ -28,6 +33,8 @@ class Standing:
         resolver = CachingStaleStatusResolver(instance, graph, loading)
         self.stale = cache(lambda key, partition: resolver.get_status(key, partition) != StaleStatus.FRESH)
         self.stopped = cache(self._stopped)
+        self.intact = cache(self._intact)
+        self.root = store.home()
 
     def prefetch(self, keys: Iterable[dg.AssetKey]) -> None:
         """Look these assets up together: one query instead of one for each."""
@@ -35,7 +42,19 @@ class Standing:
 
     def well(self, key: dg.AssetKey, partition: str | None) -> bool:
         """Is a partition as it should be?"""
-        return not self.stale(key, partition) and not self.stopped(key, partition)
+        return not self.stale(key, partition) and not self.stopped(key, partition) and self.intact(key, partition)
+
+    def _intact(self, key: dg.AssetKey, partition: str | None) -> bool:
+        node = self.graph.get(key)
+        if not node.is_materializable:
+            return True
+        *study, asset = key.path
+        where = as_dict(partition, node.partitions_def) if partition is not None else {}
+        if not store.intact(self.root, "/".join(study), asset, where):
+            return False
+        if not asset.endswith("_checkpoint"):
+            return True
+        return checkpoints.intact(self.root, store.scan(self.root, "/".join(study), asset, [where]).collect())
 
     def _stopped(self, key: dg.AssetKey, partition: str | None) -> bool:
         here = PartitionKeyFilter(key=partition)

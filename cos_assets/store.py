@@ -83,6 +83,7 @@ def write(
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": frame.height,
         "file_hash": digests[-1],
+        "file": _looks(place / DATA),
         **lineage,
         "data_version": content,
     }
@@ -100,6 +101,49 @@ def _as_it_is(root: Place, study: str, asset: str, partition: Partition | None, 
     except (FileNotFoundError, ValueError):  # there is none, or lineage.json is broken
         return []
     return [digest] if digest == known.get("file_hash") else []
+
+
+def intact(root: Place, study: str, asset: str, partition: Partition | None = None) -> bool:
+    """Is a table's file there, as it was written? Size and time of change are compared first, and the content where
+    they differ. On an object store, is it there?"""
+    file = folder(root, study, asset, partition) / DATA
+    if not isinstance(file, Path):
+        return file.is_file()
+    try:
+        known = lineage(root, study, asset, partition)
+        return known is not None and (_looks(file) == known.get("file") or as_recorded(file, known, partition))
+    except (ValueError, FileNotFoundError):  # lineage.json is broken, or the file has just gone
+        return False
+
+
+def _looks(file: Place) -> list[int] | None:
+    """Size in bytes and time of change in nanoseconds; None for an object."""
+    if not isinstance(file, Path):
+        return None
+    facts = file.stat()
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def lost(root: Place) -> list[str]:
+    """Tables that were made and are gone, as `study/asset partition`: those with a lineage.json and no file, and, on a
+    disk, those that the lineage of another table names."""
+    root = places.place(root)
+    if not isinstance(root, Path):
+        objects = root.objects()
+        made = [name.removesuffix(LINEAGE) for name in objects if name.endswith(f"/{LINEAGE}")]
+        return sorted(name.rstrip("/") for name in made if name + DATA not in objects)
+    there, known = set(), set()
+    for file in root.glob(f"*/**/{LINEAGE}"):
+        try:
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            named = [facts | {"asset": f"{facts['study']}/{facts['asset']}"}, *facts.get("inputs", [])]
+        except (ValueError, KeyError, TypeError):
+            continue
+        names = [f"{each['asset']} {each.get('partition') or ''}".strip() for each in named]
+        known |= set(names)
+        if (file.parent / DATA).is_file():
+            there.add(names[0])
+    return sorted(known - there)
 
 
 def scan(root: Place, study: str, asset: str, partitions: Iterable[Partition | None] = (None,)) -> pl.LazyFrame:

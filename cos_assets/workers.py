@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
@@ -39,8 +39,16 @@ class Summary:
     seconds_by_asset: dict[str, float] = field(default_factory=dict)
 
 
-def run(graph: Graph, dagster: dg.DagsterInstance, batches: Iterable[Batch], watcher: Watcher, jobs: int) -> Summary:
-    """Bring every batch up to date. `jobs` 1 works in this process; more are processes of their own.
+def run(
+    graph: Graph,
+    dagster: dg.DagsterInstance,
+    batches: Iterable[Batch],
+    watcher: Watcher,
+    jobs: int,
+    again: Container[runs.Unit] = (),
+) -> Summary:
+    """Bring every batch up to date, and make the units `again` whether they are or not. `jobs` 1 works in this process;
+    more are processes of their own.
 
     A batch is skipped when something it reads failed; others go on.
     """
@@ -65,7 +73,7 @@ def run(graph: Graph, dagster: dg.DagsterInstance, batches: Iterable[Batch], wat
                 if not pool.free:
                     break
                 del waiting[batch.name]
-                todo = graph.stale(dagster, batch)
+                todo = graph.stale(dagster, batch, again)
                 summary.fresh += len(batch.assets) - len(todo)
                 read = {unit for key in todo for unit in batch.reads[key] if unit[0] not in todo}
                 lost = _reached(batch, todo, broken | graph.stopped(dagster, read))

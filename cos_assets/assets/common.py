@@ -302,7 +302,7 @@ def prices_of(part: ModelSpec) -> Prices | None:
 
 def checkpoint_folder(step: Step, frame: pl.LazyFrame) -> Path:
     """Where the model of a checkpoint table lies on this machine, complete; of several seeds the first."""
-    return checkpoints.fetched(step.root, frame.select("path").collect()["path"][0])
+    return checkpoints.fetched(step.root, *frame.select("path", "hash").collect().row(0))
 
 
 def _resolve(step: Step, part: ModelSpec | TargetSpec, inputs: Inputs, params: float | None = None) -> Model:

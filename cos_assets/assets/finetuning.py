@@ -187,9 +187,9 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         source = target_spec(spec, name)
         frames, revisions = [], []
-        trained = inputs[f"{name}_checkpoint"].select("path", "seed").collect()
-        for path, seed in trained.iter_rows():
-            folder = str(checkpoints.fetched(step.root, path))
+        trained = inputs[f"{name}_checkpoint"].select("path", "hash", "seed").collect()
+        for path, digest, seed in trained.iter_rows():
+            folder = str(checkpoints.fetched(step.root, path, digest))
             model = resolve(folder, engine=source.engine, chat=source.chat, options=source.engine_options)
             frames.append(_evaluate(step, name, model, inputs, seed))
             revisions.append(model.revision)

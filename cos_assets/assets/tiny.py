@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,10 @@ def _checkpoint(spec: TinyModelsSpec, role: str) -> dg.AssetsDefinition:
             name = f"{role}-{hash_folder(source)[:16]}"
         with workshop(root / "checkpoints" / name) as folder:
             out = folder / "model"
-            if not (out / "config.json").is_file():
+            known = hash_folder(source) if spec.shipped else checkpoints.noted_hash(out)
+            digest = checkpoints.hash_of(out)
+            if digest is None or known not in (None, digest):
+                shutil.rmtree(out, ignore_errors=True)
                 with progress.shown_by(shown_in(context)):
                     if spec.shipped:
                         _copy(source, out)
@@ -110,8 +114,6 @@ def _train(spec: TinyModelsSpec, role: str, out: Path) -> None:
 
 def _copy(source: Path, out: Path) -> None:
     """All files or none: the folder gets its name when it is complete."""
-    import shutil
-
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)

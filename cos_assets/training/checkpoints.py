@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +13,17 @@ from typing import Any
 import polars as pl
 
 from cos_assets import places, progress
-from cos_assets.folders import fetch, workshop
+from cos_assets.folders import FILES, fetch, workshop
 from cos_assets.generation.door import Buyer
 from cos_assets.generation.ledger import book
-from cos_assets.generation.model import count_parameters
+from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.generation.tokens import spells_control
 from cos_assets.generation.types import Model
 from cos_assets.places import Place
 from cos_assets.store import content_hash
 from cos_assets.training.data import SCHEDULE, trained_on
 from cos_assets.training.launch import Launch
-from cos_assets.training.loop import Base
+from cos_assets.training.loop import Base, write_json
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune, training_flops
 
@@ -50,6 +52,7 @@ _COLUMNS: Any = {
     "data_hash": pl.String,
 }
 SCHEMA = pl.Schema(_COLUMNS)
+_NOTE = ".written.json"
 
 
 def checkpoint(
@@ -105,26 +108,82 @@ def checkpoint(
     return row(target, path, root, trained.hash, base, data, _facts(trained) | {"seed": seed}), trained
 
 
-def fetched(root: Place, path: str) -> Path:
-    """Where the model of a row's `path` lies on this machine, complete; fetched from an object store if need be.
+def fetched(root: Place, path: str, digest: str) -> Path:
+    """Where the model of a row's `path` is on this machine; fetched from an object store if need be.
 
-    Raises FileNotFoundError where its files are gone.
+    Its files are hashed each time. Raises FileNotFoundError where they are gone, and ValueError where they are not
+    those of the row's `hash`.
     """
-    gone = FileNotFoundError(f"{root / path}: the checkpoint's files are gone; materialize its asset again")
     folder, _, name = path.rpartition("/")
+    for _attempt in range(2):
+        try:
+            found = fetch(root / folder) / name
+            known = hash_of(found)
+        except FileNotFoundError:
+            known = None
+        if known is None:
+            raise FileNotFoundError(f"{root / path}: this model is gone; `cos run` makes it again")
+        if known == digest:
+            return found
+        if isinstance(root, Path):
+            break
+        shutil.rmtree(found.parent)  # a copy, which is fetched again
+    raise ValueError(f"{root / path}: this model has other files than its table names; `cos run` makes it again")
+
+
+def intact(root: Place, frame: pl.DataFrame) -> bool:
+    """Are the models of a checkpoint table there, as they were written? Sizes and times of change are compared first,
+    and the content where they differ."""
+    return all(_intact(root, path, digest) for path, digest in frame.select("path", "hash").iter_rows())
+
+
+def _intact(root: Place, path: str, digest: str) -> bool:
+    model = places.local(root) / path
+    if not isinstance(root, Path) and not model.is_dir():
+        return (root / Path(path).parent.as_posix() / FILES).is_file()
+    if _noted(model) == {"hash": digest, "files": _looks(model)}:
+        return True
+    if hash_of(model) == digest:
+        note(model, digest)
+        return True
+    if isinstance(root, Path):
+        return False
+    shutil.rmtree(model.parent)  # a copy, which is fetched when it is needed
+    return _intact(root, path, digest)
+
+
+def note(model: Path, digest: str) -> None:
+    """Keep beside a model what its files look like with this hash."""
+    write_json(model.with_name(_NOTE), {"hash": digest, "files": _looks(model)})
+
+
+def noted_hash(model: Path) -> str | None:
+    """The hash that a model had when it was made; None where there is no note of it."""
+    return (_noted(model) or {}).get("hash")
+
+
+def hash_of(model: Path) -> str | None:
+    """The hash of a model's files; None where there are none."""
+    return hash_folder(model) if (model / "config.json").is_file() else None
+
+
+def _noted(model: Path) -> dict[str, Any] | None:
     try:
-        found = fetch(root / folder) / name
-    except FileNotFoundError:
-        raise gone from None
-    if not (found / "config.json").is_file():
-        raise gone
-    return found
+        return dict(json.loads(model.with_name(_NOTE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _looks(model: Path) -> dict[str, list[int]]:
+    files = [file for file in model.iterdir() if file.is_file()] if model.is_dir() else []
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)}
 
 
 def row(
     target: str, path: Path, root: Place, digest: str, base: Model | None, data_hash: str | None, facts: dict[str, Any]
 ) -> pl.DataFrame:
     """A checkpoint's row; what `facts` leaves out is null."""
+    note(places.local(root) / path, digest)
     known = {
         "target": target,
         "path": str(path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from cos_assets.training.loop import Base, marked_checkpoints, train, write_json
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
 
+_log = logging.getLogger(__name__)
 DONE = "DONE.json"
 
 
@@ -142,6 +144,7 @@ def _finetune(
 ) -> Trained:
     work = out / "work"
     inputs = _inputs(rows, settings, steps, seed)
+    _forget_damaged(out)
     _claim(out, work, inputs)
     if not (out / DONE).exists():
         if not (work / DONE).exists():
@@ -264,6 +267,18 @@ def _keep(work: Path, out: Path) -> None:
             shutil.rmtree(out / name, ignore_errors=True)
             chosen.replace(out / name)
     (work / DONE).replace(out / DONE)
+
+
+def _forget_damaged(out: Path) -> None:
+    """A model that is gone, or is not the one that was written, is trained again."""
+    done = read(out)
+    if done is None:
+        return
+    sound = (done.path / "config.json").is_file() and hash_folder(done.path) == done.hash
+    if not sound:
+        _log.warning(f"{done.path}: is not the model that was trained; it is trained again")
+        (out / DONE).unlink()
+        shutil.rmtree(done.path, ignore_errors=True)
 
 
 def _claim(out: Path, work: Path, inputs: str) -> None:

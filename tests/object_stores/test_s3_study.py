@@ -139,12 +139,13 @@ def test_a_study_on_an_object_store(
     assert [request for request in written if "/samples/" in request]
 
     # A model whose list of files is not there is not taken for whole.
-    path = store.scan(s3, "s", "wc_checkpoint", [{"budget": "low", "source": "gt"}]).collect()["path"].item()
-    assert (checkpoints.fetched(s3, path) / "config.json").is_file()
+    row = store.scan(s3, "s", "wc_checkpoint", [{"budget": "low", "source": "gt"}]).collect()
+    path, digest = row["path"].item(), row["hash"].item()
+    assert (checkpoints.fetched(s3, path, digest) / "config.json").is_file()
     with places.told(s3) as bucket:
         bucket.delete((s3 / path.replace("/model", "/FILES.json")).key)
-    with pytest.raises(FileNotFoundError, match=r"the checkpoint's files are gone; materialize its asset again"):
-        checkpoints.fetched(s3, path)
+    with pytest.raises(FileNotFoundError, match=r"this model is gone; `cos run` makes it again"):
+        checkpoints.fetched(s3, path, digest)
 
 
 def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, server: Server) -> None:
@@ -178,7 +179,7 @@ def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, serv
             Buyer(store.home(), "s", "training"), "wc", base, rows,
             Finetune(steps=2, batch_size=4, learning_rate=1e-3), 2, 0, None, "",
         )
-        print(checkpoints.fetched(store.home(), frame["path"].item()))
+        print(checkpoints.fetched(store.home(), frame["path"].item(), frame["hash"].item()))
     """
 
     def train(when: str) -> subprocess.CompletedProcess[str]:
