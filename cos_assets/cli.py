@@ -72,6 +72,7 @@ def main(home: str | None) -> None:
 @click.option("--select", help="Only these assets: names, or Dagster's selection syntax (`+report`), comma separated.")
 @click.option("--budget", multiple=True, help="Only this budget; may be repeated.")
 @click.option("--source", multiple=True, help="Only this data source, and the samples it needs; may be repeated.")
+@click.option("--again", multiple=True, help="Make this again: a partition (`low|wc`) or an asset; may be repeated.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; by default one per core, at most 4.")
 @click.option("--smoke", is_flag=True, help="The study's small version, named STUDY_smoke.")
 @click.option("--from-scratch", is_flag=True, help="Train the tiny models here instead of taking the shipped files.")
@@ -80,11 +81,15 @@ def run(
     select: str | None,
     budget: tuple[str, ...],
     source: tuple[str, ...],
+    again: tuple[str, ...],
     jobs: int | None,
     smoke: bool,
     from_scratch: bool,
 ) -> None:
-    """Materialize every missing or stale partition of STUDY, and print its answer."""
+    """Materialize every missing, stale or damaged partition of STUDY, and print its answer.
+
+    What --again names is computed again; samples that were bought and models that were trained stay, unless damaged.
+    """
     from rich.console import Console
 
     started = time.perf_counter()
@@ -99,6 +104,7 @@ def run(
     study = _known(graph, study + SMOKE if smoke else study)
     try:
         units = _units(graph, study, select, budget, source)
+        forced = _named(units, again)
     except ValueError as error:
         _fail(str(error))
     console = Console()
@@ -106,14 +112,14 @@ def run(
     with instance.open_instance() as dagster:
         runs.close_orphans(dagster)
         batches = graph.batches(units)
-        todo = [batch for batch in batches if graph.stale(dagster, batch)]
+        todo = [batch for batch in batches if graph.stale(dagster, batch, forced)]
         if not todo:
             console.print(f"{study}: all {len(units)} partitions are up to date; nothing to do.", highlight=False)
             summary = workers.Summary(fresh=len(units))
         else:
             console.print(f"{study}: {len(todo)} of {len(batches)} batches to look at, {jobs} at once", highlight=False)
             with Terminal(console) as terminal:
-                summary = workers.run(graph, dagster, batches, terminal, min(jobs, len(todo)))
+                summary = workers.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced)
     catalogue.ready(root)
     seconds = time.perf_counter() - started
     if todo:
@@ -214,6 +220,8 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
         frame = catalogue.query(root, text)
     except duckdb.Error as error:
         _fail(str(error))
+    for table in catalogue.gone(root, text):
+        click.echo(f"warning: {table}: was made and is gone; `cos run` makes it again", err=True)
     if shape == "csv":
         click.echo(cells(frame).write_csv(), nl=False)
     elif shape == "json":
@@ -367,6 +375,19 @@ def _known(graph, study: str) -> str:
     if study not in graph.studies():
         _fail(f"{study!r} is not a study here; there are: {', '.join(graph.studies())}")
     return study
+
+
+def _named(units, names: Iterable[str]) -> set[Any]:
+    """The units of partitions or assets of these names. Raises ValueError for a name that is none."""
+    found = set()
+    for name in names:
+        matched = {(key, partition) for key, partition in units if name in (partition, key.path[-1])}
+        if not matched:
+            partitions = dict.fromkeys(partition for _, partition in units if partition)
+            allowed = ", ".join([*partitions, *dict.fromkeys(key.path[-1] for key, _ in units)])
+            raise ValueError(f"--again {name!r}: allowed are {allowed}")
+        found |= matched
+    return found
 
 
 def _units(graph, study: str, select: str | None, budgets: Iterable[str], sources: Iterable[str]):

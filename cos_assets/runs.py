@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -129,15 +129,15 @@ class Graph:
             batches[name].needs |= {home[parent] for parent in reads if parent in home} - {name}
         return list(batches.values())
 
-    def stale(self, instance: dg.DagsterInstance, batch: Batch) -> list[dg.AssetKey]:
-        """The batch's assets that are missing or stale by Dagster's own rules, those that failed a check which stops
-        what reads from them, and those that read from these."""
+    def stale(self, instance: dg.DagsterInstance, batch: Batch, again: Container[Unit] = ()) -> list[dg.AssetKey]:
+        """The batch's assets that are not as they should be (see `standing`), those among the units `again`, and those
+        that read from these."""
         standing = self._standing(instance)
         standing.prefetch({key for asset in batch.assets for key in (asset, *self.graph.get(asset).parent_keys)})
         todo: list[dg.AssetKey] = []
         for key in batch.assets:
             reads_new = any((made, batch.partition) in batch.reads[key] for made in todo)
-            if reads_new or not standing.well(key, batch.partition):
+            if reads_new or (key, batch.partition) in again or not standing.well(key, batch.partition):
                 todo.append(key)
         return todo
 
@@ -178,6 +178,8 @@ def materialize(
     by_step = {"__".join(key.path): key for key in assets}
     for event in result.filter_events(lambda e: e.is_step_failure):
         error = event.step_failure_data.error
+        if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+            raise KeyboardInterrupt  # Dagster has caught it, and would go on
         while error is not None and error.cause is not None:
             error = error.cause
         key = by_step.get(event.step_key or "")

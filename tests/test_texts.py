@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import time
+from urllib.parse import quote
 
 import polars as pl
 import pytest
 
 from cos_assets.judging.label_page import rendered
-from cos_assets.texts import cells, fenced, visible
+from cos_assets.texts import cells, fenced, visible, without
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,38 @@ from cos_assets.texts import cells, fenced, visible
 )
 def test_a_terminal_is_not_controlled(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+SECRET = "sk-A/+secret=Key-1234567890"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        SECRET.upper(),
+        SECRET.lower(),
+        SECRET[:15],
+        SECRET[9:],
+        quote(SECRET, safe=""),
+        SECRET.encode().hex(),
+        *(
+            base64.b64encode(("user:xyz"[:n] + SECRET).encode()).decode()[4 * (n // 3) + 3 * bool(n % 3) :]
+            for n in range(6)
+        ),
+        base64.urlsafe_b64encode(SECRET.encode()).decode(),
+    ],
+)
+def test_a_secret_is_hidden_in_every_form(form: str) -> None:
+    text = without(f"401: {form} is no key, é", SECRET)
+    assert text.startswith("401: ***") and text.endswith(" is no key, é")
+    assert not any(form[i : i + 12] in text for i in range(len(form) - 11))
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    text = "429: too many requests, İ, sk-A/+sec"
+    assert without(text, SECRET) == text
+    assert without("abc and abcd", "abc") == "*** and ***d"
 
 
 def test_a_spreadsheet_computes_nothing() -> None:

@@ -14,7 +14,7 @@ import itertools
 import re
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from cos_assets.judging.llm import steps
 from cos_assets.metrics.agreement import agreement
 from cos_assets.metrics.false_positives import corrected_rate, false_positives
 from cos_assets.places import Place, replace
-from cos_assets.texts import cells
 
 LABELS = ("right", "wrong", "unsure")
 FIELDS = ("number", "study", "id", "text_hash", "label", "first_wrong_step", "comment")
@@ -50,6 +49,7 @@ SCHEMA = pl.Schema(
 # A sample's name without its model in sight, and what was shown.
 _ID = "left(sha256(concat_ws('/', s.study, s.model, s.problem_id, s.sample_index::VARCHAR)), 16)"
 _HASH = "left(sha256(s.completion), 16)"
+_STAMP = "%Y%m%dT%H%M%S%f"
 _MAX_COMMENT = 2000
 
 
@@ -142,7 +142,7 @@ def empty_csv(shown: pl.DataFrame) -> str:
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(FIELDS)
-    writer.writerows([*row, "", "", ""] for row in cells(shown.select(FIELDS[:4])).iter_rows())
+    writer.writerows([*row, "", "", ""] for row in shown.select(FIELDS[:4]).iter_rows())
     return out.getvalue()
 
 
@@ -159,7 +159,6 @@ def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.Da
     if not rows:
         raise LabelError(f"{file}: no row has a label")
     known = _known(root, rows)
-    now = datetime.now(UTC)
     out: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
     for number, row in rows:
@@ -178,14 +177,27 @@ def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.Da
         out.append(
             {key: sample[key] for key in ("study", "model", "problem_id", "sample_index", "text_hash")}
             | {"annotator": annotator, "label": row["label"], "first_wrong_step": step}
-            | {"comment": row["comment"] or None, "imported_at": now.isoformat()}
+            | {"comment": row["comment"] or None}
         )
     frame = pl.DataFrame(out, schema=SCHEMA)
     if len(studies := frame["study"].unique()) > 1:
         raise LabelError(f"{file}: labels of {len(studies)} studies ({', '.join(sorted(studies))}); one file has one")
-    place = root / f"{studies[0]}/labels/{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.parquet"
+    now = _later(root / f"{studies[0]}/labels")
+    frame = frame.with_columns(imported_at=pl.lit(now.isoformat()))
+    place = root / f"{studies[0]}/labels/{now:{_STAMP}}-{uuid.uuid4().hex[:8]}.parquet"
     replace(place, lambda path: frame.write_parquet(path))
     return place, frame, empty
+
+
+def _later(folder: Place) -> datetime:
+    """Now, or right after the last import where that came from a machine whose clock is ahead: the later one counts."""
+    names = [file.name for file in folder.glob("*.parquet")] if isinstance(folder, Path) else list(folder.objects())
+    stamps = [name.partition("-")[0] for name in names if name.endswith(".parquet")]
+    last = max(stamps, default="")
+    now = datetime.now(UTC)
+    if last < f"{now:{_STAMP}}":
+        return now
+    return datetime.strptime(last, _STAMP).replace(tzinfo=UTC) + timedelta(microseconds=1)
 
 
 def opinions(root: Place, study: str) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib.util
 import json
 import socket
@@ -23,7 +24,7 @@ from vllm_served import serve
 
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.door import Buyer, Prices, generate
-from cos_assets.generation.engines import openai_online, pace
+from cos_assets.generation.engines import openai_bounds, openai_online, pace
 from cos_assets.generation.engines.openai import check, open_engine
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Completion, Model, Request, Sampling
@@ -449,6 +450,20 @@ def test_a_reply_that_is_nested_too_deep_is_asked_for_again(server: Server) -> N
     found = ask(served(server, concurrency=1))
     assert {c.finish_reason for c in found} == {"stop"}
     assert len(server.bodies) == len(found) + 1, "the sample was asked for again"
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind"), [({}, "a reply of more than 0 MiB"), ({"Content-Encoding": "gzip"}, "a reply packed as gzip")]
+)
+def test_a_reply_without_bounds_is_not_read(
+    server: Server, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], kind: str
+) -> None:
+    monkeypatch.setattr(openai_bounds, "MOST_BYTES", 10_000)
+    endless = {"choices": [{"index": 0, "text": "x" * 20_000, "finish_reason": "stop"}], "usage": USAGE}
+    body = json.dumps(endless).encode()
+    server.behave = lambda asked, number: (200, headers, gzip.compress(body) if headers else body)
+    with pytest.raises(ConnectionError, match=f"3 replies in a row are unusable: {kind}"):
+        ask(served(server, concurrency=1))
 
 
 @pytest.mark.parametrize("message", [{"content": None}, {"content": ""}, {}])

@@ -156,6 +156,18 @@ def test_the_report_sees_the_latest_labels_of_its_study(root: Path, tmp_path: Pa
     assert labels.labelled_here(root, "other", judged).is_empty()
 
 
+def test_the_later_import_counts_whatever_the_clocks_say(root: Path, tmp_path: Path) -> None:
+    """The first import was made on a machine whose clock is a year ahead."""
+    place, *_ = labels.import_labels(root, filled(root, tmp_path / "1.csv", lambda m, p: "right"), "ann")
+    ahead = pl.read_parquet(place).with_columns(imported_at=pl.col("imported_at").str.replace(r"^\d{4}", "2999"))
+    place.unlink()
+    ahead.write_parquet(place.with_name("2999" + place.name[4:]))
+    for said in ("wrong", "unsure"):
+        labels.import_labels(root, filled(root, tmp_path / f"{said}.csv", lambda m, p, said=said: said), "ann")
+        latest = catalogue.query(root, "SELECT DISTINCT label FROM labels WHERE latest")
+        assert latest["label"].to_list() == [said]
+
+
 def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None:
     import dagster as dg
 

@@ -48,10 +48,20 @@ from typing import Any
 from cos_assets.generation.completions import sample_seed, share, storable
 from cos_assets.generation.engines.loop import Loop
 from cos_assets.generation.engines.openai_batch import Batches
+from cos_assets.generation.engines.openai_bounds import TooLarge, http_client
 from cos_assets.generation.engines.openai_online import Online
 from cos_assets.generation.engines.openai_options import Options, api_of
-from cos_assets.generation.engines.openai_replies import UNUSABLE, Job, Malformed, Reply, message_of, read_reply
+from cos_assets.generation.engines.openai_replies import (
+    UNUSABLE,
+    Job,
+    Malformed,
+    Reply,
+    Usage,
+    message_of,
+    read_reply,
+)
 from cos_assets.generation.types import Completion, Model, Request, Sampling
+from cos_assets.texts import without
 
 _SEEDS = 2**31  # servers refuse larger ones, as Vertex, which takes signed 32 bits
 _STOPS = 4  # OpenAI refuses more; all of them are applied to the text, too
@@ -101,7 +111,7 @@ class OpenAIEngine:
     def clean(self, text: str) -> str:
         """An error's text in one line, without the key: some servers send it back."""
         if self.secret:
-            text = text.replace(self.secret, "***")
+            text = without(text, self.secret)
         return " ".join(storable(text).split())[:300]
 
     def client(self, url: str) -> Any:
@@ -109,7 +119,8 @@ class OpenAIEngine:
         from openai import AsyncOpenAI, Timeout
 
         timeout = Timeout(self.options.timeout, connect=min(10.0, self.options.timeout))
-        return AsyncOpenAI(api_key=self.secret or "none", base_url=url, timeout=timeout, max_retries=0)
+        key = self.secret or "none"
+        return AsyncOpenAI(api_key=key, base_url=url, timeout=timeout, max_retries=0, http_client=http_client())
 
     def body(self, job: Job, sampling: Sampling) -> dict[str, Any]:
         """What is sent beside the model and the prompt."""
@@ -145,6 +156,8 @@ class OpenAIEngine:
                 reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling))
         except (ValueError, RecursionError, APIResponseValidationError) as error:  # no JSON, cut, or nested too deep
             raise Malformed(f"a reply that is no JSON: {error}") from None
+        except TooLarge as error:
+            raise Malformed(str(error), usage=Usage()) from None
         return read_reply(reply, len(job.indices))
 
     def unusable(self, url: str, error: str) -> str:
