@@ -82,6 +82,11 @@ class ObjectPath:
         with told(self) as store:
             store.put(self.key, content)
 
+    def rename(self, name: str) -> None:
+        """Give the object another name under the same prefix."""
+        with told(self) as store:
+            store.rename(self.key, f"{self.key.rpartition('/')[0]}/{name}".lstrip("/"))
+
     def objects(self) -> dict[str, int]:
         """What lies under this prefix: name, less the prefix -> size in bytes, in the order of names."""
         with told(self) as store:

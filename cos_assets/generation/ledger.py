@@ -21,6 +21,7 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ _COLUMNS: Any = {
     "error": pl.String,
 }
 SCHEMA = pl.Schema(_COLUMNS)
+_METADATA = {"schema_version": "1"}
+"""Of each part. A version that means a column in another way has another number."""
 _KEY = ["prompt_hash", "sample_index"]
 _FAILED = pl.col("finish_reason") == "error"
 _UNSENT = ".unsent-"
@@ -93,7 +96,7 @@ def book(root: Place, model: Model, name: str, row: dict[str, Any]) -> None:
     part = root / "ledger" / f"model={model.fingerprint}" / "params=none" / f"part-{name}.parquet"
     if not part.is_file():
         frame = pl.DataFrame([{column: row.get(column) for column in SCHEMA}], schema=SCHEMA, orient="row")
-        places.replace(part, frame.write_parquet)
+        places.replace(part, partial(frame.write_parquet, metadata=_METADATA))
 
 
 class Ledger:
@@ -171,7 +174,7 @@ class Ledger:
         name = self._part or _part_name()
         here = places.local(self.folder)
         unsent = None if isinstance(self.folder, Path) else here / (_UNSENT + name)
-        places.replace(unsent or here / name, frame.write_parquet)
+        places.replace(unsent or here / name, partial(frame.write_parquet, metadata=_METADATA))
         rows.clear()
         self._journal(name).unlink(missing_ok=True)
         self._part = ""
@@ -220,8 +223,8 @@ def _part_name() -> str:
 def scan_parts(folder: Place, pattern: str) -> pl.LazyFrame:
     """The rows of all parts under a folder that match, in the schema `SCHEMA`.
 
-    Parts of other versions may lack columns, hold others, or have wider numbers. A part that is no whole Parquet file
-    is set aside with a warning; on an object store, ValueError names it.
+    Parts of other versions (their metadata has `schema_version`) may lack columns, hold others, or have wider numbers.
+    A part that is no whole Parquet file is set aside with a warning.
     """
     files = [file for file in mirror(folder, pattern) if _whole(file) or _set_aside(folder, file)]
     if not files:
@@ -250,10 +253,10 @@ def _whole(file: Path) -> bool:
 
 
 def _set_aside(folder: Place, file: Path) -> bool:
-    if not isinstance(folder, Path):
-        raise ValueError(f"{file}: is not a whole Parquet file; remove it, and the object of that name in {folder}")
     place = file.with_name(_UNUSABLE + file.name)
     try:
+        if not isinstance(folder, Path):
+            (folder / file.relative_to(places.local(folder)).as_posix()).rename(place.name)
         file.rename(place)
     except FileNotFoundError:  # another process has done it
         return False

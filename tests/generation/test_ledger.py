@@ -140,6 +140,13 @@ def test_the_prompt_hash_is_what_it_was() -> None:
     assert prompt_hash("Question: 1 + 1?\n") == "2559f8f2b6d0a4abefd0cc0a6e511cfb"
 
 
+def test_parts_say_of_which_schema_they_are(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, Model("m", "m", "none"), Sampling())
+    ledger.append([dict.fromkeys(SCHEMA) | {"prompt_hash": "a", "sample_index": 0, "finish_reason": "stop"}])
+    (part,) = ledger.folder.glob("part-*.parquet")
+    assert pl.read_parquet_metadata(part)["schema_version"] == "1"
+
+
 def test_unusable_lines_of_a_journal_are_set_aside_and_the_others_are_rows(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

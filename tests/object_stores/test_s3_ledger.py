@@ -197,6 +197,22 @@ def test_a_part_is_read_once_and_what_another_machine_wrote_is_seen(
     assert spend.spent(s3, "s") == spend.Spend(6.0, 0.0)
 
 
+def test_a_part_that_was_cut_is_set_aside_and_blocks_nobody(
+    s3: ObjectPath, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ledger = Ledger(s3, Model("m", "m", "none"), Sampling())
+    for index in range(3):
+        ledger.append([row(index)])
+    name = next(name for name in s3.objects() if "/part-" in name)
+    (s3 / name).put((s3 / name).read_bytes()[:300])
+    monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
+    other = Ledger(s3, Model("m", "m", "none"), Sampling())
+    assert sorted(other.read()["sample_index"]) == [1, 2]
+    assert spend.spent(s3, "s") == spend.Spend(4.0, 0.0)
+    folder, _, part = name.rpartition("/")
+    assert name not in s3.objects() and f"{folder}/.unusable-{part}" in s3.objects()
+
+
 def test_a_ledger_that_was_removed_from_the_store_is_not_read_from_the_copy(s3: ObjectPath, server: Server) -> None:
     ledger = Ledger(s3, Model("m", "m", "none"), Sampling())
     ledger.append([row(0)])
