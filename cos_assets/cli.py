@@ -112,14 +112,14 @@ def run(
     with instance.open_instance() as dagster:
         runs.close_orphans(dagster)
         batches = graph.batches(units)
-        todo = [batch for batch in batches if graph.stale(dagster, batch, forced)]
+        todo = graph.all_stale(dagster, batches, forced)
         if not todo:
             console.print(f"{study}: all {len(units)} partitions are up to date; nothing to do.", highlight=False)
             summary = workers.Summary(fresh=len(units))
         else:
             console.print(f"{study}: {len(todo)} of {len(batches)} batches to look at, {jobs} at once", highlight=False)
             with Terminal(console) as terminal:
-                summary = workers.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced)
+                summary = workers.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced, todo)
     catalogue.ready(root)
     seconds = time.perf_counter() - started
     if todo:

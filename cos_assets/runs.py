@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -129,11 +129,27 @@ class Graph:
             batches[name].needs |= {home[parent] for parent in reads if parent in home} - {name}
         return list(batches.values())
 
+    def all_stale(
+        self, instance: dg.DagsterInstance, batches: Collection[Batch], again: Container[Unit] = ()
+    ) -> dict[str, list[dg.AssetKey]]:
+        """What is `stale` of each batch, by its name, as things are now; batches of which nothing is are left out."""
+        standing = self._standing(instance)
+        standing.prefetch({key for batch in batches for key in self._looked_at(batch)}, every_partition=True)
+        found = {batch.name: self._stale(standing, batch, again) for batch in batches}
+        return {name: keys for name, keys in found.items() if keys}
+
     def stale(self, instance: dg.DagsterInstance, batch: Batch, again: Container[Unit] = ()) -> list[dg.AssetKey]:
         """The batch's assets that are not as they should be (see `standing`), those among the units `again`, and those
         that read from these."""
         standing = self._standing(instance)
-        standing.prefetch({key for asset in batch.assets for key in (asset, *self.graph.get(asset).parent_keys)})
+        standing.prefetch(self._looked_at(batch))
+        return self._stale(standing, batch, again)
+
+    def _looked_at(self, batch: Batch) -> set[dg.AssetKey]:
+        return {key for asset in batch.assets for key in (asset, *self.graph.get(asset).parent_keys)}
+
+    @staticmethod
+    def _stale(standing: Standing, batch: Batch, again: Container[Unit]) -> list[dg.AssetKey]:
         todo: list[dg.AssetKey] = []
         for key in batch.assets:
             reads_new = any((made, batch.partition) in batch.reads[key] for made in todo)

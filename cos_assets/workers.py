@@ -46,20 +46,24 @@ def run(
     watcher: Watcher,
     jobs: int,
     again: Container[runs.Unit] = (),
+    stale: Container[str] | None = None,
 ) -> Summary:
     """Bring every batch up to date, and make the units `again` whether they are or not. `jobs` 1 works in this process;
-    more are processes of their own.
+    more are processes of their own. `stale` names the batches of which something is known to be stale; the others are
+    looked at only if something that they read is made.
 
     A batch is skipped when something it reads failed; others go on.
     """
     waiting = {batch.name: batch for batch in batches}
     settled: set[str] = set()
+    changed: set[str] = set()
     broken: set[runs.Unit] = set()
     summary = Summary()
     pool = _Here(graph, dagster, watcher) if jobs == 1 else _Processes(jobs, watcher)
 
     def settle(batch: Batch, todo: list[dg.AssetKey], outcome: Outcome) -> None:
         settled.add(batch.name)
+        changed.add(batch.name)
         summary.made += len(outcome.made)
         for key, reason in outcome.failed.items():
             broken.add((key, batch.partition))
@@ -73,6 +77,10 @@ def run(
                 if not pool.free:
                     break
                 del waiting[batch.name]
+                if stale is not None and batch.name not in stale and not batch.needs & changed:
+                    settled.add(batch.name)
+                    summary.fresh += len(batch.assets)
+                    continue
                 todo = graph.stale(dagster, batch, again)
                 summary.fresh += len(batch.assets) - len(todo)
                 read = {unit for key in todo for unit in batch.reads[key] if unit[0] not in todo}

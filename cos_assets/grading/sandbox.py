@@ -139,7 +139,10 @@ def require() -> None:
 def _try() -> None:
     if not shutil.which("bwrap"):
         raise RuntimeError(f"bwrap is not installed; {INSTALL}")
-    _local({"parts": [["trial", ""]], "tests": False, "apart": False, "after": []}, Limits())
+    trial = "import threading\nthread = threading.Thread(target=int)\nthread.start()\nthread.join()"
+    result = _local({"parts": [["trial", trial]], "tests": False, "apart": False, "after": []}, Limits())
+    if result.outcome == "processes":  # before Linux 5.14 the limit counts all processes of the user
+        raise RuntimeError(f"this kernel counts other processes as a program's own ({result.reason}); use Linux 5.14")
 
 
 @cache

@@ -121,6 +121,35 @@ def test_a_server_runs_programs(source: str, outcome: str, part: str | None, rea
     assert result.reason is None if reason is None else reason in (result.reason or "")
 
 
+BOTH = {
+    "prints at exit": "import atexit\natexit.register(print, 'bye')\ndef f(n): return n + 1",
+    "replaces its output": "import io, sys\nsys.stdout = io.StringIO()\ndef f(n): return n + 1",
+    "closes its output": "import sys\nsys.stdout.close()\ndef f(n): return n + 1",
+    "reads its input": "import sys\nassert sys.stdin.read() == ''\ndef f(n): return n + 1",
+    "prints from a thread": "import threading\n"
+    "def f(n):\n    threading.Thread(target=print, args=('x',)).start()\n    return n + 1",
+    "prints what it reads and leaves": "import os\ndef f(n):\n    print(input(), flush=True)\n    os._exit(0)",
+    "prints 5 MB": "def f(n):\n    print('x' * 5_000_000)\n    return n + 1",
+    "is wrong": "def f(n): return n",
+    "exits": "import sys\ndef f(n): sys.exit(0)",
+    "equals all": "class A:\n    def __eq__(self, other): return True\ndef f(n): return A()",
+    "replaces exec": "import builtins\nbuiltins.exec = lambda *a, **k: None",
+}  # fmt: skip
+OK = set(list(BOTH)[:5])
+
+
+@pytest.mark.usefixtures("sandbox", "fusion")
+@pytest.mark.parametrize("name", BOTH)
+def test_a_server_and_this_machine_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [("solution", BOTH[name]), ("tests", "assert f(1) == 2")]
+    there = run(parts)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv("COS_SANDBOX_URL")
+    here = run(parts)
+    assert (there.outcome, there.part, there.reason) == (here.outcome, here.part, here.reason)
+    assert (here.outcome == "ok") == (name in OK)
+
+
 @pytest.mark.usefixtures("fusion")
 def test_a_server_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=r"COS_SANDBOX_URL: the server did not run a program \(no room\)"):
