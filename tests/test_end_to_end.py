@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from cos_assets import catalogue, store
+from cos_assets.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
 STUDY = "demo_smoke"
@@ -126,6 +127,34 @@ def test_a_second_run_does_nothing(undisturbed: Path) -> None:
     assert done.returncode == 0
     assert "nothing to do" in done.stdout
     assert {file: file.stat().st_mtime_ns for file in undisturbed.rglob("data.parquet")} == before
+
+
+def zero(folder: Path) -> None:
+    """Half of the weights' bytes become 0."""
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    file.write_bytes(data)
+
+
+def test_a_damaged_model_is_not_used_and_made_again_with_the_same_conclusion(undisturbed: Path) -> None:
+    before, rows = hashes(undisturbed), ledger(undisturbed).height
+    answer = (undisturbed / STUDY / "report" / "answer.txt").read_text()
+    table = store.scan(undisturbed, STUDY, "student_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
+    path, digest = table["path"].item(), table["hash"].item()
+    zero(undisturbed / path)
+    with pytest.raises(ValueError, match="this model has other files than its table names; `cos run` makes it again"):
+        checkpoints.fetched(undisturbed, path, digest)
+    done = cos(undisturbed, "run", "demo", "--smoke")
+    assert done.returncode == 0 and "partitions made" in done.stdout, done.stderr
+    assert (hashes(undisturbed), ledger(undisturbed).height) == (before, rows)
+    assert (undisturbed / STUDY / "report" / "answer.txt").read_text() == answer
+
+    shutil.rmtree(undisturbed / path)
+    sql = cos(undisturbed, "sql", "SELECT count(*) AS n FROM samples", "--format", "csv")
+    assert sql.stdout.startswith("n\n") and not sql.stderr
+    assert cos(undisturbed, "run", "demo", "--smoke").returncode == 0
+    assert (hashes(undisturbed), ledger(undisturbed).height) == (before, rows)
 
 
 def test_the_false_positive_rate_is_the_generators(undisturbed: Path) -> None:

@@ -1,58 +1,82 @@
-"""What `cos run` and `cos sql` do when a table or a model is not on the disk as it was written."""
+"""What a run and `cos sql` do when a table is not on the disk as it was written. Models: see test_end_to_end.py."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 
-from cos_assets import store
-
-ROOT = Path(__file__).parents[1]
-STUDY = "demo_smoke"
-
-
-def cos(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    surroundings = os.environ | {"COS_HOME": str(home)}
-    surroundings.pop("DAGSTER_HOME", None)
-    command = [sys.executable, "-m", "cos_assets.cli", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True)
+from cos_assets import catalogue, cli, environment, instance, runs, store, study, workers
+from cos_assets.assets import build_study
+from cos_assets.io_manager import ParquetIOManager
 
 
-def run(home: Path, *arguments: str) -> str:
-    done = cos(home, "run", "demo", "--smoke", "--jobs", "2", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+class Study:
+    """Six problems with imported solutions; every run is made in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        data = folder / "rows.jsonl"
+        rows = [{"question": f"{n} + 1?", "answer": str(n + 1), "text": f"#### {n + n % 2}"} for n in range(6)]
+        data.write_text("".join(json.dumps(row | {"split": "test"}) + "\n" for row in rows), encoding="utf-8")
+        made = {"engine": "imported", "path": str(data), "params": 1e6}
+        made["columns"] = {"question": "question", "completion": "text"}
+        columns = {"question": "question", "answer": "answer", "split": "split"}
+        attributes: dict[str, Any] = {
+            "name": "own",
+            "task": {"name": "jsonl", "grade": "number", "path": str(data), "columns": columns},
+            "models": {"wc": made, "se": made},
+            "budgets": {"one": {"se": 1}},
+            "sampling": {"split": "test"},
+        }
+        expanded, written = environment.expand(attributes)
+        resources = {"io_manager": ParquetIOManager()}
+        assets = build_study(study.parse(expanded, written=written))
+        self.root = instance.prepare()
+        assert isinstance(self.root, Path)
+        self.graph = runs.Graph(dg.Definitions(assets, resources=resources, executor=dg.in_process_executor))
+
+    def run(self, *again: str) -> int:
+        """Brings everything up to date, as `cos run` does; how many partitions were made."""
+        units = self.graph.units(self.graph.keys())
+        batches, forced = self.graph.batches(units), cli._named(units, again)
+        with instance.open_instance() as dagster:
+            todo = self.graph.all_stale(dagster, batches, forced)
+            summary = workers.run(self.graph, dagster, batches, Silent(), 1, forced, todo)
+        assert not summary.failed
+        return summary.made
+
+    def table(self, asset: str, partition: str = "budget=one/model=wc") -> Path:
+        return self.root / "own" / asset / partition / store.DATA
+
+    def versions(self) -> dict[str, str]:
+        files = sorted((self.root / "own").rglob(store.LINEAGE))
+        return {str(file.parent): json.loads(file.read_text())["data_version"] for file in files}
 
 
-def hashes(home: Path) -> dict[str, str]:
-    found = {}
-    for file in sorted((home / STUDY).rglob("data.parquet")):
-        known = store.json.loads((file.parent / "lineage.json").read_text())
-        found[str(file.relative_to(home))] = known["data_version"]
-    return found
-
-
-def bought(home: Path) -> int:
-    return pl.scan_parquet(home / "ledger" / "**" / "part-*.parquet").select(pl.len()).collect().item()
+class Silent:
+    def started(self, batch: Any, assets: Any) -> None: ...
+    def progress(self, batch: Any, now: Any) -> None: ...
+    def finished(self, batch: Any, outcome: Any) -> None: ...
+    def skipped(self, batch: Any, why: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    run(home)
-    return home
-
-
-def table(home: Path, asset: str, partition: str = "budget=low/model=wc") -> Path:
-    return home / STUDY / asset / partition / "data.parquet"
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COS_HOME", str(folder / "home"))
+        patch.delenv("DAGSTER_HOME", raising=False)
+        found = Study(folder)
+        found.run()
+        yield found
 
 
 def remove(file: Path) -> None:
@@ -72,87 +96,53 @@ def remove_folder(file: Path) -> None:
     shutil.rmtree(file.parent)
 
 
+def empty_lineage(file: Path) -> None:
+    (file.parent / store.LINEAGE).write_text("")
+
+
 @pytest.mark.parametrize(
     ("asset", "damage"),
-    [("samples", remove), ("samples", cut), ("verdicts", cut), ("verdicts", turn), ("samples", remove_folder)],
+    [
+        *(("samples", remove), ("samples", cut), ("verdicts", cut), ("verdicts", turn), ("samples", remove_folder)),
+        ("verdicts", empty_lineage),
+    ],
 )
 def test_a_table_that_is_not_as_it_was_written_is_made_again(
-    made: Path, asset: str, damage: Callable[[Path], None]
+    made: Study, asset: str, damage: Callable[[Path], None]
 ) -> None:
-    before, ledger = hashes(made), bought(made)
-    damage(table(made, asset))
-    assert "partitions made" in run(made)
-    assert (hashes(made), bought(made)) == (before, ledger)
-    assert "nothing to do" in run(made)
+    before = made.versions()
+    assert made.run() == 0
+    damage(made.table(asset))
+    assert made.run() >= 1
+    assert made.versions() == before
+    assert made.run() == 0
 
 
-def test_a_table_that_was_only_touched_is_not_made_again(made: Path) -> None:
-    os.utime(table(made, "samples"), (time.time(), time.time()))
-    assert "nothing to do" in run(made)
+def test_a_table_that_was_only_touched_is_not_made_again(made: Study) -> None:
+    os.utime(made.table("samples"), (time.time(), time.time()))
+    assert made.run() == 0
 
 
-def test_sql_names_tables_that_are_gone(made: Path) -> None:
-    everything = cos(made, "sql", "SELECT count(*) FROM samples")
-    assert "warning" not in everything.stderr
-    (home := table(made, "samples").parent).rename(aside := made / "aside")
+def test_a_partition_or_an_asset_is_made_again_when_asked(made: Study) -> None:
+    before = made.versions()
+    assert made.run("one|wc") >= 2
+    assert made.run("problems") == 1
+    assert made.versions() == before
+    with pytest.raises(ValueError, match=r"--again 'nothing': allowed are one\|wc, one\|se, problems, "):
+        made.run("nothing")
+
+
+def test_tables_that_are_gone_are_named(made: Study) -> None:
+    assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == []
+    folder = made.table("samples").parent
+    folder.rename(aside := made.root / "aside")
     try:
-        part = cos(made, "sql", "SELECT count(*) FROM samples")
-        assert part.returncode == 0
-        assert f"warning: {STUDY}/samples low|wc: was made and is gone; `cos run` makes it again" in part.stderr
-        assert "warning" not in cos(made, "sql", "SELECT count(*) FROM problems").stderr
+        assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
+        assert catalogue.gone(made.root, "SELECT count(*) FROM problems") == []
     finally:
-        aside.rename(home)
-
-
-def model(home: Path) -> Path:
-    row = pl.read_parquet(home / STUDY / "student_checkpoint" / "budget=low" / "source=wc" / "data.parquet")
-    return home / row["path"].item()
-
-
-def zero(folder: Path) -> None:
-    """Half of the weights' bytes become 0."""
-    file = folder / "model.safetensors"
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
-    file.write_bytes(data)
-
-
-@pytest.mark.parametrize("damage", [zero, shutil.rmtree])
-def test_a_damaged_model_is_trained_again_and_the_conclusion_stays(made: Path, damage: Callable[[Path], None]) -> None:
-    before, ledger = hashes(made), bought(made)
-    answer = (made / STUDY / "report" / "answer.txt").read_text()
-    damage(model(made))
-    assert "partitions made" in run(made)
-    assert (hashes(made), bought(made)) == (before, ledger)
-    assert (made / STUDY / "report" / "answer.txt").read_text() == answer
-    assert "nothing to do" in run(made)
-
-
-def test_a_damaged_model_is_not_evaluated(made: Path) -> None:
-    """A single asset is materialized, as the UI does it: nobody has looked at the model before."""
-    zero(model(made))
-    code = (
-        "import dagster as dg, sys\n"
-        "from cos_assets import instance, runs\n"
-        "instance.prepare()\n"
-        "with instance.open_instance() as opened:\n"
-        f"    key = dg.AssetKey(['{STUDY}', 'student_eval'])\n"
-        "    outcome = runs.materialize(instance.definitions(), opened, [key], 'low|wc')\n"
-        "print(outcome.failed[key])\n"
-    )
-    surroundings = os.environ | {"COS_HOME": str(made)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=surroundings, capture_output=True, text=True)
-    assert "this model has other files than its table names; `cos run` makes it again" in done.stdout, done.stderr
-    run(made)
-
-
-def test_a_partition_is_made_again_when_asked(made: Path) -> None:
-    before, ledger = hashes(made), bought(made)
-    assert "2 partitions made" in run(made, "--again", "low|wc", "--select", "samples,verdicts")
-    assert "1 partitions made" in run(made, "--again", "problems", "--select", "problems")
-    assert (hashes(made), bought(made)) == (before, ledger)
-    wrong = cos(made, "run", "demo", "--smoke", "--again", "nothing")
-    assert wrong.returncode == 2
-    assert (
-        "--again 'nothing': allowed are " in wrong.stderr and "low|wc" in wrong.stderr and wrong.stderr.count("\n") == 1
-    )
+        aside.rename(folder)
+    made.table("samples").rename(file := made.root / "aside.parquet")
+    try:
+        assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
+    finally:
+        file.rename(made.table("samples"))
