@@ -121,7 +121,7 @@ def run(
     require()
     limits = limits or Limits()
     has_tests = parts[-1][0] == "tests"
-    plan = tests.plan(parts[-1][1], entry_point) if has_tests else {"apart": False, "after": []}
+    plan = tests.plan(parts[-1][1], entry_point) if has_tests else tests.NO_TESTS
     program = {"parts": [list(part) for part in parts], "tests": has_tests, **plan}
     if url := os.environ.get("COS_SANDBOX_URL"):
         return _remote(url, program, limits)
@@ -140,7 +140,7 @@ def _try() -> None:
     if not shutil.which("bwrap"):
         raise RuntimeError(f"bwrap is not installed; {INSTALL}")
     trial = "import threading\nthread = threading.Thread(target=int)\nthread.start()\nthread.join()"
-    result = _local({"parts": [["trial", trial]], "tests": False, "apart": False, "after": []}, Limits())
+    result = _local({"parts": [["trial", trial]], "tests": False, **tests.NO_TESTS}, Limits())
     if result.outcome == "processes":  # before Linux 5.14 the limit counts all processes of the user
         raise RuntimeError(f"this kernel counts other processes as a program's own ({result.reason}); use Linux 5.14")
 

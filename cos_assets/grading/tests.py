@@ -19,6 +19,7 @@ _REACHING = {
 _CASES = frozenset({"TestCase", "IsolatedAsyncioTestCase"})
 _RUNNERS = frozenset({"main", "TextTestRunner"})
 Plan = dict[str, Any]
+NO_TESTS: Plan = {"apart": False, "after": [], "classes": []}
 
 
 @lru_cache(maxsize=4096)
@@ -27,27 +28,32 @@ def plan(tests: str, entry_point: str | None = None) -> Plan:
 
     `after` has (form, name, argument): test cases of unittest, classes and functions as pytest finds them, and a
     function `check` as HumanEval has it, each unless the tests run it themselves; "none" says what cannot be run.
+    `classes` are the names of classes in the tests: those that begin with a capital.
     """
     tree = parse(tests)
     if tree is None:
-        return {"apart": False, "after": []}
+        return NO_TESTS
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return {"apart": _apart(tree), "after": list(_after(tree, used, entry_point))}
+    classes = sorted(name for name in used | _from_solution(tree) if name[:1].isupper())
+    return {"apart": _apart(tree), "after": list(_after(tree, used, entry_point)), "classes": classes}
 
 
 def _apart(tree: ast.Module) -> bool:
     nodes = list(ast.walk(tree))
-    solutions = free_names(tree) - set(dir(builtins))
+    solutions = free_names(tree) - set(dir(builtins)) | _from_solution(tree)
     names = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names |= {part for alias in node.names for part in alias.name.split(".")}
-            if isinstance(node, ast.ImportFrom) and node.module == "solution":
-                solutions |= {alias.asname or alias.name for alias in node.names}
     # The methods of a class that is derived from one of the solution run where that is.
     bases = {getattr(base, "id", "") for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases}
     reaching = any(isinstance(node, ast.AsyncFor | ast.AsyncWith | ast.Global) for node in nodes)
     return not (reaching or names & _REACHING or bases & solutions)
+
+
+def _from_solution(tree: ast.Module) -> set[str]:
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "solution"]
+    return {alias.asname or alias.name for node in imports for alias in node.names}
 
 
 def _after(tree: ast.Module, used: set[str], entry_point: str | None) -> Iterator[tuple[str, str, str]]:

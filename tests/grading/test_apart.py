@@ -57,6 +57,41 @@ def test_no_inequality_is_forged() -> None:
     assert run([("solution", near), ("tests", "assert abs(f(1) - 2.5) < 1e-6")]).outcome == "error"
 
 
+NUMBER = "class Number:\n    def __init__(self, n=0): pass\n    def __eq__(self, other): return True\n"
+NUMBER += "".join(f"    def __{name}__(self, *a): return 0\n" for name in ("sub", "rsub", "abs", "round", "add", "mod"))
+NUMBER += (
+    "    def __contains__(self, other): return True\n    def __iter__(self): return iter([])\ndef f(n): return Number()"
+)
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert abs(f(1) - 2.5) < 1e-6",
+        "assert abs(2.5 - f(1)) < 1e-6",
+        "assert round(f(1) - 2.5, 6) == 0",
+        "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertAlmostEqual(f(1), 2.5)",
+        "assert 2 in f(1)",
+        "assert f(1) in (2, 3)",
+        "import math\nassert math.isclose(f(1), 2.5)",
+        "assert f(1) % 3 == 2",
+    ],
+)
+def test_no_calculation_is_forged(tests: str) -> None:
+    assert run([("solution", NUMBER), ("tests", tests)]).outcome == "error"
+
+
+def test_classes_that_the_tests_name_calculate() -> None:
+    source = (
+        "class Vector:\n    def __init__(self, x): self.x = x\n    def __mul__(self, n): return Vector(self.x * n)\n"
+        "    def __rmul__(self, n): return self * n\n    def __abs__(self): return abs(self.x)\n"
+        "    def __eq__(self, other): return self.x == other.x\n    def __contains__(self, n): return n == self.x"
+    )
+    tests = "assert Vector(2) * 3 == Vector(6) == 3 * Vector(2)\nassert abs(Vector(-2) * 2) == 4 and 5 in Vector(5)"
+    result = run([("solution", source), ("tests", tests)])
+    assert (result.outcome, result.reason) == ("ok", None)
+
+
 def test_the_solution_cannot_look_into_the_process_of_the_tests() -> None:
     source = (
         "import os\n"

@@ -76,6 +76,7 @@ def judge(peer: Peer, program: dict[str, Any], child: int) -> tuple[str, str, st
     """
     *parts, (last, tests) = program["parts"] if program["tests"] else (*program["parts"], ("", ""))
     name = ""
+    peer.classes_in_tests = frozenset(program["classes"])
     try:
         for name, source in parts:
             peer.ask("execute", name, source)

@@ -30,6 +30,7 @@ _SPECIALS = (
     *(f"__{name}__" for name in _OTHERS.split(" ")),
     *_COMPARISONS,
 )
+_TAKES_DATA = (*_SPECIALS[: 3 * len(_ARITHMETIC.split(" "))], "__contains__")
 _CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 _BASES: tuple[Any, ...] = (int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset)
 _NAMES = ("mine", "yours", "module", "builtin")
@@ -44,8 +45,10 @@ class Gone(BaseException):
 class Proxy:
     """Stands for an object of the other process."""
 
-    __slots__ = ("_base_", "_number_", "_peer_")
+    __slots__ = ("_base_", "_known_", "_number_", "_peer_")
     _base_: type | None
+    _known_: bool
+    """Do the tests name its class?"""
     _number_: int
     _peer_: "Peer"
 
@@ -93,6 +96,7 @@ class Peer:
         self.numbers: dict[int, int] = {}
         self.theirs: dict[int, Any] = {}
         self.errors: dict[type, int] = {}
+        self.classes_in_tests: frozenset[str] = frozenset()
         self.turn = _thread.RLock()
         self.gone = self.broken = False
         self.operations: dict[str, Callable[..., Any]] = dict(_OPERATIONS)
@@ -262,7 +266,8 @@ class Peer:
                 self.classes[key] = _proxy_class(key)
             made = object.__new__(self.classes[key])
             kinds = {kind.__name__: kind for kind in (*_BASES, type)}
-            for slot, value in (("_peer_", self), ("_number_", number), ("_base_", kinds.get(base))):
+            facts = {"_peer_": self, "_number_": number, "_base_": kinds.get(base)}
+            for slot, value in (facts | {"_known_": name in self.classes_in_tests}).items():
                 object.__setattr__(made, slot, value)
         self.theirs[number] = made
         return made
@@ -312,7 +317,8 @@ class Peer:
 def _proxy_class(specials: frozenset[str]) -> type:
     space: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
     for name in specials:
-        space[name] = _comparison(name) if name in _COMPARISONS else _special(name)
+        compares = name in _COMPARISONS
+        space[name] = _with_data(name, compares) if compares or name in _TAKES_DATA else _special(name)
     if "no hash" in specials:
         space["__hash__"] = None
     return type("Proxy", (Proxy,), space)
@@ -325,19 +331,33 @@ def _special(name: str) -> Callable[..., Any]:
     return method
 
 
-def _comparison(name: str) -> Callable[..., Any]:
-    """With data, the tests compare data: an object of the solution that has none is equal to none."""
+def _with_data(name: str, compares: bool) -> Callable[..., Any]:
+    """An operation of an object and data, which may be what the tests expect: the solution must not decide it.
 
-    def method(self: Proxy, other: Any) -> Any:
-        peer = self._peer_
+    It is done here, on the data behind the object. An object without such data is equal to none, and calculates only
+    where the tests name its class, because they test what that does.
+    """
+
+    def method(self: Proxy, other: Any, *more: Any) -> Any:
+        peer, base = self._peer_, self._base_
         if not peer.guarded or issubclass(type(other), Proxy):
-            return peer.ask("special", self, name, (other,), {})
-        base = self._base_
-        if base is None or base is type:
-            return NotImplemented
-        return getattr(base, name)(peer.ask("base", self), other)
+            return peer.ask("special", self, name, (other, *more), {})
+        if base is not None and base is not type:
+            data = peer.ask("base", self)
+            return (
+                other in data if name == "__contains__" else getattr(base, name, _not_implemented)(data, other, *more)
+            )
+        if self._known_ and not compares:
+            return peer.ask("special", self, name, (other, *more), {})
+        if name == "__contains__":
+            return any(each == other for each in self)  # type: ignore[attr-defined]
+        return NotImplemented
 
     return method
+
+
+def _not_implemented(*_: Any) -> Any:
+    return NotImplemented
 
 
 def _facts(value: Any) -> tuple[str, str, str | None, list[str]]:
