@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -20,6 +21,7 @@ from dagster._core.storage.event_log.base import AssetRecord
 
 from cos_assets import store
 from cos_assets.partitions import as_dict
+from cos_assets.places import ObjectPath
 from cos_assets.training import checkpoints
 
 _PAGE = 5000
@@ -36,6 +38,7 @@ class Standing:
         self.stopped = cache(self._stopped)
         self.intact = cache(self._intact)
         self.root = store.home()
+        self.listed = cache(self._listed)
         self.said: dict[dg.AssetCheckKey, dict[str | None, dg.AssetCheckEvaluation | None]] = {}
 
     def prefetch(self, keys: Collection[dg.AssetKey], every_partition: bool = False) -> None:
@@ -50,12 +53,18 @@ class Standing:
         """Is a partition as it should be?"""
         return not self.stale(key, partition) and not self.stopped(key, partition) and self.intact(key, partition)
 
+    def _listed(self, study: str) -> set[ObjectPath]:
+        assert isinstance(self.root, ObjectPath)
+        return store.listed(self.root, study)
+
     def _intact(self, key: dg.AssetKey, partition: str | None) -> bool:
         node = self.graph.get(key)
         if not node.is_materializable:
             return True
         *study, asset = key.path
         where = as_dict(partition, node.partitions_def) if partition is not None else {}
+        if not isinstance(self.root, Path):  # what is fetched from there is compared with its digests
+            return store.folder(self.root, "/".join(study), asset, where) / store.DATA in self.listed("/".join(study))
         if not store.intact(self.root, "/".join(study), asset, where):
             return False
         if not asset.endswith("_checkpoint"):

@@ -21,7 +21,7 @@ from typing import Any, cast
 import polars as pl
 
 from cos_assets import places
-from cos_assets.places import Place, replace
+from cos_assets.places import ObjectPath, Place, replace
 
 Partition = Mapping[str, str]
 """Dimension -> key, for example {"budget": "low", "model": "wc"}; empty for an asset without partitions."""
@@ -105,15 +105,19 @@ def _as_it_is(root: Place, study: str, asset: str, partition: Partition | None, 
 
 def intact(root: Place, study: str, asset: str, partition: Partition | None = None) -> bool:
     """Is a table's file there, as it was written? Size and time of change are compared first, and the content where
-    they differ. On an object store, is it there?"""
+    they differ. For a disk; on an object store, see `listed`."""
     file = folder(root, study, asset, partition) / DATA
-    if not isinstance(file, Path):
-        return file.is_file()
+    assert isinstance(file, Path)
     try:
         known = lineage(root, study, asset, partition)
         return known is not None and (_looks(file) == known.get("file") or as_recorded(file, known, partition))
     except (ValueError, FileNotFoundError):  # lineage.json is broken, or the file has just gone
         return False
+
+
+def listed(root: ObjectPath, study: str) -> set[ObjectPath]:
+    """The tables of a study on an object store, by one request for each thousand objects."""
+    return {root / study / name for name in (root / study).objects() if name.endswith(f"/{DATA}")}
 
 
 def _looks(file: Place) -> list[int] | None:

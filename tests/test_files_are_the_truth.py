@@ -135,13 +135,13 @@ def test_a_partition_or_an_asset_is_made_again_when_asked(made: Study) -> None:
 def test_tables_that_are_gone_are_named(made: Study) -> None:
     assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == []
     folder = made.table("samples").parent
-    folder.rename(aside := made.root / "aside")
+    folder.rename(aside := made.root.parent / "aside")
     try:
         assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
         assert catalogue.gone(made.root, "SELECT count(*) FROM problems") == []
     finally:
         aside.rename(folder)
-    made.table("samples").rename(file := made.root / "aside.parquet")
+    made.table("samples").rename(file := made.root.parent / "aside.parquet")
     try:
         assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
     finally:

@@ -1,8 +1,9 @@
 """Decoding many rows in step with a transformers model: the arithmetic behind engine `transformers`.
 
-A row of a matrix product has the same bits in every batch of four or more rows (one CPU thread, float32, measured for
-widths from 64 to 4,864; with fewer rows another kernel is taken), and attention works row by row. So a batch never has
-fewer than four, and a sample comes out the same whatever stands beside it.
+A row of a matrix product has the same bits in every batch of 16 or more rows (one CPU thread, float32, measured for
+widths from 32 to 4,864; with fewer rows another kernel is taken: below 4 rows on AMD processors, below 16 on Intel's
+with AVX512), and attention works row by row. So a batch never has fewer than 16, and a sample comes out the same
+whatever stands beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.types import Request, Sampling
 
-_FEWEST_ROWS = 4
+_FEWEST_ROWS = 16
 _DRAW_CELLS = 1 << 24  # rows x vocabulary in float64 at once
 
 
@@ -35,7 +36,7 @@ class Batch:
     """Samples decoded in step, from prompts of one padded length.
 
     `tokens` [jobs, most room] holds what was drawn, up to column `at`; `rows` are the jobs still going on, `room` is
-    theirs. The network sees these rows and, where they are fewer than four, copies whose tokens nobody reads.
+    theirs. The network sees these rows and, where they are fewer than 16, copies whose tokens nobody reads.
     """
 
     def __init__(self, network: Any, jobs: list[Job], padded: int, sampling: Sampling) -> None:

@@ -115,6 +115,7 @@ def fetched(root: Place, path: str, digest: str) -> Path:
     those of the row's `hash`.
     """
     folder, _, name = path.rpartition("/")
+    advice = "`cos run` makes it again" if isinstance(root, Path) else "`cos run STUDY --again` makes it again"
     for _attempt in range(2):
         try:
             found = fetch(root / folder) / name
@@ -122,13 +123,13 @@ def fetched(root: Place, path: str, digest: str) -> Path:
         except FileNotFoundError:
             known = None
         if known is None:
-            raise FileNotFoundError(f"{root / path}: this model is gone; `cos run` makes it again")
+            raise FileNotFoundError(f"{root / path}: this model is gone; {advice}")
         if known == digest:
             return found
         if isinstance(root, Path):
             break
         shutil.rmtree(found.parent)  # a copy, which is fetched again
-    raise ValueError(f"{root / path}: this model has other files than its table names; `cos run` makes it again")
+    raise ValueError(f"{root / path}: this model has other files than its table names; {advice}")
 
 
 def intact(root: Place, frame: pl.DataFrame) -> bool:

@@ -90,7 +90,7 @@ def test_code_in_a_folder_is_never_run(folder: Path, tmp_path: Path, use: str) -
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.A", "AutoModelForCausalLM": "evil.B"}}
     (folder / "config.json").write_text(json.dumps(config))
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    code += f"from pathlib import Path\nfrom test_weights import {use}\n{use}(Path({str(folder)!r}))"
+    code += f"from pathlib import Path\nfrom test_load_network import {use}\n{use}(Path({str(folder)!r}))"
     surroundings = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], input="y\n" * 9, env=surroundings, capture_output=True, text=True

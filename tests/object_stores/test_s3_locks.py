@@ -16,7 +16,7 @@ from cos_assets import locks
 from cos_assets.locks import ObjectLock, lock
 from cos_assets.places import ObjectPath, PlaceError
 
-ELSEWHERE = ["another boot", "pid:[1]", "1", "1"]
+ELSEWHERE = "another-boot pid:[1] 1 1"
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
     monkeypatch.setattr(locks, "STALE", 0.2)
     first, second = ObjectLock(s3 / ".lock"), ObjectLock(s3 / ".lock")
     with monkeypatch.context() as patch:
-        patch.setattr(locks, "_process", lambda pid=None: ELSEWHERE)
+        patch.setattr(locks, "identity", lambda: ELSEWHERE)
         first.__enter__()  # renews every 10 s
     first.check()
     with second:
@@ -102,7 +102,7 @@ def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
 def test_one_who_shows_signs_of_life_keeps_it(s3: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = ObjectLock(s3 / ".lock"), ObjectLock(s3 / ".lock")
     with monkeypatch.context() as patch:
-        patch.setattr(locks, "_process", lambda pid=None: ELSEWHERE)
+        patch.setattr(locks, "identity", lambda: ELSEWHERE)
         first.__enter__()
     seconds, polls = 0.0, 0
 

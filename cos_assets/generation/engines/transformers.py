@@ -6,7 +6,7 @@ start-up to wait for; for large models on a GPU vLLM is the engine to use.
 
 A sample depends on (seed, prompt, sample index) alone. Its random numbers come from a generator of its own, one for
 every token, and its prompt's padding depends on no other prompt. What is left is rounding: on one CPU thread in float32
-a row of a matrix product has the same bits in every batch of four or more rows, so there are never fewer, and the same
+a row of a matrix product has the same bits in every batch of 16 or more rows, so there are never fewer, and the same
 text comes back whatever else is bought with it. More threads, a GPU or bfloat16 do not promise that.
 
     engine_options:

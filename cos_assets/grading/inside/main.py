@@ -37,6 +37,9 @@ def main(limits: dict[str, int], job: int, report: int) -> NoReturn:
     for what, name in _LIMITS:
         resource.setrlimit(what, (limits[name], limits[name] + (name == "cpu")))
     os.write(report, b"ready\n")
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python ignores these two
+        if signal.getsignal(number) == signal.SIG_IGN:  # as who started this process does
+            signal.signal(number, signal.SIG_DFL)
     peer, child = start(close=(job, report))
     program = marshal.loads(os.read(job, int(os.read(job, 16))))
     failure = judge(peer, program, child)
