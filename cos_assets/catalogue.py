@@ -100,7 +100,8 @@ def query(root: Place, sql: str) -> pl.DataFrame:
 def gone(root: Place, sql: str) -> list[str]:
     """Tables that were made and are gone, of those whose views a query names: `study/asset partition`."""
     words = set(re.findall(r"\w+", sql))
-    return [name for name in lost(root) if _view(name.partition(" ")[0].rpartition("/")[2]) in words]
+    found = [table for table in lost(root) if _view(table[1]) in words]
+    return [f"{study}/{asset} {partition}".strip() for study, asset, partition in found]
 
 
 def _view(asset: str) -> str:

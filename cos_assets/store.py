@@ -28,6 +28,7 @@ Partition = Mapping[str, str]
 
 DATA, LINEAGE = "data.parquet", "lineage.json"
 _HASHED_ROWS = 100_000
+_NO_STUDIES = ("ledger", "checkpoints", "dagster")
 
 
 def home() -> Place:
@@ -128,26 +129,39 @@ def _looks(file: Place) -> list[int] | None:
     return [facts.st_size, facts.st_mtime_ns]
 
 
-def lost(root: Place) -> list[str]:
-    """Tables that were made and are gone, as `study/asset partition`: those with a lineage.json and no file, and, on a
-    disk, those that the lineage of another table names."""
-    root = places.place(root)
-    if not isinstance(root, Path):
-        objects = root.objects()
-        made = [name.removesuffix(LINEAGE) for name in objects if name.endswith(f"/{LINEAGE}")]
-        return sorted(name.rstrip("/") for name in made if name + DATA not in objects)
-    there, known = set(), set()
-    for file in root.glob(f"*/**/{LINEAGE}"):
-        try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            named = [facts | {"asset": f"{facts['study']}/{facts['asset']}"}, *facts.get("inputs", [])]
-        except (ValueError, KeyError, TypeError):
+def lost(root: Place) -> list[tuple[str, str, str]]:
+    """Tables that were made and are gone, as (study, asset, partition or ""): those with a lineage.json and no file,
+    and, on a disk, those that the lineage of another table names."""
+    known: set[tuple[str, str, str]] = set()
+    there: set[tuple[str, str, str]] = set()
+    for study in places.folders(places.place(root)):
+        if study in _NO_STUDIES:
             continue
-        names = [f"{each['asset']} {each.get('partition') or ''}".strip() for each in named]
-        known |= set(names)
-        if (file.parent / DATA).is_file():
-            there.add(names[0])
+        names = _names(root / study)
+        for name in names:
+            *parts, file = name.split("/")
+            if file not in (DATA, LINEAGE) or not parts:
+                continue
+            table = (study, parts[0], "|".join(part.partition("=")[2] for part in parts[1:]))
+            (there if file == DATA else known).add(table)
+            if file == LINEAGE and isinstance(root, Path):
+                known |= _read_by(root / study / name)
     return sorted(known - there)
+
+
+def _names(folder: Place) -> list[str]:
+    if not isinstance(folder, Path):
+        return list(folder.objects())
+    return [file.relative_to(folder).as_posix() for file in folder.rglob("*.*") if file.name in (DATA, LINEAGE)]
+
+
+def _read_by(file: Path) -> set[tuple[str, str, str]]:
+    """The tables that a lineage.json names as inputs."""
+    try:
+        inputs = json.loads(file.read_text(encoding="utf-8")).get("inputs", [])
+        return {(*each["asset"].rsplit("/", 1), each.get("partition") or "") for each in inputs}
+    except (ValueError, KeyError, TypeError, AttributeError):  # broken: the table is made again
+        return set()
 
 
 def scan(root: Place, study: str, asset: str, partitions: Iterable[Partition | None] = (None,)) -> pl.LazyFrame:

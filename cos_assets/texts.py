@@ -21,8 +21,8 @@ def visible(text: str) -> str:
 
 
 def without(text: str, secret: str) -> str:
-    """A text in which `***` stands for a secret, for parts of it from 12 characters on, and for the same in another
-    case, in Base64 or quoted for a URL. A secret shorter than that is replaced as a whole."""
+    """A text with `***` in place of a secret, and of parts of it from 12 characters on; also in another case, in
+    hexadecimal digits, in Base64, or quoted for a URL. A secret shorter than that is replaced as a whole."""
     forms = {secret, quote(secret, safe=""), secret.encode().hex()}
     for shift in range(3):  # where the secret begins within a group of three bytes
         coded = base64.b64encode(b"\0" * shift + secret.encode()).decode().rstrip("=")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from urllib.parse import quote
 
 import polars as pl
@@ -76,13 +75,11 @@ def test_a_block_of_code_ends_where_we_end_it(text: str) -> None:
     assert fence not in text
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("piece", ["\\[", "$$", "\\(", "$", "$x ", "\\[a\\\\[2pt]", "$$a$", "\\(\\["])
 def test_the_label_page_reads_long_texts_in_linear_time(piece: str) -> None:
-    """200,000 characters; the expression that was here before took over six seconds for half as many."""
-    text = piece * (200_000 // len(piece))
-    started = time.process_time()
-    rendered(text)
-    assert time.process_time() - started < 5
+    """A million characters take seconds; the expression that was here before would take more than ten minutes."""
+    assert len(rendered(piece * (1_000_000 // len(piece)))) >= 1_000_000 - len(piece)
 
 
 def test_the_label_page_draws_maths_of_each_kind() -> None:

@@ -2,8 +2,8 @@
 
 A row of a matrix product has the same bits in every batch of 16 or more rows (one CPU thread, float32, measured for
 widths from 32 to 4,864; with fewer rows another kernel is taken: below 4 rows on AMD processors, below 16 on Intel's
-with AVX512), and attention works row by row. So a batch never has fewer than 16, and a sample comes out the same
-whatever stands beside it.
+with AVX512), and attention works row by row. So a batch never has fewer than 16, and a sample does not
+depend on the other rows.
 """
 
 from __future__ import annotations

@@ -28,19 +28,19 @@ def plan(tests: str, entry_point: str | None = None) -> Plan:
 
     `after` has (form, name, argument): test cases of unittest, classes and functions as pytest finds them, and a
     function `check` as HumanEval has it, each unless the tests run it themselves; "none" says what cannot be run.
-    `classes` are the names of classes in the tests: those that begin with a capital.
+    `classes` are the names of the solution's classes in the tests: those that begin with a capital.
     """
     tree = parse(tests)
     if tree is None:
         return NO_TESTS
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    classes = sorted(name for name in used | _from_solution(tree) if name[:1].isupper())
+    classes = sorted(name for name in _of_solution(tree) if name[:1].isupper())
     return {"apart": _apart(tree), "after": list(_after(tree, used, entry_point)), "classes": classes}
 
 
 def _apart(tree: ast.Module) -> bool:
     nodes = list(ast.walk(tree))
-    solutions = free_names(tree) - set(dir(builtins)) | _from_solution(tree)
+    solutions = _of_solution(tree)
     names = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -51,9 +51,11 @@ def _apart(tree: ast.Module) -> bool:
     return not (reaching or names & _REACHING or bases & solutions)
 
 
-def _from_solution(tree: ast.Module) -> set[str]:
+def _of_solution(tree: ast.Module) -> set[str]:
+    """The names that the tests use and do not define or import from elsewhere."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "solution"]
-    return {alias.asname or alias.name for node in imports for alias in node.names}
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
+    return (free_names(tree) - set(dir(builtins))) | imported
 
 
 def _after(tree: ast.Module, used: set[str], entry_point: str | None) -> Iterator[tuple[str, str, str]]:

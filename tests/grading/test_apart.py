@@ -116,6 +116,39 @@ def test_what_the_tests_hand_over_can_be_used_and_not_looked_behind() -> None:
     assert (result.outcome, result.reason) == ("ok", None)
 
 
+_PEER = (
+    _FRAMES
+    + "peer = next(v for frame in frames for v in list(frame.f_locals.values()) if type(v).__name__ == 'Peer')\n"
+)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "peer.ask('special', g, '__getattribute__', ('__globals__',), {})",
+        "peer.ask('special', g, '__reduce_ex__', (2,), {})",
+        "peer.ask('get', g, '__globals__')",
+        "peer.ask('special', os, '__getattribute__', ('getpid',), {})",
+        "peer.ask('get', os, 'getpid')",
+        "peer.ask('special', type, '__call__', ('X', (), {}), {})",
+        "peer.ask('execute', 'x', 'y = 1')",
+    ],
+)
+def test_requests_that_look_behind_an_object_of_the_tests_are_refused(request_: str) -> None:
+    """The solution uses the pipes itself, and knows how."""
+    source = f"{_PEER}import os\ndef f(g):\n    try: return ['got', str({request_})]\n    except (AttributeError, KeyError): return 'refused'"
+    result = run([("solution", source), ("tests", "assert f(lambda n: n + 1) == 'refused'")])
+    assert (result.outcome, result.reason) == ("ok", None)
+
+
+def test_a_class_named_like_one_that_the_tests_import_does_not_calculate() -> None:
+    source = NUMBER.replace("Number", "Fraction")
+    tests = (
+        "from fractions import Fraction\nassert abs(f(1) - Fraction(5, 2)) < Fraction(1, 9) and abs(f(1) - 2.5) < 1e-6"
+    )
+    assert run([("solution", source), ("tests", tests)]).outcome == "error"
+
+
 # --- right programs --------------------------------------------------------------------------------------------------
 
 HONEST = {

@@ -12,7 +12,7 @@ MOST_BYTES_OF_FILES = 4 << 30
 
 
 class TooLarge(Exception):
-    """More than a reply may have, or packed, so that its size cannot be told before it is unpacked."""
+    """The reply is larger than allowed, or is compressed, so that its size is unknown until it is unpacked."""
 
 
 def http_client() -> Any:

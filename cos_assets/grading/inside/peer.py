@@ -11,6 +11,7 @@ A message is its size in 8 bytes, then marshal: ("ask", operation, arguments), (
 
 import _thread
 import builtins
+import contextlib
 import marshal
 import os
 import select
@@ -43,7 +44,7 @@ class Gone(BaseException):
 
 
 class Proxy:
-    """Stands for an object of the other process."""
+    """An object of the other process, as this one uses it."""
 
     __slots__ = ("_base_", "_known_", "_number_", "_peer_")
     _base_: type | None
@@ -137,7 +138,7 @@ class Peer:
         try:
             arguments = [self.unpack(argument) for argument in packed]
             if self.guarded:
-                _allow(operation, arguments)
+                _allow(operation, packed, arguments)
             result = self.pack(self.operations[operation](*arguments))
             now = [None if old[0] in _NAMES else self.pack(each) for old, each in zip(packed, arguments, strict=True)]
             same = all(new is None or marshal.dumps(new) == old for old, new in zip(before, now, strict=True))
@@ -303,10 +304,9 @@ class Peer:
         given = self.unpack(arguments)
         error = _made_error(kind, given if isinstance(given, tuple) else ())
         for name, value in self.unpack(facts).items():
-            try:
-                setattr(error, name, value)
-            except (AttributeError, TypeError):
-                continue
+            if not name.startswith("_"):
+                with contextlib.suppress(AttributeError, TypeError):
+                    setattr(error, name, value)
         error._told_ = " ".join(str(told).split())[:600]  # type: ignore[attr-defined]
         return error
 
@@ -542,12 +542,14 @@ _CLOSED = (
 )
 
 
-def _allow(operation: str, arguments: list[Any]) -> None:
-    """What a solution may do with an object of the tests: use it, not look behind it."""
-    if operation in ("special", "base", "isinstance", "issubclass"):
+def _allow(operation: str, packed: list[Any], arguments: list[Any]) -> None:
+    """What a solution may do with an object that the tests handed over, and no other: use it, not look behind it."""
+    if operation in ("isinstance", "issubclass"):
         return
-    closed = isinstance(arguments[0], _CLOSED) if arguments else True
-    if operation not in ("get", "set", "delete") or closed or str(arguments[1]).startswith("_"):
+    handed_over = bool(packed) and packed[0][0] == "yours"
+    operator = operation == "base" or (operation == "special" and arguments[1] in _SPECIALS)
+    attribute = operation in ("get", "set", "delete") and type(arguments[1]) is str and not arguments[1].startswith("_")
+    if not handed_over or not (operator or (attribute and not isinstance(arguments[0], _CLOSED))):
         raise AttributeError(f"{operation} {arguments[1:2]} is not allowed on an object of the tests")
 
 
