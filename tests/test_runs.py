@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
-from cos_assets import runs, study
+from cos_assets import instance, runs, study
 from cos_assets.assets import build_study
 from cos_assets.io_manager import ParquetIOManager
 
@@ -45,3 +50,18 @@ def test_plain_names_are_of_the_study(graph: runs.Graph, selection: str, named: 
 def test_a_wrong_selection_names_what_there_is(graph: runs.Graph, selection: str) -> None:
     with pytest.raises(ValueError, match=r"^--select .*; assets: problems, budget_plan, samples, "):
         graph.select("one", selection)
+
+
+def test_an_interruption_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster takes Ctrl-C for a failure of the asset, and would go on with the next."""
+
+    @dg.asset
+    def slow() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setenv("COS_HOME", str(tmp_path))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    instance.prepare()
+    with instance.open_instance() as opened, pytest.raises(KeyboardInterrupt):
+        runs.materialize(dg.Definitions([slow]), opened, [slow.key], None)

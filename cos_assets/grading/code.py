@@ -34,17 +34,16 @@ def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> lis
     """The grade of each (gold, answer), in order: one sandbox each, `workers` of them at a time.
 
     "correct" when the tests ran to their end. Else "wrong", and `reason` says what happened, in one line: the error
-    and its line in the solution or the tests, or which limit was reached. A program that the machine interrupted runs
-    once more, alone. "grader_error" where it was interrupted again, the gold is to blame, or the sandbox failed. Raises
-    RuntimeError where there is no sandbox, with what to install.
+    and its line in the solution or the tests, or which limit was reached. "grader_error" where the gold is to blame,
+    the machine interrupted the program twice, or the sandbox failed. Raises RuntimeError where there is no sandbox,
+    with what to install.
     """
     if not pairs:
         return []
     require()
     with ThreadPoolExecutor(workers) as threads:
-        found = threads.map(_grade, *zip(*pairs, strict=True))
-        grades = list(progress.counted("running programs", found, len(pairs)))
-    return [grade or _grade(*pair, alone=True) for pair, grade in zip(pairs, grades, strict=True)]  # type: ignore[misc]
+        grades = threads.map(_grade, *zip(*pairs, strict=True))
+        return list(progress.counted("running programs", grades, len(pairs)))
 
 
 def untested(golds: Sequence[tuple[str, str | None]], workers: int) -> Iterator[str | None]:
@@ -133,8 +132,7 @@ class _Gold(NamedTuple):
     entry_point: str | None
 
 
-def _grade(gold: str | None, answer: str, alone: bool = False) -> Grade | None:
-    """None where the program was interrupted, and did not run alone."""
+def _grade(gold: str | None, answer: str) -> Grade:
     from cos_assets.grading.answers import Grade
 
     say = partial(Grade, grader=f"tests, Python {platform.python_version()}")
@@ -142,14 +140,12 @@ def _grade(gold: str | None, answer: str, alone: bool = False) -> Grade | None:
         wanted = _gold(gold or "")
         if not answer.strip():
             return say("wrong", "no answer")
-        result = run(_parts(wanted, answer), entry_point=wanted.entry_point, alone=alone)
+        result = run(_parts(wanted, answer), entry_point=wanted.entry_point)
     except (ValueError, RuntimeError) as error:
         return say("grader_error", str(error))
     if result.outcome == "ok":
         return say("correct", None)
-    if result.outcome == "interrupted":
-        return say("grader_error", result.reason) if alone else None
-    blameless = result.part == "prompt" or result.outcome == "form"
+    blameless = result.part == "prompt" or result.outcome in ("form", "interrupted")
     return say("grader_error" if blameless else "wrong", result.reason)
 
 

@@ -42,7 +42,7 @@ from typing import IO, Any, Literal
 import psutil
 
 from cos_assets.cores import core
-from cos_assets.grading import inside, tests
+from cos_assets.grading import harness, inside
 from cos_assets.grading.syscalls import system_call_filter
 
 INSTALL = (
@@ -106,27 +106,29 @@ class Result:
     seconds: float
 
 
-def run(
-    parts: Sequence[Part], limits: Limits | None = None, *, entry_point: str | None = None, alone: bool = False
-) -> Result:
+def run(parts: Sequence[Part], limits: Limits | None = None, *, entry_point: str | None = None) -> Result:
     """Execute parts (name, source) one after another, with the standard library only.
 
-    The last part may be "tests" (of `entry_point`). They run as their author meant (see `tests.plan`), in a process of
-    their own where they can: to them the program is what it returns. The other parts share one fresh Python module.
+    The last part may be "tests" (of `entry_point`). They run as their author meant (see `harness.plan`), in a process
+    of their own where they can: to them the program is what it returns. The other parts share one fresh Python module.
     "ok" means that every part ran to its end: a program that leaves early, with whatever exit code, is an "error".
 
-    Safe to call from many threads and processes: at most one program runs per usable core, and nothing beside one that
-    runs `alone`. Raises RuntimeError where there is no sandbox (see `require`).
+    Safe to call from many threads and processes: at most one program runs per usable core. One that is interrupted
+    runs once more, alone. Raises RuntimeError where there is no sandbox (see `require`).
     """
     require()
     limits = limits or Limits()
     has_tests = parts[-1][0] == "tests"
-    plan = tests.plan(parts[-1][1], entry_point) if has_tests else tests.NO_TESTS
+    plan = harness.plan(parts[-1][1], entry_point) if has_tests else harness.NO_TESTS
     program = {"parts": [list(part) for part in parts], "tests": has_tests, **plan}
     if url := os.environ.get("COS_SANDBOX_URL"):
         return _remote(url, program, limits)
-    with core(alone=alone):
-        return _local(program, limits)
+    with core():
+        result = _local(program, limits)
+    if result.outcome == "interrupted":
+        with core(alone=True):
+            result = _local(program, limits)
+    return result
 
 
 def require() -> None:
@@ -140,7 +142,7 @@ def _try() -> None:
     if not shutil.which("bwrap"):
         raise RuntimeError(f"bwrap is not installed; {INSTALL}")
     trial = "import threading\nthread = threading.Thread(target=int)\nthread.start()\nthread.join()"
-    result = _local({"parts": [["trial", trial]], "tests": False, **tests.NO_TESTS}, Limits())
+    result = _local({"parts": [["trial", trial]], "tests": False, **harness.NO_TESTS}, Limits())
     if result.outcome == "processes":  # before Linux 5.14 the limit counts all processes of the user
         raise RuntimeError(f"this kernel counts other processes as a program's own ({result.reason}); use Linux 5.14")
 
@@ -286,18 +288,29 @@ class _Clock:
         self.pid, self.wall, self.cpu = pid, wall, cpu
         self.started = time.monotonic()
         self.used, self.withheld, self.held = 0.0, 0.0, False
+        self._before: float | None = None  # withheld until the program began
         self._looked = self.started
+        self._elapsed = 0.0  # at the last look
+
+    def begin(self) -> None:
+        """The program begins: until now the kernel made its namespaces, which it does for one job after another."""
+        self._look()
+        self.started, self._before, self._elapsed = time.monotonic(), self.withheld, 0.0
 
     def elapsed(self) -> float:
         return time.monotonic() - self.started
 
     def left(self) -> float:
+        # Time that passes while this process looks, which may itself wait for a core, is counted at the next look.
+        elapsed = self.elapsed()
         if time.monotonic() - self._looked >= min(self.wall, _LOOK_EVERY):
             self._look()
-        most = min(self.elapsed(), (_PATIENCE - 1) * self.wall)
+            self._elapsed = elapsed
+        if self._before is None:
+            return max(0.0, _PATIENCE * self.wall - elapsed)
         # What several busy processes of a job withhold from one another is no fault of the machine.
-        withheld = 0.0 if self.used >= self.cpu else min(self.withheld, most)
-        return max(0.0, self.wall + withheld - self.elapsed())
+        withheld = 0.0 if self.used >= self.cpu else self.withheld - self._before
+        return max(0.0, min(self.wall + withheld, _PATIENCE * self.wall) - self._elapsed)
 
     def interrupted(self) -> str | None:
         """Why a job whose time is over could not run; None where it could, and waited or computed."""
@@ -340,6 +353,8 @@ def _watch(
             stopped = "time"
         for fd, _ in ready:
             chunk = os.read(fd, 1 << 16)
+            if fd == report and chunk and not buffers[report]:
+                clock.begin()
             buffers[fd] += chunk
             if len(buffers[fd]) > limits[fd]:
                 stopped = "output"

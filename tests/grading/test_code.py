@@ -163,7 +163,7 @@ def test_a_program_that_is_killed_runs_once_more_and_alone(
             return replace(result, outcome="interrupted", reason="the program was killed (SIGKILL)")
         return result
 
-    def core(*, alone: bool) -> AbstractContextManager[None]:
+    def core(*, alone: bool = False) -> AbstractContextManager[None]:
         turns.append(alone)
         return nullcontext()
 
@@ -173,7 +173,7 @@ def test_a_program_that_is_killed_runs_once_more_and_alone(
     grades = grade_programs([(gold(), ADD), (gold(), ADD + "  # slow"), (gold(), "add = 1")], 1)
     assert [grade.verdict for grade in grades] == ["correct", verdict, "wrong"]
     assert grades[1].reason == reason
-    assert turns == [False, False, False, True]
+    assert turns == [False, False, True, False]
 
 
 # --- code in replies (the rule itself is tested in test_programs.py) -------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-_FILES = ("peer.py", "main.py")
+_FILES = ("values.py", "reasons.py", "proxies.py", "peer.py", "main.py")
 _LEFT_OUT = ("from cos_assets.", "from __future__ ")
 
 

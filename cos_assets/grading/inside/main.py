@@ -15,7 +15,8 @@ import types
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from cos_assets.grading.inside.peer import SOURCES, Gone, Peer, reason, text_of
+from cos_assets.grading.inside.peer import Gone, Peer
+from cos_assets.grading.inside.reasons import SOURCES, reason, text_of
 
 _LIMITS = (
     (resource.RLIMIT_CORE, "core"),
@@ -96,7 +97,7 @@ def judge(peer: Peer, program: dict[str, Any], child: int) -> tuple[str, str, st
             os._exit(1)
         if peer.gone:
             _end_as(child)
-        return _outcome(error), name, getattr(error, "_told_", None) or reason(error)
+        return _outcome(error), name, getattr(error, "_reason_", None) or reason(error)
     finally:
         flush()
     return None
@@ -202,7 +203,7 @@ class Form(Exception):
 
 
 def _test(names: dict[str, Any], source: str, program: dict[str, Any]) -> None:
-    """Execute the tests as a main program, then what they define and leave to a test runner (see `tests.plan`)."""
+    """Execute the tests as a main program, then what they define and leave to a test runner (see `harness.plan`)."""
     names["__name__"] = "__main__"
     if isinstance(names, Lazy):
         sys.modules["solution"] = Names("solution", names, names.names)
@@ -211,7 +212,7 @@ def _test(names: dict[str, Any], source: str, program: dict[str, Any]) -> None:
         exec(compile(source, "<tests>", "exec", dont_inherit=True), names)
     except SystemExit as error:
         # `unittest.main()` ends the tests so. One of the solution says nothing about them.
-        if hasattr(error, "_told_"):
+        if hasattr(error, "_reason_"):
             raise
         if error.code:
             raise AssertionError(f"the tests end with exit code {error.code!r}") from None

@@ -17,23 +17,14 @@ import os
 import select
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
-_ARITHMETIC = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor"
-_OTHERS = (
-    "neg pos abs invert round trunc floor ceil int float complex index bool len getitem setitem delitem contains"
-    " reversed iter next call enter exit str repr format bytes hash"
-)
-_COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
-_SPECIALS = (
-    *(f"__{prefix}{name}__" for name in _ARITHMETIC.split(" ") for prefix in ("", "r", "i")),
-    *(f"__{name}__" for name in _OTHERS.split(" ")),
-    *_COMPARISONS,
-)
-_TAKES_DATA = (*_SPECIALS[: 3 * len(_ARITHMETIC.split(" "))], "__contains__")
+from cos_assets.grading.inside.proxies import SPECIALS, Proxy, facts_of, proxy_class
+from cos_assets.grading.inside.reasons import reason
+from cos_assets.grading.inside.values import BASES, base_of, made_of, parts_of, restore
+
 _CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
-_BASES: tuple[Any, ...] = (int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset)
 _NAMES = ("mine", "yours", "module", "builtin")
 _SIZE, _MOST = 8, 1 << 30
 _read, _write, _getpid = os.read, os.write, os.getpid
@@ -41,49 +32,6 @@ _read, _write, _getpid = os.read, os.write, os.getpid
 
 class Gone(BaseException):
     """The other process has ended, or closed its pipes."""
-
-
-class Proxy:
-    """An object of the other process, as this one uses it."""
-
-    __slots__ = ("_base_", "_known_", "_number_", "_peer_")
-    _base_: type | None
-    _known_: bool
-    """Do the tests name its class?"""
-    _number_: int
-    _peer_: "Peer"
-
-    def __getattr__(self, name: str) -> Any:
-        return self._peer_.ask("get", self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._peer_.ask("set", self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._peer_.ask("delete", self, name)
-
-    def __instancecheck__(self, instance: Any) -> bool:
-        return bool(self._peer_.ask("isinstance", instance, self))
-
-    def __subclasscheck__(self, other: Any) -> bool:
-        return bool(self._peer_.ask("issubclass", other, self))
-
-    def __copy__(self) -> Any:
-        return self._peer_.ask("copy", self)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self._peer_.ask("deepcopy", self)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("an object of the solution cannot be pickled by the tests")
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # a named tuple is a tuple, for isinstance
-        return self._base_ or type(self)
-
-    @property
-    def __doc__(self) -> Any:  # type: ignore[override]
-        return self._peer_.ask("get", self, "__doc__")
 
 
 class Peer:
@@ -123,7 +71,7 @@ class Peer:
                 result, changed = rest
                 for argument, now in zip(arguments, changed or (), strict=False):
                     if now is not None:
-                        _restore(argument, self.unpack(now))
+                        restore(argument, self.unpack(now))
                 return self.unpack(result)
 
     def serve(self) -> None:
@@ -215,14 +163,14 @@ class Peer:
         name = getattr(value, "__name__", None) if isinstance(value, type | types.BuiltinFunctionType) else None
         if name and vars(builtins).get(name) is value and (self.guarded or isinstance(value, type)):
             return ("builtin", name)
-        parts = _parts(value)
+        parts = parts_of(value)
         if parts is not None:
             return ("made", kind.__module__, kind.__name__, self.pack(parts))
         number = self.numbers.get(id(value))
         if number is None:
             number = self.numbers[id(value)] = len(self.mine)
             self.mine[number] = value
-        return ("mine", number, _facts(value))
+        return ("mine", number, facts_of(value))
 
     def unpack(self, packed: Any) -> Any:
         kind, *rest = packed
@@ -248,7 +196,7 @@ class Peer:
             return found
         if kind == "made":
             module, name, parts = rest
-            return _make(module, name, self.unpack(parts))
+            return made_of(module, name, self.unpack(parts))
         return self._proxy(*rest)
 
     def _proxy(self, number: int, facts: Any) -> Any:
@@ -264,9 +212,9 @@ class Peer:
         else:
             key = frozenset(specials)
             if key not in self.classes:
-                self.classes[key] = _proxy_class(key)
+                self.classes[key] = proxy_class(key)
             made = object.__new__(self.classes[key])
-            kinds = {kind.__name__: kind for kind in (*_BASES, type)}
+            kinds = {kind.__name__: kind for kind in (*BASES, type)}
             facts = {"_peer_": self, "_number_": number, "_base_": kinds.get(base)}
             for slot, value in (facts | {"_known_": name in self.classes_in_tests}).items():
                 object.__setattr__(made, slot, value)
@@ -286,10 +234,10 @@ class Peer:
     def _raised(self, error: BaseException) -> tuple[Any, ...]:
         kind = type(error)
         own = self.pack(kind) if kind.__module__ != "builtins" else ("builtin", kind.__name__)
-        told = getattr(error, "_told_", None) or reason(error)
+        told = getattr(error, "_reason_", None) or reason(error)
         try:
             arguments = self.pack(error.args)
-            facts = self.pack({name: value for name, value in vars(error).items() if name != "_told_"})
+            facts = self.pack({name: value for name, value in vars(error).items() if name != "_reason_"})
         except BaseException:  # what the program made of it
             arguments, facts = self.pack(()), self.pack({})
         return own, kind.__module__, kind.__name__, arguments, facts, told
@@ -307,158 +255,8 @@ class Peer:
             if not name.startswith("_"):
                 with contextlib.suppress(AttributeError, TypeError):
                     setattr(error, name, value)
-        error._told_ = " ".join(str(told).split())[:600]  # type: ignore[attr-defined]
+        error._reason_ = " ".join(str(told).split())[:600]  # type: ignore[attr-defined]
         return error
-
-
-# --- what an object of the other side can do
-
-
-def _proxy_class(specials: frozenset[str]) -> type:
-    space: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
-    for name in specials:
-        compares = name in _COMPARISONS
-        space[name] = _with_data(name, compares) if compares or name in _TAKES_DATA else _special(name)
-    if "no hash" in specials:
-        space["__hash__"] = None
-    return type("Proxy", (Proxy,), space)
-
-
-def _special(name: str) -> Callable[..., Any]:
-    def method(self: Proxy, *arguments: Any, **named: Any) -> Any:
-        return self._peer_.ask("special", self, name, arguments, named)
-
-    return method
-
-
-def _with_data(name: str, compares: bool) -> Callable[..., Any]:
-    """An operation of an object and data, which may be what the tests expect: the solution must not decide it.
-
-    It is done here, on the data behind the object. An object without such data is equal to none, and calculates only
-    where the tests name its class, because they test what that does.
-    """
-
-    def method(self: Proxy, other: Any, *more: Any) -> Any:
-        peer, base = self._peer_, self._base_
-        if not peer.guarded or issubclass(type(other), Proxy):
-            return peer.ask("special", self, name, (other, *more), {})
-        if base is not None and base is not type:
-            data = peer.ask("base", self)
-            return (
-                other in data if name == "__contains__" else getattr(base, name, _not_implemented)(data, other, *more)
-            )
-        if self._known_ and not compares:
-            return peer.ask("special", self, name, (other, *more), {})
-        if name == "__contains__":
-            return any(each == other for each in self)  # type: ignore[attr-defined]
-        return NotImplemented
-
-    return method
-
-
-def _not_implemented(*_: Any) -> Any:
-    return NotImplemented
-
-
-def _facts(value: Any) -> tuple[str, str, str | None, list[str]]:
-    """What the other side needs for its Proxy: what it is, its name, the built-in type behind it, its operations."""
-    kind = type(value)
-    if isinstance(value, type) and issubclass(value, BaseException):
-        first = next(each for each in value.__mro__ if vars(builtins).get(each.__name__) is each)
-        return "exception", value.__name__, first.__name__, []
-    if kind is types.CoroutineType:
-        return "coroutine", kind.__name__, None, []
-    base = "type" if isinstance(value, type) else next((b.__name__ for b in _BASES if isinstance(value, b)), None)
-    specials = [name for name in _SPECIALS if _own(kind, name)]
-    if kind.__hash__ is None:
-        specials = [name for name in specials if name != "__hash__"] + ["no hash"]
-    return "object", kind.__name__, base, specials
-
-
-def _own(kind: type, name: str) -> bool:
-    found = getattr(kind, name, None)
-    return found is not None and found is not getattr(object, name, None)
-
-
-def _parts(value: Any) -> Any:
-    """The arguments that make a value of the standard library again; None for a value that is not copied."""
-    kind = type(value)
-    module, name = kind.__module__, kind.__name__
-    if getattr(sys.modules.get(module), name, None) is not kind:
-        return None
-    if kind is range or kind is slice:
-        return (value.start, value.stop, value.step)
-    if kind is bytearray:
-        return (bytes(value),)
-    if module == "collections":
-        if name == "deque":
-            return (list(value), value.maxlen)
-        if name == "OrderedDict":
-            return (list(value.items()),)
-        if name == "Counter":
-            return (dict(value),)
-        if name == "defaultdict":
-            return (value.default_factory, dict(value))
-    if module == "fractions" and name == "Fraction":
-        return (value.numerator, value.denominator)
-    if module == "decimal" and name == "Decimal":
-        return (str(value),)
-    if module == "datetime":
-        return value.__reduce__()[1]
-    if module == "uuid" and name == "UUID":
-        return (str(value),)
-    return None
-
-
-def _make(module: str, name: str, parts: Any) -> Any:
-    if module == "builtins" and name in ("range", "slice", "bytearray"):
-        return vars(builtins)[name](*parts)
-    if module not in ("collections", "fractions", "decimal", "datetime", "uuid"):
-        raise TypeError(f"{module}.{name} is not copied")
-    kind = getattr(__import__(module), name)
-    if not isinstance(kind, type):
-        raise TypeError(f"{module}.{name} is no type")
-    return kind(*parts)
-
-
-def _restore(old: Any, new: Any) -> None:
-    """Give a container that the other side changed its new content, in place."""
-    kind = type(old)
-    if kind is not type(new):
-        return
-    if kind is list and old is not new:
-        for before, now in zip(old, new, strict=False):
-            _restore(before, now)
-        old[:] = [before if _same(before, now) else now for before, now in _pairs(old, new)]
-    elif kind is dict:
-        kept = {key: old[key] for key in old.keys() & new.keys()}
-        for key, before in kept.items():
-            _restore(before, new[key])
-        now = {key: kept[key] if key in kept and _same(kept[key], value) else value for key, value in new.items()}
-        old.clear()
-        old.update(now)
-    elif kind is set:
-        old.clear()
-        old.update(new)
-    elif kind is bytearray:
-        old[:] = new
-    elif kind is tuple:
-        for before, now in zip(old, new, strict=False):
-            _restore(before, now)
-    elif kind.__module__ == "collections" and kind.__name__ in ("deque", "OrderedDict", "Counter", "defaultdict"):
-        old.clear()
-        (old.extend if kind.__name__ == "deque" else old.update)(new)
-
-
-def _pairs(old: list[Any], new: list[Any]) -> Iterator[tuple[Any, Any]]:
-    missing = object()
-    for place, now in enumerate(new):
-        yield (old[place] if place < len(old) else missing), now
-
-
-def _same(before: Any, now: Any) -> bool:
-    """Is it a container that has just been given the content of `now`?"""
-    return type(before) is type(now) and type(before) in (list, dict, set, bytearray)
 
 
 def _made_error(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
@@ -486,18 +284,6 @@ def _loaded_error(module: str, name: str) -> type | None:
 
 
 # --- what one side does for the other
-
-
-def _base(value: Any) -> Any:
-    """The data behind an object of a class that is derived from a built-in one."""
-    kind: Any = next((kind for kind in _BASES if isinstance(value, kind)), None)
-    if kind in (str, bytes, bytearray, list, tuple):
-        return kind.__getitem__(value, slice(None))
-    if kind in (set, frozenset):
-        return kind(kind.__iter__(value))
-    if kind is dict:
-        return dict(dict.items(value))
-    return None if kind is None else kind.__pos__(value)
 
 
 def _run(waiting: Any) -> Any:
@@ -531,7 +317,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "isinstance": isinstance,
     "issubclass": issubclass,
     "special": _do_special,
-    "base": _base,
+    "base": base_of,
     "run": _run,
     "copy": _copy,
     "deepcopy": _deepcopy,
@@ -547,42 +333,7 @@ def _allow(operation: str, packed: list[Any], arguments: list[Any]) -> None:
     if operation in ("isinstance", "issubclass"):
         return
     handed_over = bool(packed) and packed[0][0] == "yours"
-    operator = operation == "base" or (operation == "special" and arguments[1] in _SPECIALS)
+    operator = operation == "base" or (operation == "special" and arguments[1] in SPECIALS)
     attribute = operation in ("get", "set", "delete") and type(arguments[1]) is str and not arguments[1].startswith("_")
     if not handed_over or not (operator or (attribute and not isinstance(arguments[0], _CLOSED))):
         raise AttributeError(f"{operation} {arguments[1:2]} is not allowed on an object of the tests")
-
-
-# --- reasons
-
-
-def reason(error: BaseException) -> str:
-    """`ValueError: message (line 3 of the tests: assert f(2) == 4)`, the innermost line that is the program's own."""
-    told = type(error).__name__
-    if text := text_of(error):
-        told += f": {text[:200]}"
-    place = None
-    if isinstance(error, SyntaxError):
-        place = error.filename, error.lineno
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename.strip("<>") in SOURCES:
-            place = trace.tb_frame.f_code.co_filename, trace.tb_lineno
-        trace = trace.tb_next
-    if place is None or not place[1]:
-        return told
-    name, number = str(place[0]).strip("<>"), place[1]
-    lines = SOURCES.get(name, "").splitlines()
-    line = lines[number - 1].strip()[:200] if number <= len(lines) else ""
-    return f"{told} (line {number} of the {name}: {line})"
-
-
-def text_of(error: BaseException) -> str:
-    try:
-        return " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    except BaseException:  # a `__str__` of the program's own
-        return ""
-
-
-SOURCES: dict[str, str] = {}
-"""Of this process: what was executed, by name."""
