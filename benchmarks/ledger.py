@@ -16,7 +16,8 @@ from pathlib import Path
 import polars as pl
 
 from cos_assets.generation.door import _missing
-from cos_assets.generation.ledger import SCHEMA, Ledger, prompt_hash
+from cos_assets.generation.ledger import Ledger, prompt_hash
+from cos_assets.generation.parts import SCHEMA
 from cos_assets.generation.types import Model, Sampling
 
 SAMPLES, PART = 1000, 2000
@@ -68,10 +69,19 @@ def main(count: int = 10_000) -> None:
         started = time.perf_counter()
         assert ledger.read(hashes).height == rows
         whole = time.perf_counter() - started
+        started = time.perf_counter()
+        ledger.clear_leftovers()
+        merge = time.perf_counter() - started
+        files = len(list(ledger.folder.glob("part-*")))
+        started = time.perf_counter()
+        assert _missing(wanted, ledger.held(hashes)) == requests
+        merged = time.perf_counter() - started
     print(f"{rows:,} rows in {count * SAMPLES // PART:,} parts")
     print(f"deciding what is missing  {decide:6.2f} s, {peak:,.0f} MB at most so far")
     print(f"reading all of it         {whole:6.2f} s, {whole / decide:.1f}x of deciding")
     print(f"appending 2,000 rows      {full * 1000:6.1f} ms, {full / empty:.2f}x of appending to an empty ledger")
+    print(f"merging its parts         {merge:6.2f} s, {files} left")
+    print(f"deciding after that       {merged:6.2f} s, {merged / decide:.2f}x of before")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cos_assets import catalogue, store
 from cos_assets.generation.door import FLUSH_ROWS
-from cos_assets.generation.ledger import SCHEMA as LEDGER
+from cos_assets.generation.parts import SCHEMA as LEDGER
 
 PROBLEMS, TEST = 7_500, 1_319
 SAMPLES = {("low", "wc"): 3, ("low", "se"): 1, ("high", "wc"): 30, ("high", "se"): 10}

@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -21,6 +21,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from polars.exceptions import PolarsError
 
 SCHEMES = ("s3", "gs", "az")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -86,6 +88,11 @@ class ObjectPath:
         """Give the object another name under the same prefix."""
         with told(self) as store:
             store.rename(self.key, f"{self.key.rpartition('/')[0]}/{name}".lstrip("/"))
+
+    def unlink(self) -> None:
+        """Remove the object; one that is not there is no mistake."""
+        with suppress(FileNotFoundError), told(self) as store:
+            store.delete(self.key)
 
     def objects(self) -> dict[str, int]:
         """What lies under this prefix: name, less the prefix -> size in bytes, in the order of names."""
@@ -179,16 +186,27 @@ def replace(path: Place, write: Callable[[Path], object]) -> None:
     try:
         try:
             write(temporary)
-        except OSError as error:
-            if error.errno is None or error.filename:
+        except (OSError, PolarsError) as error:
+            refused = error if isinstance(error, OSError) else _refused(temporary)
+            if refused is None or refused.errno is None or (refused is error and refused.filename):
                 raise
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            raise OSError(refused.errno, refused.strerror, str(path)) from error
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refused(file: Path) -> OSError | None:
+    """What the system says to one more write. Polars passes on that a write failed, but not always why."""
+    try:
+        with file.open("ab") as stream:
+            stream.write(bytes(2**20))
+    except OSError as error:
+        return error
+    return None
 
 
 def _sync(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cos_assets import catalogue, planning, store
 from cos_assets.assets.plan import PLAN
-from cos_assets.generation import ledger
+from cos_assets.generation import parts
 from cos_assets.generation.door import COMPLETIONS
 from cos_assets.io_manager import ParquetIOManager
 from cos_assets.judging import labels, table
@@ -80,7 +80,7 @@ def test_labels_and_the_ledger_have_their_columns_too(tmp_path: Path) -> None:
     found = {name: catalogue.query(tmp_path, f"FROM {name}").schema for name in ("labels", "ledger")}
     assert found["labels"] == pl.Schema({**labels.SCHEMA, "latest": pl.Boolean})
     assert isinstance(found["ledger"]["time"], pl.Datetime)  # in the time zone of the session
-    booked = {**ledger.SCHEMA, "filename": pl.String, "fingerprint": pl.String}
+    booked = {**parts.SCHEMA, "filename": pl.String, "fingerprint": pl.String}
     assert {**found["ledger"], "time": booked["time"]} == booked
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import own_project
+import polars as pl
 import pytest
 
 from cos_assets import cli, places
@@ -79,6 +81,23 @@ def test_a_broken_instance_is_named_in_one_line(tmp_path: Path, what: str, comma
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("rows", [0, 10, 1_000_000])
+def test_a_table_that_the_disk_refuses_is_named_in_one_line(tmp_path: Path, rows: int) -> None:
+    """Polars says why in some words or not at all, by the moment at which the write fails."""
+    file, frame = tmp_path / "samples" / "data.parquet", pl.DataFrame({"text": pl.int_range(rows, eager=True)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the system refuses larger files
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            places.replace(file, frame.write_parquet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert cli._fault(raised.value) == (
+        f"{file}: File too large; what was bought and made is kept, and the same command goes on"
+    )
+    assert not list((tmp_path / "samples").iterdir())
 
 
 def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:

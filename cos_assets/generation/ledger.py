@@ -2,10 +2,10 @@
 
     <root>/ledger/model=<fingerprint>/params=<hash>/part-*.parquet
 
-A row is keyed by (model, sampling parameters, prompt hash, sample index) and an attempt number. Parts are only ever
-added: each is written under a temporary name and renamed. What comes in between two parts is noted in a journal beside
-them, of which the next buyer makes a part if this one is killed. Failed attempts are rows too; they are spend, and are
-tried again.
+A row is keyed by (model, sampling parameters, prompt hash, sample index) and an attempt number. Rows are only ever
+added, in parts (see `parts`): each is written under a temporary name and renamed. What comes in between two parts is
+noted in a journal beside them, of which the next buyer makes a part if this one is killed. Failed attempts are rows
+too; they are spend, and are tried again.
 
 On an object store each part is one object, which every machine reads once. A part that could not be sent (the store was
 away, the buyer was killed) waits in this machine's copy, and is sent before anything else is bought.
@@ -17,60 +17,25 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from cos_assets import places
-from cos_assets.folders import mirror
+from cos_assets.generation import parts
+from cos_assets.generation.parts import SCHEMA, UNUSABLE
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.locks import ObjectLock, lock
 from cos_assets.places import ObjectPath, Place
 
-_COLUMNS: Any = {
-    "prompt_hash": pl.String,
-    "sample_index": pl.Int32,
-    "attempt": pl.Int32,
-    "prompt": pl.String,
-    "completion": pl.String,
-    "finish_reason": pl.String,
-    "prompt_tokens": pl.Int64,
-    "completion_tokens": pl.Int64,
-    "cached_tokens": pl.Int64,
-    "flops": pl.Float64,
-    "cost": pl.Float64,
-    "seconds": pl.Float64,
-    "retries": pl.Int32,
-    "engine": pl.String,
-    "model_id": pl.String,
-    "revision": pl.String,
-    "temperature": pl.Float64,
-    "top_k": pl.Int64,
-    "top_p": pl.Float64,
-    "max_tokens": pl.Int64,
-    "seed": pl.Int64,
-    "stop": pl.List(pl.String),
-    "study": pl.String,
-    "stage": pl.String,
-    "run_id": pl.String,
-    "time": pl.Datetime("us", "UTC"),
-    "error": pl.String,
-}
-SCHEMA = pl.Schema(_COLUMNS)
-_METADATA = {"schema_version": "1"}
-"""Of each part. A version that means a column in another way has another number."""
 _KEY = ["prompt_hash", "sample_index"]
 _FAILED = pl.col("finish_reason") == "error"
 _UNSENT = ".unsent-"
 _JOURNAL = ".journal-"
-_UNUSABLE = ".unusable-"
-_MAGIC = b"PAR1"
 _SYNC_EVERY = 1.0  # seconds
 _MOST = {name: 2**63 if kind == pl.Int64 else 2**31 for name, kind in SCHEMA.items() if kind.is_integer()}
 _log = logging.getLogger(__name__)
@@ -96,7 +61,7 @@ def book(root: Place, model: Model, name: str, row: dict[str, Any]) -> None:
     part = root / "ledger" / f"model={model.fingerprint}" / "params=none" / f"part-{name}.parquet"
     if not part.is_file():
         frame = pl.DataFrame([{column: row.get(column) for column in SCHEMA}], schema=SCHEMA, orient="row")
-        places.replace(part, partial(frame.write_parquet, metadata=_METADATA))
+        parts.write(part, frame)
 
 
 class Ledger:
@@ -115,12 +80,16 @@ class Ledger:
 
         Only keys are read, so that ten million rows take about a second (see benchmarks/ledger.py).
         """
-        good = self._scan(prompts).filter(~_FAILED | failed)
-        return good.group_by("prompt_hash").agg(indices=pl.col("sample_index").unique()).collect()
+
+        def indices(rows: pl.LazyFrame) -> pl.LazyFrame:
+            good = rows.filter(~_FAILED | failed)
+            return good.group_by("prompt_hash").agg(indices=pl.col("sample_index").unique())
+
+        return self._query(prompts, indices)
 
     def failed_attempts(self, prompts: Iterable[str]) -> dict[tuple[str, int], int]:
         """How often each (prompt hash, sample index) has failed so far."""
-        attempts = self._scan(prompts).filter(_FAILED).group_by(_KEY).agg(pl.col("attempt").max()).collect()
+        attempts = self._query(prompts, lambda rows: rows.filter(_FAILED).group_by(_KEY).agg(pl.col("attempt").max()))
         return {(prompt, index): attempt for prompt, index, attempt in attempts.iter_rows()}
 
     def read(self, prompts: Iterable[str] | None = None, samples: int | None = None) -> pl.DataFrame:
@@ -129,18 +98,22 @@ class Ledger:
         `prompts` are prompt hashes, and `samples` is the number of indices that are wanted; None reads everything.
         `attempt` is that of the row.
         """
-        rows = self._scan(prompts)
-        if samples is not None:
-            rows = rows.filter(pl.col("sample_index") < samples)
         order = pl.when(_FAILED).then(1_000_000 - pl.col("attempt")).otherwise(pl.col("attempt") - 1_000_000)
-        return rows.sort(*_KEY, order).unique(_KEY, keep="first", maintain_order=True).collect()
 
-    def _scan(self, prompts: Iterable[str] | None) -> pl.LazyFrame:
-        rows = scan_parts(self.folder, "part-*.parquet")
+        def that_count(rows: pl.LazyFrame) -> pl.LazyFrame:
+            if samples is not None:
+                rows = rows.filter(pl.col("sample_index") < samples)
+            return rows.sort(*_KEY, order).unique(_KEY, keep="first", maintain_order=True)
+
+        return self._query(prompts, that_count)
+
+    def _query(self, prompts: Iterable[str] | None, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
         if prompts is None:
-            return rows
+            return parts.query(self.folder, parts.PATTERN, ask)
         wanted = pl.LazyFrame({"prompt_hash": pl.Series(list(prompts), dtype=pl.String)})
-        return rows.join(wanted, on="prompt_hash", how="semi")
+        return parts.query(
+            self.folder, parts.PATTERN, lambda rows: ask(rows.join(wanted, on="prompt_hash", how="semi"))
+        )
 
     def note(self, rows: Sequence[dict[str, Any]]) -> None:
         """Keep rows on this machine until `append` has written them as a part, so that a killed process loses none.
@@ -152,7 +125,7 @@ class Ledger:
             return
         for row in rows:
             row.update({name: None for name, most in _MOST.items() if not -most <= (row.get(name) or 0) < most})
-        self._part = self._part or _part_name()
+        self._part = self._part or parts.name()
         lines = "".join(json.dumps(row, default=datetime.isoformat) + "\n" for row in rows)
         journal = self._journal(self._part)
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -171,21 +144,20 @@ class Ledger:
         if not rows:
             return
         frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-        name = self._part or _part_name()
+        name = self._part or parts.name()
         here = places.local(self.folder)
         unsent = None if isinstance(self.folder, Path) else here / (_UNSENT + name)
-        places.replace(unsent or here / name, partial(frame.write_parquet, metadata=_METADATA))
+        parts.write(unsent or here / name, frame)
         rows.clear()
         self._journal(name).unlink(missing_ok=True)
         self._part = ""
         if unsent:
             self._send(unsent)
-            if isinstance(self.lock, ObjectLock):
-                self.lock.check()  # who lost the lock must not go on buying
+            self._check_lock()
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed writer left half written, write what it had only noted, and send what it could not send.
-        Only under the lock."""
+        """Remove what a killed writer left half written, write what it had only noted, send what it could not send, and
+        merge small parts. Only under the lock."""
         here = places.local(self.folder)
         if isinstance(self.folder, Path):
             for file in self.folder.glob(".part-*.tmp"):
@@ -198,12 +170,18 @@ class Ledger:
             self._part = file.name.removeprefix(_JOURNAL).removesuffix(".jsonl")
             rows, unusable = _noted(file)
             if unusable:
-                place = file.with_name(_UNUSABLE + file.name.removeprefix("."))
+                place = file.with_name(UNUSABLE + file.name.removeprefix("."))
                 place.write_bytes(b"".join(unusable))
                 _log.warning(f"{file}: {len(unusable)} unusable lines; they are kept in {place}")
             self.append(rows)
             file.unlink(missing_ok=True)
         self._part = ""
+        parts.merge(self.folder, self._check_lock)
+
+    def _check_lock(self) -> None:
+        """On an object store another machine may have taken the lock over: who lost it must not go on."""
+        if isinstance(self.lock, ObjectLock):
+            self.lock.check()
 
     def _journal(self, part: str) -> Path:
         return places.local(self.folder) / f"{_JOURNAL}{part}.jsonl"
@@ -214,54 +192,6 @@ class Ledger:
         assert isinstance(part, ObjectPath)
         part.put(unsent)
         unsent.replace(unsent.with_name(name))
-
-
-def _part_name() -> str:
-    return f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
-
-
-def scan_parts(folder: Place, pattern: str) -> pl.LazyFrame:
-    """The rows of all parts under a folder that match, in the schema `SCHEMA`.
-
-    Parts of other versions (their metadata has `schema_version`) may lack columns, hold others, or have wider numbers.
-    A part that is no whole Parquet file is set aside with a warning.
-    """
-    files = [file for file in mirror(folder, pattern) if _whole(file) or _set_aside(folder, file)]
-    if not files:
-        return SCHEMA.to_frame().lazy()
-    wide = {name: pl.Int64 if kind.is_integer() else kind for name, kind in SCHEMA.items()}
-    rows = pl.scan_parquet(
-        files,
-        hive_partitioning=False,
-        missing_columns="insert",
-        extra_columns="ignore",
-        cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
-        schema=pl.Schema(wide),
-    )
-    return rows.with_columns(pl.col(name).cast(kind) for name, kind in SCHEMA.items() if kind != wide[name])
-
-
-def _whole(file: Path) -> bool:
-    """Does a file begin and end as Parquet does? One that was cut does not."""
-    if not file.is_file():  # another process has just set it aside
-        return False
-    with file.open("rb") as stream:
-        if stream.read(4) != _MAGIC or stream.seek(0, os.SEEK_END) < 3 * len(_MAGIC):
-            return False
-        stream.seek(-len(_MAGIC), os.SEEK_END)
-        return stream.read() == _MAGIC
-
-
-def _set_aside(folder: Place, file: Path) -> bool:
-    place = file.with_name(_UNUSABLE + file.name)
-    try:
-        if not isinstance(folder, Path):
-            (folder / file.relative_to(places.local(folder)).as_posix()).rename(place.name)
-        file.rename(place)
-    except FileNotFoundError:  # another process has done it
-        return False
-    _log.warning(f"{file}: is not a whole Parquet file; it is kept as {place}, and its rows are bought again if needed")
-    return False
 
 
 def _noted(journal: Path) -> tuple[list[dict[str, Any]], list[bytes]]:

@@ -6,7 +6,7 @@ that it can cost is set aside: a prompt never has more tokens than bytes, and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ import polars as pl
 
 from cos_assets import locks
 from cos_assets.budget import Prices, flops_per_token
-from cos_assets.generation.ledger import scan_parts
+from cos_assets.generation import parts
 from cos_assets.generation.types import Completion, Request, Sampling
 from cos_assets.places import Place
 
@@ -153,8 +153,9 @@ def lock(root: Place, study: str) -> AbstractContextManager:
 
 def spent(root: Place, study: str) -> Spend:
     """What a study has paid for data so far, by the ledger."""
-    booked = _booked(root, study).filter(pl.col("stage").is_in([*DATA]))
-    return Spend(*booked.select(pl.col("flops", "cost").sum()).collect().row(0))
+    of_data = pl.col("stage").is_in([*DATA])
+    booked = _booked(root, study, lambda rows: rows.filter(of_data).select(pl.col("flops", "cost").sum()))
+    return Spend(*booked.row(0))
 
 
 BY_STAGE = pl.Schema(
@@ -167,20 +168,19 @@ BY_STAGE = pl.Schema(
 def by_stage(root: Place, study: str) -> pl.DataFrame:
     """What a study has booked, in the schema `BY_STAGE`, by stage in their order. A sum is null where it is unknown of
     every call; a finetuning is one call."""
-    rows = _booked(root, study)
 
     def total(name: str) -> pl.Expr:
         return pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name)
 
-    totals = rows.group_by("stage").agg(
-        calls=pl.len().cast(pl.Int64),
-        failed=(pl.col("finish_reason") == "error").sum().cast(pl.Int64),
-        truncated=(pl.col("finish_reason") == "length").sum().cast(pl.Int64),
+    totals = {
+        "calls": pl.len().cast(pl.Int64),
+        "failed": (pl.col("finish_reason") == "error").sum().cast(pl.Int64),
+        "truncated": (pl.col("finish_reason") == "length").sum().cast(pl.Int64),
         **{name: total(name) for name in ("prompt_tokens", "completion_tokens", "flops", "cost")},
-    )
+    }
     order = {stage: place for place, stage in enumerate(get_args(Stage))}
     return (
-        totals.collect()
+        _booked(root, study, lambda rows: rows.group_by("stage").agg(**totals))
         .with_columns(
             place=pl.col("stage").replace_strict(order, default=len(order), return_dtype=pl.Int64),
         )
@@ -189,6 +189,6 @@ def by_stage(root: Place, study: str) -> pl.DataFrame:
     )
 
 
-def _booked(root: Place, study: str) -> pl.LazyFrame:
-    """The ledger's rows of a study."""
-    return scan_parts(root / "ledger", "*/*/part-*.parquet").filter(pl.col("study") == study)
+def _booked(root: Place, study: str, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+    """What `ask` makes of the ledger's rows of a study."""
+    return parts.query(root / "ledger", f"*/*/{parts.PATTERN}", lambda rows: ask(rows.filter(pl.col("study") == study)))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cos_assets.generation import spend
-from cos_assets.generation.ledger import SCHEMA, Ledger, parameters_hash, prompt_hash
+from cos_assets.generation.ledger import Ledger, parameters_hash, prompt_hash
+from cos_assets.generation.parts import SCHEMA
 from cos_assets.generation.types import Model, Sampling
 
 MODEL = Model("some/model", "model-0123", "transformers")

@@ -16,8 +16,10 @@ import polars as pl
 import pytest
 from s3_server import Server
 
+from cos_assets import catalogue, generation
 from cos_assets.generation import spend
-from cos_assets.generation.ledger import SCHEMA, Ledger
+from cos_assets.generation.ledger import Ledger
+from cos_assets.generation.parts import SCHEMA
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.places import ObjectPath, local
 
@@ -211,6 +213,36 @@ def test_a_part_that_was_cut_is_set_aside_and_blocks_nobody(
     assert spend.spent(s3, "s") == spend.Spend(4.0, 0.0)
     folder, _, part = name.rpartition("/")
     assert name not in s3.objects() and f"{folder}/.unusable-{part}" in s3.objects()
+
+
+def test_parts_that_one_machine_merged_are_read_once_by_another(
+    s3: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(generation.parts, "_MANY", 5)
+    ledger = Ledger(s3, Model("m", "m", "none"), Sampling())
+    for index in range(6):
+        ledger.append([row(index)])
+    here = os.environ["COS_LOCAL"]
+    monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
+    assert ledger.read().height == 6  # it has copies of all parts now
+    monkeypatch.setenv("COS_LOCAL", here)
+    first = next(name for name in parts(s3))
+    content = (s3 / "ledger" / first).read_bytes()
+    with ledger.lock:
+        ledger.clear_leftovers()
+    (merged,) = parts(s3)
+    assert merged.endswith("-merged.parquet")
+    for machine in (here, str(tmp_path / "another machine")):
+        monkeypatch.setenv("COS_LOCAL", machine)
+        assert ledger.read()["sample_index"].to_list() == [0, 1, 2, 3, 4, 5]
+        assert spend.spent(s3, "s") == spend.Spend(12.0, 0.0)
+        (s3 / "ledger" / first).put(content)  # sent again by a machine that had not noted that it was sent
+        assert spend.spent(s3, "s") == spend.Spend(12.0, 0.0)
+    assert catalogue.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 7  # SQL sees both, until then
+    with ledger.lock:
+        ledger.clear_leftovers()
+    assert parts(s3) == [merged]
+    assert catalogue.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 6
 
 
 def test_a_ledger_that_was_removed_from_the_store_is_not_read_from_the_copy(s3: ObjectPath, server: Server) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from cos_assets import report, store, study
-from cos_assets.generation.ledger import SCHEMA
+from cos_assets.generation.parts import SCHEMA
 from cos_assets.generation.spend import by_stage
 from cos_assets.report import provenance
 

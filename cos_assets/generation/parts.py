@@ -1,0 +1,199 @@
+"""The Parquet files of the ledger. A part is written once, and never changed.
+
+Where a folder has many small parts, the next buyer merges them into larger ones. A merged part names in its metadata
+the parts that it replaces, and readers pass over those. So a kill between writing the one and removing the others loses
+no row and counts none twice; the next buyer removes what is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cos_assets import places
+from cos_assets.folders import mirror
+from cos_assets.places import Place
+
+PATTERN = "part-*.parquet"
+
+_COLUMNS: Any = {
+    "prompt_hash": pl.String,
+    "sample_index": pl.Int32,
+    "attempt": pl.Int32,
+    "prompt": pl.String,
+    "completion": pl.String,
+    "finish_reason": pl.String,
+    "prompt_tokens": pl.Int64,
+    "completion_tokens": pl.Int64,
+    "cached_tokens": pl.Int64,
+    "flops": pl.Float64,
+    "cost": pl.Float64,
+    "seconds": pl.Float64,
+    "retries": pl.Int32,
+    "engine": pl.String,
+    "model_id": pl.String,
+    "revision": pl.String,
+    "temperature": pl.Float64,
+    "top_k": pl.Int64,
+    "top_p": pl.Float64,
+    "max_tokens": pl.Int64,
+    "seed": pl.Int64,
+    "stop": pl.List(pl.String),
+    "study": pl.String,
+    "stage": pl.String,
+    "run_id": pl.String,
+    "time": pl.Datetime("us", "UTC"),
+    "error": pl.String,
+}
+SCHEMA = pl.Schema(_COLUMNS)
+UNUSABLE = ".unusable-"
+"""In front of the name of what was set aside."""
+
+_VERSION = "1"  # of each part; a version that means a column in another way has another number
+_REPLACES = "replaces"
+_MERGED = "-merged.parquet"
+_MANY = 200  # as many small parts are merged
+_SMALL, _LARGE = 16 * 2**20, 64 * 2**20  # bytes: what a small part has less of, and a merged one about
+_MAGIC = b"PAR1"
+_ATTEMPTS = 10
+_log = logging.getLogger(__name__)
+
+
+def name() -> str:
+    """For a new part. Names sort by the time at which their parts were begun."""
+    return f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
+
+
+def write(place: Place, frame: pl.DataFrame, replaced: Sequence[str] = ()) -> None:
+    """Write rows of `SCHEMA` as one part, whole or not at all."""
+    metadata = {"schema_version": _VERSION} | ({_REPLACES: json.dumps(replaced)} if replaced else {})
+    places.replace(place, partial(frame.write_parquet, metadata=metadata))
+
+
+def query(folder: Place, pattern: str, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+    """What `ask` makes of the rows of all parts under a folder that match, in the schema `SCHEMA`.
+
+    Parts of other versions (their metadata has `schema_version`) may lack columns, hold others, or have wider numbers.
+    A part that is no whole Parquet file is set aside with a warning.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return ask(_scan(_counted(folder, mirror(folder, pattern)))).collect()
+        except FileNotFoundError:  # another process has merged parts in between
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError
+
+
+def merge(folder: Place, check: Callable[[], object] = lambda: None) -> None:
+    """Merge small parts of one folder where there are many, and remove parts that have been merged. Only for the holder
+    of the ledger's lock: `check` raises where another machine has taken it over.
+
+    Parts with other columns stay as they are. A disk that is too full for a merged part leaves everything as it is.
+    """
+    found = mirror(folder, PATTERN)
+    files = _counted(folder, found)
+    for file in {*found} - {*files}:
+        _remove(folder, file)
+    small = [file for file in files if file.stat().st_size < _SMALL and _of_this_version(file)]
+    if len(small) < _MANY:
+        return
+    for group in _groups(small):
+        replaced = [*(file.name for file in group), *_replaced(group)]
+        begun, digest = group[0].name.split("-")[1], hashlib.sha256(json.dumps(replaced).encode()).hexdigest()[:16]
+        rows = _scan(group).collect()
+        check()
+        try:
+            write(folder / f"part-{begun}-{digest}{_MERGED}", rows, replaced)
+        except OSError as error:
+            _log.warning(f"{folder}: {len(group)} parts could not be merged, and stay as they are: {error}")
+            return
+        for file in group:
+            _remove(folder, file)
+
+
+def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """The files in their order, in groups of several files that have about `_LARGE` bytes together."""
+    group: list[Path] = []
+    size = 0
+    for file in files:
+        group.append(file)
+        size += file.stat().st_size
+        if size >= _LARGE:
+            yield group
+            group, size = [], 0
+    if len(group) > 1:
+        yield group
+
+
+def _of_this_version(file: Path) -> bool:
+    metadata = pl.read_parquet_metadata(file)
+    return metadata.get("schema_version", _VERSION) == _VERSION and pl.read_parquet_schema(file) == SCHEMA
+
+
+def _counted(folder: Place, files: Sequence[Path]) -> list[Path]:
+    """The whole parts among `files`, less those that another one replaces."""
+    whole = [file for file in files if _whole(file) or _set_aside(folder, file)]
+    replaced = {(file.parent, name) for file in whole for name in _replaced([file])}
+    return [file for file in whole if (file.parent, file.name) not in replaced]
+
+
+def _replaced(files: Sequence[Path]) -> list[str]:
+    """The names of the parts that parts of the same folder replace."""
+    merged = [file for file in files if file.name.endswith(_MERGED)]
+    return [name for file in merged for name in json.loads(pl.read_parquet_metadata(file)[_REPLACES])]
+
+
+def _remove(folder: Place, file: Path) -> None:
+    if not isinstance(folder, Path):
+        (folder / file.name).unlink()
+    file.unlink(missing_ok=True)
+
+
+def _scan(files: list[Path]) -> pl.LazyFrame:
+    if not files:
+        return SCHEMA.to_frame().lazy()
+    wide = {name: pl.Int64 if kind.is_integer() else kind for name, kind in SCHEMA.items()}
+    rows = pl.scan_parquet(
+        files,
+        hive_partitioning=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
+        schema=pl.Schema(wide),
+    )
+    return rows.with_columns(pl.col(name).cast(kind) for name, kind in SCHEMA.items() if kind != wide[name])
+
+
+def _whole(file: Path) -> bool:
+    """Does a file begin and end as Parquet does? One that was cut does not."""
+    try:
+        with file.open("rb") as stream:
+            if stream.read(4) != _MAGIC or stream.seek(0, os.SEEK_END) < 3 * len(_MAGIC):
+                return False
+            stream.seek(-len(_MAGIC), os.SEEK_END)
+            return stream.read() == _MAGIC
+    except FileNotFoundError:  # another process has just set it aside, or merged it
+        return False
+
+
+def _set_aside(folder: Place, file: Path) -> bool:
+    place = file.with_name(UNUSABLE + file.name)
+    try:
+        if not isinstance(folder, Path):
+            (folder / file.relative_to(places.local(folder)).as_posix()).rename(place.name)
+        file.rename(place)
+    except FileNotFoundError:  # another process has done it
+        return False
+    _log.warning(f"{file}: is not a whole Parquet file; it is kept as {place}, and its rows are bought again if needed")
+    return False
