@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+# Two workers on two cores: threads of one that wait for threads of the other take ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 # Files that take more than a minute, the longest first.
 LONGEST = (

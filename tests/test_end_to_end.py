@@ -274,9 +274,8 @@ def kill_when(process: subprocess.Popen, moment: Callable[[], bool]) -> None:
 def test_killed_again_and_again(tmp_path: Path, undisturbed: Path) -> None:
     moments: dict[str, Callable[[], bool]] = {
         "sampling": lambda: any(tmp_path.glob("ledger/*/*/.lock")),
-        "writing tables": lambda: any(tmp_path.glob(f"{STUDY}/samples/*/*/data.parquet")),
         "training": lambda: any(tmp_path.glob("checkpoints/*/*/lr-*")),
-        "choosing": lambda: len(list(tmp_path.glob("checkpoints/*/DONE.json"))) >= 3,
+        "choosing": lambda: len(list(tmp_path.glob("checkpoints/*/DONE.json"))) >= 2,
     }
     for moment in moments.values():
         kill_when(start(tmp_path), moment)

@@ -27,7 +27,7 @@ from cos_assets.generation.types import Completion, Model, Request, Sampling
 from cos_assets.tasks.arithmetic import Arithmetic
 from cos_assets.tiny import shipped
 
-PROBLEMS, SAMPLES = 200, 20
+PROBLEMS, SAMPLES = 80, 20
 SAMPLING = Sampling(temperature=0.7, top_k=3, max_tokens=56, seed=1)
 VLLM: dict[str, Any] = {"max_num_seqs": 64}
 RAY: dict[str, Any] = {"replicas": 2, "batch_size": 40, "batches_in_flight": 4, "engine_kwargs": VLLM}

@@ -115,7 +115,7 @@ def test_two_kills_cost_nothing_that_was_written(s3: ObjectPath, tmp_path: Path,
     for journal in local(s3).rglob(".journal-*"):  # of a part that was not written yet, as a rule
         if journal.stem.partition("part-")[2] not in written:
             known += journal.read_text().count("}\n")
-    assert 100 <= known < PROMPTS * SAMPLES
+    assert 90 <= known < PROMPTS * SAMPLES  # five parts, of which one may be a journal of one batch
     assert finish(start(bill)) == (PROMPTS * SAMPLES - known, wanted)
     found = rows(s3)
     assert found.height == found.select("prompt_hash", "sample_index").n_unique() == PROMPTS * SAMPLES

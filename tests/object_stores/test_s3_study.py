@@ -138,6 +138,12 @@ def test_a_study_on_an_object_store(
     assert not [request for request in written if "/part-" in request or "/model/" in request]
     assert [request for request in written if "/samples/" in request]
 
+    # A table that somebody removed is named to who asks for its rows.
+    assert catalogue.gone(s3, "SELECT * FROM sample_metrics") == []
+    (s3 / "s/sample_metrics/budget=low/model=wc/data.parquet").unlink()
+    assert catalogue.gone(s3, "SELECT * FROM sample_metrics") == ["s/sample_metrics low|wc"]
+    assert catalogue.gone(s3, "SELECT * FROM samples") == []
+
     # A model whose list of files is not there is not taken for whole.
     row = store.scan(s3, "s", "wc_checkpoint", [{"budget": "low", "source": "gt"}]).collect()
     path, digest = row["path"].item(), row["hash"].item()
