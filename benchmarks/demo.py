@@ -21,9 +21,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cos_assets import instance, runs, workers
+from cos_assets.orchestration import executor, instance
+from cos_assets.orchestration.graph import Batch, Graph, Outcome
 from cos_assets.progress import Report
-from cos_assets.runs import Batch, Outcome
 
 
 class Silent:
@@ -51,20 +51,20 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def model_work() -> Iterator[None]:
     """Add up the time inside the engines and the Trainer while this is open."""
-    from cos_assets.generation import door
+    from cos_assets.generation import generate
     from cos_assets.training import loop
 
-    buy, train = door._buy, loop.train_on
+    buy, train = generate._buy, loop.train_on
     stages = {"sampling": "sampling", "validation": "validation", "evaluation": "evaluation"}
 
     def by_stage(*args: Any, **kwargs: Any) -> Any:
         return timed(stages[args[3].stage], buy)(*args, **kwargs)
 
-    door._buy, loop.train_on = by_stage, timed("training", train)
+    generate._buy, loop.train_on = by_stage, timed("training", train)
     try:
         yield
     finally:
-        door._buy, loop.train_on = buy, train
+        generate._buy, loop.train_on = buy, train
 
 
 def main(study: str = "demo") -> None:
@@ -76,14 +76,14 @@ def main(study: str = "demo") -> None:
         import transformers.trainer  # noqa: F401
 
         imports = time.perf_counter() - started
-        graph = runs.Graph(instance.definitions())
+        graph = Graph(instance.definitions())
         batches = graph.batches(graph.units(graph.with_ancestors(graph.keys(study))))
         with instance.open_instance() as dagster, model_work():
             started = time.perf_counter()
-            summary = workers.run(graph, dagster, batches, Silent(), jobs=1)
+            summary = executor.run(graph, dagster, batches, Silent(), jobs=1)
             first = time.perf_counter() - started
             started = time.perf_counter()
-            again = workers.run(graph, dagster, batches, Silent(), jobs=1)
+            again = executor.run(graph, dagster, batches, Silent(), jobs=1)
             second = time.perf_counter() - started
         ledger = pl.read_parquet(f"{home}/ledger/**/*.parquet", hive_partitioning=False)
     work = sum(model_seconds.values())

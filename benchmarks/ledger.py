@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cos_assets.generation.door import _missing
+from cos_assets.generation.generate import _missing
 from cos_assets.generation.ledger import Ledger, prompt_hash
 from cos_assets.generation.parts import SCHEMA
 from cos_assets.generation.types import Model, Sampling

@@ -27,7 +27,8 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cos_assets import tasks
-from cos_assets.grading.answers import Kind, grade
+from cos_assets.grading.answers import grade
+from cos_assets.grading.grade import Kind
 from cos_assets.grading.identity import normalized
 from cos_assets.grading.steps import check_equations
 from cos_assets.tasks import Task

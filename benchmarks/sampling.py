@@ -22,7 +22,7 @@ from typing import Any
 import polars as pl
 
 from cos_assets import progress, tasks
-from cos_assets.generation import door
+from cos_assets.generation import generate
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.model import resolve
 from cos_assets.generation.tokens import prompt_ids
@@ -32,7 +32,7 @@ from cos_assets.tiny import shipped
 SAMPLES = 30
 ROUNDS = 5
 SAMPLING = Sampling(temperature=0.7, top_k=3, max_tokens=56)
-PRICES = door.Prices(0.1, 0.3)
+PRICES = generate.Prices(0.1, 0.3)
 
 
 class Loaded:
@@ -84,8 +84,8 @@ def platform(model: Model, prompts: pl.DataFrame) -> int:
     shown: list[str] = []
     watcher = progress.lines(shown.append)
     with tempfile.TemporaryDirectory() as root, progress.shown_by(watcher):
-        buyer = door.Buyer(Path(root), "bench", "sampling")
-        bought = door.generate(model, prompts, SAMPLES, SAMPLING, buyer, PRICES)
+        buyer = generate.Buyer(Path(root), "bench", "sampling")
+        bought = generate.generate(model, prompts, SAMPLES, SAMPLING, buyer, PRICES)
     return int(bought.rows["completion_tokens"].sum())
 
 
@@ -98,9 +98,9 @@ def main(engine: str = "transformers") -> None:
     model = resolve(str(shipped("wc")), engine=engine)
     together = [Request(i, p, tuple(range(SAMPLES))) for i, p in prompts.iter_rows()]
     alone = [Request(i, p, (n,)) for n in range(SAMPLES) for i, p in prompts.iter_rows()]
-    opened = door.open_engine(model)
+    opened = generate.open_engine(model)
     streamed(opened, together[:20])  # imports, loads and warms up
-    door.open_engine = lambda model: Loaded(opened)  # type: ignore[assignment]
+    generate.open_engine = lambda model: Loaded(opened)  # type: ignore[assignment]
 
     def fresh(what: Callable[[], int]) -> tuple[int, float]:
         if engine == "vllm":

@@ -18,10 +18,13 @@ import polars as pl
 import yaml
 from demo import Silent
 
-from cos_assets import instance, runs, store, study, workers
+from cos_assets import study
 from cos_assets.assets import build_study
 from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
-from cos_assets.io_manager import ParquetIOManager
+from cos_assets.orchestration import executor, instance
+from cos_assets.orchestration.graph import Graph
+from cos_assets.orchestration.io_manager import ParquetIOManager
+from cos_assets.storage import tables
 
 DEMO = Path(__file__).parents[1] / "dagster_project" / "defs" / "demo" / "defs.yaml"
 
@@ -40,12 +43,12 @@ def run(seed: int) -> pl.DataFrame:
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"COS_HOME": home, "DAGSTER_HOME": "", "OMP_NUM_THREADS": "1"}
         root = instance.prepare()
-        graph = runs.Graph(definitions(seed))
+        graph = Graph(definitions(seed))
         with instance.open_instance() as dagster:
-            summary = workers.run(graph, dagster, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
+            summary = executor.run(graph, dagster, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
         if summary.failed:
             sys.exit(f"seed {seed}: {summary.failed}")
-        return store.scan(root, "demo", "report").collect()
+        return tables.scan(root, "demo", "report").collect()
 
 
 def main(seeds: list[int]) -> None:

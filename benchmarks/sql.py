@@ -26,9 +26,9 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cos_assets import catalogue, store
-from cos_assets.generation.door import FLUSH_ROWS
+from cos_assets.generation.generate import FLUSH_ROWS
 from cos_assets.generation.parts import SCHEMA as LEDGER
+from cos_assets.storage import catalog, tables
 
 PROBLEMS, TEST = 7_500, 1_319
 SAMPLES = {("low", "wc"): 3, ("low", "se"): 1, ("high", "wc"): 30, ("high", "se"): 10}
@@ -61,7 +61,7 @@ class Study:
         version = f"{asset}-{'|'.join(partition.values())}"
         lineage = {"data_version": version, "code_version": "1", "run_id": "r", "inputs": used, "facts": {}}
         shaped = full.select(pl.col(c).cast(t) for c, t in columns.items())
-        store.write(self.root, self.name, asset, partition, shaped, lineage)
+        tables.write(self.root, self.name, asset, partition, shaped, lineage)
 
     def make(self) -> int:
         """Write everything; how many samples."""
@@ -277,7 +277,7 @@ class Study:
 
     def _labels(self, ids: pl.Series) -> None:
         """What two people said of samples that the judges have read, in one import each."""
-        place = store.folder(self.root, self.name, "judgements", {"budget": "high", "model": "wc"}) / store.DATA
+        place = tables.folder(self.root, self.name, "judgements", {"budget": "high", "model": "wc"}) / tables.DATA
         read = pl.read_parquet(place, hive_partitioning=False).filter(judge="steps").head(200)
         for i, name in enumerate(("ann", "ben")):
             said = pl.when(pl.col("sample_index") % 7 <= i).then(pl.lit("wrong")).otherwise(pl.lit("right"))
@@ -293,17 +293,17 @@ class Study:
 
 def fill(root: Path, studies: int, problems: int = PROBLEMS, test: int = TEST) -> int:
     """Write so many studies; how many samples they have."""
-    shapes = {view.stem: catalogue.query(root, f"FROM {view.stem} LIMIT 0").schema for view in catalogue.tables()}
+    shapes = {view.stem: catalog.query(root, f"FROM {view.stem} LIMIT 0").schema for view in catalog.tables()}
     return sum(Study(root, shapes, f"study{i:02d}", problems, test, i).make() for i in range(studies))
 
 
 def measure(root: Path, name: str) -> tuple[float, float, int, float]:
     """Seconds of one question, of the wall and of the cores, its rows, and by how many MB the process grew."""
     if name:
-        sql = (catalogue.ANALYSIS / f"{name}.sql").read_text(encoding="utf-8")
+        sql = (catalog.ANALYSIS / f"{name}.sql").read_text(encoding="utf-8")
     else:
         sql = REFERENCE.replace("{root}", str(root))
-    with duckdb.connect(str(root / catalogue.NAME), read_only=True) as connection:
+    with duckdb.connect(str(root / catalog.NAME), read_only=True) as connection:
         connection.execute("SET enable_progress_bar = false")
         before, took = peak_mb(), []
         for _ in range(3):
@@ -329,11 +329,11 @@ def run(root: Path, samples: int) -> None:
     size = sum(file.stat().st_size for file in files) / 2**30
     print(f"{count:,} samples, {len(files):,} files, {size:.1f} GB, written in {seconds} s")
     started = time.perf_counter()
-    alone(catalogue.build, root)
+    alone(catalog.build, root)
     print(f"cos.duckdb was built in {time.perf_counter() - started:.2f} s, with the start of a process\n")
     scan = alone(measure, root, "")
     print(f"{'question':<30}{'seconds':>8}{'of cores':>10}{'of a scan':>11}{'rows':>8}{'MB':>7}")
-    for name in ("", *(file.stem for file in catalogue.questions())):
+    for name in ("", *(file.stem for file in catalog.questions())):
         took, busy, rows, grown = alone(measure, root, name) if name else scan
         line = f"{took:>8.3f}{busy:>10.3f}{took / scan[0]:>10.1f}x{rows:>8}{grown:>7.0f}"
         print(f"{name or '(a scan of one number)':<30}{line}", flush=True)

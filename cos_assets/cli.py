@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from cos_assets.places import Place
+    from cos_assets.storage.paths import Place
 
 SMOKE = "_smoke"
 
@@ -36,7 +36,7 @@ def _fault(error: BaseException | None) -> str | None:
 
     from yaml import YAMLError
 
-    from cos_assets.places import PlaceError
+    from cos_assets.storage.paths import PlaceError
 
     home = os.environ.get("DAGSTER_HOME", "")
     seen: set[int] = set()
@@ -62,9 +62,9 @@ def _fault(error: BaseException | None) -> str | None:
 def main(home: str | None) -> None:
     """Compute-optimal sampling: which model's solutions should this budget buy, and how many?"""
     if home is not None:
-        from cos_assets import places
+        from cos_assets.storage import paths
 
-        os.environ["COS_HOME"] = str(places.place(home, "--home"))
+        os.environ["COS_HOME"] = str(paths.place(home, "--home"))
 
 
 @main.command()
@@ -96,10 +96,12 @@ def run(
     if from_scratch:
         os.environ["COS_FROM_SCRATCH"] = "1"
     root, graph = _load()
-    from cos_assets import catalogue, instance, runs, store, workers
-    from cos_assets.cores import usable_cores
-    from cos_assets.terminal import Terminal
-    from cos_assets.texts import visible
+    from cos_assets.escape import for_terminal
+    from cos_assets.grading.cores import usable_cores
+    from cos_assets.orchestration import executor, instance
+    from cos_assets.orchestration.graph import close_orphans
+    from cos_assets.orchestration.terminal import Terminal
+    from cos_assets.storage import catalog, tables
 
     study = _known(graph, study + SMOKE if smoke else study)
     try:
@@ -110,17 +112,17 @@ def run(
     console = Console()
     jobs = jobs or min(4, usable_cores())
     with instance.open_instance() as dagster:
-        runs.close_orphans(dagster)
+        close_orphans(dagster)
         batches = graph.batches(units)
         todo = graph.all_stale(dagster, batches, forced)
         if not todo:
             console.print(f"{study}: all {len(units)} partitions are up to date; nothing to do.", highlight=False)
-            summary = workers.Summary(fresh=len(units))
+            summary = executor.Summary(fresh=len(units))
         else:
             console.print(f"{study}: {len(todo)} of {len(batches)} batches to look at, {jobs} at once", highlight=False)
             with Terminal(console) as terminal:
-                summary = workers.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced, todo)
-    catalogue.ready(root)
+                summary = executor.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced, todo)
+    catalog.ready(root)
     seconds = time.perf_counter() - started
     if todo:
         console.print(
@@ -130,10 +132,10 @@ def run(
         )
     if f"{study}/report" not in summary.failed:
         _answer(root, study)
-    elif (page := store.folder(root, study, "report") / "report.html").is_file():
+    elif (page := tables.folder(root, study, "report") / "report.html").is_file():
         click.echo(f"\n{study}: no new answer; that of the last complete run is in {_here(page)}")
     for name, reason in summary.failed.items():
-        click.echo(visible(f"failed: {name}: {reason}"), err=True)
+        click.echo(for_terminal(f"failed: {name}: {reason}"), err=True)
     sys.exit(1 if summary.failed else 0)
 
 
@@ -148,10 +150,12 @@ def plan(study: str, predict: bool) -> None:
     root, graph = _load()
     from rich.console import Console
 
-    from cos_assets import instance, runs, store, workers
+    from cos_assets.escape import for_terminal
+    from cos_assets.orchestration import executor, instance
+    from cos_assets.orchestration.graph import close_orphans
+    from cos_assets.orchestration.terminal import Terminal
     from cos_assets.report.plan import plan_lines, prediction_lines
-    from cos_assets.terminal import Terminal
-    from cos_assets.texts import visible
+    from cos_assets.storage import tables
 
     _known(graph, study)
     names = {key.path[-1] for key in graph.keys(study)}
@@ -159,19 +163,19 @@ def plan(study: str, predict: bool) -> None:
         _fail(f"{study}: --predict needs a pilot and gold answers; add `pilot: {{samples: 4}}` to the study")
     wanted = "+prediction" if predict else "+budget_plan"
     with instance.open_instance() as dagster:
-        runs.close_orphans(dagster)
+        close_orphans(dagster)
         batches = graph.batches(graph.units(graph.select(study, wanted)))
         with Terminal(Console(stderr=True)) as terminal:
-            summary = workers.run(graph, dagster, batches, terminal, 1)
+            summary = executor.run(graph, dagster, batches, terminal, 1)
     for name, reason in summary.failed.items():
-        click.echo(visible(f"failed: {name}: {reason}"), err=True)
+        click.echo(for_terminal(f"failed: {name}: {reason}"), err=True)
     if summary.failed:
         sys.exit(1)
-    facts = (store.lineage(root, study, "budget_plan") or {})["facts"]
-    lines = plan_lines(store.scan(root, study, "budget_plan").collect(), facts)
+    facts = (tables.lineage(root, study, "budget_plan") or {})["facts"]
+    lines = plan_lines(tables.scan(root, study, "budget_plan").collect(), facts)
     if predict:
-        told = (store.lineage(root, study, "prediction") or {})["facts"]
-        lines += ["", *prediction_lines(store.scan(root, study, "prediction").collect()), "", *told.values()]
+        told = (tables.lineage(root, study, "prediction") or {})["facts"]
+        lines += ["", *prediction_lines(tables.scan(root, study, "prediction").collect()), "", *told.values()]
     bought = "Nothing but the pilot was bought." if "pilot" in names else "Nothing was bought."
     click.echo("\n".join([*lines, "", bought]))
 
@@ -180,12 +184,12 @@ def plan(study: str, predict: bool) -> None:
 @click.argument("study", required=False)
 def report(study: str | None) -> None:
     """Print the answer of STUDY, and where its page lies; without STUDY make the page over all studies."""
-    from cos_assets import store
     from cos_assets.report import overview
+    from cos_assets.storage import tables
 
     if study is None:
-        click.echo(f"The page over all studies: {_here(overview.build(store.home()))}")
-    elif not _answer(store.home(), study):
+        click.echo(f"The page over all studies: {_here(overview.build(tables.home()))}")
+    elif not _answer(tables.home(), study):
         _fail(f"{study}: has no report yet; make it with `cos run {study}`")
 
 
@@ -200,35 +204,35 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
     import duckdb
     import polars as pl
 
-    from cos_assets import catalogue, store
-    from cos_assets.texts import cells, visible
+    from cos_assets.escape import for_spreadsheet, for_terminal
+    from cos_assets.storage import catalog, tables
 
     try:
-        text = catalogue.meant(query, file)
+        text = catalog.meant(query, file)
     except ValueError as error:
         _fail(str(error))
     if listed:
-        click.echo("\n".join(catalogue.contents()))
+        click.echo("\n".join(catalog.contents()))
     if not (text or listed or build):
         _fail("give a query, a file with one, or the name of a question; --list shows these")
-    root = store.home()
+    root = tables.home()
     try:
         if build:
-            click.echo(catalogue.build(root))
+            click.echo(catalog.build(root))
         if not text:
             return
-        frame = catalogue.query(root, text)
+        frame = catalog.query(root, text)
     except duckdb.Error as error:
         _fail(str(error))
-    for table in catalogue.gone(root, text):
+    for table in catalog.gone(root, text):
         click.echo(f"warning: {table}: was made and is gone; `cos run` makes it again", err=True)
     if shape == "csv":
-        click.echo(cells(frame).write_csv(), nl=False)
+        click.echo(for_spreadsheet(frame).write_csv(), nl=False)
     elif shape == "json":
         click.echo(frame.write_ndjson(), nl=False)
     else:
         with pl.Config(tbl_rows=100, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
-            click.echo(visible(str(frame)))
+            click.echo(for_terminal(str(frame)))
 
 
 @main.group()
@@ -253,12 +257,12 @@ def export_labels(
     Drawn are correct samples, those that a judge has read first, one of each problem before a second of any, on the
     same problems for all models. Who wrote a solution is not shown.
     """
-    from cos_assets import store
     from cos_assets.judging import labels
     from cos_assets.judging.label_page import page
+    from cos_assets.storage import tables
 
     try:
-        shown = labels.tasks(store.home(), study, count, seed, budget, model)
+        shown = labels.tasks(tables.home(), study, count, seed, budget, model)
     except labels.LabelError as error:
         _fail(str(error))
     texts = {".html": page(study, shown), ".csv": labels.empty_csv(shown)}
@@ -281,9 +285,9 @@ def import_labels(file: Path, annotator: str) -> None:
 
     Labels that were imported before stay; of two that one annotator gave a sample, the later import counts.
     """
-    from cos_assets import instance
     from cos_assets.assets import labels as asset
     from cos_assets.judging import labels
+    from cos_assets.orchestration import instance
 
     root = instance.prepare()
     try:
@@ -310,12 +314,12 @@ def show_labels(study: str) -> None:
 @click.option("--judge", help="Whose judgements to take where no person has labelled; needed where there are several.")
 def verifier_data(study: str, out: Path, judge: str | None) -> None:
     """Write the labelled samples of STUDY as data for TRL: outcome.jsonl, process.jsonl, preference.jsonl."""
-    from cos_assets import store
     from cos_assets.judging.labels import LabelError
     from cos_assets.judging.verifier_data import export
+    from cos_assets.storage import tables
 
     try:
-        counts = export(store.home(), study, out, judge)
+        counts = export(tables.home(), study, out, judge)
     except LabelError as error:
         _fail(str(error))
     unused = counts.pop("without_a_step")
@@ -328,7 +332,7 @@ def verifier_data(study: str, out: Path, judge: str | None) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def dev(arguments: tuple[str, ...]) -> None:
     """Open the Dagster UI on the same instance (`dagster dev`, with any of its options)."""
-    from cos_assets import instance, pools
+    from cos_assets.orchestration import instance, pools
 
     instance.prepare()
     if pools.gpus():
@@ -338,26 +342,27 @@ def dev(arguments: tuple[str, ...]) -> None:
 
 
 def _agreement(study: str) -> None:
-    from cos_assets import store
     from cos_assets.judging import labels
+    from cos_assets.storage import tables
 
     try:
-        said = labels.opinions(store.home(), study)
+        said = labels.opinions(tables.home(), study)
     except labels.LabelError as error:
         _fail(str(error))
-    lines = labels.told(*labels.summary(said), labels.corrected(store.home(), study, said))
+    lines = labels.told(*labels.summary(said), labels.corrected(tables.home(), study, said))
     click.echo("\n" + "\n".join(lines))
 
 
 def _load():
     """The root and the graph of the code location."""
-    from cos_assets import instance, runs
+    from cos_assets.orchestration import instance
+    from cos_assets.orchestration.graph import Graph
     from cos_assets.study import StudyError
 
     root = instance.prepare()
     sys.path.insert(0, str(Path.cwd()))  # the project's own defs, where the package is installed elsewhere
     try:
-        return root, runs.Graph(instance.definitions())
+        return root, Graph(instance.definitions())
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, StudyError):
@@ -392,7 +397,7 @@ def _named(units, names: Iterable[str]) -> set[Any]:
 
 def _units(graph, study: str, select: str | None, budgets: Iterable[str], sources: Iterable[str]):
     """The partitions that the options name, and everything before them. Raises ValueError for a name that is none."""
-    from cos_assets.partitions import as_dict
+    from cos_assets.orchestration.partitions import as_dict
 
     chosen = graph.select(study, select) if select else graph.keys(study)
     wanted = {"budget": set(budgets), "source": set(sources)}
@@ -425,9 +430,9 @@ def _units(graph, study: str, select: str | None, budgets: Iterable[str], source
 
 def _answer(root: Place, study: str) -> bool:
     """Print the answer, if there is one."""
-    from cos_assets import store
+    from cos_assets.storage import tables
 
-    place = store.folder(root, study, "report")
+    place = tables.folder(root, study, "report")
     try:
         answer = (place / "answer.txt").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -440,19 +445,19 @@ def _answer(root: Place, study: str) -> bool:
 
 def _here(page: Place) -> Path:
     """Where a browser finds a page: one on an object store is fetched."""
-    from cos_assets import places
+    from cos_assets.storage import paths
 
     if isinstance(page, Path):
         return page
     content = page.read_bytes()
-    places.replace(places.local(page), lambda file: file.write_bytes(content))
-    return places.local(page)
+    paths.replace(paths.local(page), lambda file: file.write_bytes(content))
+    return paths.local(page)
 
 
 def _fail(message: str) -> NoReturn:
-    from cos_assets.texts import visible
+    from cos_assets.escape import for_terminal
 
-    click.echo(f"error: {visible(message)}", err=True)
+    click.echo(f"error: {for_terminal(message)}", err=True)
     sys.exit(2)
 
 

@@ -9,9 +9,12 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, ConfigDict
 
-from cos_assets import automation, environment, study
+from cos_assets import study
 from cos_assets.assets import build_study
 from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
+from cos_assets.orchestration import schedule
+from cos_assets.study import environment
+from cos_assets.study.errors import check, check_duplicates
 
 UNAVAILABLE: dict[str, str] = {}
 """Studies that were left out because an environment variable is not set, and the message for each."""
@@ -36,7 +39,7 @@ class _TinyModelsAttributes(_Attributes):
 
 
 class Study(dg.Component):
-    """One experiment: samplers, budgets, data sources, targets. See `cos_assets/study.py` for the keys."""
+    """One experiment: samplers, budgets, data sources, targets. See `cos_assets/study/spec.py` for the keys."""
 
     def __init__(self, spec: study.StudySpec | None) -> None:
         """`None` is a study that was left out (`UNAVAILABLE`)."""
@@ -52,7 +55,7 @@ class Study(dg.Component):
         if expanded is None:
             return cls(None)
         spec = study.parse(expanded[0], _where(context), expanded[1])
-        automation.check(spec, _where(context))
+        schedule.check(spec, _where(context))
         for line in spec.warnings:
             logging.getLogger(__name__).warning(f"{_where(context)}: {line}")
         return cls(spec)
@@ -60,7 +63,7 @@ class Study(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         if self.spec is None:
             return dg.Definitions()
-        return dg.Definitions(assets=build_study(self.spec), sensors=automation.sensors(self.spec))
+        return dg.Definitions(assets=build_study(self.spec), sensors=schedule.sensors(self.spec))
 
 
 class TinyModels(dg.Component):
@@ -76,7 +79,7 @@ class TinyModels(dg.Component):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> TinyModels:
         expanded = _expanded(attributes, context)
-        return cls(study.check(TinyModelsSpec, expanded[0], _where(context)) if expanded else None)
+        return cls(check(TinyModelsSpec, expanded[0], _where(context)) if expanded else None)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         return dg.Definitions(assets=build_tiny_models(self.spec) if self.spec else [])
@@ -91,7 +94,7 @@ def _expanded(
     """
     file = _file(context)
     if file.is_file():
-        study.check_duplicates(file.read_text(encoding="utf-8"), _where(context))
+        check_duplicates(file.read_text(encoding="utf-8"), _where(context))
     given = attributes.model_dump() if attributes else {}
     name = str(given.get("name", _where(context)))
     UNAVAILABLE.pop(name, None)

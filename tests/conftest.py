@@ -68,9 +68,12 @@ def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[di
     def run(attributes: dict[str, Any]) -> Path:
         import dagster as dg
 
-        from cos_assets import environment, instance, runs, study, workers
+        from cos_assets import study
         from cos_assets.assets import build_study
-        from cos_assets.io_manager import ParquetIOManager
+        from cos_assets.orchestration import executor, instance
+        from cos_assets.orchestration.graph import Graph
+        from cos_assets.orchestration.io_manager import ParquetIOManager
+        from cos_assets.study import environment
 
         monkeypatch.setenv("COS_HOME", str(tmp_path / "home"))
         monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -78,9 +81,9 @@ def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[di
         expanded, written = environment.expand(attributes)
         assets = build_study(study.parse(expanded, written=written))
         resources = {"io_manager": ParquetIOManager()}
-        graph = runs.Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
+        graph = Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
         with instance.open_instance() as opened:
-            made = workers.run(graph, opened, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
+            made = executor.run(graph, opened, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
         if made.failed:
             raise AssertionError(str(made.failed))
         return root

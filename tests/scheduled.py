@@ -14,9 +14,10 @@ from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraph
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.test_utils import freeze_time
 
-from cos_assets import automation, study
+from cos_assets import study
 from cos_assets.assets import build_study
-from cos_assets.io_manager import ParquetIOManager
+from cos_assets.orchestration import schedule
+from cos_assets.orchestration.io_manager import ParquetIOManager
 
 NAME = "timed"
 NIGHT = {"cron": "0 2 * * *", "retries": 1}
@@ -46,7 +47,7 @@ def definitions(*specs: Mapping[str, Any], assets: Iterable[dg.AssetsDefinition]
     parsed = [study.parse(spec) for spec in specs]
     return dg.Definitions(
         assets=[*assets, *(asset for spec in parsed for asset in build_study(spec))],
-        sensors=[sensor for spec in parsed for sensor in automation.sensors(spec)],
+        sensors=[sensor for spec in parsed for sensor in schedule.sensors(spec)],
         resources={"io_manager": ParquetIOManager()},
         executor=dg.in_process_executor,
     )

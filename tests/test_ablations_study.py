@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 import yaml
 
-from cos_assets import store, study
+from cos_assets import study
+from cos_assets.storage import tables
 
 ROOT = Path(__file__).parents[1]
 STUDY, DEMO = "demo_ablations_smoke", "demo_smoke"
@@ -64,7 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def arm(home: Path, name: str) -> pl.DataFrame:
-    return store.scan(home, STUDY, "sft_set", [{**AT, "source": name}]).collect()
+    return tables.scan(home, STUDY, "sft_set", [{**AT, "source": name}]).collect()
 
 
 def test_they_buy_nothing_that_the_demo_has_bought(home: Path) -> None:
@@ -78,7 +79,7 @@ def test_they_buy_nothing_that_the_demo_has_bought(home: Path) -> None:
 def test_every_arm_is_what_it_says(home: Path) -> None:
     keys = ["model", "problem_id", "sample_index"]
     graded = pl.concat(
-        store.scan(home, STUDY, "verdicts", [{**AT, "model": model}]).collect() for model in ("wc", "se")
+        tables.scan(home, STUDY, "verdicts", [{**AT, "model": model}]).collect() for model in ("wc", "se")
     ).select(*keys, "correct")
     wrong = {}
     for name in spec(STUDY).arms:
@@ -95,16 +96,16 @@ def test_every_arm_is_what_it_says(home: Path) -> None:
     assert arm(home, "number_matched")["sample_index"].max() == 3
     assert set(arm(home, "mix")["model"]) == {"wc", "se"} and arm(home, "gt")["model"].null_count() == 60
     ways = {
-        name: (store.lineage(home, STUDY, "sft_set", {**AT, "source": name}) or {})["facts"].get("verification")
+        name: (tables.lineage(home, STUDY, "sft_set", {**AT, "source": name}) or {})["facts"].get("verification")
         for name in ("wc", "wc_unverified", "se_steps", "gt")
     }
     assert ways == {"wc": "answer", "wc_unverified": "none", "se_steps": "answer+steps", "gt": None}
 
 
 def test_the_report_shows_them(home: Path) -> None:
-    found = store.scan(home, STUDY, "ablations").collect().filter(target="all")
+    found = tables.scan(home, STUDY, "ablations").collect().filter(target="all")
     assert set(found["arm"]) == set(spec(STUDY).arms) and set(found["n_problems"]) == {200}
     twins = found.filter(~pl.col("reference").is_in(["wc", "se"])).select("arm", "reference").rows()
     assert sorted(twins) == [(f"wc_{what}", f"se_{what}") for what in ("quarter", "steps", "unverified")]
-    page = store.folder(home, STUDY, "report")
+    page = tables.folder(home, STUDY, "report")
     assert "Ablations" in (page / "report.html").read_text(encoding="utf-8") and (page / "ablations.svg").is_file()

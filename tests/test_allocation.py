@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cos_assets.allocation import ROUNDS, allocate
+from cos_assets.budget.allocation import ROUNDS, allocate
 from cos_assets.metrics.prediction import fits
 from cos_assets.metrics.richness import Novelty
 

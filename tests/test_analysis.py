@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cos_assets import catalogue, store
 from cos_assets.judging.controls import controls_of
 from cos_assets.judging.rates import rate_of
 from cos_assets.judging.table import of_judge
 from cos_assets.metrics.false_positives import false_positive_rate
 from cos_assets.metrics.intervals import Interval
+from cos_assets.storage import catalog, tables
 
 LOW = {"budget": "low"}
 # Problem -> what each model's samples answer; p1 and p2 have the answer 7, p3 has 8. None: cut off at the limit.
@@ -32,7 +32,7 @@ def study(root: Path) -> None:
     ) -> None:
         used = [{"asset": f"s/{a}", "partition": p, "data_version": f"v-{a}"} for a, p in inputs]
         lineage = {"inputs": used, "facts": {}}
-        store.write(root, "s", asset, partition, pl.DataFrame(rows), lineage)
+        tables.write(root, "s", asset, partition, pl.DataFrame(rows), lineage)
 
     write(
         "problems",
@@ -210,35 +210,35 @@ def study(root: Path) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("home")
     study(root)
-    catalogue.build(root)
+    catalog.build(root)
     return root
 
 
 def ask(root: Path, question: str, *columns: str) -> list[tuple[Any, ...]]:
-    sql = (catalogue.SQL / "analysis" / f"{question}.sql").read_text(encoding="utf-8")
-    return catalogue.query(root, sql).select(*columns).rows()
+    sql = (catalog.SQL / "analysis" / f"{question}.sql").read_text(encoding="utf-8")
+    return catalog.query(root, sql).select(*columns).rows()
 
 
 def test_every_view_is_there_and_has_rows(root: Path) -> None:
-    for file in catalogue.VIEWS.glob("*.sql"):
-        assert catalogue.query(root, f"SELECT count(*) AS n FROM {file.stem}")["n"].item() > 0, file.stem
+    for file in catalog.VIEWS.glob("*.sql"):
+        assert catalog.query(root, f"SELECT count(*) AS n FROM {file.stem}")["n"].item() > 0, file.stem
 
 
 def test_controls_that_sets_share_count_once(root: Path) -> None:
-    found = catalogue.query(root, "FROM judges").row(0, named=True)
+    found = catalog.query(root, "FROM judges").row(0, named=True)
     assert (found["judge"], found["reference_solutions"], found["wrong_answers"], found["unread"]) == ("steps", 1, 2, 0)
     assert (found["false_alarms"], found["recall"]) == (0, 1)
     assert found["tells_right_from_wrong"] is found["no_rate"] is None, "one problem of a kind says nothing"
 
 
 def test_checkpoints_and_evals_are_of_all_targets_and_the_untouched_models(root: Path) -> None:
-    rows = catalogue.query(root, "SELECT budget, source, count(*) FROM evals GROUP BY ALL ORDER BY ALL").rows()
+    rows = catalog.query(root, "SELECT budget, source, count(*) FROM evals GROUP BY ALL ORDER BY ALL").rows()
     assert rows == [("low", "se", 5), ("low", "wc", 5), (None, "base", 1)]
-    assert catalogue.query(root, "SELECT source FROM checkpoints ORDER BY 1")["source"].to_list() == ["se", "wc"]
+    assert catalog.query(root, "SELECT source FROM checkpoints ORDER BY 1")["source"].to_list() == ["se", "wc"]
 
 
 def test_the_ledger_tells_the_model_of_each_file(root: Path) -> None:
-    rows = catalogue.query(root, "SELECT DISTINCT fingerprint, model_id FROM ledger ORDER BY 1").rows()
+    rows = catalog.query(root, "SELECT DISTINCT fingerprint, model_id FROM ledger ORDER BY 1").rows()
     assert rows == [("f1", "wc"), ("f2", "se")]
 
 
@@ -418,7 +418,7 @@ def test_intervals_are_those_of_the_report(tmp_path: Path) -> None:
         )
         told[f"m{number:02d}"] = false_positive_rate(frame)
         where = {"budget": "low", "model": f"m{number:02d}"}
-        store.write(tmp_path, "s", "judgements", where, frame, {"inputs": []})
+        tables.write(tmp_path, "s", "judgements", where, frame, {"inputs": []})
     rows = ask(tmp_path, "false_positive_rates", "model", "false_positive_rate", "low", "high", "n_problems")
     assert len(rows) == len(told)
     for model, *found in rows:
@@ -453,12 +453,12 @@ def test_a_judge_and_its_controls_are_those_of_the_report(tmp_path: Path) -> Non
                     caught = None if rng.random() < silent else bool(rng.random() < recall)
                     rows.append((f"p{i + 5}", int(rng.integers(5)), "wrong_answer", judge, False, None, caught))
         frame = pl.DataFrame(rows, schema=shape, orient="row")
-        store.write(tmp_path, "s", "judgements", {"budget": "low", "model": model}, frame, {"inputs": []})
+        tables.write(tmp_path, "s", "judgements", {"budget": "low", "model": model}, frame, {"inputs": []})
         sets.append(frame.with_columns(model=pl.lit(model)))
     every = pl.concat(sets)
-    told = catalogue.query(tmp_path, "FROM judges")
-    sql = (catalogue.SQL / "analysis" / "false_positive_rates.sql").read_text(encoding="utf-8")
-    rates = catalogue.query(tmp_path, sql)
+    told = catalog.query(tmp_path, "FROM judges")
+    sql = (catalog.SQL / "analysis" / "false_positive_rates.sql").read_text(encoding="utf-8")
+    rates = catalog.query(tmp_path, sql)
     assert rates.height == 2 * len(kinds) and told.height == len(kinds)
     for row in rates.iter_rows(named=True):
         ours = rate_of(of_judge(every.filter(model=row["model"]), row["judge"]), controls_of(every, row["judge"]))
@@ -484,12 +484,12 @@ def test_a_judge_and_its_controls_are_those_of_the_report(tmp_path: Path) -> Non
 
 
 def test_every_question_is_answered_here() -> None:
-    files = {file.stem for file in (catalogue.SQL / "analysis").glob("*.sql")}
+    files = {file.stem for file in (catalog.SQL / "analysis").glob("*.sql")}
     assert files == {question for question, *_ in ANSWERED} | {"lineage_of_a_checkpoint"}
 
 
 def test_nobody_is_the_only_one_while_the_other_is_not_graded(tmp_path: Path) -> None:
     study(tmp_path)
-    (store.folder(tmp_path, "s", "verdicts", {**LOW, "model": "se"}) / store.DATA).unlink()
-    catalogue.build(tmp_path)
+    (tables.folder(tmp_path, "s", "verdicts", {**LOW, "model": "se"}) / tables.DATA).unlink()
+    catalog.build(tmp_path)
     assert ask(tmp_path, "solved_by_one_model_only", "problem_id") == []

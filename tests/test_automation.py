@@ -16,8 +16,11 @@ from dagster._daemon.auto_run_reexecution import auto_run_reexecution
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
 from scheduled import NAME, Nights, attributes, definitions, names
 
-from cos_assets import automation, instance, runs, study
+from cos_assets import study
 from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
+from cos_assets.orchestration import instance
+from cos_assets.orchestration.graph import Graph, Unit, materialize
+from cos_assets.orchestration.schedule import TOLD_TAG, check
 from cos_assets.study import StudyError
 
 BY_MODEL = {"samples", "verdicts", "sample_metrics", "judgements"}
@@ -46,9 +49,9 @@ def make(
     found: dg.Definitions, dagster: dg.DagsterInstance, subset: AssetGraphSubset | None, tags: dict[str, str]
 ) -> set[str]:
     """Make a subset as a backfill does, in the order of dependencies and without what failed; gives what was made."""
-    graph = runs.Graph(found)
+    graph = Graph(found)
     units = [unit for unit in graph.units(graph.keys()) if subset and unit in set(subset.iterate_asset_partitions())]
-    made: set[runs.Unit] = set()
+    made: set[Unit] = set()
     for batch in graph.batches(units):
         outside = {key: {unit for unit in batch.reads[key] if unit[0] not in batch.assets} for key in batch.assets}
         ready = [key for key in batch.assets if not outside[key].intersection(units) - made]
@@ -112,7 +115,7 @@ def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.
     """Dagster's own conditions for what changed would miss them."""
     given = only_wc(tmp_path)
     found = definitions(given)
-    graph = runs.Graph(found)
+    graph = Graph(found)
     everything = AssetGraphSubset.from_asset_keys(graph.keys(), graph.graph)
     assert make(found, dagster, everything, {}) == WHOLE | of("wc", *BY_MODEL, "sft_set")
     changed = definitions({**given, "judge": {"samples": 3}})
@@ -141,8 +144,8 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagst
 
     # Somebody materializes it: what waited for it is made.
     lost.write_text(text)
-    graph = runs.Graph(found)
-    outcome = runs.materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
+    graph = Graph(found)
+    outcome = materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
     assert not outcome.failed
     rest = nights.next(found)
     assert names(rest) == of("wc", "verdicts", "sample_metrics", "judgements", "sft_set") | {"report"}
@@ -157,14 +160,14 @@ def test_what_a_check_stopped_is_left_too(
     """Dagster itself takes it for materialized."""
     found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
     with monkeypatch.context() as patch:
-        patch.setattr("cos_assets.assets.checks.GRADER_ERRORS", -1.0)
+        patch.setattr("cos_assets.orchestration.checks.GRADER_ERRORS", -1.0)
         made = make(found, dagster, nights.next(found), nights.tags | NO_RETRY)
     assert made == {"problems", "budget_plan", *of("wc", "samples", "verdicts")}
     assert nights.next(found) is None
     assert "timed/verdicts one|wc is left: run" in nights.told
     assert "timed/judgements one|wc waits for timed/verdicts one|wc" in nights.told
     verdicts = dg.AssetKey([NAME, "verdicts"])
-    assert not runs.materialize(found, dagster, [verdicts], "one|wc").failed
+    assert not materialize(found, dagster, [verdicts], "one|wc").failed
     assert names(nights.next(found)) == of("wc", "sample_metrics", "judgements", "sft_set") | {"report"}
 
 
@@ -194,7 +197,7 @@ def test_an_overlooked_failure_is_told_again(
     nights.next(found)
     list(consumer.run_iteration(process))
     assert retried == [failed.run_id]
-    dagster.add_run_tags(failed.run_id, {automation.TOLD_TAG: "the run before"})
+    dagster.add_run_tags(failed.run_id, {TOLD_TAG: "the run before"})
     nights.next(found)
     list(consumer.run_iteration(process))
     assert retried == [failed.run_id] * 2
@@ -203,7 +206,7 @@ def test_an_overlooked_failure_is_told_again(
 def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
     (tmp_path / "wc.jsonl").unlink()
-    graph = runs.Graph(found)
+    graph = Graph(found)
     make(found, dagster, AssetGraphSubset.from_asset_keys(graph.keys(), graph.graph), {})
     assert names(nights.next(found)) == of("wc", *BY_MODEL, "sft_set") | {"report"}
 
@@ -223,7 +226,7 @@ def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstan
         )
         made = make(found, dagster, first, {})
         assert made == {"problems", "budget_plan"}
-        runs.materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
+        materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
     (asked,) = during
     assert asked == of("se", *BY_MODEL, "sft_set")
 
@@ -231,7 +234,7 @@ def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstan
 def test_what_a_backfill_has_still_to_make_is_let_be(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     """From the failure of a run until it has been retried, Dagster counts it as failed with all that reads from it."""
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
-    graph, first = runs.Graph(found).graph, nights.next(found)
+    graph, first = Graph(found).graph, nights.next(found)
     assert first is not None
     asked: dict[str, Any] = {"backfill_id": "asked", "asset_graph_subset": first, "tags": {}, "backfill_timestamp": 0.0}
     asked |= dict.fromkeys(("title", "description", "run_config"))
@@ -303,7 +306,7 @@ def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.Dagster
 )
 def test_a_mistake_in_a_schedule_is_told(tmp_path: Path, schedule: Any, message: str) -> None:
     with pytest.raises(StudyError) as error:
-        automation.check(study.parse(attributes(tmp_path, schedule=schedule), "defs.yaml"), "defs.yaml")
+        check(study.parse(attributes(tmp_path, schedule=schedule), "defs.yaml"), "defs.yaml")
     (line,) = str(error.value).splitlines()
     assert line.startswith("defs.yaml: ")
     assert message in line

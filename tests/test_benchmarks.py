@@ -11,7 +11,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from cos_assets import instance, store
+from cos_assets.orchestration import instance
+from cos_assets.storage import tables
 from cos_assets.tiny import shipped
 
 SPEC = {
@@ -33,14 +34,14 @@ def test_models_are_scored_on_the_benchmark(materialize: Callable[[dict[str, Any
     check = dg.AssetCheckKey(dg.AssetKey(["transfer", "sft_set"]), "no_scored_problem_is_trained_on")
     with instance.open_instance() as opened:
         (record, *_) = opened.event_log_storage.get_asset_check_execution_history(check, limit=1)
-    benchmark = store.scan(root, "transfer", "benchmark_problems").collect()
+    benchmark = tables.scan(root, "transfer", "benchmark_problems").collect()
     assert benchmark.height == 15
     assert set(benchmark["benchmark"]) == {"arithmetic"}
     arms = [{"budget": "one", "source": source} for source in ("wc", "se")]
-    scored = store.scan(root, "transfer", "student_eval", arms).collect()
+    scored = tables.scan(root, "transfer", "student_eval", arms).collect()
     assert set(scored["problem_id"]) == set(benchmark["problem_id"])
     assert scored.height == 2 * 15
-    report = store.scan(root, "transfer", "report").collect().filter(pl.col("metric") == "accuracy")
+    report = tables.scan(root, "transfer", "report").collect().filter(pl.col("metric") == "accuracy")
     assert set(report["benchmark"]) == {"arithmetic"}
     assert set(report["n_problems"]) == {15}
     outcome = record.event.asset_check_evaluation if record.event else None
@@ -57,13 +58,13 @@ def test_benchmarks_of_other_kinds(public_data: Path, materialize: Callable[[dic
         {"name": "ifeval", "path": str(public_data / "ifeval")},
     ]
     root = materialize(SPEC | {"evaluation": {"benchmarks": benchmarks, "limit": 4, "max_tokens": 24}})
-    problems = store.scan(root, "transfer", "benchmark_problems").collect()
+    problems = tables.scan(root, "transfer", "benchmark_problems").collect()
     assert dict(problems["benchmark"].value_counts().iter_rows()) == {"humaneval": 164, "ifeval": 540}
-    scored = store.scan(root, "transfer", "base_eval").collect()
+    scored = tables.scan(root, "transfer", "base_eval").collect()
     facts = json.loads((root / "transfer" / "base_eval" / "lineage.json").read_text())["facts"]
     figures = [f"student_ifeval_{of}_{how}" for of in ("prompt", "instruction") for how in ("strict", "loose")]
     assert all(0 <= facts[name] <= 1 for name in (*figures, "student_pass_at_1"))
     assert dict(scored["benchmark"].value_counts().iter_rows()) == {"humaneval": 4, "ifeval": 4}
     assert set(scored["verdict"]) <= {"wrong", "truncated", "correct", "no_answer"}
-    report = store.scan(root, "transfer", "report").collect().filter(pl.col("metric") == "accuracy")
+    report = tables.scan(root, "transfer", "report").collect().filter(pl.col("metric") == "accuracy")
     assert report["benchmark"].to_list() == ["humaneval"] * 2 + ["ifeval"] * 2

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cos_assets.budget import Cost, Match, Prices, Purchase, Usage, flops_per_token, match_budgets, solution_cost
+from cos_assets.budget.matching import (
+    Cost,
+    Match,
+    Prices,
+    Purchase,
+    Usage,
+    flops_per_token,
+    match_budgets,
+    solution_cost,
+)
 
 GEMMA = {"wc": flops_per_token(9.24e9), "se": flops_per_token(27.2e9)}
 

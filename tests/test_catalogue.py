@@ -11,15 +11,16 @@ import duckdb
 import polars as pl
 import pytest
 
-from cos_assets import catalogue, planning, store
-from cos_assets.assets.plan import PLAN
+from cos_assets.assets.budget_plan import PLAN
+from cos_assets.budget import strategies
 from cos_assets.generation import parts
-from cos_assets.generation.door import COMPLETIONS
-from cos_assets.io_manager import ParquetIOManager
+from cos_assets.generation.generate import COMPLETIONS
 from cos_assets.judging import labels, table
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics import evaluated, summary
+from cos_assets.orchestration.io_manager import ParquetIOManager
 from cos_assets.report import ablations, compare
+from cos_assets.storage import catalog, tables
 from cos_assets.tasks import PROBLEMS, make
 from cos_assets.training import checkpoints, evaluation, sft_sets
 
@@ -27,7 +28,7 @@ SAMPLES = pl.DataFrame({"problem_id": ["a", "b"], "sample_index": [0, 0], "compl
 
 
 def write(root: Path, asset: str, partition: dict[str, str], frame: pl.DataFrame, **lineage: object) -> None:
-    store.write(root, "s", asset, partition, frame, {"inputs": [], "facts": {}, **lineage})
+    tables.write(root, "s", asset, partition, frame, {"inputs": [], "facts": {}, **lineage})
 
 
 @pytest.fixture(params=["home", "it's a home", "h[0]*"])
@@ -45,7 +46,7 @@ TABLES: list[tuple[str, str, dict[str, str], dict[str, Any]]] = [
     ("problems", "problems", {}, dict(PROBLEMS)),
     ("benchmark_problems", "benchmark_problems", {}, {**PROBLEMS, "benchmark": pl.String}),
     ("budget_plan", "budget_plan", {}, dict(PLAN)),
-    ("prediction", "prediction", {}, dict(planning.SCHEMA)),
+    ("prediction", "prediction", {}, dict(strategies.SCHEMA)),
     ("samples", "samples", {"budget": "low", "model": "wc"}, dict(COMPLETIONS)),
     ("sample_metrics", "sample_metrics", {"budget": "low", "model": "wc"}, dict(summary.SCHEMA)),
     ("judgements", "judgements", {"budget": "low", "model": "wc"}, dict(table.SCHEMA)),
@@ -64,20 +65,20 @@ TABLES: list[tuple[str, str, dict[str, str], dict[str, Any]]] = [
 def test_a_view_has_the_columns_of_its_table_before_there_is_one(
     tmp_path: Path, view: str, asset: str, partition: dict[str, str], columns: dict[str, Any]
 ) -> None:
-    empty = catalogue.query(tmp_path, f"FROM {view}")
+    empty = catalog.query(tmp_path, f"FROM {view}")
     assert empty.height == 0
     write(tmp_path, asset, partition, pl.DataFrame(schema=columns))
     ours = pl.Schema({"study": pl.String, **dict.fromkeys(partition, pl.String), **columns})
     assert dict(empty.schema) == dict(ours)
-    assert catalogue.query(tmp_path, f"FROM {view}").schema == empty.schema
-    assert catalogue.filled(tmp_path, view) == set()
+    assert catalog.query(tmp_path, f"FROM {view}").schema == empty.schema
+    assert catalog.filled(tmp_path, view) == set()
     row = pl.DataFrame([dict.fromkeys(columns)], schema=columns)
     write(tmp_path, asset, partition, row)
-    assert catalogue.filled(tmp_path, view) == {view}
+    assert catalog.filled(tmp_path, view) == {view}
 
 
 def test_labels_and_the_ledger_have_their_columns_too(tmp_path: Path) -> None:
-    found = {name: catalogue.query(tmp_path, f"FROM {name}").schema for name in ("labels", "ledger")}
+    found = {name: catalog.query(tmp_path, f"FROM {name}").schema for name in ("labels", "ledger")}
     assert found["labels"] == pl.Schema({**labels.SCHEMA, "latest": pl.Boolean})
     assert isinstance(found["ledger"]["time"], pl.Datetime)  # in the time zone of the session
     booked = {**parts.SCHEMA, "filename": pl.String, "fingerprint": pl.String}
@@ -85,56 +86,54 @@ def test_labels_and_the_ledger_have_their_columns_too(tmp_path: Path) -> None:
 
 
 def test_every_view_is_there_from_the_start_and_says_what_it_is(tmp_path: Path) -> None:
-    found = catalogue.query(tmp_path, "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal ORDER BY 1")
-    assert found["view_name"].to_list() == [view.stem for view in catalogue.tables()]
-    told = catalogue.query(tmp_path, "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal")
+    found = catalog.query(tmp_path, "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal ORDER BY 1")
+    assert found["view_name"].to_list() == [view.stem for view in catalog.tables()]
+    told = catalog.query(tmp_path, "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal")
     assert told.filter(pl.col("comment").is_null()).rows() == []
     assert set(told["table_name"]) == set(found["view_name"])
     for view, comment in found.iter_rows():
         assert "One row per " in comment, view
-        assert catalogue.query(tmp_path, f"FROM {view}").height == 0
+        assert catalog.query(tmp_path, f"FROM {view}").height == 0
 
 
 def test_the_file_is_built_once_and_anew_when_the_views_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = catalogue.ready(root)
+    file = catalog.ready(root)
     first = file.stat()
     write(root, "verdicts", {"budget": "low", "model": "wc"}, SAMPLES)
-    assert catalogue.query(root, "SELECT count(*) AS n FROM verdicts")["n"].item() == 2
-    assert catalogue.ready(root).stat().st_ino == first.st_ino
+    assert catalog.query(root, "SELECT count(*) AS n FROM verdicts")["n"].item() == 2
+    assert catalog.ready(root).stat().st_ino == first.st_ino
     views = root.parent / "views"
-    shutil.copytree(catalogue.VIEWS, views)
+    shutil.copytree(catalog.VIEWS, views)
     (views / "another.sql").write_text(
         "-- Something else.\n-- One row per thing.\nCREATE VIEW another AS SELECT 1 AS a;\n"
     )
-    monkeypatch.setattr(catalogue, "VIEWS", views)
-    assert catalogue.query(root, "SELECT a FROM another")["a"].to_list() == [1]
+    monkeypatch.setattr(catalog, "VIEWS", views)
+    assert catalog.query(root, "SELECT a FROM another")["a"].to_list() == [1]
     file.write_bytes(b"not a database")
-    assert catalogue.query(root, "SELECT a FROM another")["a"].to_list() == [1]
+    assert catalog.query(root, "SELECT a FROM another")["a"].to_list() == [1]
 
 
 def test_a_home_that_was_moved_is_read_where_it_is(root: Path) -> None:
-    catalogue.build(root)
+    catalog.build(root)
     moved = root.rename(root.with_name("moved"))
-    assert catalogue.query(moved, "SELECT count(*) AS n FROM samples")["n"].item() == 4
+    assert catalog.query(moved, "SELECT count(*) AS n FROM samples")["n"].item() == 4
 
 
 def test_an_analyst_who_holds_the_file_to_write_keeps_nobody_out(root: Path) -> None:
     """`duckdb cos.duckdb` without -readonly locks the file; others then get a file of their own."""
-    code = f"import duckdb, sys; c = duckdb.connect({str(catalogue.build(root))!r}); print('open', flush=True); input()"
+    code = f"import duckdb, sys; c = duckdb.connect({str(catalog.build(root))!r}); print('open', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout and holder.stdout.readline() == "open\n"
-        assert catalogue.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
+        assert catalog.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
         holder.communicate("\n")
     assert holder.returncode == 0
 
 
 def test_partitions_and_columns_that_came_later_are_there(root: Path) -> None:
-    catalogue.build(root)
-    rows = catalogue.query(
-        root, "SELECT study, budget, model, problem_id, cost FROM samples ORDER BY model, problem_id"
-    )
+    catalog.build(root)
+    rows = catalog.query(root, "SELECT study, budget, model, problem_id, cost FROM samples ORDER BY model, problem_id")
     assert rows.rows() == [
         ("s", "low", "se", "a", 1.5),
         ("s", "low", "se", "b", 1.5),
@@ -144,45 +143,45 @@ def test_partitions_and_columns_that_came_later_are_there(root: Path) -> None:
 
 
 def test_views_work_from_any_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalogue.build(root)
+    catalog.build(root)
     monkeypatch.chdir(tmp_path)
-    assert catalogue.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
+    assert catalog.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
 
 
 def test_a_half_written_file_does_not_disturb(root: Path) -> None:
-    catalogue.build(root)
-    place = store.folder(root, "s", "samples", {"budget": "low", "model": "wc"})
+    catalog.build(root)
+    place = tables.folder(root, "s", "samples", {"budget": "low", "model": "wc"})
     (place / ".data.parquet.0123.tmp").write_bytes(b"PAR1 half")
-    assert catalogue.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
+    assert catalog.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
 
 
 def test_what_is_written_later_is_seen_without_building_again(root: Path) -> None:
-    catalogue.build(root)
+    catalog.build(root)
     write(root, "samples", {"budget": "high", "model": "wc"}, SAMPLES)
-    assert catalogue.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 6
+    assert catalog.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 6
 
 
 def test_readers_and_a_new_catalogue_do_not_block_one_another(root: Path) -> None:
-    file = catalogue.build(root)
+    file = catalog.build(root)
     with duckdb.connect(str(file), read_only=True) as reader:
         write(root, "verdicts", {"budget": "low", "model": "wc"}, SAMPLES)
-        catalogue.build(root)
+        catalog.build(root)
         assert reader.sql("SELECT count(*) FROM samples").fetchall() == [(4,)]
-    assert catalogue.query(root, "SELECT count(*) AS n FROM verdicts")["n"].item() == 2
-    assert [p.name for p in root.iterdir() if p.is_file()] == [catalogue.NAME]
+    assert catalog.query(root, "SELECT count(*) AS n FROM verdicts")["n"].item() == 2
+    assert [p.name for p in root.iterdir() if p.is_file()] == [catalog.NAME]
 
 
 def test_the_catalogue_cannot_be_written_through_a_query(root: Path) -> None:
-    catalogue.build(root)
+    catalog.build(root)
     with pytest.raises(duckdb.Error, match="read-only"):
-        catalogue.query(root, "CREATE TABLE t AS SELECT 1")
+        catalog.query(root, "CREATE TABLE t AS SELECT 1")
 
 
 def test_lineage_has_a_row_for_each_input(root: Path) -> None:
     inputs = [{"asset": "s/samples", "partition": f"low|{m}", "data_version": m} for m in ("wc", "se")]
     write(root, "sft_set", {"budget": "low", "source": "mix"}, SAMPLES, inputs=inputs, facts={"rows": 2})
-    catalogue.build(root)
-    rows = catalogue.query(
+    catalog.build(root)
+    rows = catalog.query(
         root,
         "SELECT \"partition\", input_asset, input_partition, input_data_version, facts ->> 'rows' AS r FROM lineage"
         " WHERE asset = 'sft_set' ORDER BY input_partition",
@@ -191,48 +190,48 @@ def test_lineage_has_a_row_for_each_input(root: Path) -> None:
         ("low|mix", "s/samples", "low|se", "se", "2"),
         ("low|mix", "s/samples", "low|wc", "wc", "2"),
     ]
-    none = catalogue.query(root, "SELECT input_asset FROM lineage WHERE asset = 'samples'")
+    none = catalog.query(root, "SELECT input_asset FROM lineage WHERE asset = 'samples'")
     assert none["input_asset"].to_list() == [None, None]
 
 
 def test_a_root_that_looks_like_a_pattern_reads_its_own_files_only(tmp_path: Path) -> None:
     for name in ("h*", "h1"):
         write(tmp_path / name, "samples", {"budget": "low", "model": "wc"}, SAMPLES)
-    catalogue.build(tmp_path / "h*")
-    assert catalogue.query(tmp_path / "h*", "SELECT count(*) AS n FROM samples")["n"].item() == 2
+    catalog.build(tmp_path / "h*")
+    assert catalog.query(tmp_path / "h*", "SELECT count(*) AS n FROM samples")["n"].item() == 2
 
 
 def test_building_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
-    place = store.folder(tmp_path, "s", "samples")
+    place = tables.folder(tmp_path, "s", "samples")
     place.mkdir(parents=True)
-    (place / store.DATA).write_bytes(b"not parquet")
+    (place / tables.DATA).write_bytes(b"not parquet")
     with pytest.raises(duckdb.Error):
-        catalogue.build(tmp_path)
+        catalog.build(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
 def test_every_file_says_what_it_is() -> None:
-    for view in catalogue.tables():
-        assert catalogue.head(view)[1].startswith("One row per "), f"{view}: the second line is what a row is"
+    for view in catalog.tables():
+        assert catalog.head(view)[1].startswith("One row per "), f"{view}: the second line is what a row is"
         assert f"CREATE VIEW {view.stem} AS" in view.read_text(encoding="utf-8")
-    for question in catalogue.questions():
-        assert catalogue.head(question)[0].endswith("?"), f"{question}: the first line is the question it answers"
+    for question in catalog.questions():
+        assert catalog.head(question)[0].endswith("?"), f"{question}: the first line is the question it answers"
 
 
 def test_every_view_and_question_is_in_the_docs() -> None:
-    page = (catalogue.SQL.parent / "docs" / "sql.md").read_text(encoding="utf-8")
-    for file in catalogue.tables():
-        grain = catalogue.head(file)[1].removeprefix("One row per ").partition(";")[0].rstrip(".")
+    page = (catalog.SQL.parent / "docs" / "sql.md").read_text(encoding="utf-8")
+    for file in catalog.tables():
+        grain = catalog.head(file)[1].removeprefix("One row per ").partition(";")[0].rstrip(".")
         assert f"| `{file.stem}` | {grain}" in page, file.stem
-    for file in catalogue.questions():
-        assert f"| [{file.stem}](../sql/analysis/{file.name}) | {catalogue.head(file)[0]} |" in page, file.stem
+    for file in catalog.questions():
+        assert f"| [{file.stem}](../sql/analysis/{file.name}) | {catalog.head(file)[0]} |" in page, file.stem
 
 
 def test_sums_of_whole_numbers_are_whole_numbers(tmp_path: Path) -> None:
-    sums = catalogue.query(tmp_path, "SELECT sum(a) AS a, sum(b) AS b FROM (VALUES (1, 1), (NULL, NULL)) AS t (a, b)")
+    sums = catalog.query(tmp_path, "SELECT sum(a) AS a, sum(b) AS b FROM (VALUES (1, 1), (NULL, NULL)) AS t (a, b)")
     assert sums.schema == {"a": pl.Int64, "b": pl.Int64}
     assert sums.write_ndjson() == '{"a":1,"b":1}\n'
-    large = catalogue.query(tmp_path, "SELECT sum(a) AS a FROM (VALUES (9223372036854775807), (1)) AS t (a)")
+    large = catalog.query(tmp_path, "SELECT sum(a) AS a FROM (VALUES (9223372036854775807), (1)) AS t (a)")
     assert large["a"].item() == 2**63
 
 
@@ -240,7 +239,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import polars as pl
-from cos_assets import catalogue, store
+from cos_assets.storage import catalog as catalogue
+from cos_assets.storage import tables as store
 root, model, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for number in range(rounds):
     rows = 1 + number * 37 % 2000
@@ -271,10 +271,10 @@ def test_two_runs_write_while_an_analyst_reads(tmp_path: Path) -> None:
 
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     read = {"a session": 0, "query": 0}
-    with duckdb.connect(str(catalogue.build(tmp_path)), read_only=True) as analyst:
+    with duckdb.connect(str(catalog.build(tmp_path)), read_only=True) as analyst:
         writers = [subprocess.Popen([*command, model, str(rounds)], stderr=subprocess.PIPE) for model in ("wc", "se")]
         while any(writer.poll() is None for writer in writers):
-            check("query", catalogue.query(tmp_path, asked).rows())
+            check("query", catalog.query(tmp_path, asked).rows())
             read["query"] += 1
             try:
                 check("a session", analyst.sql(asked).fetchall())
@@ -284,7 +284,7 @@ def test_two_runs_write_while_an_analyst_reads(tmp_path: Path) -> None:
         assert [(writer.wait(), writer.communicate()[1]) for writer in writers] == [(0, b"")] * 2
         assert {row[2] for row in analyst.sql(asked).fetchall()} == {rounds - 1}
     assert min(read.values()) > 5
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [catalogue.NAME]
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [catalog.NAME]
 
 
 def materialized(root: Path) -> bool:
@@ -299,13 +299,13 @@ def materialized(root: Path) -> bool:
 
 def test_whoever_runs_it_an_asset_can_be_asked_for(tmp_path: Path) -> None:
     assert materialized(tmp_path)
-    with duckdb.connect(str(tmp_path / catalogue.NAME), read_only=True) as analyst:
+    with duckdb.connect(str(tmp_path / catalog.NAME), read_only=True) as analyst:
         assert analyst.sql("SELECT study, problem_id FROM problems").fetchall() == [("s", "a")]
 
 
 def test_an_asset_is_made_even_if_there_can_be_no_catalogue(tmp_path: Path) -> None:
-    place = store.folder(tmp_path, "other", "problems")
+    place = tables.folder(tmp_path, "other", "problems")
     place.mkdir(parents=True)
-    (place / store.DATA).write_bytes(b"not parquet")
+    (place / tables.DATA).write_bytes(b"not parquet")
     assert materialized(tmp_path)
-    assert store.scan(tmp_path, "s", "problems").collect().rows() == [("a",)]
+    assert tables.scan(tmp_path, "s", "problems").collect().rows() == [("a",)]

@@ -12,7 +12,8 @@ import own_project
 import polars as pl
 import pytest
 
-from cos_assets import cli, places
+from cos_assets import cli
+from cos_assets.storage import paths
 
 
 def small_study(data: Path) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def test_a_table_that_the_disk_refuses_is_named_in_one_line(tmp_path: Path, rows
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the system refuses larger files
     try:
         with pytest.raises(OSError, match="File too large") as raised:
-            places.replace(file, frame.write_parquet)
+            paths.replace(file, frame.write_parquet)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert cli._fault(raised.value) == (
@@ -106,7 +107,7 @@ def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:
             full.write("text")
 
     with pytest.raises(OSError, match="No space left on device") as raised:
-        places.replace(tmp_path / "samples" / "data.parquet", write)
+        paths.replace(tmp_path / "samples" / "data.parquet", write)
     assert cli._fault(raised.value) == (
         f"{tmp_path / 'samples' / 'data.parquet'}: No space left on device;"
         " what was bought and made is kept, and the same command goes on"

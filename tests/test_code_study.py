@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets import store, tasks
+from cos_assets import tasks
+from cos_assets.storage import tables
 
 PROBLEMS = 6
 
@@ -60,11 +61,11 @@ def test_programs_are_graded_by_their_tests(
         }
     )
     parts = [{"budget": "one", "model": model} for model in ("wc", "se")]
-    verdicts = store.scan(root, "code", "verdicts", parts).collect()
+    verdicts = tables.scan(root, "code", "verdicts", parts).collect()
     counts = dict(verdicts.group_by("model").agg(pl.col("correct").sum()).iter_rows())
     assert counts == {"wc": PROBLEMS // 2, "se": PROBLEMS}
     reasons = verdicts.filter(pl.col("model") == "wc")["reason"].drop_nulls()
     assert reasons.str.contains("time limit").sum() == PROBLEMS
     assert reasons.str.contains("SyntaxError").sum() == PROBLEMS
-    covered = store.scan(root, "code", "report").collect().row(by_predicate=pl.col("metric") == "coverage", named=True)
+    covered = tables.scan(root, "code", "report").collect().row(by_predicate=pl.col("metric") == "coverage", named=True)
     assert (covered["weak_value"], covered["strong_value"], covered["k_weak"]) == (0.5, 1.0, 3)

@@ -14,9 +14,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from cos_assets import catalogue, cli, environment, instance, runs, store, study, workers
+from cos_assets import cli, study
 from cos_assets.assets import build_study
-from cos_assets.io_manager import ParquetIOManager
+from cos_assets.orchestration import executor, graph, instance
+from cos_assets.orchestration.io_manager import ParquetIOManager
+from cos_assets.storage import catalog, tables
+from cos_assets.study import environment
 
 
 class Study:
@@ -41,7 +44,7 @@ class Study:
         assets = build_study(study.parse(expanded, written=written))
         self.root = instance.prepare()
         assert isinstance(self.root, Path)
-        self.graph = runs.Graph(dg.Definitions(assets, resources=resources, executor=dg.in_process_executor))
+        self.graph = graph.Graph(dg.Definitions(assets, resources=resources, executor=dg.in_process_executor))
 
     def run(self, *again: str) -> int:
         """Brings everything up to date, as `cos run` does; how many partitions were made."""
@@ -49,15 +52,15 @@ class Study:
         batches, forced = self.graph.batches(units), cli._named(units, again)
         with instance.open_instance() as dagster:
             todo = self.graph.all_stale(dagster, batches, forced)
-            summary = workers.run(self.graph, dagster, batches, Silent(), 1, forced, todo)
+            summary = executor.run(self.graph, dagster, batches, Silent(), 1, forced, todo)
         assert not summary.failed
         return summary.made
 
     def table(self, asset: str, partition: str = "budget=one/model=wc") -> Path:
-        return self.root / "own" / asset / partition / store.DATA
+        return self.root / "own" / asset / partition / tables.DATA
 
     def versions(self) -> dict[str, str]:
-        files = sorted((self.root / "own").rglob(store.LINEAGE))
+        files = sorted((self.root / "own").rglob(tables.LINEAGE))
         return {str(file.parent): json.loads(file.read_text())["data_version"] for file in files}
 
 
@@ -97,7 +100,7 @@ def remove_folder(file: Path) -> None:
 
 
 def empty_lineage(file: Path) -> None:
-    (file.parent / store.LINEAGE).write_text("")
+    (file.parent / tables.LINEAGE).write_text("")
 
 
 @pytest.mark.parametrize(
@@ -133,16 +136,16 @@ def test_a_partition_or_an_asset_is_made_again_when_asked(made: Study) -> None:
 
 
 def test_tables_that_are_gone_are_named(made: Study) -> None:
-    assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == []
+    assert catalog.gone(made.root, "SELECT count(*) FROM samples") == []
     folder = made.table("samples").parent
     folder.rename(aside := made.root.parent / "aside")
     try:
-        assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
-        assert catalogue.gone(made.root, "SELECT count(*) FROM problems") == []
+        assert catalog.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
+        assert catalog.gone(made.root, "SELECT count(*) FROM problems") == []
     finally:
         aside.rename(folder)
     made.table("samples").rename(file := made.root.parent / "aside.parquet")
     try:
-        assert catalogue.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
+        assert catalog.gone(made.root, "SELECT count(*) FROM samples") == ["own/samples one|wc"]
     finally:
         file.rename(made.table("samples"))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from cos_assets import columns
-from cos_assets.models import CheckpointRef, Judge, JudgeSpec, ModelSpec, Price, TargetSpec
-from cos_assets.published import Published
-from cos_assets.study import CapSpec, PilotSpec, SamplingSpec, ScheduleSpec, StudySpec
+from cos_assets.storage import schemas
+from cos_assets.study.models import CheckpointRef, Judge, JudgeSpec, ModelSpec, Price, TargetSpec
+from cos_assets.study.published import Published
+from cos_assets.study.spec import CapSpec, PilotSpec, SamplingSpec, ScheduleSpec, StudySpec
 from cos_assets.training.scoring import EvaluationSpec
 from cos_assets.training.settings import Finetune, Lora
 from cos_assets.training.sft_sets import SourceSpec
@@ -33,7 +33,7 @@ def test_every_key_is_explained(block: type[BaseModel]) -> None:
 
 
 def test_every_column_is_explained() -> None:
-    assert (ROOT / "docs" / "columns.md").read_text(encoding="utf-8") == columns.page()
+    assert (ROOT / "docs" / "columns.md").read_text(encoding="utf-8") == schemas.page()
 
 
 def heading(line: str) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cos_assets import catalogue, store
+from cos_assets.storage import catalog
+from cos_assets.storage.tables import content_hash, scan
 from cos_assets.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ def hashes(home: Path) -> dict[str, str]:
     """The content hash of every table of the study and of its models, by where it lies."""
     files = [*home.glob(f"{STUDY}/**/data.parquet"), *home.glob("tiny/**/data.parquet")]
     return {
-        str(file.relative_to(home)): store.content_hash(pl.read_parquet(file, hive_partitioning=False))
+        str(file.relative_to(home)): content_hash(pl.read_parquet(file, hive_partitioning=False))
         for file in sorted(files)
     }
 
@@ -67,7 +68,7 @@ def test_it_answers(undisturbed: Path) -> None:
         assert re.search(rf"^.*\b{budget}\b.*(better buy|cannot tell)", output, re.MULTILINE), output
     page = (undisturbed / STUDY / "report" / "report.html").read_text()
     assert "<svg" in page
-    report = store.scan(undisturbed, STUDY, "report").collect()
+    report = scan(undisturbed, STUDY, "report").collect()
     assert set(report["metric"]) >= {"coverage", "diversity", "false_positive_rate", "accuracy"}
     assert (report["low"] <= report["high"]).all()
 
@@ -87,7 +88,7 @@ def test_every_table_is_there(undisturbed: Path) -> None:
 
 
 def test_the_budget_is_matched(undisturbed: Path) -> None:
-    plan = store.scan(undisturbed, STUDY, "budget_plan").collect()
+    plan = scan(undisturbed, STUDY, "budget_plan").collect()
     bought = dict(plan.select(pl.format("{} {}", "budget", "model"), "samples").iter_rows())
     assert bought == {"low wc": 3, "low se": 1, "high wc": 12, "high se": 4}  # P_SE / P_WC = 3.06
     samples = pl.read_parquet(undisturbed / STUDY / "samples/**/*.parquet", hive_partitioning=False)
@@ -140,7 +141,7 @@ def zero(folder: Path) -> None:
 def test_a_damaged_model_is_not_used_and_made_again_with_the_same_conclusion(undisturbed: Path) -> None:
     before, rows = hashes(undisturbed), ledger(undisturbed).height
     answer = (undisturbed / STUDY / "report" / "answer.txt").read_text()
-    table = store.scan(undisturbed, STUDY, "student_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
+    table = scan(undisturbed, STUDY, "student_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
     path, digest = table["path"].item(), table["hash"].item()
     zero(undisturbed / path)
     with pytest.raises(ValueError, match="this model has other files than its table names; `cos run` makes it again"):
@@ -164,7 +165,7 @@ def test_the_false_positive_rate_is_the_generators(undisturbed: Path) -> None:
 
     rows = pl.read_parquet(undisturbed / STUDY / "judgements/**/*.parquet", hive_partitioning=False)
     samples = pl.read_parquet(undisturbed / STUDY / "samples/**/*.parquet", hive_partitioning=False)
-    problems = store.scan(undisturbed, STUDY, "problems").collect()
+    problems = scan(undisturbed, STUDY, "problems").collect()
     keys = ["budget", "model", "problem_id", "sample_index"]
     references = rows.filter(control="reference")
     joined = rows.join(samples, on=keys).join(problems, on="problem_id")
@@ -237,7 +238,7 @@ def test_what_could_be_lost_in_silence_is_checked(by_api: Path) -> None:
             "few_answers_defeat_the_grader",
             "verdicts_add_up",
         ],
-        "sample_metrics": ["coverage_is_a_curve"],
+        "sample_metrics": ["coverage_is_monotonic"],
         "judgements": ["every_judged_sample_is_read", "judge_tells_right_from_wrong"],
         "sft_set": ["no_scored_problem_is_trained_on", "there_are_rows_to_train_on"],
         "report": ["budgets_are_matched"],
@@ -289,7 +290,7 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: Path) -> None:
 
 def test_a_failed_partition_does_not_stop_the_others(tmp_path: Path, undisturbed: Path) -> None:
     # One finetuned model's folder is taken by a file, so that training it fails; everything else goes on.
-    wanted = store.scan(undisturbed, STUDY, "wc_checkpoint", [{"budget": "low", "source": "se"}]).collect()
+    wanted = scan(undisturbed, STUDY, "wc_checkpoint", [{"budget": "low", "source": "se"}]).collect()
     place = tmp_path / Path(wanted["path"].item()).parent
     place.parent.mkdir(parents=True)
     place.write_text("in the way")
@@ -313,14 +314,14 @@ def test_a_second_round_goes_back_to_the_first_problems(tmp_path: Path, undistur
     done = cos(home, "run", second, *wanted)
     assert done.returncode == 0, done.stdout + done.stderr
     assert hashes(home) == hashes(undisturbed), "the first round stands as it was"
-    first = store.scan(home, STUDY, "wc_checkpoint", [{"budget": "high", "source": "wc"}]).collect()
-    trained = store.scan(home, second, "wc_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
+    first = scan(home, STUDY, "wc_checkpoint", [{"budget": "high", "source": "wc"}]).collect()
+    trained = scan(home, second, "wc_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
     assert trained["base"].item() == first["path"].item()
     bought = ledger(home).filter(study=second, stage="sampling")
     assert bought["model_id"].unique().to_list() == [str(home / first["path"].item())]
     query = (ROOT / "sql" / "analysis" / "lineage_of_a_checkpoint.sql").read_text(encoding="utf-8")
-    catalogue.build(home)
-    made_of = catalogue.query(home, query).filter(checkpoint=f"{second}/wc_checkpoint", checkpoint_partition="low|wc")
+    catalog.build(home)
+    made_of = catalog.query(home, query).filter(checkpoint=f"{second}/wc_checkpoint", checkpoint_partition="low|wc")
     assets = set(made_of["input_asset"])
     assert {f"{second}/samples", f"{STUDY}/wc_checkpoint", f"{STUDY}/samples", f"{STUDY}/problems"} <= assets
     assert "tiny/wc_checkpoint" in assets
@@ -356,15 +357,15 @@ def test_sql_over_everything(undisturbed: Path, tmp_path: Path) -> None:
     # graders agree.
     empty = {"agreement", "judge_disagreements", "pilot_against_outcome", "finetuned_scores", "truncated_completions"}
     empty |= {"grader_disagreements"}
-    for file in catalogue.questions():
-        rows = catalogue.query(undisturbed, file.read_text(encoding="utf-8")).height
+    for file in catalog.questions():
+        rows = catalog.query(undisturbed, file.read_text(encoding="utf-8")).height
         assert (rows == 0) == (file.stem in empty), f"{file.stem}: {rows} rows"
 
 
 def test_tables_are_what_their_views_say(undisturbed: Path, tmp_path: Path) -> None:
-    for view in catalogue.tables():
+    for view in catalog.tables():
         ask = f"DESCRIBE {view.stem}"
-        assert catalogue.query(undisturbed, ask).equals(catalogue.query(tmp_path, ask)), view.stem
+        assert catalog.query(undisturbed, ask).equals(catalog.query(tmp_path, ask)), view.stem
 
 
 @pytest.mark.parametrize(
@@ -384,7 +385,7 @@ def test_what_can_be_asked_is_listed(tmp_path: Path) -> None:
     done = cos(tmp_path, "sql", "--list")
     assert done.returncode == 0
     assert not list(tmp_path.iterdir()), "nothing is made"
-    for file in (*catalogue.tables(), *catalogue.questions()):
-        assert re.search(rf"^  {file.stem} +{re.escape(catalogue.head(file)[0])}$", done.stdout, re.MULTILINE)
+    for file in (*catalog.tables(), *catalog.questions()):
+        assert re.search(rf"^  {file.stem} +{re.escape(catalog.head(file)[0])}$", done.stdout, re.MULTILINE)
     done = cos(tmp_path, "sql", "--build")
-    assert done.stdout == f"{tmp_path / catalogue.NAME}\n"
+    assert done.stdout == f"{tmp_path / catalog.NAME}\n"

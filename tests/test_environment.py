@@ -15,8 +15,9 @@ from dagster.components.testing import create_defs_folder_sandbox
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cos_assets import environment, study
+from cos_assets import study
 from cos_assets.component import Study
+from cos_assets.study import environment
 
 Load = Callable[[str], study.StudySpec]
 

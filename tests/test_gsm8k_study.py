@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cos_assets import store
+from cos_assets.storage import tables
 
 ROOT = Path(__file__).parents[1]
 STUDY = "gsm8k_imported"
@@ -86,7 +86,7 @@ def test_the_tokenizer_of_the_small_model_reads_the_text(home: Path) -> None:
 
 
 def test_the_report_says_who_covers_more(home: Path) -> None:
-    report = store.scan(home, STUDY, "report").collect()
+    report = tables.scan(home, STUDY, "report").collect()
     coverage = report.filter(pl.col("metric") == "coverage").row(0, named=True)
     assert coverage["better"] == "se"  # one solution each: the large model's advantage, which a matched budget removes
     assert coverage["difference"] == pytest.approx((286 - 458) / 1319)

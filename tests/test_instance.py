@@ -28,7 +28,7 @@ from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_ite
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 from scheduled import NAME, Nights, attributes, definitions, names
 
-from cos_assets import instance, network, pools, runs
+from cos_assets.orchestration import graph, instance, pools, transient
 
 ROOT = Path(__file__).parents[1]
 LOG = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ HOLDER = """
     import sys, time
     from pathlib import Path
     import dagster as dg
-    from cos_assets import instance, runs
+    from cos_assets.orchestration import instance
+    from cos_assets.orchestration import graph as runs
 
     me, folder = sys.argv[1], Path(sys.argv[2])
 
@@ -107,7 +108,7 @@ def test_a_killed_run_is_told_and_gives_its_gpu_back(home: Path, monkeypatch: py
             # Without a daemon, the next `cos run` does both.
             children[1].send_signal(signal.SIGKILL)
             children[1].wait()
-            assert runs.close_orphans(dagster) == 1
+            assert graph.close_orphans(dagster) == 1
             assert not log.get_concurrency_info("gpu").active_run_ids
             assert {run.status for run in dagster.get_runs()} == {dg.DagsterRunStatus.FAILURE}
     finally:
@@ -152,7 +153,7 @@ def test_what_uses_a_model_here_or_trains_is_in_the_pool(tmp_path: Path) -> None
 def test_only_faults_of_the_network_are_tried_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cos_assets.assets.samples as assets
 
-    monkeypatch.setattr(network, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(transient, "WAITS", (0.01, 0.01, 0.01))
     found, asked = definitions(attributes(home)), []
     real = assets.generate
 
@@ -167,11 +168,11 @@ def test_only_faults_of_the_network_are_tried_again(home: Path, monkeypatch: pyt
             return real(*arguments, **named)
 
         monkeypatch.setattr(assets, "generate", generate)
-        return runs.materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc").failed
+        return graph.materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc").failed
 
     with instance.open_instance() as dagster:
         for name in ("problems", "budget_plan"):
-            assert not runs.materialize(found, dagster, [dg.AssetKey([NAME, name])], None).failed
+            assert not graph.materialize(found, dagster, [dg.AssetKey([NAME, name])], None).failed
         lost = [ConnectionResetError(104, "Connection reset by peer") for _ in range(3)]
         assert failing(*lost) == {}
         assert len(asked) == 4
@@ -201,7 +202,7 @@ def request(nights: Nights, found: dg.Definitions, upto: str) -> PartitionBackfi
     """The next night's request, as the sensor daemon enters it; of all that is asked for, what makes `upto`."""
     subset = nights.next(found)
     assert subset is not None
-    keys = set(runs.Graph(found).select(NAME, f"+{upto}"))
+    keys = set(graph.Graph(found).select(NAME, f"+{upto}"))
     return PartitionBackfill.from_asset_graph_subset(
         "night", time.time(), nights.tags, nights.instance, subset.filter_asset_keys(keys), None, None, None
     )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from cos_assets import network
+from cos_assets.orchestration import transient
 
 
 @contextmanager
@@ -76,18 +76,18 @@ def test_a_faulty_server_is_a_fault(kind: str) -> None:
     with server(FAULTS[kind]) as url:
         error = raised_by(url)
     assert isinstance(error, httpx2.TransportError)
-    assert network.is_fault(error)
+    assert transient.is_fault(error)
 
 
 def test_no_server_is_a_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    assert network.is_fault(raised_by(f"http://127.0.0.1:{port}"))
+    assert transient.is_fault(raised_by(f"http://127.0.0.1:{port}"))
 
 
 def test_an_answer_is_no_fault() -> None:
     with server(says(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")) as url:
-        assert not network.is_fault(raised_by(url))
+        assert not transient.is_fault(raised_by(url))
 
 
 def test_a_hub_that_fails_is_a_fault_and_a_model_that_is_not_there_is_none() -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cos_assets import study
-from cos_assets.budget import match_budgets, solution_cost
+from cos_assets.budget.matching import match_budgets, solution_cost
 from cos_assets.study import StudySpec
 
 FOLDER = Path(__file__).parents[1] / "dagster_project" / "defs" / "paper"

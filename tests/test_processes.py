@@ -13,9 +13,10 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher.base import WorkerStatus
 
-from cos_assets import instance, launcher, processes, runs
-from cos_assets.launcher import MACHINE_TAG, PROCESS_TAG
-from cos_assets.processes import gone, identity, machine
+from cos_assets.orchestration import graph, instance, run_launcher
+from cos_assets.orchestration.run_launcher import MACHINE_TAG, PROCESS_TAG
+from cos_assets.storage import processes
+from cos_assets.storage.processes import gone, identity, machine
 
 STARTED = dg.DagsterRunStatus.STARTED
 
@@ -71,7 +72,7 @@ def test_runs_of_another_machine_are_left_alone(home: Path, process: str, closed
     process = process.format(here=machine(), mine=identity())
     with instance.open_instance() as dagster:
         run = dagster.create_run_for_job(empty.to_job(), tags={PROCESS_TAG: process}, status=STARTED)
-        assert runs.close_orphans(dagster) == closed
+        assert graph.close_orphans(dagster) == closed
         found = dagster.get_run_by_id(run.run_id)
         assert found is not None
         assert found.status == (dg.DagsterRunStatus.FAILURE if closed else STARTED)
@@ -82,7 +83,7 @@ def test_launched_runs_are_watched_by_identity(home: Path, monkeypatch: pytest.M
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with instance.open_instance() as dagster:
         watch = dagster.run_launcher
-        assert isinstance(watch, launcher.LocalRunLauncher)
+        assert isinstance(watch, run_launcher.LocalRunLauncher)
 
         def health(**tags: str) -> WorkerStatus:
             run = dagster.create_run_for_job(empty.to_job(), tags={MACHINE_TAG: str(machine()), **tags})

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from cos_assets import progress
+from cos_assets.orchestration.graph import Batch
+from cos_assets.orchestration.terminal import Terminal
 from cos_assets.progress import Meter, Report, duration
-from cos_assets.runs import Batch
-from cos_assets.terminal import Terminal
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from cos_assets import instance, runs, study
+from cos_assets import study
 from cos_assets.assets import build_study
-from cos_assets.io_manager import ParquetIOManager
+from cos_assets.orchestration import instance
+from cos_assets.orchestration.graph import Graph, materialize
+from cos_assets.orchestration.io_manager import ParquetIOManager
 
 SPEC = {
     "name": "one",
@@ -23,10 +25,10 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def graph() -> runs.Graph:
+def graph() -> Graph:
     other = {**SPEC, "name": "two"}
     assets = [asset for spec in (SPEC, other) for asset in build_study(study.parse(spec))]
-    return runs.Graph(dg.Definitions(assets=assets, resources={"io_manager": ParquetIOManager()}))
+    return Graph(dg.Definitions(assets=assets, resources={"io_manager": ParquetIOManager()}))
 
 
 @pytest.mark.parametrize(
@@ -42,12 +44,12 @@ def graph() -> runs.Graph:
         ("two/samples", {"two/samples"}),
     ],
 )
-def test_plain_names_are_of_the_study(graph: runs.Graph, selection: str, named: set[str]) -> None:
+def test_plain_names_are_of_the_study(graph: Graph, selection: str, named: set[str]) -> None:
     assert {key.to_user_string() for key in graph.select("one", selection)} == named
 
 
 @pytest.mark.parametrize("selection", ["sample", "+sample", "samples and", ""])
-def test_a_wrong_selection_names_what_there_is(graph: runs.Graph, selection: str) -> None:
+def test_a_wrong_selection_names_what_there_is(graph: Graph, selection: str) -> None:
     with pytest.raises(ValueError, match=r"^--select .*; assets: problems, budget_plan, samples, "):
         graph.select("one", selection)
 
@@ -64,4 +66,4 @@ def test_an_interruption_ends_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     instance.prepare()
     with instance.open_instance() as opened, pytest.raises(KeyboardInterrupt):
-        runs.materialize(dg.Definitions([slow]), opened, [slow.key], None)
+        materialize(dg.Definitions([slow]), opened, [slow.key], None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from cos_assets import catalogue
+from cos_assets.storage import catalog
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "sql.py"
 
@@ -17,13 +17,13 @@ def test_every_question_has_an_answer(tmp_path: Path) -> None:
     found.loader.exec_module(benchmark)
     samples = benchmark.fill(tmp_path / "full", studies=2, problems=60, test=20)
     assert samples == 2 * 60 * 44
-    assert catalogue.query(tmp_path / "full", "SELECT count(*) AS n FROM samples")["n"].item() == samples
-    for view in catalogue.tables():
+    assert catalog.query(tmp_path / "full", "SELECT count(*) AS n FROM samples")["n"].item() == samples
+    for view in catalog.tables():
         columns = f"DESCRIBE {view.stem}"
-        assert catalogue.query(tmp_path / "full", columns).equals(catalogue.query(tmp_path / "empty", columns))
-    assert catalogue.filled(tmp_path / "full", *(view.stem for view in catalogue.tables())) == {
-        view.stem for view in catalogue.tables()
+        assert catalog.query(tmp_path / "full", columns).equals(catalog.query(tmp_path / "empty", columns))
+    assert catalog.filled(tmp_path / "full", *(view.stem for view in catalog.tables())) == {
+        view.stem for view in catalog.tables()
     }
-    for question in catalogue.questions():
-        rows = catalogue.query(tmp_path / "full", question.read_text(encoding="utf-8"))
+    for question in catalog.questions():
+        rows = catalog.query(tmp_path / "full", question.read_text(encoding="utf-8"))
         assert rows.height, question.stem

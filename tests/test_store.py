@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cos_assets import store
+from cos_assets.storage import tables
 
 FRAME = pl.DataFrame({"x": [1, 2], "text": ["a", None]})
 
 
 def test_a_partition_lies_where_hive_readers_look_for_it(tmp_path: Path) -> None:
-    file = store.write(tmp_path, "s", "samples", {"model": "wc", "budget": "low"}, FRAME, {})
+    file = tables.write(tmp_path, "s", "samples", {"model": "wc", "budget": "low"}, FRAME, {})
     assert file == tmp_path / "s/samples/budget=low/model=wc/data.parquet"
     assert pl.read_parquet(file, hive_partitioning=False).columns == ["study", "budget", "model", "x", "text"]
     assert sorted(p.name for p in file.parent.iterdir()) == ["data.parquet", "lineage.json"]
@@ -23,27 +23,27 @@ def test_a_partition_lies_where_hive_readers_look_for_it(tmp_path: Path) -> None
 
 def test_several_partitions_are_read_as_one_frame_in_the_order_asked(tmp_path: Path) -> None:
     for key in ("b", "a"):
-        store.write(tmp_path, "s", "t", {"budget": key}, FRAME, {})
-    read = store.scan(tmp_path, "s", "t", [{"budget": "a"}, {"budget": "b"}]).collect()
+        tables.write(tmp_path, "s", "t", {"budget": key}, FRAME, {})
+    read = tables.scan(tmp_path, "s", "t", [{"budget": "a"}, {"budget": "b"}]).collect()
     assert read["budget"].to_list() == ["a", "a", "b", "b"]
     assert "study" not in read.columns
 
 
 def test_a_missing_partition_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"s/t: low\|wc has not been materialized"):
-        store.scan(tmp_path, "s", "t", [{"budget": "low", "model": "wc"}])
+        tables.scan(tmp_path, "s", "t", [{"budget": "low", "model": "wc"}])
 
 
 def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
-    store.write(tmp_path, "s", "t", {"budget": "a"}, FRAME.clear(), {})
-    assert store.scan(tmp_path, "s", "t", [{"budget": "a"}]).collect().is_empty()
-    assert store.scan(tmp_path, "s", "t", []).collect().is_empty()
+    tables.write(tmp_path, "s", "t", {"budget": "a"}, FRAME.clear(), {})
+    assert tables.scan(tmp_path, "s", "t", [{"budget": "a"}]).collect().is_empty()
+    assert tables.scan(tmp_path, "s", "t", []).collect().is_empty()
 
 
 def test_equal_tables_have_equal_hashes_however_they_came_about() -> None:
     longer = pl.concat([FRAME, FRAME], rechunk=False)
-    assert store.content_hash(longer) == store.content_hash(pl.concat([FRAME, FRAME], rechunk=True))
-    assert store.content_hash(longer.head(2)) == store.content_hash(FRAME)
+    assert tables.content_hash(longer) == tables.content_hash(pl.concat([FRAME, FRAME], rechunk=True))
+    assert tables.content_hash(longer.head(2)) == tables.content_hash(FRAME)
     different = [
         FRAME.reverse(),
         FRAME.rename({"x": "y"}),
@@ -51,21 +51,21 @@ def test_equal_tables_have_equal_hashes_however_they_came_about() -> None:
         FRAME.select("text", "x"),
         FRAME.with_columns(text=pl.lit("a")),
     ]
-    assert len({store.content_hash(frame) for frame in [FRAME, *different]}) == 6
+    assert len({tables.content_hash(frame) for frame in [FRAME, *different]}) == 6
 
 
 def test_a_file_that_holds_the_content_already_is_left_alone(tmp_path: Path) -> None:
     frame = pl.DataFrame({"x": [1, 2]})
 
     def written(rows: pl.DataFrame, **lineage: str) -> int:
-        return store.write(tmp_path, "s", "a", {"model": "wc"}, rows, lineage).stat().st_ino
+        return tables.write(tmp_path, "s", "a", {"model": "wc"}, rows, lineage).stat().st_ino
 
     first = written(frame, run_id="one")
     assert written(frame, run_id="two") == first
-    known = store.lineage(tmp_path, "s", "a", {"model": "wc"})
+    known = tables.lineage(tmp_path, "s", "a", {"model": "wc"})
     assert known is not None and known["run_id"] == "two" and known["rows"] == 2
-    file, where = tmp_path / "s/a/model=wc" / store.DATA, {"model": "wc"}
-    assert store.as_recorded(file, known, where)
+    file, where = tmp_path / "s/a/model=wc" / tables.DATA, {"model": "wc"}
+    assert tables.as_recorded(file, known, where)
 
     # Other content, a file that somebody has changed, a broken lineage.json: written.
     other = pl.DataFrame({"x": [1, 3]})
@@ -73,7 +73,7 @@ def test_a_file_that_holds_the_content_already_is_left_alone(tmp_path: Path) -> 
     file.write_bytes(b"changed")
     written(other)
     assert pl.read_parquet(file)["x"].to_list() == [1, 3]
-    file.with_name(store.LINEAGE).write_text("{", encoding="utf-8")
+    file.with_name(tables.LINEAGE).write_text("{", encoding="utf-8")
     written(frame)
     assert pl.read_parquet(file)["x"].to_list() == [1, 2]
 
@@ -87,18 +87,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.replace(path, fails)
+        tables.replace(path, fails)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["data.parquet"]
 
 
 def test_a_writer_killed_in_the_middle_leaves_the_old_table(tmp_path: Path) -> None:
-    store.write(tmp_path, "s", "t", {}, FRAME, {})
+    tables.write(tmp_path, "s", "t", {}, FRAME, {})
     script = f"""
         import os, signal
         from pathlib import Path
         import polars as pl
-        from cos_assets import store
+        from cos_assets.storage import tables as store
 
         def half(self, file, **kwargs):
             Path(file).write_bytes(b"PAR1 half a file")
@@ -114,4 +114,4 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_table(tmp_path: Path) -> N
     left = [p.name for p in (tmp_path / "s/t").iterdir()]
     assert len(left) == 3  # the temporary file is still there, and matches no pattern that reads the tree
     assert pl.read_parquet(tmp_path / "s/t/**/*.parquet").drop("study").equals(FRAME)
-    assert store.scan(tmp_path, "s", "t").collect().equals(FRAME)
+    assert tables.scan(tmp_path, "s", "t").collect().equals(FRAME)

@@ -11,6 +11,7 @@ import yaml
 
 from cos_assets import study
 from cos_assets.study import StudyError, StudySpec
+from cos_assets.study.errors import check_duplicates
 
 GOOD = """
     name: demo
@@ -353,7 +354,7 @@ def test_attributes_that_are_no_mapping(given: Any) -> None:
 )
 def test_a_key_that_stands_twice_is_found_with_its_line(text: str, said: list[str]) -> None:
     with pytest.raises(StudyError) as caught:
-        study.check_duplicates(text, "x.yaml")
+        check_duplicates(text, "x.yaml")
     assert str(caught.value).splitlines() == said
 
 
@@ -361,8 +362,8 @@ def test_a_key_that_stands_twice_is_found_with_its_line(text: str, said: list[st
     "text", ["", "a: {x: 1}\nb: {x: 1}\n", "a: &loop {b: *loop}\n", "a: &x {k: 1}\nb: *x\nc: *x\n"]
 )
 def test_keys_that_stand_once_in_each_place(text: str) -> None:
-    study.check_duplicates(text, "x.yaml")
-    study.check_duplicates(textwrap.dedent(GOOD) + "---\n" + textwrap.dedent(GOOD), "x.yaml")
+    check_duplicates(text, "x.yaml")
+    check_duplicates(textwrap.dedent(GOOD) + "---\n" + textwrap.dedent(GOOD), "x.yaml")
 
 
 def test_an_engines_own_template_is_no_mistake() -> None:

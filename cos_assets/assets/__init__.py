@@ -1,20 +1,28 @@
-"""The asset graph of one study, one module per stage: read inputs, call the layer below, attach metadata."""
+"""The asset graph of one study, one module per asset: read inputs, call the layer below, attach metadata.
+
+To add an asset: a module with a function that returns `step.asset(...)`, and its line in `build_study`.
+"""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from cos_assets.assets import (
-    finetuning,
+    ablations,
+    budget_plan,
+    checkpoints,
+    eval_metrics,
+    evals,
     judgements,
     labels,
     pilot,
-    plan,
     prediction,
     problems,
-    quality,
     report,
+    sample_metrics,
     samples,
+    sft_set,
+    verdicts,
 )
 from cos_assets.study import StudySpec
 
@@ -24,23 +32,23 @@ def build_study(spec: StudySpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
         problems.problems(spec),
         *([pilot.pilot(spec)] if spec.pilot else []),
-        plan.budget_plan(spec),
+        budget_plan.budget_plan(spec),
         *([prediction.prediction(spec)] if spec.predicts else []),
         samples.samples(spec),
-        quality.verdicts(spec),
-        quality.sample_metrics(spec),
+        verdicts.verdicts(spec),
+        sample_metrics.sample_metrics(spec),
         judgements.judgements(spec),
         labels.labels(spec),
-        finetuning.sft(spec),
+        sft_set.sft(spec),
     ]
     if spec.targets and spec.foreign_benchmarks:
         assets.append(problems.benchmark_problems(spec))
     for target in spec.targets:
-        assets += [finetuning.checkpoint(spec, target), finetuning.evaluation(spec, target)]
+        assets += [checkpoints.checkpoint(spec, target), evals.evaluation(spec, target)]
     if spec.targets:
-        assets.append(finetuning.base_evaluation(spec))
+        assets.append(evals.base_evaluation(spec))
         if spec.evaluation.samples:
-            assets.append(finetuning.eval_metrics(spec))
-    if report.has_ablations(spec):
-        assets.append(report.ablations(spec))
+            assets.append(eval_metrics.eval_metrics(spec))
+    if ablations.has_ablations(spec):
+        assets.append(ablations.ablations(spec))
     return [*assets, report.report(spec)]

@@ -9,19 +9,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.checks import READ, TELLING, Check
-from cos_assets.assets.common import (
-    Inputs,
-    Step,
-    asset,
-    checkpoint_inputs,
-    judge_model,
-    own,
-    prices_of,
-    result,
-    single_thread_torch,
-    sketch,
-)
+from cos_assets.assets.metadata import result, sketch
+from cos_assets.assets.models import checkpoint_inputs, judge_model, prices_of
+from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
 from cos_assets.generation.types import Sampling
 from cos_assets.judging import llm, vote
 from cos_assets.judging import steps as step_judge
@@ -29,9 +19,10 @@ from cos_assets.judging.controls import controls_of, draw_controls
 from cos_assets.judging.rates import JudgeRate, cannot_tell, rate_of
 from cos_assets.judging.table import UNTOLD, draw, of_judge
 from cos_assets.metrics.intervals import Interval
-from cos_assets.partitions import by_model
-from cos_assets.pools import pool_of
-from cos_assets.report import sketches
+from cos_assets.orchestration.checks import READ, TELLING, Check
+from cos_assets.orchestration.partitions import by_model
+from cos_assets.orchestration.pools import pool_of
+from cos_assets.report import partition_figures
 from cos_assets.study import StudySpec
 
 
@@ -92,7 +83,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
         shown = {name: tuple(known) for name, found in rates.items() if (known := _limits(found.rate))[0] is not None}
         title = "false positive rate by judge"
         return result(
-            frame, facts, Check(READ, untold), telling, figure=sketch(sketches.intervals, title, shown, title)
+            frame, facts, Check(READ, untold), telling, figure=sketch(partition_figures.intervals, title, shown, title)
         )
 
     return asset(

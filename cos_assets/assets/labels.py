@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from cos_assets.judging import labels as stored
-from cos_assets.places import Place
+from cos_assets.storage.paths import Place
 from cos_assets.study import StudySpec
 
 

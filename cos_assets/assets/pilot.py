@@ -7,29 +7,20 @@ import hashlib
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets import checks
-from cos_assets.assets.common import (
-    Inputs,
-    Step,
-    asset,
-    check_samplers,
-    checkpoint_inputs,
-    own,
-    prices,
-    result,
-    sampler,
-    single_thread_torch,
-    sketch,
-)
+from cos_assets.assets.metadata import result, sketch
+from cos_assets.assets.models import check_samplers, checkpoint_inputs, prices, sampler
 from cos_assets.assets.samples import look_of, prompts, sampler_prompts
-from cos_assets.generation.door import generate
+from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.generation import engines
+from cos_assets.generation.generate import generate
 from cos_assets.generation.spend import Spend, Tariff
 from cos_assets.grading.answers import GRADER_VERSION
 from cos_assets.judging.readable import unread
 from cos_assets.judging.verdicts import verdict_counts, verdicts
-from cos_assets.partitions import pilot_by_model
-from cos_assets.pools import pool_of
-from cos_assets.report import sketches
+from cos_assets.orchestration import checks
+from cos_assets.orchestration.partitions import pilot_by_model
+from cos_assets.orchestration.pools import pool_of
+from cos_assets.report import partition_figures
 from cos_assets.study import StudySpec
 
 _GRADED = ("verdict", "correct", "text_key", "equations_key")
@@ -83,7 +74,9 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             checks.varied(rows, sampling.temperature),
             checks.gradable(rows),
             checks.readable([unread(bought.rows.with_columns(graded["answer"]), problems, spec.task)]),
-            figure=sketch(sketches.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")),
+            figure=sketch(
+                partition_figures.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")
+            ),
         )
 
     return asset(
@@ -138,7 +131,7 @@ def _within_cap(step: Step, inputs: Inputs, problems: pl.DataFrame, drawn: pl.Da
         return
     sampling, most = spec.sampling.parameters(spec.seed, ()), Spend()
     for name, model in spec.models.items():
-        if model.engine != "imported":
+        if not engines.get(model.engine).recorded:
             params = model.active_params or model.params or sampler(step, name, inputs).params
             tariff = Tariff(params, prices(spec, name), spec.count_prefill, model.chat)
             each = [tariff.ceiling(text, sampling) for text in _asked(spec, problems, drawn, model.chat)["prompt"]]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dagster as dg
 import polars as pl
 
-from cos_assets import planning
-from cos_assets.assets.common import Inputs, Step, asset, own, result
+from cos_assets.assets.metadata import result
 from cos_assets.assets.pilot import pilot_of
-from cos_assets.budget import Cost
+from cos_assets.assets.step import Inputs, Step, asset, own
+from cos_assets.budget import strategies
+from cos_assets.budget.matching import Cost
 from cos_assets.study import StudySpec
 
 CONFIDENCE = 0.9
@@ -25,12 +26,12 @@ def prediction(spec: StudySpec) -> dg.AssetsDefinition:
         for name in spec.models:
             rows = pilot_of(inputs, name).filter(pl.col("finish_reason") != "error")
             try:
-                pilots[name] = planning.Pilot.of(rows, costs[name])
+                pilots[name] = strategies.Pilot.of(rows, costs[name])
             except ValueError as error:
                 raise ValueError(f"pilot of {name!r}: {error}") from None
         mixes = {name: arm.take for name, arm in spec.sources.items() if arm.take and not arm.problems}
-        frame = planning.ways(spec.budgets, pilots, mixes, plan["n_problems"][0], CONFIDENCE)
-        sentences = planning.recommendations(frame, CONFIDENCE)
+        frame = strategies.ways(spec.budgets, pilots, mixes, plan["n_problems"][0], CONFIDENCE)
+        sentences = strategies.recommendations(frame, CONFIDENCE)
         facts = {f"recommendation_{at}": text for at, text in enumerate(sentences, 1)}
         return result(frame, facts, recommendation=dg.MetadataValue.md("\n".join(f"- {text}" for text in sentences)))
 

@@ -7,11 +7,12 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.checks import DISJOINT, Check
-from cos_assets.assets.common import Inputs, Step, asset, result
+from cos_assets.assets.metadata import result
+from cos_assets.assets.step import Inputs, Step, asset
+from cos_assets.escape import markdown_block
+from cos_assets.orchestration.checks import DISJOINT, Check
 from cos_assets.study import StudySpec
 from cos_assets.tasks import SPLITS, in_several_splits
-from cos_assets.texts import fenced
 
 
 def problems(spec: StudySpec) -> dg.AssetsDefinition:
@@ -26,7 +27,7 @@ def problems(spec: StudySpec) -> dg.AssetsDefinition:
             frame,
             {"task": spec.task.name, **counts, **spec.task.provenance()},
             _disjoint(frame),
-            example=dg.MetadataValue.md(fenced(shown)),
+            example=dg.MetadataValue.md(markdown_block(shown)),
         )
 
     return asset(

@@ -1,4 +1,4 @@
-"""ablations, report: paired differences, the verdict, figures; as tables, as Dagster metadata and as one HTML page."""
+"""report: paired differences, the conclusion, figures; as tables, as Dagster metadata and as one HTML page."""
 
 from __future__ import annotations
 
@@ -10,44 +10,17 @@ import dagster as dg
 import polars as pl
 
 from cos_assets import report as pages
-from cos_assets import store
-from cos_assets.assets import checks
-from cos_assets.assets.common import Inputs, Step, asset, own, picture, result
+from cos_assets.assets.ablations import has_ablations
+from cos_assets.assets.metadata import picture, result
+from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.judging import labels
-from cos_assets.partitions import by_model, by_source
+from cos_assets.orchestration import checks
+from cos_assets.orchestration.partitions import by_model, by_source
 from cos_assets.report import overview, provenance
+from cos_assets.storage.tables import folder, replace
 from cos_assets.study import StudySpec
 
 VERSION = "report-7"
-
-
-def has_ablations(spec: StudySpec) -> bool:
-    """Are there data arms beside the samplers' own, and models to train on them?"""
-    return bool(spec.sources and spec.targets)
-
-
-def ablations(spec: StudySpec) -> dg.AssetsDefinition:
-    names = [f"{name}_eval" for name in spec.targets]
-
-    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
-        evals = pl.concat([inputs[name].collect() for name in names], how="diagonal_relaxed")
-        return result(pages.ablations.table(spec, {"evals": evals}))
-
-    return asset(
-        spec,
-        "ablations",
-        body,
-        ins={name: own(spec, name) for name in names},
-        description="Every data arm against the samplers' own data: accuracy of the models finetuned on it, paired.",
-        config=[
-            "ablations-1",
-            list(spec.targets),
-            list(spec.arms),
-            pages.ablations.twins(spec),
-            spec.pair,
-            spec.confidence,
-        ],
-    )
 
 
 def report(spec: StudySpec) -> dg.AssetsDefinition:
@@ -70,14 +43,14 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         keys = [None, *by_model(spec).get_partition_keys(), *by_source(spec).get_partition_keys()]
         origin = provenance.read(step.root, spec.name, [(f"{spec.name}/{name}", key) for name in names for key in keys])
         made = pages.build(spec, given, origin)
-        place = store.folder(step.root, spec.name, "report")
-        store.replace(place / "report.html", partial(_write, made.html))
+        place = folder(step.root, spec.name, "report")
+        replace(place / "report.html", partial(_write, made.html))
         text = pages.summary_text(made)
-        store.replace(place / "answer.txt", partial(_write, text))
+        replace(place / "answer.txt", partial(_write, text))
         verdicts = [asdict(verdict) for verdict in made.verdicts]
-        store.replace(place / overview.ANSWER, partial(_write, overview.answer(spec, verdicts)))
+        replace(place / overview.ANSWER, partial(_write, overview.answer(spec, verdicts)))
         for name, figure in made.figures.items():
-            store.replace(place / f"{name}.svg", partial(_write, figure))
+            replace(place / f"{name}.svg", partial(_write, figure))
         overview.build(step.root)
         facts = {f"verdict_{verdict.budget}": verdict.better for verdict in made.verdicts}
         return result(

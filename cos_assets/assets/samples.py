@@ -11,31 +11,23 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cos_assets.allocation import ROUNDS, allocate
-from cos_assets.assets import checks
-from cos_assets.assets.checks import Check
-from cos_assets.assets.common import (
-    Inputs,
-    Step,
-    asset,
-    checkpoint_inputs,
-    own,
-    prices,
-    result,
-    sampler,
-    single_thread_torch,
-    sketch,
-)
-from cos_assets.cores import usable_cores
-from cos_assets.generation.door import Bought, Look, generate
+from cos_assets.assets.metadata import result, sketch
+from cos_assets.assets.models import checkpoint_inputs, prices, sampler
+from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.budget.allocation import ROUNDS, allocate
+from cos_assets.generation import engines
+from cos_assets.generation.generate import Bought, Look, generate
 from cos_assets.generation.types import Model
+from cos_assets.grading.cores import usable_cores
 from cos_assets.judging.readable import first_look
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.prediction import fits
 from cos_assets.metrics.richness import fit_novelty
-from cos_assets.partitions import by_model
-from cos_assets.pools import pool_of
-from cos_assets.report import sketches
+from cos_assets.orchestration import checks
+from cos_assets.orchestration.checks import Check
+from cos_assets.orchestration.partitions import by_model
+from cos_assets.orchestration.pools import pool_of
+from cos_assets.report import partition_figures
 from cos_assets.study import StudySpec
 from cos_assets.tasks import same_text
 
@@ -86,7 +78,9 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             checks.short(rows),
             checks.numbered(rows),
             checks.varied(rows, sampling.temperature),
-            figure=sketch(sketches.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")),
+            figure=sketch(
+                partition_figures.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")
+            ),
         )
 
     return asset(
@@ -145,7 +139,7 @@ def _adaptively(
 
 def look_of(spec: StudySpec, name: str, model: Model) -> Look | None:
     """What stops the purchase from a sampler whose first solutions cannot be read."""
-    if spec.sampling.unreadable == "continue" or model.engine == "imported":
+    if spec.sampling.unreadable == "continue" or engines.get(model.engine).recorded:
         return None
     return first_look(spec.task, f"sampling with {name}", "sampling", spec.sampling.max_tokens)
 

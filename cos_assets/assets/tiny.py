@@ -13,11 +13,12 @@ import polars as pl
 from pydantic import Field
 
 from cos_assets import progress, tasks, tiny
-from cos_assets.assets.common import result, shown_in, single_thread_torch
-from cos_assets.folders import workshop
+from cos_assets.assets.metadata import result
+from cos_assets.assets.step import shown_in, single_thread_torch
+from cos_assets.fields import Spec, StudyName
 from cos_assets.generation.model import hash_folder
-from cos_assets.places import Place
-from cos_assets.spec import Spec, StudyName
+from cos_assets.storage.artifacts import workshop
+from cos_assets.storage.paths import Place
 from cos_assets.training import checkpoints
 
 Role = Literal["student", "wc", "se"]

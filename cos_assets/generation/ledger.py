@@ -25,12 +25,12 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets import places
 from cos_assets.generation import parts
 from cos_assets.generation.parts import SCHEMA, UNUSABLE
 from cos_assets.generation.types import Model, Sampling
-from cos_assets.locks import ObjectLock, lock
-from cos_assets.places import ObjectPath, Place
+from cos_assets.storage import paths
+from cos_assets.storage.locks import ObjectLock, lock
+from cos_assets.storage.paths import ObjectPath, Place
 
 _KEY = ["prompt_hash", "sample_index"]
 _FAILED = pl.col("finish_reason") == "error"
@@ -145,7 +145,7 @@ class Ledger:
             return
         frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
         name = self._part or parts.name()
-        here = places.local(self.folder)
+        here = paths.local(self.folder)
         unsent = None if isinstance(self.folder, Path) else here / (_UNSENT + name)
         parts.write(unsent or here / name, frame)
         rows.clear()
@@ -158,7 +158,7 @@ class Ledger:
     def clear_leftovers(self) -> None:
         """Remove what a killed writer left half written, write what it had only noted, send what it could not send, and
         merge small parts. Only under the lock."""
-        here = places.local(self.folder)
+        here = paths.local(self.folder)
         if isinstance(self.folder, Path):
             for file in self.folder.glob(".part-*.tmp"):
                 file.unlink(missing_ok=True)
@@ -184,7 +184,7 @@ class Ledger:
             self.lock.check()
 
     def _journal(self, part: str) -> Path:
-        return places.local(self.folder) / f"{_JOURNAL}{part}.jsonl"
+        return paths.local(self.folder) / f"{_JOURNAL}{part}.jsonl"
 
     def _send(self, unsent: Path) -> None:
         name = unsent.name.removeprefix(_UNSENT)

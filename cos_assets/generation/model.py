@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from cos_assets.generation import adapters
+from cos_assets.generation import adapters, engines
 from cos_assets.generation.types import Model
 
 _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
@@ -138,39 +137,25 @@ def resolve(
     engine option `chat_template_kwargs`, what a chat template is given. A served model (engine openai) is known by its
     name alone, wherever it is served. Raises ValueError for template arguments that cannot be used.
     """
-    if engine == "auto":
+    if engine == engines.AUTO:
         engine = pick_engine()
-    if engine == "imported":
-        from cos_assets.generation.engines.imported import fingerprint
-
-        return Model(
-            model_id,
-            f"imported-{fingerprint(dict(options or {}))[:16]}",
-            engine,
-            revision,
-            params,
-            engine_options=dict(options or {}),
-        )
-    if engine == "openai":
-        from cos_assets.generation.engines.openai_options import identity
-
-        name = hashlib.sha256(json.dumps(identity(model_id, chat, options or {}), sort_keys=True).encode()).hexdigest()
-        label = re.sub(r"[^A-Za-z0-9._-]", "-", model_id.split("/")[-1])
-        return Model(model_id, f"{label}-{name[:16]}", engine, revision, params, chat, dict(options or {}))
-    tail = ("-chat" if chat else "") + _template_tail(chat, options or {})
+    given = dict(options or {})
+    if fingerprint := engines.get(engine).fingerprint(model_id, chat, given):
+        return Model(model_id, fingerprint, engine, revision, params, chat, given)
+    tail = ("-chat" if chat else "") + _template_tail(chat, given)
     if adapter := adapters.find(model_id):
         digest = hash_adapter(adapter)
         counted = params
         if params is None and Path(adapter.base).is_dir():
             counted = count_parameters(adapter.base) + count_parameters(model_id)
-        return Model(str(model_id), f"adapter-{digest[:16]}{tail}", engine, digest, counted, chat, dict(options or {}))
+        return Model(str(model_id), f"adapter-{digest[:16]}{tail}", engine, digest, counted, chat, given)
     if Path(model_id).is_dir():
         digest = hash_folder(model_id)
         counted = params if params is not None else count_parameters(model_id)
-        return Model(str(model_id), f"local-{digest[:16]}{tail}", engine, digest, counted, chat, dict(options or {}))
+        return Model(str(model_id), f"local-{digest[:16]}{tail}", engine, digest, counted, chat, given)
     commit = _commit(model_id, revision)
     name = hashlib.sha256(f"{model_id}@{commit}".encode()).hexdigest()[:16]
-    return Model(model_id, f"{model_id.split('/')[-1]}-{name}{tail}", engine, commit, params, chat, dict(options or {}))
+    return Model(model_id, f"{model_id.split('/')[-1]}-{name}{tail}", engine, commit, params, chat, given)
 
 
 def _template_tail(chat: bool, options: Mapping[str, Any]) -> str:

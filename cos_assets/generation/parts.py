@@ -20,9 +20,9 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets import places
-from cos_assets.folders import mirror
-from cos_assets.places import Place
+from cos_assets.storage import paths
+from cos_assets.storage.artifacts import mirror
+from cos_assets.storage.paths import Place
 
 PATTERN = "part-*.parquet"
 
@@ -77,7 +77,7 @@ def name() -> str:
 def write(place: Place, frame: pl.DataFrame, replaced: Sequence[str] = ()) -> None:
     """Write rows of `SCHEMA` as one part, whole or not at all."""
     metadata = {"schema_version": _VERSION} | ({_REPLACES: json.dumps(replaced)} if replaced else {})
-    places.replace(place, partial(frame.write_parquet, metadata=metadata))
+    paths.replace(place, partial(frame.write_parquet, metadata=metadata))
 
 
 def query(folder: Place, pattern: str, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
@@ -191,7 +191,7 @@ def _set_aside(folder: Place, file: Path) -> bool:
     place = file.with_name(UNUSABLE + file.name)
     try:
         if not isinstance(folder, Path):
-            (folder / file.relative_to(places.local(folder)).as_posix()).rename(place.name)
+            (folder / file.relative_to(paths.local(folder)).as_posix()).rename(place.name)
         file.rename(place)
     except FileNotFoundError:  # another process has done it
         return False

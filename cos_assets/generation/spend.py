@@ -13,11 +13,11 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from cos_assets import locks
-from cos_assets.budget import Prices, flops_per_token
+from cos_assets.budget.matching import Prices, flops_per_token
 from cos_assets.generation import parts
 from cos_assets.generation.types import Completion, Request, Sampling
-from cos_assets.places import Place
+from cos_assets.storage import locks
+from cos_assets.storage.paths import Place
 
 Stage = Literal["pilot", "sampling", "judging", "training", "validation", "evaluation"]
 DATA: tuple[Stage, ...] = ("pilot", "sampling", "judging")

@@ -3,7 +3,7 @@
     number        the same string, else the same number exactly (see `numbers`), whatever markup, name ("x = 5") or
                   unit stands beside it
     math          the ladder of `number`, then the same text in one notation (see `notation`); everything else goes to
-                  math-verify (see `equivalence`)
+                  math-verify (see `math_equality`)
     text          the same string without markup; Unicode, case, white space, quotes and a full stop are evened out
     choice        the same letter, whatever stands around it: "(B)", "b.", "B) seven", `\\textbf{(B)}`
     tests         the answer is code; the gold says which tests it has to pass, in a sandbox (see `code`)
@@ -28,31 +28,24 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Literal, NamedTuple, get_args
+from typing import get_args
 
 import polars as pl
 
 from cos_assets.grading import units
+from cos_assets.grading.grade import Grade, Kind
 from cos_assets.grading.notation import normalise, same_text, words
 from cos_assets.grading.numbers import MAX_CHARACTERS, parse_number
 
 # Raise it when any rule here or in the graders below changes: stored verdicts then count as old.
 GRADER_VERSION = "3"
 
-Kind = Literal["number", "math", "text", "choice", "tests", "instructions"]
-VERDICTS = ("correct", "wrong", "no_answer", "truncated", "grader_error")
 # A longer answer is no final answer; comparing it as mathematics would only reach the time limit.
 MAX_MATH_CHARACTERS = 2000
 
 _COLUMNS = ("gold", "answer", "finish_reason")
 _GRADED = {"verdict": pl.String, "reason": pl.String, "grader": pl.String}
 _STRINGS = ("number", "math", "text", "choice")
-
-
-class Grade(NamedTuple):
-    verdict: str
-    reason: str | None
-    grader: str | None  # the rung of the ladder that decided
 
 
 def grade(rows: pl.DataFrame, kind: Kind | None, workers: int = 1, timeout: float = 5.0) -> pl.DataFrame:
@@ -148,7 +141,7 @@ def _ladder(pairs: Iterable[tuple[str | None, str]], kind: Kind, workers: int, t
     if hard:
         from importlib.metadata import version
 
-        from cos_assets.grading.equivalence import equivalent
+        from cos_assets.grading.math_equality import equivalent
 
         name = f"math-verify {version('math-verify')}"
         for (position, _), outcome in zip(hard, equivalent([pair for _, pair in hard], workers, timeout), strict=True):

@@ -18,14 +18,12 @@ import platform
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cos_assets import progress
+from cos_assets.grading.grade import Grade
 from cos_assets.grading.programs import defined_names, free_names, parse, stated_program
 from cos_assets.grading.sandbox import Part, Result, require, run
-
-if TYPE_CHECKING:
-    from cos_assets.grading.answers import Grade
 
 _BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -133,8 +131,6 @@ class _Gold(NamedTuple):
 
 
 def _grade(gold: str | None, answer: str) -> Grade:
-    from cos_assets.grading.answers import Grade
-
     say = partial(Grade, grader=f"tests, Python {platform.python_version()}")
     try:
         wanted = _gold(gold or "")

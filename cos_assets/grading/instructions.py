@@ -4,9 +4,9 @@ The gold is JSON: {"prompt": ..., "instruction_id_list": ["punctuation:no_comma"
 entry of `kwargs` for each instruction; the answer is the whole reply. Strict takes the reply as it is; loose also
 without its first line, its last, both, and without asterisks, and lets an instruction pass that passes in any of them.
 
-The checkers are lm-eval's, in worker processes with a time limit (see `walled`). Two of them draw lots, which are
-seeded here: the language detector, and the letter counter where it is asked to count what is no letter (`#`, `!`: two
-of the published prompts), for which it takes a letter at random.
+The checkers are lm-eval's, in worker processes with a time limit (see `isolated_workers`). Two of them draw lots,
+which are seeded here: the language detector, and the letter counter where it is asked to count what is no letter
+(`#`, `!`: two of the published prompts), for which it takes a letter at random.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets.grading import walled
-from cos_assets.grading.answers import Grade
+from cos_assets.grading import isolated_workers
+from cos_assets.grading.grade import Grade
 
 NAME = "lm-eval"
 INSTALL = "'cos-assets[ifeval]' (in a checkout: pip install --no-deps -r requirements/ifeval.txt)"
@@ -95,7 +95,7 @@ def _flags(pairs: Sequence[tuple[str | None, str]], workers: int) -> list[tuple[
     """(strict, loose) for each instruction of each pair, or why there is none."""
     items = [_item(gold, reply) for gold, reply in pairs]
     good = [item for item in items if isinstance(item, dict)]
-    answers = iter(walled.ask(__name__, good, workers, TIMEOUT, NAME, INSTALL))
+    answers = iter(isolated_workers.ask(__name__, good, workers, TIMEOUT, NAME, INSTALL))
     found = [next(answers) if isinstance(item, dict) else item for item in items]
     return [flags if isinstance(flags, str) else (flags[0], flags[1]) for flags in found]
 
@@ -169,4 +169,4 @@ if __name__ == "__main__":
         "kwargs": [{"relation": "at least", "num_sentences": 1}, {}],
         "reply": "all is well. nothing is amiss.",
     }
-    walled.serve(NAME, _score, warm_up)
+    isolated_workers.serve(NAME, _score, warm_up)

@@ -1,6 +1,6 @@
 r"""Final answers as people and models write them, brought to one notation.
 
-`normalise` gives the LaTeX that the parser of `equivalence` reads: `½` and `\dfrac12` are `\frac{1}{2}`, "5 and 6" is
+`normalise` gives the LaTeX that the parser of `math_equality` reads: `½` and `\dfrac12` are `\frac{1}{2}`, "5 and 6" is
 `5, 6`. It rewrites what it knows and leaves the rest as it is. The parser must refuse what nobody understands, and it
 cannot refuse what is no longer there, so only markup is removed: spaces, fonts, sizes and delimiters.
 """

@@ -41,8 +41,8 @@ from typing import IO, Any, Literal
 
 import psutil
 
-from cos_assets.cores import core
-from cos_assets.grading import harness, inside
+from cos_assets.grading import harness, sandbox_runner
+from cos_assets.grading.cores import core
 from cos_assets.grading.syscalls import system_call_filter
 
 INSTALL = (
@@ -167,7 +167,9 @@ def _workload() -> float:
 @cache
 def _code() -> bytes:
     """What runs inside, compiled, with the call that starts it."""
-    return marshal.dumps(compile(inside.text() + "main(limits, job, report)\n", "<inside>", "exec", dont_inherit=True))
+    return marshal.dumps(
+        compile(sandbox_runner.text() + "main(limits, job, report)\n", "<inside>", "exec", dont_inherit=True)
+    )
 
 
 def _local(program: dict[str, Any], limits: Limits) -> Result:
@@ -229,7 +231,7 @@ def _local(program: dict[str, Any], limits: Limits) -> Result:
 
 
 def _told(report: str) -> tuple[Outcome, str | None, str]:
-    """Outcome, part and reason as `inside` reports them."""
+    """Outcome, part and reason as `sandbox_runner` reports them."""
     outcome, part, reason = [*report.split("\t", 2), "", ""][:3]
     if outcome in _LIMITS:
         return outcome, part, f"{_LIMITS[outcome]} limit: {reason}"  # type: ignore[return-value]
@@ -419,7 +421,7 @@ def _remote(url: str, program: dict[str, Any], limits: Limits) -> Result:
     """POST /run_code. The pass token is the first line of the input, and printed last, when all parts have run."""
     token, wall = secrets.token_hex(32), limits.wall_seconds * slowness()
     stdin = f"{token}\n{json.dumps(program)}"
-    body = {"language": "python", "code": f"{inside.text()}\nremote()\n", "stdin": stdin, "run_timeout": wall}
+    body = {"language": "python", "code": f"{sandbox_runner.text()}\nremote()\n", "stdin": stdin, "run_timeout": wall}
     request = urllib.request.Request(
         f"{url.rstrip('/')}/run_code", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )

@@ -21,12 +21,12 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets import catalogue
-from cos_assets.folders import mirror
 from cos_assets.judging.llm import steps
 from cos_assets.metrics.agreement import agreement
 from cos_assets.metrics.false_positives import corrected_rate, false_positives
-from cos_assets.places import Place, replace
+from cos_assets.storage import catalog
+from cos_assets.storage.artifacts import mirror
+from cos_assets.storage.paths import Place, replace
 
 LABELS = ("right", "wrong", "unsure")
 FIELDS = ("number", "study", "id", "text_hash", "label", "first_wrong_step", "comment")
@@ -100,7 +100,7 @@ def tasks(
     known_views = views(root)
     if not {"samples", "verdicts", "problems"} <= known_views:
         raise LabelError(f"{study}: no samples with verdicts here; make them with `cos run {study} --select +verdicts`")
-    known = catalogue.query(root, "SELECT DISTINCT study, budget, model FROM verdicts")
+    known = catalog.query(root, "SELECT DISTINCT study, budget, model FROM verdicts")
     options = (("STUDY", [study], "study"), ("--budget", budgets, "budget"), ("--model", models, "model"))
     for name, wanted, column in options:
         found = known if column == "study" else known.filter(study=study)
@@ -113,10 +113,10 @@ def tasks(
         if values:
             where += f" AND v.{column} IN ({', '.join(map(quoted, values))})"
     key = "model, problem_id, sample_index"
-    found = catalogue.query(root, f"SELECT DISTINCT {key} FROM verdicts v WHERE {where}")
+    found = catalog.query(root, f"SELECT DISTINCT {key} FROM verdicts v WHERE {where}")
     judged = found.clear()
     if "judgements" in known_views:
-        judged = catalogue.query(
+        judged = catalog.query(
             root, f"SELECT DISTINCT {key} FROM judgements WHERE study = {quoted(study)} AND control IS NULL"
         )
     read = judged.with_columns(judged=True)
@@ -125,7 +125,7 @@ def tasks(
         raise LabelError(f"{study}: no correct sample to label")
     keys = drawn(found, n, seed)
     ids = {_id(study, *row): row for row in keys.iter_rows()}
-    rows = catalogue.query(
+    rows = catalog.query(
         root,
         f"SELECT DISTINCT ON (id) s.study, {_ID} AS id, {_HASH} AS text_hash, p.question, p.answer, p.solution,"
         f" s.completion AS text FROM samples s JOIN problems p USING (study, problem_id)"
@@ -210,10 +210,10 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
         raise LabelError(f"{study}: has no labels; see `cos label export` and `cos label import`")
     key = "model, problem_id, sample_index"
     mine = f"study = {quoted(study)}"
-    humans = catalogue.query(root, f"SELECT {key}, annotator AS rater, label FROM labels WHERE latest AND {mine}")
+    humans = catalog.query(root, f"SELECT {key}, annotator AS rater, label FROM labels WHERE latest AND {mine}")
     said = [humans.with_columns(human=True)]
     if "judgements" in known_views:
-        judges = catalogue.query(
+        judges = catalog.query(
             root,
             f"SELECT DISTINCT ON (judge, {key}) {key}, judge AS rater, label FROM judgements"
             f" WHERE {mine} AND control IS NULL",
@@ -226,7 +226,7 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
     both = pl.concat(said)
     if "verdicts" not in known_views:
         return both.with_columns(correct=pl.lit(None, pl.Boolean))
-    verdicts = catalogue.query(
+    verdicts = catalog.query(
         root,
         f"SELECT DISTINCT ON ({key}) {key}, correct FROM verdicts SEMI JOIN labels USING (study, {key}) WHERE {mine}",
     )
@@ -281,7 +281,7 @@ def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0
     rows = []
     for judge in sorted(said.filter(~pl.col("human"))["rater"].unique()):
         errors = known.filter(rater=judge)
-        read = catalogue.query(
+        read = catalog.query(
             root,
             f"SELECT DISTINCT ON ({', '.join(on)}) {', '.join(on)}, wrong_reasoning FROM judgements SEMI JOIN"
             f" (FROM verdicts WHERE coalesce(correct, true)) USING (study, {', '.join(on)})"
@@ -367,7 +367,7 @@ def _known(root: Place, rows: Sequence[tuple[int, dict[str, str]]]) -> dict[tupl
     if "samples" not in views(root):
         raise LabelError("there are no samples here; is COS_HOME the one that the labels were exported from?")
     studies, ids = (", ".join(sorted({quoted(row[name]) for _, row in rows})) for name in ("study", "id"))
-    found = catalogue.query(
+    found = catalog.query(
         root,
         f"SELECT DISTINCT ON (s.study, id) s.study, s.model, s.problem_id, s.sample_index, s.completion, {_ID} AS id,"
         f" {_HASH} AS text_hash FROM samples s WHERE s.study IN ({studies}) AND id IN ({ids})",
@@ -382,7 +382,7 @@ def _id(study: str, model: str, problem_id: str, sample_index: int) -> str:
 
 def views(root: Place) -> set[str]:
     """The names of the views that have rows."""
-    return catalogue.filled(root, "problems", "samples", "verdicts", "judgements", "labels")
+    return catalog.filled(root, "problems", "samples", "verdicts", "judgements", "labels")
 
 
 def quoted(text: str) -> str:

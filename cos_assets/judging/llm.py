@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets.budget import Prices
-from cos_assets.generation.door import Buyer, generate
+from cos_assets.budget.matching import Prices
+from cos_assets.generation.generate import Buyer, generate
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.grading.reasoning import reply_of
 from cos_assets.judging.table import Label, table
@@ -108,12 +108,6 @@ def judge(
 
 
 _TEXT: Any = {"problem_id": pl.String, "prompt": pl.String}
-
-
-def structured(options: Mapping[str, Any]) -> dict[str, Any]:
-    """`engine_options` of a chat server that is asked for JSON; `extra_body: {response_format: null}` asks for none."""
-    extra = {"response_format": RESPONSE_FORMAT, **(options.get("extra_body") or {})}
-    return {**options, "extra_body": extra}
 
 
 def steps(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from cos_assets.generation.door import Look
+from cos_assets.generation.generate import Look
 from cos_assets.grading.answers import grade
 from cos_assets.grading.reasoning import reply_of
 from cos_assets.tasks import Task

@@ -6,7 +6,8 @@ import hashlib
 
 import polars as pl
 
-from cos_assets.grading.answers import GRADER_VERSION, VERDICTS, grade
+from cos_assets.grading.answers import GRADER_VERSION, grade
+from cos_assets.grading.grade import VERDICTS
 from cos_assets.tasks import Task
 
 GRADED_COLUMNS = (

@@ -19,11 +19,11 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets import catalogue
 from cos_assets.judging import steps as step_checker
 from cos_assets.judging.labels import LabelError, quoted, step_of_equation, views
 from cos_assets.judging.llm import steps
-from cos_assets.places import Place, replace
+from cos_assets.storage import catalog
+from cos_assets.storage.paths import Place, replace
 
 _KEY = ["model", "problem_id", "sample_index"]
 
@@ -61,7 +61,7 @@ def export(root: Place, study: str, out: Path, judge: str | None = None) -> dict
 def _samples(root: Place, study: str) -> pl.DataFrame:
     if not {"samples", "verdicts", "problems"} <= views(root):
         raise LabelError(f"{study}: no samples with verdicts here; make them with `cos run {study} --select +verdicts`")
-    found = catalogue.query(
+    found = catalog.query(
         root,
         "SELECT DISTINCT ON (s.model, s.problem_id, s.sample_index) s.model, s.problem_id, s.sample_index,"
         " p.question, s.completion AS text, v.correct FROM samples s"
@@ -83,16 +83,16 @@ def _labels(root: Place, study: str, judge: str | None) -> pl.DataFrame:
     people, judged = empty, empty
     if "labels" in known:
         asked = f"SELECT {', '.join(_KEY)}, label, first_wrong_step AS step FROM labels WHERE latest AND {mine}"
-        said = catalogue.query(root, asked).group_by(_KEY).agg(pl.col("label").unique(), pl.col("step").min())
+        said = catalog.query(root, asked).group_by(_KEY).agg(pl.col("label").unique(), pl.col("step").min())
         agreed = said.filter(pl.col("label").list.len() == 1).with_columns(pl.col("label").list.first())
         people = agreed.with_columns(equations=False)
     if "judgements" in known:
         asked = f"SELECT DISTINCT judge FROM judgements WHERE study = {quoted(study)} ORDER BY 1"
-        judges = catalogue.query(root, asked)["judge"].to_list()
+        judges = catalog.query(root, asked)["judge"].to_list()
         if judge not in judges and (judge is not None or len(judges) > 1):
             raise LabelError(f"--judge: {judge!r} is not a judge of {study}; there are: {', '.join(judges)}")
         if judges:
-            judged = catalogue.query(
+            judged = catalog.query(
                 root,
                 "SELECT DISTINCT ON (model, problem_id, sample_index) model, problem_id, sample_index, label,"
                 f" first_wrong_step AS step, judge_version = {quoted(step_checker.JUDGE_VERSION)} AS equations"

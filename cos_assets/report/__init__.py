@@ -8,7 +8,7 @@ from functools import partial
 
 import polars as pl
 
-from cos_assets.report import ablations, evaluated, figures, judges, learning, page
+from cos_assets.report import ablations, evaluated, figures, judges, page, training_curves
 from cos_assets.report.compare import Verdict, accuracies, comparisons, verdicts
 from cos_assets.report.provenance import Provenance
 from cos_assets.report.tables import Tables, complete
@@ -67,7 +67,7 @@ def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> 
     if evaluated.drawable(tables["eval_metrics"]):
         drawn["evaluated"] = partial(evaluated.figure, spec, tables["eval_metrics"])
     if "curve" in tables["checkpoints"].columns and tables["checkpoints"].height:
-        drawn["learning"] = partial(learning.of_study, spec, tables["checkpoints"])
+        drawn["learning"] = partial(training_curves.of_study, spec, tables["checkpoints"])
     pictures = {name: figures.svg(draw) for name, draw in drawn.items()}
     html = page.render(spec, tables, compared, found, table, pictures, origin or Provenance())
     told = [note.text for note in judges.notes(spec, tables, spec.judge.all)]

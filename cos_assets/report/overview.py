@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cos_assets.places import Place, folders, replace
 from cos_assets.report.page import environment
+from cos_assets.storage.paths import Place, folders, replace
 from cos_assets.study import StudySpec
 
 NAME = "overview.html"

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import yaml
 
-from cos_assets.grading.answers import VERDICTS
-from cos_assets.report import ablations, beside, evaluated, judges, provenance
+from cos_assets.grading.grade import VERDICTS
+from cos_assets.report import ablations, evaluated, judges, provenance, published_comparison
 from cos_assets.report.compare import ALL_TARGETS, LESS_IS_BETTER, Verdict, percent
 from cos_assets.report.provenance import Provenance
 from cos_assets.report.tables import Tables
@@ -58,8 +58,8 @@ def render(
             evaluated_head=evaluated.head(evaluations),
             evaluated=list(evaluated.cells(spec, evaluations)),
             step_notes=step_notes,
-            beside_head=beside.HEAD,
-            beside=list(beside.cells(spec, tables, compared, accuracies)),
+            beside_head=published_comparison.HEAD,
+            beside=list(published_comparison.cells(spec, tables, compared, accuracies)),
             stages_head=provenance.SPEND_HEAD,
             stages=list(provenance.spend_cells(origin)),
             dropped_head=provenance.DROPPED_HEAD,

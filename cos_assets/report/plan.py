@@ -45,7 +45,7 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
 
 def prediction_lines(found: pl.DataFrame) -> list[str]:
     """The ways to spend each budget for a terminal: all sources on all problems at half, once and twice the budget, and
-    with fewer problems at the budget itself. `found`: see `planning.ways`."""
+    with fewer problems at the budget itself. `found`: see `budget.strategies.ways`."""
     rows = [("budget", "source", "samples/problem", "problems", "solved", "correct", "different")]
     most = found["problems"].max()
     for way in found.filter((pl.col("scale") == 1.0) | (pl.col("problems") == most)).iter_rows(named=True):

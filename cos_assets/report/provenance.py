@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets import store
 from cos_assets.generation import spend
 from cos_assets.grading.answers import GRADER_VERSION
 from cos_assets.judging.readable import MOST_UNREAD
-from cos_assets.places import Place
+from cos_assets.storage.paths import Place
+from cos_assets.storage.tables import content_hash, lineage
 from cos_assets.study import StudySpec
 
 SPEND_HEAD = ("stage", "calls", "failed", "cut off", "tokens in", "tokens out", "FLOPs", "cost")
@@ -48,8 +48,8 @@ def _lineage(root: Place, asset: str, partition: str | None) -> Mapping[str, Any
     study, _, table = asset.rpartition("/")
     keys = partition.split("|") if partition is not None else []
     for names in [("budget", "model"), ("budget", "source")] if len(keys) == 2 else [("model",)[: len(keys)]]:
-        if lineage := store.lineage(root, study, table, dict(zip(names, keys, strict=True))):
-            return lineage
+        if found := lineage(root, study, table, dict(zip(names, keys, strict=True))):
+            return found
     return None
 
 
@@ -96,7 +96,7 @@ def table_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]:
     for name in sorted(tables, key=lambda name: ("/" in name, name)):
         parts = sorted(tables[name], key=lambda one: one["partition"] or "")
         versions = [one["data_version"] for one in parts]
-        version = versions[0] if len(versions) == 1 else store.content_hash(pl.DataFrame({"version": versions}))
+        version = versions[0] if len(versions) == 1 else content_hash(pl.DataFrame({"version": versions}))
         sources = {one["asset"].removeprefix(f"{spec.name}/") for part in parts for one in part["inputs"]}
         rows = sum(one["rows"] for one in parts)
         yield name, f"{len(parts)}", f"{rows:,}", version[:_SHOWN], ", ".join(sorted(sources)) or "–"

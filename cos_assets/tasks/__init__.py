@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_a
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, WithJsonSchema, model_validator
 
-from cos_assets import files
-from cos_assets.grading.answers import Kind
+from cos_assets import readers
 from cos_assets.grading.extraction import last_number_anywhere
+from cos_assets.grading.grade import Kind
 from cos_assets.grading.reasoning import reply_of
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class PublicTask(Task):
             return {"dataset": self.dataset, "config": self.config, "revision": self.revision}
         found = {part: self.file(part) for part in self.files}
         return {f"{part}_file": str(f) for part, f in found.items()} | {
-            f"{part}_sha256": files.sha256(f) for part, f in found.items()
+            f"{part}_sha256": readers.sha256(f) for part, f in found.items()
         }
 
     def file(self, part: str) -> Path:
@@ -249,7 +249,7 @@ class PublicTask(Task):
         path = Path(self.path or "").expanduser()
         if len(self.files) == 1 and path.is_file():
             return path
-        return files.in_folder(path, *self.files[part])
+        return readers.in_folder(path, *self.files[part])
 
     def hub(self, part: str) -> tuple[str, str | None, str, str | None]:
         """Where a part lies on the hub: dataset, config, split, revision."""
@@ -260,7 +260,7 @@ class PublicTask(Task):
 
         Raises ValueError where the number of rows is not the published one.
         """
-        found = files.hub_rows(*self.hub(part)) if self.path is None else files.rows(self.file(part))
+        found = readers.hub_rows(*self.hub(part)) if self.path is None else readers.rows(self.file(part))
         count, expected = 0, self.published.get(part)
         for where, row in found:
             yield where, row

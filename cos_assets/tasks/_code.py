@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
-from cos_assets.grading.answers import Kind
+from cos_assets.grading.grade import Kind
 from cos_assets.tasks import PROBLEMS, Styled
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from cos_assets import files
+from cos_assets import readers
 from cos_assets.tasks import PROBLEMS
 from cos_assets.tasks.math import MathTask, math_problem
 
@@ -43,7 +43,7 @@ class FunctionalMath(MathTask):
                 f" {self.snapshot}.tar.gz from github.com/ConsequentAI/fneval"
             )
         path = Path(self.path).expanduser()
-        return path if path.is_file() else files.in_folder(path, self.snapshot)
+        return path if path.is_file() else readers.in_folder(path, self.snapshot)
 
     def problems(self) -> pl.DataFrame:
         """`truth` says whether a problem is static, that is without numbers to change."""

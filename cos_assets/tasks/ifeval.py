@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from cos_assets.grading.answers import Kind
+from cos_assets.grading.grade import Kind
 from cos_assets.tasks import PROBLEMS, text
 from cos_assets.tasks._prompts import Prompts
 

@@ -34,8 +34,8 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cos_assets import files
-from cos_assets.cores import usable_cores
+from cos_assets import readers
+from cos_assets.grading.cores import usable_cores
 from cos_assets.grading.extraction import stated
 from cos_assets.grading.numbers import parse_number
 from cos_assets.tasks import PROBLEMS, SPLITS, Split, Styled, boxed_prompt, program_prompt, text
@@ -165,7 +165,7 @@ class Jsonl(Styled):
             return super().provenance() | {"splits": self._hub_splits}
         found = self._files()
         return {f"{split}_file": str(f) for split, f in found.items()} | {
-            f"{split}_sha256": files.sha256(f) for split, f in found.items()
+            f"{split}_sha256": readers.sha256(f) for split, f in found.items()
         }
 
     def instructs(self, chat: bool, shots: int) -> bool:
@@ -214,18 +214,18 @@ class Jsonl(Styled):
     def _sources(self) -> Iterator[tuple[Split, Iterator[tuple[str, Mapping[str, Any]]]]]:
         if self.path is None:
             for split, name in self._hub_splits.items():
-                yield split, files.hub_rows(self.dataset, self.config, name, self.revision)
+                yield split, readers.hub_rows(self.dataset, self.config, name, self.revision)
         else:
             for split, file in self._files().items():
-                yield split, files.rows(file)
+                yield split, readers.rows(file)
 
     def _files(self) -> dict[Split, Path]:
         path = Path(self.path or "").expanduser()
         if path.is_file():
             return {"train": path}
         if self.splits is not None:
-            return {split: files.in_folder(path, name) for split, name in self.splits.items()}
-        found = {split: file for split in SPLITS if (file := files.find(path, split))}
+            return {split: readers.in_folder(path, name) for split, name in self.splits.items()}
+        found = {split: file for split in SPLITS if (file := readers.find(path, split))}
         if not found:
             raise ValueError(
                 f"task.path: {str(path)!r} is no file, and no folder with a train, validation or test file"
@@ -235,7 +235,7 @@ class Jsonl(Styled):
     def _problem(self, split: Split, number: int, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
         def get(role: str, required: bool = False) -> str | None:
             column = getattr(self.columns, role)
-            value = None if column is None else files.dig(row, column, role, where)
+            value = None if column is None else readers.dig(row, column, role, where)
             if isinstance(value, float) and isnan(value):  # a gap, as pandas writes it
                 value = None
             if role in ("level", "subject") and isinstance(value, float) and value.is_integer():

@@ -31,8 +31,8 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field
 
-from cos_assets.grading.answers import Kind
 from cos_assets.grading.extraction import boxed, stated
+from cos_assets.grading.grade import Kind
 from cos_assets.tasks import PROBLEMS, Styled, boxed_prompt, same_text, text
 
 _NEXT_PROBLEM = "\nProblem:"

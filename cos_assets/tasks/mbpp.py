@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from cos_assets import files
+from cos_assets import readers
 from cos_assets.tasks import program_prompt, text
 from cos_assets.tasks._code import Code
 
@@ -71,7 +71,7 @@ class Mbpp(Code):
         if self.path is None:
             return {**super().provenance(), "config": self.subset}
         file = self.file(self.subset)
-        return {f"{self.subset}_file": str(file), f"{self.subset}_sha256": files.sha256(file)}
+        return {f"{self.subset}_file": str(file), f"{self.subset}_sha256": readers.sha256(file)}
 
     def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
         """The form of the MBPP paper; the examples are whole, with their solutions."""

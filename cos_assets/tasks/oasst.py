@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field
 
-from cos_assets.grading.answers import Kind
+from cos_assets.grading.grade import Kind
 from cos_assets.tasks import PROBLEMS, same_text, text
 from cos_assets.tasks._prompts import Prompts
 

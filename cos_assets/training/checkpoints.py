@@ -12,15 +12,16 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets import places, progress
-from cos_assets.folders import FILES, fetch, workshop
-from cos_assets.generation.door import Buyer
+from cos_assets import progress
+from cos_assets.generation.generate import Buyer
 from cos_assets.generation.ledger import book
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.generation.tokens import spells_control
 from cos_assets.generation.types import Model
-from cos_assets.places import Place
-from cos_assets.store import content_hash
+from cos_assets.storage import paths
+from cos_assets.storage.artifacts import FILES, fetch, workshop
+from cos_assets.storage.paths import Place
+from cos_assets.storage.tables import content_hash
 from cos_assets.training.data import SCHEDULE, trained_on
 from cos_assets.training.launch import Launch
 from cos_assets.training.loop import Base, write_json
@@ -139,7 +140,7 @@ def intact(root: Place, frame: pl.DataFrame) -> bool:
 
 
 def _intact(root: Place, path: str, digest: str) -> bool:
-    model = places.local(root) / path
+    model = paths.local(root) / path
     if not isinstance(root, Path) and not model.is_dir():
         return (root / Path(path).parent.as_posix() / FILES).is_file()
     if _noted(model) == {"hash": digest, "files": _looks(model)}:
@@ -184,14 +185,14 @@ def row(
     target: str, path: Path, root: Place, digest: str, base: Model | None, data_hash: str | None, facts: dict[str, Any]
 ) -> pl.DataFrame:
     """A checkpoint's row; what `facts` leaves out is null."""
-    note(places.local(root) / path, digest)
+    note(paths.local(root) / path, digest)
     known = {
         "target": target,
         "path": str(path),
         "hash": digest,
         "base": _label(base, root) if base else None,
         "base_hash": base.revision if base else None,
-        "params": count_parameters(places.local(root) / path),
+        "params": count_parameters(paths.local(root) / path),
         "data_hash": data_hash,
         **facts,
     }
@@ -221,7 +222,7 @@ def _booking(buyer: Buyer, base: Model, name: str, trained: Trained, root: Place
 
 def _label(base: Model, root: Place) -> str:
     """A hub id as it is; a folder by its place under the root, else by its name: equal on all machines."""
-    path, root = Path(base.model_id), places.local(root)
+    path, root = Path(base.model_id), paths.local(root)
     if not path.is_dir():
         return base.model_id
     return str(path.relative_to(root)) if path.is_relative_to(root) else path.name

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from cos_assets.cores import usable_cores
-from cos_assets.generation.door import Buyer, Look, generate
+from cos_assets.generation.generate import Buyer, Look, generate
 from cos_assets.generation.types import Model, Sampling
-from cos_assets.grading.classes import answer_classes
+from cos_assets.grading.answer_classes import answer_classes
+from cos_assets.grading.cores import usable_cores
 from cos_assets.judging.verdicts import graded
 from cos_assets.tasks import Task
 from cos_assets.training.sft_sets import prompts

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cos_assets import tasks
+from cos_assets.fields import Count, Spec
 from cos_assets.generation.types import Sampling
-from cos_assets.spec import Count, Spec
 
 
 class EvaluationSpec(Spec):

@@ -18,7 +18,7 @@ import polars as pl
 from cos_assets.generation import adapters
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
-from cos_assets.training.choice import Candidate, assemble, best, score
+from cos_assets.training.checkpoint_selection import Candidate, assemble, best, score
 from cos_assets.training.data import SCHEDULE, Collator, Row, Scheduled, encode, schedule, trained_on
 from cos_assets.training.launch import Job, Launch, train_apart, wait_for_others
 from cos_assets.training.loop import Base, marked_checkpoints, train, write_json
@@ -170,7 +170,7 @@ def _make(
 ) -> None:
     """Train and choose; leave the chosen model in `work/chosen`, and DONE.json in `work` after it."""
     wait_for_others(work)
-    encoded, too_long, plan, collator = lessons(rows, base, settings, steps, seed)
+    encoded, too_long, plan, collator = training_data(rows, base, settings, steps, seed)
     rates = settings.learning_rates
     candidates: list[Candidate] = []
     seconds, seen = 0.0, np.zeros(len(encoded), dtype=np.int64)
@@ -233,7 +233,7 @@ def _make(
     write_json(work / DONE, facts)
 
 
-def lessons(
+def training_data(
     rows: pl.DataFrame, base: Base, settings: Finetune, steps: int, seed: int
 ) -> tuple[list[Row], int, np.ndarray, Collator]:
     """The encoded rows, how many were too long, which of them each step trains on, and what makes tensors of them."""

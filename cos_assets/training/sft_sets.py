@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import BeforeValidator, Field, model_validator
 
-from cos_assets.spec import Count, Name, Spec
+from cos_assets.fields import Count, Name, Spec
 from cos_assets.tasks import Task
 from cos_assets.training import arms
 from cos_assets.training.data import truncated

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import polars as pl
 
-from cos_assets.cores import usable_cores
-from cos_assets.grading.classes import answer_classes
+from cos_assets.grading.answer_classes import answer_classes
+from cos_assets.grading.cores import usable_cores
 from cos_assets.tasks import Task
 
 Verification = Literal["answer", "none", "judge", "answer+judge", "answer+steps", "vote"]

@@ -21,7 +21,7 @@ from cos_assets.progress import no_progress_bars
 from cos_assets.training.data import Scheduled
 from cos_assets.training.launch import ERROR, EVERY, JOB, LOG, PROGRESS, Job, join
 from cos_assets.training.loop import marked_checkpoints, train_on, write_json
-from cos_assets.training.sft import lessons
+from cos_assets.training.sft import training_data
 
 SAY_EVERY = 60.0  # seconds between two lines in the run's log, besides one for every checkpoint
 
@@ -84,7 +84,7 @@ def _train(folder: Path) -> None:
 
 
 def _work(folder: Path, job: Job, say: Callable[[str], None]) -> None:
-    encoded, _, plan, collator = lessons(job.rows, job.base, job.settings, job.steps, job.seed)
+    encoded, _, plan, collator = training_data(job.rows, job.base, job.settings, job.steps, job.seed)
     tokens = np.cumsum(np.array([len(row) for row in encoded])[plan].sum(axis=1))
     train_on(
         folder,

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets import store, tiny
+from cos_assets import tiny
+from cos_assets.storage import tables
 
 Made = Callable[[dict[str, Any]], Path]
 SPEC = {
@@ -36,7 +37,7 @@ def test_arms_of_one_ledger(materialize: Made) -> None:
     ledger = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in (root / "ledger").rglob("part-*.parquet")])
     assert ledger.height == 40 * (3 + 9)
     rows = {
-        name: store.scan(root, "arms", "sft_set", [{"budget": "low", "source": name}]).collect()
+        name: tables.scan(root, "arms", "sft_set", [{"budget": "low", "source": name}]).collect()
         for name in ("wc", "se", *SOURCES)
     }
     keys = ["model", "problem_id", "sample_index", "completion"]
@@ -48,7 +49,7 @@ def test_arms_of_one_ledger(materialize: Made) -> None:
     assert rows["wc_matched"].height == rows["se_matched"].height == 20
     assert rows["mix"].group_by("problem_id").len()["len"].max() == 2
     assert rows["near"]["problem_id"].unique().sort().equals(rows["wc"]["problem_id"].unique().sort())
-    levels = store.scan(root, "arms", "problems").select("problem_id", "level").collect()
+    levels = tables.scan(root, "arms", "problems").select("problem_id", "level").collect()
     assert rows["even"].join(levels, on="problem_id")["level"].value_counts()["count"].n_unique() == 1
     assert rows["gt"].height == 10
     assert rows["greedy"].equals(rows["se"].with_columns(source=pl.lit("greedy")))

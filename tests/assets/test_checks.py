@@ -13,11 +13,14 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from cos_assets import instance, io_manager, runs, store, study, workers
-from cos_assets.assets import build_study, checks
-from cos_assets.io_manager import ParquetIOManager
+from cos_assets import study
+from cos_assets.assets import build_study
 from cos_assets.metrics.summary import sample_metrics
-from cos_assets.terminal import Terminal
+from cos_assets.orchestration import checks, executor, instance, io_manager
+from cos_assets.orchestration.graph import Graph, materialize
+from cos_assets.orchestration.io_manager import ParquetIOManager
+from cos_assets.orchestration.terminal import Terminal
+from cos_assets.storage import tables
 
 
 def samples(counts: dict[str, int], **more: Any) -> pl.DataFrame:
@@ -46,7 +49,7 @@ def test_an_index_stands_once_in_a_problem() -> None:
     rows = samples({"a": 3, "b": 3})
     assert checks.numbered(rows).passed
     twice = checks.numbered(pl.concat([rows, rows.head(2)]))
-    assert not twice.passed and twice.counts == {"repeated": 2} and twice.rule.stops
+    assert not twice.passed and twice.counts == {"repeated": 2} and twice.rule.blocks_downstream
 
 
 def test_repeats_that_are_all_alike_are_noticed() -> None:
@@ -82,11 +85,11 @@ def test_so_many_answers_may_defeat_the_grader() -> None:
     graded = verdicts(samples({"a": 100}))
     assert checks.gradable(with_first(graded, 2, "verdict", "grader_error")).passed
     over = checks.gradable(with_first(graded, 3, "verdict", "grader_error"))
-    assert not over.passed and over.rule.stops
-    assert not checks.gradable(with_first(graded, 3, "verdict", "grader_error"), checks.SCORED).rule.stops
+    assert not over.passed and over.rule.blocks_downstream
+    assert not checks.gradable(with_first(graded, 3, "verdict", "grader_error"), checks.SCORED).rule.blocks_downstream
 
 
-def test_coverage_is_a_curve() -> None:
+def test_coverage_is_monotonic() -> None:
     rows = samples({"a": 4, "b": 4, "c": 2}, level="1", text_key="a", equations_key="a")
     metrics = sample_metrics(rows.with_columns(correct=pl.col("sample_index") == 1))
     assert metrics.filter(metric="coverage")["n_problems"].n_unique() == 2, "at k = 3 there are fewer problems"
@@ -143,12 +146,12 @@ def test_budgets_are_matched_by_what_was_spent(match: str, column: str | None) -
 def test_a_file_that_was_changed_is_noticed(tmp_path: Path, how: str) -> None:
     frame = pl.DataFrame({"text": ["a", "b"]})
     where = ("one", "samples", {"budget": "low", "model": "wc"})
-    file = store.write(tmp_path, *where, frame, {})
-    written = store.lineage(tmp_path, *where) or {}
+    file = tables.write(tmp_path, *where, frame, {})
+    written = tables.lineage(tmp_path, *where) or {}
 
     def as_recorded() -> bool:
         opened = BytesIO(file.read_bytes()) if how == "an object" else file
-        return store.as_recorded(opened, written, where[-1])
+        return tables.as_recorded(opened, written, where[-1])
 
     assert as_recorded()
     pl.read_parquet(file, hive_partitioning=False).write_parquet(file, compression="uncompressed")
@@ -176,9 +179,9 @@ def attributes(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def graph(tmp_path: Path) -> runs.Graph:
+def graph(tmp_path: Path) -> Graph:
     assets, resources = build_study(study.parse(attributes(tmp_path))), {"io_manager": ParquetIOManager()}
-    return runs.Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
+    return Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
 
 
 @pytest.fixture
@@ -191,12 +194,12 @@ def dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dags
         yield opened
 
 
-def run(graph: runs.Graph, dagster: dg.DagsterInstance, selection: str = "+report") -> tuple[workers.Summary, str]:
+def run(graph: Graph, dagster: dg.DagsterInstance, selection: str = "+report") -> tuple[executor.Summary, str]:
     """What `cos run` does, and what it shows."""
     console = Console(record=True, width=200, file=StringIO())
     with Terminal(console) as terminal:
         batches = graph.batches(graph.units(graph.select(NAME, selection)))
-        summary = workers.run(graph, dagster, batches, terminal, jobs=1)
+        summary = executor.run(graph, dagster, batches, terminal, jobs=1)
     return summary, console.export_text()
 
 
@@ -214,7 +217,7 @@ BROKEN = "low|wc"
 
 
 def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
-    graph: runs.Graph, dagster: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, dagster: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         # A table that no model and no grader of ours makes: the checks themselves are tested above.
@@ -225,7 +228,7 @@ def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
     assert {f"{NAME}/{asset} {BROKEN}" for asset in ("sample_metrics", "judgements")} <= set(summary.failed)
     assert f"{NAME}/report" in summary.failed
     assert "few_answers_defeat_the_grader" in shown and "skipped" in shown
-    assert store.scan(tmp_path / "home", NAME, "verdicts", [{"budget": "low", "model": "wc"}]).collect().height == 8
+    assert tables.scan(tmp_path / "home", NAME, "verdicts", [{"budget": "low", "model": "wc"}]).collect().height == 8
     assert not (tmp_path / "home" / NAME / "sft_set").exists()
     seen = last_check(dagster, "verdicts", "few_answers_defeat_the_grader", BROKEN)
     assert not seen.passed and seen.blocking and seen.severity == dg.AssetCheckSeverity.ERROR
@@ -234,7 +237,7 @@ def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
         patch.setattr(checks, "GRADER_ERRORS", -1.0)
         later, _ = run(graph, dagster, "sft_set")  # the verdicts are not among what is asked for
         assert later.made == 0 and f"{NAME}/sft_set {BROKEN}" in later.failed
-        by_hand = runs.materialize(graph.definitions, dagster, [dg.AssetKey([NAME, "judgements"])], BROKEN)
+        by_hand = materialize(graph.definitions, dagster, [dg.AssetKey([NAME, "judgements"])], BROKEN)
         (why,) = by_hand.failed.values()
         assert "inputs_are_sound (stopped 1)" in why and "verdicts low|wc: failed few_answers_defeat_the_grader" in why
         again, _ = run(graph, dagster)
@@ -246,15 +249,13 @@ def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
     assert run(graph, dagster)[0].made == 0
 
 
-def test_what_was_changed_by_hand_is_not_built_upon(
-    graph: runs.Graph, dagster: dg.DagsterInstance, tmp_path: Path
-) -> None:
+def test_what_was_changed_by_hand_is_not_built_upon(graph: Graph, dagster: dg.DagsterInstance, tmp_path: Path) -> None:
     assert not run(graph, dagster, "+verdicts")[0].failed
     file = next((tmp_path / "home" / NAME / "verdicts").rglob("data.parquet"))
     whole = file.read_bytes()
     pl.read_parquet(file, hive_partitioning=False).with_columns(correct=pl.lit(True)).head(7).write_parquet(file)
     keys = [dg.AssetKey([NAME, asset]) for asset in ("sample_metrics", "judgements")]
-    stopped = runs.materialize(graph.definitions, dagster, keys, BROKEN)  # as the UI does it: these assets alone
+    stopped = materialize(graph.definitions, dagster, keys, BROKEN)  # as the UI does it: these assets alone
     for key in keys:
         assert "inputs_are_sound (changed 1)" in stopped.failed[key]
         assert not last_check(dagster, key.path[-1], "inputs_are_sound", BROKEN).passed
@@ -268,7 +269,7 @@ def test_what_was_changed_by_hand_is_not_built_upon(
 
 
 def test_a_warning_is_shown_and_stops_nothing(
-    graph: runs.Graph, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "TRUNCATED", -1.0)
     summary, shown = run(graph, dagster)

@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets import catalogue, store, tiny
+from cos_assets import tiny
 from cos_assets.metrics.evaluated import pooled
+from cos_assets.storage import catalog, tables
 
 Made = Callable[[dict[str, Any]], Path]
 ARMS = [{"budget": "low", "source": source} for source in ("wc", "se")]
@@ -31,10 +32,10 @@ def attributes(**more: Any) -> dict[str, Any]:
 def test_seeds_and_drawn_answers(materialize: Made) -> None:
     finetune = attributes()["finetune"] | {"seeds": 2}
     root = materialize(attributes(finetune=finetune, evaluation={"samples": 4, "top_k": 3, "maj_at": [1, 4]}))
-    made = store.scan(root, "drawn", "student_checkpoint", ARMS).collect()
+    made = tables.scan(root, "drawn", "student_checkpoint", ARMS).collect()
     assert made.select("source", "seed").rows() == [(s, n) for s in ("wc", "se") for n in (0, 1)]
     assert made["data_hash"].n_unique() == 2 and made["hash"].n_unique() == 4
-    rows = store.scan(root, "drawn", "student_eval", ARMS).collect()
+    rows = tables.scan(root, "drawn", "student_eval", ARMS).collect()
     keys = ["source", "seed", "problem_id", "temperature", "sample_index"]
     assert rows.height == rows.select(keys).n_unique() == 2 * 2 * 20 * (1 + 4)
     drawn = rows.filter(pl.col("temperature") > 0)
@@ -42,7 +43,7 @@ def test_seeds_and_drawn_answers(materialize: Made) -> None:
     assert drawn.filter("correct")["answer_class"].to_list() == [0] * drawn["correct"].sum()
     assert rows.filter("correct")["wrong_reasoning"].null_count() == 0
 
-    told = store.scan(root, "drawn", "eval_metrics").collect()
+    told = tables.scan(root, "drawn", "eval_metrics").collect()
     assert set(told["source"]) == {"wc", "se", "base"}
     whole = told.filter(pl.col("level").is_null(), pl.col("subject").is_null())
     value = {(r["source"], r["metric"], r["k"]): r["value"] for r in whole.iter_rows(named=True)}
@@ -55,16 +56,16 @@ def test_seeds_and_drawn_answers(materialize: Made) -> None:
         assert ("base", "majority", 4) in value and (source, "majority", 2) not in value
     assert whole.filter(metric="accuracy", source="wc")["n_seeds"].item() == 2
     assert told.filter(pl.col("level").is_not_null()).height > whole.height
-    catalogue.build(root)
+    catalog.build(root)
     asked = "SELECT count(*) AS n FROM eval_metrics WHERE metric = 'majority' AND level IS NULL AND subject IS NULL"
-    assert catalogue.query(root, asked)["n"].item() == 3 * 2
+    assert catalog.query(root, asked)["n"].item() == 3 * 2
 
     greedy = rows.filter(pl.col("temperature") == 0, source="wc").with_columns(value=pl.col("correct").cast(pl.Float64))
     report = (
-        store.scan(root, "drawn", "report").collect().filter(metric="accuracy", target="student").row(0, named=True)
+        tables.scan(root, "drawn", "report").collect().filter(metric="accuracy", target="student").row(0, named=True)
     )
     assert (report["weak_value"], report["weak_low"], report["weak_high"]) == pytest.approx(pooled(greedy)[:3])
-    facts = (store.lineage(root, "drawn", "student_eval", ARMS[0]) or {})["facts"]
+    facts = (tables.lineage(root, "drawn", "student_eval", ARMS[0]) or {})["facts"]
     assert facts["pass_at_1"] == pytest.approx(report["weak_value"])
     assert facts["maj_at_4"] == pytest.approx(value["wc", "majority", 4])
 
@@ -72,9 +73,9 @@ def test_seeds_and_drawn_answers(materialize: Made) -> None:
     ledger = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in (root / "ledger").rglob("part-*.parquet")])
     assert ledger.filter(stage="training").height == 4
     materialize(attributes(name="plain"))
-    alone = store.scan(root, "plain", "student_checkpoint", ARMS).collect()
+    alone = tables.scan(root, "plain", "student_checkpoint", ARMS).collect()
     assert alone["hash"].to_list() == made.filter(seed=0)["hash"].to_list()
     again = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in (root / "ledger").rglob("part-*.parquet")])
     assert again.filter(stage="training").height == 4
-    plain = store.scan(root, "plain", "student_eval", ARMS).collect()
+    plain = tables.scan(root, "plain", "student_eval", ARMS).collect()
     assert plain.equals(rows.filter(pl.col("temperature") == 0, seed=0))

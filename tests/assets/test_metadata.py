@@ -11,10 +11,13 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from cos_assets import instance, runs, store, study, tiny, workers
-from cos_assets.assets import build_study, common
-from cos_assets.columns import description
-from cos_assets.io_manager import ParquetIOManager
+from cos_assets import study, tiny
+from cos_assets.assets import build_study, step
+from cos_assets.orchestration import executor, instance
+from cos_assets.orchestration.graph import Graph
+from cos_assets.orchestration.io_manager import ParquetIOManager
+from cos_assets.storage import tables
+from cos_assets.storage.schemas import description
 from tests.conftest import Silent
 
 NAME = "shown"
@@ -70,7 +73,7 @@ NUMBERS = {
 class World:
     """The study, made once with every report passed on, and what Dagster knows of it."""
 
-    def __init__(self, root: Any, graph: runs.Graph, dagster: dg.DagsterInstance) -> None:
+    def __init__(self, root: Any, graph: Graph, dagster: dg.DagsterInstance) -> None:
         self.root, self.graph, self.dagster = root, graph, dagster
 
     def metadata(self, asset: str) -> dict[str, Any]:
@@ -88,12 +91,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COS_HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("DAGSTER_HOME", raising=False)
-        patch.setattr(common, "TELL_EVERY", 0.0)
+        patch.setattr(step, "TELL_EVERY", 0.0)
         root = instance.prepare()
         assets, resources = build_study(study.parse(SPEC)), {"io_manager": ParquetIOManager()}
-        graph = runs.Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
+        graph = Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
         with instance.open_instance() as dagster:
-            made = workers.run(graph, dagster, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
+            made = executor.run(graph, dagster, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
             assert not made.failed
             yield World(root, graph, dagster)
 
@@ -152,6 +155,6 @@ def test_how_far_it_has_come_is_observed_and_makes_nothing_stale(world: World) -
 
 
 def test_the_lineage_says_what_the_metadata_says(world: World) -> None:
-    facts = (store.lineage(world.root, NAME, "samples", {"budget": "low", "model": "wc"}) or {})["facts"]
+    facts = (tables.lineage(world.root, NAME, "samples", {"budget": "low", "model": "wc"}) or {})["facts"]
     shown = world.metadata("samples")
     assert {name: shown[name] for name in facts} == facts

@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets import models, store, study, tiny
+from cos_assets import study, tiny
 from cos_assets.report.plan import plan_lines, prediction_lines
+from cos_assets.storage import tables
+from cos_assets.study import models
 
 Made = Callable[[dict[str, Any]], Path]
 
@@ -32,7 +34,7 @@ def ledger(root: Path) -> pl.DataFrame:
 
 
 def scan(root: Path, table: str, *partitions: dict[str, str]) -> pl.DataFrame:
-    return store.scan(root, "piloted", table, partitions or (None,)).collect()
+    return tables.scan(root, "piloted", table, partitions or (None,)).collect()
 
 
 def test_a_pilot_is_bought_once_and_tells_what_will_come(materialize: Made) -> None:
@@ -68,9 +70,9 @@ def test_a_pilot_is_bought_once_and_tells_what_will_come(materialize: Made) -> N
     told = scan(root, "prediction")
     assert set(told["source"]) == {"wc", "se", "mix"} and set(told["scale"]) == {0.5, 1.0, 2.0}
     assert (told["solved"] <= told["problems"]).all() and (told["solved"] >= told["solved_low"]).all()
-    facts = (store.lineage(root, "piloted", "prediction") or {})["facts"]
+    facts = (tables.lineage(root, "piloted", "prediction") or {})["facts"]
     assert facts["recommendation_1"].startswith("low budget: buy ") and len(facts) == 2
-    shown = "\n".join(plan_lines(plan, (store.lineage(root, "piloted", "budget_plan") or {})["facts"]))
+    shown = "\n".join(plan_lines(plan, (tables.lineage(root, "piloted", "budget_plan") or {})["facts"]))
     assert "prompts included" in shown and "≤" not in shown
     assert len(prediction_lines(told)) > 10
 
@@ -89,7 +91,7 @@ def test_adaptive_allocation_spends_the_same_and_says_what_uniform_would_have(ma
         graded = scan(root, "verdicts", where)
         solved = graded.filter("correct")["problem_id"].n_unique() / 60
         assert told["coverage"]["value"] == pytest.approx(solved)
-        even = store.scan(root, "uniform", "verdicts", [where]).collect()
+        even = tables.scan(root, "uniform", "verdicts", [where]).collect()
         true = even.filter("correct")["problem_id"].n_unique() / 60
         assert told["uniform_coverage"]["value"] == pytest.approx(true, abs=0.03)
         assert told["coverage"]["value"] >= true
@@ -98,9 +100,9 @@ def test_adaptive_allocation_spends_the_same_and_says_what_uniform_would_have(ma
         rows = scan(root, "sft_set", {"budget": "high", "source": model})
         kept = graded.filter("correct").unique(["problem_id", "text_key"])
         assert rows.height == kept.height, "all samples that were bought are taken"
-    page = (store.folder(root, "piloted", "report") / "report.html").read_text()
+    page = (tables.folder(root, "piloted", "report") / "report.html").read_text()
     assert "Adaptive against uniform" in page
-    assert "Adaptive against uniform" not in (store.folder(root, "uniform", "report") / "report.html").read_text()
+    assert "Adaptive against uniform" not in (tables.folder(root, "uniform", "report") / "report.html").read_text()
 
 
 def test_throughput_is_measured_by_the_pilot(materialize: Made) -> None:

@@ -11,7 +11,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from cos_assets import instance, store
+from cos_assets.orchestration import instance
+from cos_assets.storage import tables
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> str:
@@ -56,9 +57,9 @@ def test_a_question_in_two_splits_is_told(tmp_path: Path, materialize: Callable[
     assert outcome.metadata["examples"].value == (
         "- jsonl/row/00001 (train) = jsonl/row/00000 (test): 'capital of  FRANCE?'"
     )
-    verdicts = store.scan(root, "own", "verdicts", [{"budget": "one", "model": "wc"}]).collect()
+    verdicts = tables.scan(root, "own", "verdicts", [{"budget": "one", "model": "wc"}]).collect()
     assert verdicts["verdict"].to_list() == ["correct", "wrong"]
-    samples = store.scan(root, "own", "samples", [{"budget": "one", "model": "wc"}]).collect()
+    samples = tables.scan(root, "own", "samples", [{"budget": "one", "model": "wc"}]).collect()
     prompts = pl.read_parquet(root / "ledger" / "**" / "part-*.parquet", hive_partitioning=False)["prompt"]
     assert samples.height == 2
     assert set(prompts) == {
@@ -80,5 +81,5 @@ def test_code_of_ones_own_is_run_against_its_tests(
         {"question": row["question"], "text": "So:\n```python\ndef f(x):\n    return x + 2\n```"} for row in rows
     ]
     root = materialize(study(tmp_path, task, solutions))
-    verdicts = store.scan(root, "own", "verdicts", [{"budget": "one", "model": "se"}]).collect()
+    verdicts = tables.scan(root, "own", "verdicts", [{"budget": "one", "model": "se"}]).collect()
     assert verdicts["verdict"].to_list() == ["wrong", "correct"]

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from cos_assets.generation import adapters
-from cos_assets.generation.door import open_engine
+from cos_assets.generation.generate import open_engine
 from cos_assets.generation.model import count_parameters, resolve
 from cos_assets.generation.types import Request, Sampling
 from cos_assets.tasks.arithmetic import Arithmetic

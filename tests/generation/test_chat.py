@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from cos_assets import tasks
-from cos_assets.generation.door import open_engine
+from cos_assets.generation.generate import open_engine
 from cos_assets.generation.model import resolve
 from cos_assets.generation.tokens import prompt_ids
 from cos_assets.generation.types import Request, Sampling
@@ -85,7 +85,7 @@ def test_the_template_is_given_its_arguments(tmp_path: Path, engine: str) -> Non
 
 def test_it_is_trained_on_what_its_template_makes_of_the_arguments(tmp_path: Path) -> None:
     from cos_assets.training.loop import Base
-    from cos_assets.training.masks import wrongly_learned
+    from cos_assets.training.loss_mask import wrongly_learned
     from cos_assets.training.settings import Finetune
     from cos_assets.training.sft import finetune
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cos_assets.budget import Prices
-from cos_assets.generation.door import COMPLETIONS, Buyer, generate
+from cos_assets.budget.matching import Prices
+from cos_assets.generation.generate import COMPLETIONS, Buyer, generate
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model, Sampling
 
@@ -82,10 +82,10 @@ def test_spend_is_booked_with_every_completion(tmp_path: Path) -> None:
 
 
 def test_a_failed_request_is_booked_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cos_assets.generation import door
+    from cos_assets.generation import generate as door
     from cos_assets.generation.engines import imported
 
-    monkeypatch.setattr(door, "open_engine", imported.open_engine)
+    monkeypatch.setattr(door, "open_engine", imported.ENGINE.open)
     model = replace(solutions(tmp_path, 2, failing=True), engine="transformers")  # what a file holds is asked for once
     first = ask(tmp_path, model, 1, 2)
     assert first.rows["finish_reason"].to_list() == ["stop", "error"]

@@ -27,8 +27,8 @@ BUYER = """
     import json, sys
     from pathlib import Path
     import polars as pl
-    from cos_assets.generation import door
-    from cos_assets.generation.engines import openai_online
+    from cos_assets.generation import generate as door
+    from cos_assets.generation.engines.openai import online as openai_online
     from cos_assets.generation.model import resolve
     from cos_assets.generation.types import Sampling
 

@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets.generation.engines.imported import ImportedEngine, fingerprint, open_engine
+from cos_assets.generation.engines.imported import ImportedEngine, fingerprint
+from cos_assets.generation.generate import open_engine
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
 QUESTIONS = {"p/0": "How many\n apples?", "p/1": "How many pears?"}
@@ -211,7 +212,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.tar.gz"])
 def test_a_file_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("cos_assets.files._LARGEST", 1000)
+    monkeypatch.setattr("cos_assets.readers._LARGEST", 1000)
     data = b'{"q": "1+1?", "text": "2"}\n' * 100
     if name.endswith(".tar.gz"):
         with tarfile.open(tmp_path / name, "w:gz") as archive:
@@ -371,7 +372,7 @@ def test_null_in_any_shape_is_a_sample_that_failed(tmp_path: Path, cell: Any) ->
 
 
 def test_a_failed_sample_is_booked_once(tmp_path: Path) -> None:
-    from cos_assets.generation.door import Buyer, generate
+    from cos_assets.generation.generate import Buyer, generate
     from cos_assets.generation.model import resolve
 
     file = write(tmp_path / "a.jsonl", [ROWS[0], {"q": "How many apples?", "text": None}])
@@ -505,7 +506,7 @@ def test_public_solutions(public_data: Path) -> None:
 
 def test_solutions_of_math_are_matched_by_their_question(tmp_path: Path, public_data: Path) -> None:
     """The published training rows hold two questions twice."""
-    from cos_assets.files import rows
+    from cos_assets.readers import rows
     from cos_assets.tasks.math import Math
 
     train = Math(path=str(public_data / "math")).problems().filter(pl.col("split") == "train")
@@ -527,7 +528,7 @@ def test_solutions_of_math_are_matched_by_their_question(tmp_path: Path, public_
 def test_solutions_of_mbpp_are_matched_by_its_published_ids_and_texts(
     tmp_path: Path, public_data: Path, column: str
 ) -> None:
-    from cos_assets.files import rows
+    from cos_assets.readers import rows
     from cos_assets.tasks.mbpp import Mbpp
 
     file = public_data / "humaneval_mbpp" / "mbpp.jsonl"
@@ -562,10 +563,10 @@ AWKWARD = {
 
 
 def test_awkward_texts_pass_through_ledger_tables_views_and_graders(tmp_path: Path) -> None:
-    from cos_assets import catalogue, store
-    from cos_assets.generation.door import Buyer, generate
+    from cos_assets.generation.generate import Buyer, generate
     from cos_assets.generation.model import resolve
     from cos_assets.judging.verdicts import verdicts
+    from cos_assets.storage import catalog, tables
     from cos_assets.tasks.gsm8k import Gsm8k
 
     problem = {"problem_id": "p/0", "question": "1+1?", "answer": "2", "split": "test", "level": "1"}
@@ -590,15 +591,15 @@ def test_awkward_texts_pass_through_ledger_tables_views_and_graders(tmp_path: Pa
     assert silent == ["ten megabytes, no answer", "nothing but NUL", "empty"]
     for asset, frame in (("samples", bought.rows), ("verdicts", graded)):
         lineage = {"inputs": [], "facts": {}}
-        store.write(tmp_path, "s", asset, {"budget": "low", "model": "wc"}, frame, lineage)
-        assert store.scan(tmp_path, "s", asset, [{"budget": "low", "model": "wc"}]).collect().height == len(AWKWARD)
-    catalogue.build(tmp_path)
+        tables.write(tmp_path, "s", asset, {"budget": "low", "model": "wc"}, frame, lineage)
+        assert tables.scan(tmp_path, "s", asset, [{"budget": "low", "model": "wc"}]).collect().height == len(AWKWARD)
+    catalog.build(tmp_path)
     for view in ("samples", "ledger"):
-        seen = catalogue.query(tmp_path, f"SELECT completion FROM {view} ORDER BY sample_index")["completion"].to_list()
+        seen = catalog.query(tmp_path, f"SELECT completion FROM {view} ORDER BY sample_index")["completion"].to_list()
         assert seen == expected
-    counts = catalogue.query(tmp_path, "SELECT verdict, count(*) AS n FROM verdicts GROUP BY verdict ORDER BY verdict")
+    counts = catalog.query(tmp_path, "SELECT verdict, count(*) AS n FROM verdicts GROUP BY verdict ORDER BY verdict")
     assert counts.rows() == [("correct", 6), ("no_answer", 3), ("wrong", 1)]
-    answers = catalogue.query(tmp_path, "SELECT max(length(answer)) AS n FROM verdicts")
+    answers = catalog.query(tmp_path, "SELECT max(length(answer)) AS n FROM verdicts")
     assert answers["n"].item() == 10_000_000
 
 

@@ -15,8 +15,10 @@ SCRIPT = """
     import sys
     from pathlib import Path
     import torch
-    from cos_assets import store, tasks, tiny
-    from cos_assets.generation import door
+    from cos_assets.storage import tables as store
+    from cos_assets import tasks
+    from cos_assets import tiny
+    from cos_assets.generation import generate as door
     from cos_assets.generation.model import resolve
     from cos_assets.generation.types import Sampling
     from cos_assets.training.sft_sets import prompts

@@ -10,7 +10,7 @@ from typing import Any
 import made_tokenizers as made
 import pytest
 
-from cos_assets.generation.door import open_engine
+from cos_assets.generation.generate import open_engine
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Completion, Request, Sampling
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cos_assets.generation.engines.transformers import open_engine
+from cos_assets.generation.generate import open_engine
 from cos_assets.generation.types import Model, Request, Sampling
 from cos_assets.tiny import shipped
 from cos_assets.training.loop import Base

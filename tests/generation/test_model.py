@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from cos_assets import tiny
-from cos_assets.generation.door import Buyer, generate
+from cos_assets.generation.generate import Buyer, generate
 from cos_assets.generation.model import count_parameters, resolve
 from cos_assets.generation.types import Sampling
 
@@ -256,7 +256,7 @@ def test_arguments_of_the_chat_template_that_cannot_be_used(given: Any, chat: bo
 
 
 def test_ray_hands_the_arguments_of_the_chat_template_to_its_replicas() -> None:
-    from cos_assets.generation.engines.ray import open_engine
+    from cos_assets.generation.generate import open_engine
 
     def ray(options: dict[str, Any]) -> Any:
         return open_engine(resolve(str(tiny.shipped("wc")), engine="ray", chat=True, options=options))

@@ -23,9 +23,8 @@ import pytest
 from vllm_served import serve
 
 from cos_assets.generation.completions import sample_seed
-from cos_assets.generation.door import Buyer, Prices, generate
-from cos_assets.generation.engines import openai_bounds, openai_online, pace
-from cos_assets.generation.engines.openai import check, open_engine
+from cos_assets.generation.engines.openai import limits, online, rate_limit
+from cos_assets.generation.generate import Buyer, Prices, generate, open_engine, preflight
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
@@ -137,8 +136,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # as many tries, less waiting
-    monkeypatch.setattr(pace, "_REST", 0.05)
+    monkeypatch.setattr(online, "_BACKOFF", 0.002)  # as many tries, less waiting
+    monkeypatch.setattr(rate_limit, "_REST", 0.05)
     made = Server()
     yield made
     made.die()
@@ -458,7 +457,7 @@ def test_a_reply_that_is_nested_too_deep_is_asked_for_again(server: Server) -> N
 def test_a_reply_without_bounds_is_not_read(
     server: Server, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], kind: str
 ) -> None:
-    monkeypatch.setattr(openai_bounds, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(limits, "MOST_BYTES", 10_000)
     endless = {"choices": [{"index": 0, "text": "x" * 20_000, "finish_reason": "stop"}], "usage": USAGE}
     body = json.dumps(endless).encode()
     server.behave = lambda asked, number: (200, headers, gzip.compress(body) if headers else body)
@@ -554,7 +553,7 @@ def test_an_error_in_place_of_choices_is_told_and_tried_again(server: Server) ->
     found = ask(served(server), 2, 1)
     assert found[0].finish_reason == "stop"
     assert found[1].error == "a reply without choices: Provider returned error"
-    assert found[1].retries == openai_online._TRIES - 1 and found[1].completion_tokens is None
+    assert found[1].retries == online._TRIES - 1 and found[1].completion_tokens is None
 
 
 def test_429_shrinks_the_concurrency_and_loses_nothing(server: Server) -> None:
@@ -608,8 +607,8 @@ def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -
     bad = [c for c in found if c.problem_id == "p1"]
     assert [(c.finish_reason, c.error, c.completion_tokens) for c in bad] == [("error", "HTTP 500: oops ***", None)] * 2
     assert all(c.finish_reason == "stop" for c in found if c not in bad)
-    assert Counter(b["prompt"] for b in server.bodies)["question 1"] == 2 * openai_online._TRIES
-    assert {c.retries for c in bad} == {openai_online._TRIES - 1} and not any(c.retries for c in found if c not in bad)
+    assert Counter(b["prompt"] for b in server.bodies)["question 1"] == 2 * online._TRIES
+    assert {c.retries for c in bad} == {online._TRIES - 1} and not any(c.retries for c in found if c not in bad)
 
 
 def test_a_request_that_hangs_is_given_up_and_asked_again(server: Server) -> None:
@@ -749,7 +748,7 @@ def test_it_works_where_a_loop_already_runs(server: Server) -> None:
 def test_ctrl_c_ends_it(server: Server) -> None:
     server.pause = 0.2
     code = (
-        "from cos_assets.generation.engines.openai import check, open_engine\n"
+        "from cos_assets.generation.generate import open_engine, preflight\n"
         "from cos_assets.generation.types import Model, Request, Sampling\n"
         f"model = Model('m', 'm', 'openai', engine_options={{'base_url': '{server.url}', 'concurrency': 2}})\n"
         "for batch in open_engine(model).stream([Request('p', 'q', tuple(range(1000)))], Sampling()):\n"
@@ -891,7 +890,7 @@ def test_a_real_server_gives_the_text_of_transformers(vllm_server: str, monkeypa
     greedy = Sampling(temperature=0, max_tokens=56)
 
     def texts(model: Model) -> dict[str, tuple[str, int | None, int | None]]:
-        engine = importlib.import_module(f"cos_assets.generation.engines.{model.engine}").open_engine(model)
+        engine = open_engine(model)
         found = [c for batch in engine.stream(requests, greedy) for c in batch]
         engine.close()
         return {c.problem_id: (c.text, c.prompt_tokens, c.completion_tokens) for c in found}
@@ -929,7 +928,7 @@ BUYER = """
     import json, sys
     from pathlib import Path
     import polars as pl
-    from cos_assets.generation import door
+    from cos_assets.generation import generate as door
     from cos_assets.generation.model import resolve
     from cos_assets.generation.types import Sampling
 
@@ -953,9 +952,9 @@ def test_a_real_server_and_a_buyer_that_is_killed(
     from cos_assets.tasks.arithmetic import Arithmetic
 
     monkeypatch.setenv("SOME_KEY", KEY)
-    check(resolve("wc", engine="openai", options={"base_url": vllm_server, "api_key_env": "SOME_KEY"}))
+    preflight(resolve("wc", engine="openai", options={"base_url": vllm_server, "api_key_env": "SOME_KEY"}))
     with pytest.raises(ValueError, match=r"'we' is not served by .*; it serves wc"):
-        check(resolve("we", engine="openai", options={"base_url": vllm_server, "api_key_env": "SOME_KEY"}))
+        preflight(resolve("we", engine="openai", options={"base_url": vllm_server, "api_key_env": "SOME_KEY"}))
     task = Arithmetic(train=1, validation=1, test=100)
     problems = task.load().filter(pl.col("split") == "test").to_dicts()
     asked = [{"problem_id": p["problem_id"], "prompt": task.prompt(p)} for p in problems]

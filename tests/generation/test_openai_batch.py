@@ -14,9 +14,8 @@ import pytest
 from batch_server import BatchServer
 
 from cos_assets.generation.completions import sample_seed
-from cos_assets.generation.door import Buyer, generate
-from cos_assets.generation.engines import openai_online
-from cos_assets.generation.engines.openai import open_engine
+from cos_assets.generation.engines.openai import online as openai_online
+from cos_assets.generation.generate import Buyer, generate, open_engine
 from cos_assets.generation.ledger import parameters_hash, prompt_hash
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Completion, Model, Request, Sampling
@@ -393,7 +392,8 @@ SCRIPT = """
     import sys
     from pathlib import Path
     import polars as pl
-    from cos_assets.generation.door import Buyer, generate
+    from cos_assets.generation.generate import Buyer
+    from cos_assets.generation.generate import generate
     from cos_assets.generation.model import resolve
     from cos_assets.generation.types import Sampling
 

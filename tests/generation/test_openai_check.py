@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cos_assets.generation.engines.openai import check
+from cos_assets.generation.generate import preflight
 from cos_assets.generation.types import Model
 
 KEY = "sk-very-secret-0123456789"
@@ -69,7 +69,7 @@ def nobody() -> str:
 
 
 def look(server: Server, name: str = "org/model", **options: Any) -> None:
-    check(Model(name, "m", "openai", engine_options={"base_url": server.url, "api_key_env": "SOME_KEY", **options}))
+    preflight(Model(name, "m", "openai", engine_options={"base_url": server.url, "api_key_env": "SOME_KEY", **options}))
 
 
 def error(message: str, code: str | None = None) -> dict[str, Any]:

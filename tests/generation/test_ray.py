@@ -19,10 +19,10 @@ import polars as pl
 import psutil
 import pytest
 
-from cos_assets.generation import door
-from cos_assets.generation.door import Bought, Buyer, generate
-from cos_assets.generation.engines.ray import _batches, open_engine
+from cos_assets.generation import generate as door
+from cos_assets.generation.engines.ray import _batches
 from cos_assets.generation.engines.ray_options import Options
+from cos_assets.generation.generate import Bought, Buyer, generate, open_engine
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 from cos_assets.tasks.arithmetic import Arithmetic
 from cos_assets.tiny import shipped
@@ -139,7 +139,7 @@ def test_greedy_text_equals_transformers_and_nothing_is_left_behind(prompts: pl.
     assert [(c.index, c.finish_reason, c.completion_tokens) for c in refused] == [(0, "error", 0), (1, "error", 0)]
     assert "maximum context length" in (refused[0].error or "")
     found = [c for c in found if c.problem_id != "long"]
-    wanted = ask(transformers.open_engine(model("transformers")), requests)
+    wanted = ask(transformers.ENGINE.open(model("transformers")), requests)
     facts = [
         [(c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens) for c in side] for side in (found, wanted)
     ]
@@ -194,9 +194,10 @@ SCRIPT = """
     import sys
     from pathlib import Path
     import polars as pl
-    from cos_assets import store
-    from cos_assets.generation import door
-    from cos_assets.generation.types import Model, Sampling
+    from cos_assets.storage import tables as store
+    from cos_assets.generation import generate as door
+    from cos_assets.generation.types import Model
+    from cos_assets.generation.types import Sampling
     from cos_assets.tiny import shipped
 
     door.FLUSH_ROWS = 100

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cos_assets import tasks, tiny
-from cos_assets.budget import Prices
-from cos_assets.generation.door import Buyer, generate
+from cos_assets.budget.matching import Prices
+from cos_assets.generation.generate import Buyer, generate
 from cos_assets.generation.model import resolve
 from cos_assets.generation.spend import Cap, CapReached, Spend, Tariff, spent
 from cos_assets.generation.types import Completion, Model, Sampling
@@ -138,10 +138,12 @@ def test_a_shared_prompt_counts_once(tmp_path: Path) -> None:
 TWO = """
     import sys
     from pathlib import Path
-    from cos_assets import tasks, tiny
-    from cos_assets.generation import door
+    from cos_assets import tasks
+    from cos_assets import tiny
+    from cos_assets.generation import generate as door
     from cos_assets.generation.model import resolve
-    from cos_assets.generation.spend import Cap, CapReached
+    from cos_assets.generation.spend import Cap
+    from cos_assets.generation.spend import CapReached
     from cos_assets.generation.types import Sampling
     from cos_assets.training.sft_sets import prompts
 

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from cos_assets.generation.completions import cut, sample_seed
-from cos_assets.generation.engines.vllm import VllmEngine, open_engine
+from cos_assets.generation.engines.vllm import VllmEngine
+from cos_assets.generation.generate import open_engine
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
 MAX_TOKENS = 56

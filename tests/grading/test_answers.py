@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cos_assets.grading import equivalence
-from cos_assets.grading.answers import VERDICTS, grade, normalise_text
+from cos_assets.grading import math_equality
+from cos_assets.grading.answers import grade, normalise_text
+from cos_assets.grading.grade import VERDICTS
 
 ROOT = Path(__file__).resolve().parents[2]
 HANGS = r"[2^{1/2^{1000}},\infty)"
@@ -269,7 +270,7 @@ def test_each_distinct_pair_is_graded_once(monkeypatch: pytest.MonkeyPatch) -> N
         asked.extend(pairs)
         return [True for _ in pairs]
 
-    monkeypatch.setattr(equivalence, "equivalent", record)
+    monkeypatch.setattr(math_equality, "equivalent", record)
     assert verdicts("math", *[("x+1", "1+x"), ("x+1", "y")] * 50) == ["correct"] * 100
     assert asked == [("x+1", "1+x"), ("x+1", "y")]
 
@@ -330,7 +331,7 @@ def test_huge_answers_are_not_compared(no_process: None) -> None:
 
 
 def test_worker_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equivalence, "__name__", "cos_assets.no_such_module")
+    monkeypatch.setattr(math_equality, "__name__", "cos_assets.no_such_module")
     with pytest.raises(RuntimeError, match=r"math-verify does not start: .* install math-verify\[antlr4_13_2\]"):
         verdicts("math", ("x+1", "1+x"), workers=2)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from cos_assets.grading.answers import Kind
-from cos_assets.grading.classes import answer_classes
+from cos_assets.grading.answer_classes import answer_classes
+from cos_assets.grading.grade import Kind
 
 
 def rows(*given: tuple[str, str | None, str]) -> pl.DataFrame:

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from cos_assets.grading import sandbox
-from cos_assets.grading.answers import Grade, grade
+from cos_assets.grading.answers import grade
 from cos_assets.grading.code import canonical, code_of, grade_programs
+from cos_assets.grading.grade import Grade
 from cos_assets.grading.programs import MAX_CHARACTERS
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets.grading.answers import Kind, grade
+from cos_assets.grading.answers import grade
 from cos_assets.grading.extraction import last_number_anywhere, stated
+from cos_assets.grading.grade import Kind
 from cos_assets.tasks.gsm8k import Gsm8k
 from cos_assets.tasks.math import Math
 

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from cos_assets import cores
-from cos_assets.cores import usable_cores
-from cos_assets.grading import sandbox
+from cos_assets.grading import cores, sandbox
+from cos_assets.grading.cores import usable_cores
 from cos_assets.grading.sandbox import Limits, Result, run
 
 pytestmark = pytest.mark.usefixtures("sandbox")
@@ -409,7 +408,7 @@ def test_programs_take_turns_on_the_cores_across_processes(tmp_path: Path, monke
     code = (
         "import sys, time\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "from cos_assets.cores import core\n"
+        "from cos_assets.grading.cores import core\n"
         "def job(n):\n"
         "    with core(alone=n == 5):\n"
         "        start = time.monotonic()\n"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import polars as pl
 
-from cos_assets import catalogue, store
 from cos_assets.grading.steps import check_equations
 from cos_assets.judging import labels
 from cos_assets.judging import steps as checker
 from cos_assets.judging.llm import steps
+from cos_assets.storage import catalog, tables
 from cos_assets.tasks import make
 
 
@@ -35,16 +35,16 @@ def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(publi
     ).with_columns(sample_index=pl.lit(0, pl.Int32), weight=pl.lit(1.0))
     judged = checker.judge(samples, problems, make("gsm8k"))
     where: dict[str, str] = {"budget": "all", "model": "various"}
-    store.write(tmp_path, "mr", "problems", None, problems, {})
+    tables.write(tmp_path, "mr", "problems", None, problems, {})
     for asset, frame in (("samples", samples), ("verdicts", samples.drop("completion")), ("judgements", judged)):
-        store.write(tmp_path, "mr", asset, where, frame, {})
+        tables.write(tmp_path, "mr", asset, where, frame, {})
 
-    catalogue.build(tmp_path)
+    catalog.build(tmp_path)
     query = f"SELECT s.problem_id, {labels._ID} AS id, {labels._HASH} AS text_hash FROM samples s"
     with (file := tmp_path / "people.csv").open("w", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(labels.FIELDS)
-        for number, (problem, *names) in enumerate(catalogue.query(tmp_path, query).iter_rows()):
+        for number, (problem, *names) in enumerate(catalog.query(tmp_path, query).iter_rows()):
             step = rows[problem]["model_output_solution_first_error_step"]
             reason = rows[problem]["model_output_solution_first_error_reason"]
             writer.writerow([number, "mr", *names, "wrong", step, reason])

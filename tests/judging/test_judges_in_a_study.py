@@ -15,8 +15,9 @@ import polars as pl
 import pytest
 from judge_server import JudgeServer
 
-from cos_assets import catalogue, instance, store, tasks, tiny
-from cos_assets.generation.door import Buyer
+from cos_assets import tasks, tiny
+from cos_assets.generation.engines.openai import ENGINE
+from cos_assets.generation.generate import Buyer
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Sampling
 from cos_assets.judging import llm
@@ -25,7 +26,10 @@ from cos_assets.judging.table import draw
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.controls import corrected_by_controls
 from cos_assets.metrics.false_positives import corrected_rate, false_positive_rate
+from cos_assets.orchestration import instance
 from cos_assets.report.plan import plan_lines
+from cos_assets.storage import catalog
+from cos_assets.storage import tables as store
 
 Made = Callable[[dict[str, Any]], Path]
 TASK = {"name": "arithmetic", "train": 60, "validation": 10, "test": 20}
@@ -219,7 +223,7 @@ def test_a_judge_that_tosses_a_coin_gives_no_rate(materialize: Made) -> None:
     assert {"coin: recall", "coin: false alarms"} <= set(check.metadata)
     assert "What is trained on is chosen by coin" in check.metadata["examples"].value
 
-    rates = catalogue.query(root, catalogue.meant("false_positive_rates") or "")
+    rates = catalog.query(root, catalog.meant("false_positive_rates") or "")
     of_coin, of_steps = (rates.filter(judge=name, model="wc").row(0, named=True) for name in judges)
     assert of_coin["no_rate"].startswith(why) and of_coin["false_positive_rate"] is of_coin["low"] is None
     assert of_coin["corrected_by_controls"] is None and of_coin["false_alarms"] > 0.3
@@ -317,8 +321,8 @@ def catalogue_rate(root: Path) -> dict[tuple[str, str, str], float]:
     """The query of docs/judging.md."""
     text = (Path(__file__).parents[2] / "docs" / "judging.md").read_text(encoding="utf-8")
     query = text.partition("```sql\n")[2].partition("```")[0]
-    catalogue.build(root)
-    return {row[:3]: row[3] for row in catalogue.query(root, query).rows()}
+    catalog.build(root)
+    return {row[:3]: row[3] for row in catalog.query(root, query).rows()}
 
 
 def test_a_judge_that_cannot_be_asked_is_found_before_anything_is_bought(
@@ -342,7 +346,7 @@ def by_the_server(rows: pl.DataFrame, problems: pl.DataFrame, home: Path) -> pl.
     """The server's judgements of rows [problem_id, sample_index, completion, correct, weight]."""
     server = JudgeServer(problems)
     try:
-        options = llm.structured({"base_url": server.url, "concurrency": 16})
+        options = ENGINE.json_options(True, {"base_url": server.url, "concurrency": 16}, llm.RESPONSE_FORMAT)
         model = resolve("judge", engine="openai", chat=True, options=options)
         buyer = Buyer(home, "population", "judging")
         return llm.judge(rows, problems, model, Sampling(temperature=0), buyer, None, True, "llm")[0]

@@ -14,10 +14,11 @@ import pytest
 from browser import browser
 from click.testing import CliRunner
 
-from cos_assets import catalogue, cli, store
+from cos_assets import cli
 from cos_assets.judging import labels
 from cos_assets.judging.label_page import page as label_page
 from cos_assets.judging.label_page import rendered
+from cos_assets.storage import catalog, tables
 
 HOSTILE = "<script>document.title = 'run'</script> $\\text{<img src=x onerror=alert(1)>}$"
 TEXTS = {
@@ -32,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "home"
     facts: dict[str, Any] = {"inputs": [], "facts": {}}
     problems = [{"problem_id": f"p{i}", "question": f"What is {i}?", "answer": "7", "solution": None} for i in range(4)]
-    store.write(root, "s", "problems", None, pl.DataFrame(problems, schema_overrides={"solution": pl.String}), facts)
+    tables.write(root, "s", "problems", None, pl.DataFrame(problems, schema_overrides={"solution": pl.String}), facts)
     for budget, samples in (("low", 1), ("high", 2)):
         for model, text in TEXTS.items():
             where = {"budget": budget, "model": model}
@@ -42,9 +43,9 @@ def root(tmp_path: Path) -> Path:
                 for i in range(samples)
             ]
             frame = pl.DataFrame(rows, schema_overrides={"sample_index": pl.Int32})
-            store.write(root, "s", "samples", where, frame, facts)
+            tables.write(root, "s", "samples", where, frame, facts)
             right = (pl.lit(model) == "wc") | (pl.col("problem_id") != "p3")
-            store.write(root, "s", "verdicts", where, frame.drop("completion").with_columns(correct=right), facts)
+            tables.write(root, "s", "verdicts", where, frame.drop("completion").with_columns(correct=right), facts)
             wrong = pl.col("problem_id") == "p0"
             judged = (
                 frame.drop("completion")
@@ -56,7 +57,7 @@ def root(tmp_path: Path) -> Path:
                     correct=pl.lit(True),
                 )
             )
-            store.write(root, "s", "judgements", where, judged, facts)
+            tables.write(root, "s", "judgements", where, judged, facts)
     return root
 
 
@@ -132,14 +133,14 @@ def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> N
     filled(root, ann, lambda model, problem: "wrong" if problem == "p0" else "right")
     code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
     assert "kappa 1.00" in told
-    kept = catalogue.query(root, "SELECT latest, count(*) AS n FROM labels GROUP BY 1 ORDER BY 1")
+    kept = catalog.query(root, "SELECT latest, count(*) AS n FROM labels GROUP BY 1 ORDER BY 1")
     assert kept.rows() == [(False, 14), (True, 14)]
     assert cos(root, "label", "show", "s")[1].strip() == told.partition("\n")[2].strip()
 
 
 def test_the_report_sees_the_latest_labels_of_its_study(root: Path, tmp_path: Path) -> None:
     sets = [{"budget": budget, "model": model} for budget in ("low", "high") for model in TEXTS]
-    judged = store.scan(root, "s", "judgements", sets).collect()
+    judged = tables.scan(root, "s", "judgements", sets).collect()
     assert labels.labelled_here(root, "s", judged).is_empty()
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong")
     assert cos(root, "label", "import", ann, "--annotator", "Ann")[0] == 0
@@ -164,7 +165,7 @@ def test_the_later_import_counts_whatever_the_clocks_say(root: Path, tmp_path: P
     ahead.write_parquet(place.with_name("2999" + place.name[4:]))
     for said in ("wrong", "unsure"):
         labels.import_labels(root, filled(root, tmp_path / f"{said}.csv", lambda m, p, said=said: said), "ann")
-        latest = catalogue.query(root, "SELECT DISTINCT label FROM labels WHERE latest")
+        latest = catalog.query(root, "SELECT DISTINCT label FROM labels WHERE latest")
         assert latest["label"].to_list() == [said]
 
 
@@ -210,7 +211,7 @@ def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path
     file = filled(root, tmp_path / "x.csv", lambda model, problem: "right")
     for model in TEXTS:
         for budget in ("low", "high"):
-            data = store.folder(root, "s", "samples", {"budget": budget, "model": model}) / store.DATA
+            data = tables.folder(root, "s", "samples", {"budget": budget, "model": model}) / tables.DATA
             pl.read_parquet(data).with_columns(completion=pl.lit("other")).write_parquet(data)
     code, told = cos(root, "label", "import", file, "--annotator", "Ann")
     assert code == 2 and "row 2: the solution is not the one that was labelled" in told

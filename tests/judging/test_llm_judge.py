@@ -7,7 +7,8 @@ import json
 import polars as pl
 import pytest
 
-from cos_assets.generation.engines.openai_options import Options
+from cos_assets.generation.engines.openai import ENGINE
+from cos_assets.generation.engines.openai.options import Options
 from cos_assets.judging import llm, vote
 from cos_assets.judging.table import SCHEMA, Label, table
 
@@ -193,10 +194,10 @@ def test_the_steps_of_a_solution_follow_its_reasoning() -> None:
 
 
 def test_a_chat_server_is_asked_for_json_unless_told_otherwise() -> None:
-    plain = Options.read(llm.structured({"base_url": "http://a/v1"}))
+    plain = Options.read(ENGINE.json_options(True, {"base_url": "http://a/v1"}, llm.RESPONSE_FORMAT))
     schema = plain.extra_body["response_format"]["json_schema"]["schema"]
     assert schema["required"] == sorted(schema["properties"], key=list(json.loads(RIGHT)).index)
-    told = llm.structured({"extra_body": {"response_format": None, "top_k": -1}})
+    told = ENGINE.json_options(True, {"extra_body": {"response_format": None, "top_k": -1}}, llm.RESPONSE_FORMAT)
     assert told["extra_body"] == {"response_format": None, "top_k": -1}
 
 

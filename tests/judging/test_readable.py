@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets.generation.door import FIRST, Buyer, generate
+from cos_assets.generation.generate import FIRST, Buyer, generate
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.judging.readable import Unreadable, first_look, unread

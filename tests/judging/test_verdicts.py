@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from cos_assets import tasks
-from cos_assets.grading.answers import Kind
+from cos_assets.grading.grade import Kind
 from cos_assets.judging.verdicts import VERDICT_COLUMNS, second_opinion, verdicts
 from cos_assets.metrics.summary import sample_metrics
 from cos_assets.tasks.arithmetic import Arithmetic

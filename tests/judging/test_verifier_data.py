@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from cos_assets import cli, store
+from cos_assets import cli
 from cos_assets.judging import labels
 from cos_assets.judging.steps import JUDGE_VERSION
+from cos_assets.storage import tables
 
 # Index, text, correct, what the judge says and the equation it blames, what a person says and the step.
 SAMPLES: list[tuple[str, bool, tuple[str, int | None] | None, tuple[str, int | None] | None]] = [
@@ -37,15 +38,15 @@ def root(tmp_path: Path) -> Path:
     told = pl.DataFrame(
         said, {"sample_index": pl.Int32, "label": pl.String, "first_wrong_step": pl.Int32}, orient="row"
     )
-    store.write(root, "s", "problems", None, pl.DataFrame([{"problem_id": "p", "question": "How many?"}]), facts)
+    tables.write(root, "s", "problems", None, pl.DataFrame([{"problem_id": "p", "question": "How many?"}]), facts)
     for budget in ("low", "high"):
         where = {"budget": budget, "model": "wc"}
-        store.write(root, "s", "samples", where, frame.select("problem_id", "sample_index", "completion"), facts)
-        store.write(
+        tables.write(root, "s", "samples", where, frame.select("problem_id", "sample_index", "completion"), facts)
+        tables.write(
             root, "s", "verdicts", where, frame.select("problem_id", "sample_index", "verdict", "correct"), facts
         )
         judged = frame.select("problem_id", "sample_index", "judge", "judge_version").join(told, on="sample_index")
-        store.write(root, "s", "judgements", where, judged, facts)
+        tables.write(root, "s", "judgements", where, judged, facts)
     people = [
         {"study": "s", "model": "wc", "problem_id": "p", "sample_index": i, "annotator": "ann", "label": said[0]}
         | {"first_wrong_step": said[1], "comment": None, "text_hash": "h", "imported_at": "2026"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cos_assets.budget import match_budgets, solution_cost
+from cos_assets.budget.matching import match_budgets, solution_cost
 from cos_assets.grading.code import canonical
 from cos_assets.metrics.coverage import coverage, solved_curve
 from cos_assets.metrics.intervals import better, paired_difference

@@ -19,7 +19,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets.grading.answers import Kind, grade
+from cos_assets.grading.answers import grade
+from cos_assets.grading.grade import Kind
 from cos_assets.metrics.coverage import count_correct, coverage_at_k, pass_at_1, uncovered_at_k
 from cos_assets.metrics.majority import maj_at_k
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from s3_server import Server
 
-from cos_assets.places import ObjectPath, place
+from cos_assets.storage.paths import ObjectPath, place
 
 BUCKET = "bucket"
 

@@ -16,21 +16,25 @@ import polars as pl
 import pytest
 from s3_server import Server
 
-from cos_assets import catalogue, generation
+from cos_assets import generation
 from cos_assets.generation import spend
 from cos_assets.generation.ledger import Ledger
 from cos_assets.generation.parts import SCHEMA
 from cos_assets.generation.types import Model, Sampling
-from cos_assets.places import ObjectPath, local
+from cos_assets.storage import catalog
+from cos_assets.storage.paths import ObjectPath, local
 
 PROMPTS, SAMPLES = 30, 10
 # Each completion that is paid for is a line in the file $BILL. A batch is one prompt's samples, and a part two of them.
 BUYER = f"""
     import os, sys, time
     import polars as pl
-    from cos_assets import locks, store
-    from cos_assets.generation import door
-    from cos_assets.generation.types import Completion, Model, Sampling
+    from cos_assets.storage import locks
+    from cos_assets.storage import tables as store
+    from cos_assets.generation import generate as door
+    from cos_assets.generation.types import Completion
+    from cos_assets.generation.types import Model
+    from cos_assets.generation.types import Sampling
 
     class Engine:
         def stream(self, requests, sampling):
@@ -238,19 +242,19 @@ def test_parts_that_one_machine_merged_are_read_once_by_another(
         assert spend.spent(s3, "s") == spend.Spend(12.0, 0.0)
         (s3 / "ledger" / first).put(content)  # sent again by a machine that had not noted that it was sent
         assert spend.spent(s3, "s") == spend.Spend(12.0, 0.0)
-    assert catalogue.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 7  # SQL sees both, until then
+    assert catalog.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 7  # SQL sees both, until then
     with ledger.lock:
         ledger.clear_leftovers()
     assert parts(s3) == [merged]
-    assert catalogue.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 6
+    assert catalog.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 6
 
 
 def test_a_ledger_that_was_removed_from_the_store_is_not_read_from_the_copy(s3: ObjectPath, server: Server) -> None:
     ledger = Ledger(s3, Model("m", "m", "none"), Sampling())
     ledger.append([row(0)])
-    from cos_assets.places import told
+    from cos_assets.storage.paths import open_store
 
     for name in parts(s3):
-        with told(s3 / "ledger") as store:
+        with open_store(s3 / "ledger") as store:
             store.delete((s3 / "ledger" / name).key)
     assert ledger.read().is_empty()

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 from s3_server import Server
 
-from cos_assets import locks
-from cos_assets.locks import ObjectLock, lock
-from cos_assets.places import ObjectPath, PlaceError
+from cos_assets.storage import locks
+from cos_assets.storage.locks import ObjectLock, lock
+from cos_assets.storage.paths import ObjectPath, PlaceError
 
 ELSEWHERE = "another-boot pid:[1] 1 1"
 
@@ -54,7 +54,8 @@ def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(
     monkeypatch.setattr(locks, "STALE", 1e9)
     code = """if True:
         import os, signal
-        from cos_assets import locks, places
+        from cos_assets.storage import locks
+        from cos_assets.storage import paths as places
         locks.lock(places.place(os.environ["COS_HOME"]) / ".lock").__enter__()
         os.kill(os.getpid(), signal.SIGKILL)
     """

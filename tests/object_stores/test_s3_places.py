@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from s3_server import Server
 
-from cos_assets import folders, places, store
-from cos_assets.places import ObjectPath, PlaceError, place
+from cos_assets.storage import artifacts, paths, tables
+from cos_assets.storage.paths import ObjectPath, PlaceError, place
 
 ROOT = Path(__file__).parents[2]
 FRAME = pl.DataFrame({"x": [1, 2], "text": ["a", None]})
@@ -44,27 +44,27 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_buckets_of_one_name_on_two_servers_have_copies_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COS_LOCAL", "/copies")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://one:9000")
-    one = places.local(place("s3://bucket/a") / "b")
+    one = paths.local(place("s3://bucket/a") / "b")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://two:9000")
-    assert one == Path("/copies/s3-one-9000/bucket/a/b") != places.local(place("s3://bucket/a/b"))
+    assert one == Path("/copies/s3-one-9000/bucket/a/b") != paths.local(place("s3://bucket/a/b"))
     monkeypatch.delenv("COS_LOCAL")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert places.local(place("gs://bucket/a")) == Path("/cache/cos-assets/gs/bucket/a")
+    assert paths.local(place("gs://bucket/a")) == Path("/cache/cos-assets/gs/bucket/a")
 
 
 def test_a_table_is_one_object_and_comes_back_as_it_was(s3: ObjectPath, server: Server) -> None:
-    file = store.write(s3, "s", "t", {"model": "wc", "budget": "low"}, FRAME, {"facts": {"a": 1}})
+    file = tables.write(s3, "s", "t", {"model": "wc", "budget": "low"}, FRAME, {"facts": {"a": 1}})
     assert str(file) == "s3://bucket/some/prefix/s/t/budget=low/model=wc/data.parquet"
     assert server.requests.count("PUT /bucket/some/prefix/s/t/budget=low/model=wc/data.parquet") == 1
-    read = store.scan(s3, "s", "t", [{"model": "wc", "budget": "low"}]).collect()
+    read = tables.scan(s3, "s", "t", [{"model": "wc", "budget": "low"}]).collect()
     assert read.drop("budget", "model").equals(FRAME)
-    lineage = store.lineage(s3, "s", "t", {"model": "wc", "budget": "low"})
+    lineage = tables.lineage(s3, "s", "t", {"model": "wc", "budget": "low"})
     assert lineage is not None
     assert lineage["facts"] == {"a": 1}
-    assert store.lineage(s3, "s", "other") is None
-    assert (places.folders(s3), places.folders(s3 / "s"), places.folders(s3 / "none")) == (["s"], ["t"], [])
+    assert tables.lineage(s3, "s", "other") is None
+    assert (paths.folders(s3), paths.folders(s3 / "s"), paths.folders(s3 / "none")) == (["s"], ["t"], [])
     with pytest.raises(FileNotFoundError, match=r"s/t: high\|wc has not been materialized \(no s3://bucket/"):
-        store.scan(s3, "s", "t", [{"model": "wc", "budget": "high"}])
+        tables.scan(s3, "s", "t", [{"model": "wc", "budget": "high"}])
 
 
 def test_a_large_object_appears_whole_or_not_at_all(s3: ObjectPath, server: Server, tmp_path: Path) -> None:
@@ -89,23 +89,23 @@ def test_a_large_object_appears_whole_or_not_at_all(s3: ObjectPath, server: Serv
 def test_a_whole_folder_is_fetched_once(
     s3: ObjectPath, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with folders.workshop(s3 / "f") as here:
+    with artifacts.workshop(s3 / "f") as here:
         (here / "model").mkdir()
         (here / "model" / "a.bin").write_bytes(b"a" * 1000)
         (here / ".lock").write_text("")
     assert sorted((s3 / "f").objects()) == [".lock", "FILES.json", "model/a.bin"]
     monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
-    copy = folders.fetch(s3 / "f")
+    copy = artifacts.fetch(s3 / "f")
     assert (copy / "model" / "a.bin").read_bytes() == b"a" * 1000
     server.requests.clear()
-    assert folders.fetch(s3 / "f") == copy
+    assert artifacts.fetch(s3 / "f") == copy
     assert server.requests == ["GET /bucket/some/prefix/f/FILES.json"]
 
 
 def test_a_half_uploaded_folder_is_not_taken_for_whole(s3: ObjectPath, server: Server) -> None:
     def make() -> list[str]:
         made = []
-        with folders.workshop(s3 / "f") as here:
+        with artifacts.workshop(s3 / "f") as here:
             for name in ("config.json", "model.safetensors"):
                 if not (here / name).exists():
                     (here / name).write_text(name)
@@ -118,21 +118,21 @@ def test_a_half_uploaded_folder_is_not_taken_for_whole(s3: ObjectPath, server: S
     server.refuse = lambda request: None
     assert "config.json" in (s3 / "f").objects()
     with pytest.raises(FileNotFoundError):
-        folders.fetch(s3 / "f")
+        artifacts.fetch(s3 / "f")
     assert make() == []  # what this machine had made is not made again
-    assert (folders.fetch(s3 / "f") / "config.json").read_text() == "config.json"
+    assert (artifacts.fetch(s3 / "f") / "config.json").read_text() == "config.json"
 
 
 def test_a_file_that_is_not_the_listed_one_is_told(
     s3: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with folders.workshop(s3 / "f") as here:
+    with artifacts.workshop(s3 / "f") as here:
         (here / "config.json").write_text("right")
     (s3 / "f" / "config.json").put(b"wrong")
     monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
     with pytest.raises(PlaceError, match=r"f/config\.json: not the file that FILES\.json lists"):
-        folders.fetch(s3 / "f")
-    assert not places.local(s3 / "f").exists()
+        artifacts.fetch(s3 / "f")
+    assert not paths.local(s3 / "f").exists()
 
 
 @pytest.mark.parametrize(
@@ -145,18 +145,18 @@ def test_a_list_cannot_name_files_outside_its_folder(s3: ObjectPath, tmp_path: P
     victim.write_text("kept")
     name = str(victim) if name == "/victim" else name
     facts = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
-    (s3 / "f" / folders.FILES).put(json.dumps({name: facts}).encode())
+    (s3 / "f" / artifacts.FILES).put(json.dumps({name: facts}).encode())
     with pytest.raises(PlaceError, match=r"f: the name .* is refused; allowed: names of files under this folder"):
-        folders.fetch(s3 / "f")
+        artifacts.fetch(s3 / "f")
     assert victim.read_text() == "kept"
-    assert [file.name for file in places.local(s3 / "f").parent.rglob("*") if file.is_file()] == [".f.lock"]
+    assert [file.name for file in paths.local(s3 / "f").parent.rglob("*") if file.is_file()] == [".f.lock"]
 
 
 @pytest.mark.parametrize("listed", [b"", b"[]", b'{"a": 1}', b'{"a": {"bytes": -1, "sha256": ""}}', b"[" * 100_000])
 def test_what_is_no_list_of_files_is_named(s3: ObjectPath, listed: bytes) -> None:
-    (s3 / "f" / folders.FILES).put(listed)
+    (s3 / "f" / artifacts.FILES).put(listed)
     with pytest.raises(PlaceError, match=r"f/FILES\.json: is no list of files; remove"):
-        folders.fetch(s3 / "f")
+        artifacts.fetch(s3 / "f")
 
 
 def cos(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 from s3_server import Server
 
-from cos_assets import catalogue, instance, places, runs, store, workers
-from cos_assets.places import ObjectPath, Place
+from cos_assets.orchestration import executor, instance
+from cos_assets.orchestration.graph import Graph
+from cos_assets.storage import catalog, paths, tables
+from cos_assets.storage.paths import ObjectPath, Place
 from cos_assets.training import checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -39,14 +41,14 @@ class Silent:
     def skipped(self, batch: Any, why: str) -> None: ...
 
 
-def make(monkeypatch: pytest.MonkeyPatch) -> workers.Summary:
+def make(monkeypatch: pytest.MonkeyPatch) -> executor.Summary:
     """Bring the study under $COS_HOME up to date, as `cos run` does."""
     import dagster as dg
 
     from cos_assets import study
     from cos_assets.assets import build_study
     from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models
-    from cos_assets.io_manager import ParquetIOManager
+    from cos_assets.orchestration.io_manager import ParquetIOManager
 
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     instance.prepare()
@@ -55,9 +57,9 @@ def make(monkeypatch: pytest.MonkeyPatch) -> workers.Summary:
     definitions = dg.Definitions(
         assets=assets, resources={"io_manager": ParquetIOManager()}, executor=dg.in_process_executor
     )
-    graph = runs.Graph(definitions)
+    graph = Graph(definitions)
     with instance.open_instance() as opened:
-        return workers.run(graph, opened, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
+        return executor.run(graph, opened, graph.batches(graph.units(graph.keys())), Silent(), jobs=1)
 
 
 def hashes(root: Place) -> dict[str, str]:
@@ -67,7 +69,7 @@ def hashes(root: Place) -> dict[str, str]:
     else:
         names = [name for name in root.objects() if name.endswith("/data.parquet")]
     return {
-        name: store.content_hash(pl.read_parquet(places.readable(root / name), hive_partitioning=False))
+        name: tables.content_hash(pl.read_parquet(paths.readable(root / name), hive_partitioning=False))
         for name in sorted(names)
     }
 
@@ -106,7 +108,7 @@ def test_a_study_on_an_object_store(
     again = make(monkeypatch)
     assert (again.made, again.fresh) == (0, made.made)
     assert [request for request in server.requests if not request.startswith("GET")] == [
-        "PUT /bucket/some/prefix/.cos"  # refused, as it is there: see `places.check`
+        "PUT /bucket/some/prefix/.cos"  # refused, as it is there: see `paths.check`
     ]
 
     # SQL and the answer, on the command line.
@@ -116,10 +118,10 @@ def test_a_study_on_an_object_store(
     assert told.stdout.splitlines() == ["n,models", "96,2"]  # 12 problems, of the two models 6 and 2 samples each
     assert told.stderr == ""
     views = "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY view_name"
-    catalogue.build(on_disk)
-    assert catalogue.query(s3, views).equals(catalogue.query(on_disk, views))
+    catalog.build(on_disk)
+    assert catalog.query(s3, views).equals(catalog.query(on_disk, views))
     counted = "SELECT asset, count(*) AS n FROM lineage GROUP BY asset ORDER BY asset"
-    assert catalogue.query(s3, counted).equals(catalogue.query(on_disk, counted))
+    assert catalog.query(s3, counted).equals(catalog.query(on_disk, counted))
     told = cos("report", "s")
     assert told.returncode == 0, told.stderr
     page = Path(told.stdout.rpartition("The page with all figures: ")[2].strip())
@@ -139,16 +141,16 @@ def test_a_study_on_an_object_store(
     assert [request for request in written if "/samples/" in request]
 
     # A table that somebody removed is named to who asks for its rows.
-    assert catalogue.gone(s3, "SELECT * FROM sample_metrics") == []
+    assert catalog.gone(s3, "SELECT * FROM sample_metrics") == []
     (s3 / "s/sample_metrics/budget=low/model=wc/data.parquet").unlink()
-    assert catalogue.gone(s3, "SELECT * FROM sample_metrics") == ["s/sample_metrics low|wc"]
-    assert catalogue.gone(s3, "SELECT * FROM samples") == []
+    assert catalog.gone(s3, "SELECT * FROM sample_metrics") == ["s/sample_metrics low|wc"]
+    assert catalog.gone(s3, "SELECT * FROM samples") == []
 
     # A model whose list of files is not there is not taken for whole.
-    row = store.scan(s3, "s", "wc_checkpoint", [{"budget": "low", "source": "gt"}]).collect()
+    row = tables.scan(s3, "s", "wc_checkpoint", [{"budget": "low", "source": "gt"}]).collect()
     path, digest = row["path"].item(), row["hash"].item()
     assert (checkpoints.fetched(s3, path, digest) / "config.json").is_file()
-    with places.told(s3) as bucket:
+    with paths.open_store(s3) as bucket:
         bucket.delete((s3 / path.replace("/model", "/FILES.json")).key)
     with pytest.raises(FileNotFoundError, match=r"this model is gone; `cos run STUDY --again` makes it again"):
         checkpoints.fetched(s3, path, digest)
@@ -160,10 +162,14 @@ def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, serv
         import os, signal, sys
         import polars as pl
         import torch
-        from cos_assets import folders, places, store, tiny
-        from cos_assets.generation.door import Buyer
+        from cos_assets.storage import artifacts as folders
+        from cos_assets.storage import paths as places
+        from cos_assets.storage import tables as store
+        from cos_assets import tiny
+        from cos_assets.generation.generate import Buyer
         from cos_assets.generation.model import resolve
-        from cos_assets.training import checkpoints, loop
+        from cos_assets.training import checkpoints
+        from cos_assets.training import loop
         from cos_assets.training.settings import Finetune
 
         torch.set_num_threads(1)

@@ -13,7 +13,7 @@ import pytest
 from vllm_served import serve
 
 from cos_assets import tasks
-from cos_assets.generation.door import open_engine
+from cos_assets.generation.generate import open_engine
 from cos_assets.generation.model import resolve
 from cos_assets.generation.tokens import completion_ids, prompt_ids
 from cos_assets.generation.types import Completion, Model, Request, Sampling

@@ -7,7 +7,7 @@ import pytest
 from test_report import PLAN, SPEC, simulated
 
 from cos_assets import report, study
-from cos_assets.report import beside
+from cos_assets.report import published_comparison
 
 PUBLISHED = {
     "origin": "a paper",
@@ -25,7 +25,9 @@ def test_each_number_stands_beside_its_own() -> None:
     points = pl.DataFrame([curve | {"k": k, "value": v, "low": v, "high": v} for k, v in ((1, 0.5), (6, 0.75))])
     tables = {**tables, "budget_plan": PLAN, "sample_metrics": points}
     compared = report.compare.comparisons(spec, tables)
-    lines = list(beside.cells(spec, report.complete(tables), compared, report.compare.accuracies(spec, tables)))
+    lines = list(
+        published_comparison.cells(spec, report.complete(tables), compared, report.compare.accuracies(spec, tables))
+    )
     by_name = {line[1:3]: line for line in lines}
     covered = compared.filter(metric="coverage").row(0, named=True)
     limits = f"[{100 * covered['weak_low']:.1f}, {100 * covered['weak_high']:.1f}]"
@@ -35,7 +37,9 @@ def test_each_number_stands_beside_its_own() -> None:
     assert by_name["correct solutions per solved problem, repeats included", "wc"][3:] == ("1.85", "4.00", "–")
     assert by_name["accuracy of student", "wc"][3] == "28.2 %" and by_name["accuracy of student", "wc"][4] != "–"
     assert by_name["accuracy of wc", "gt"][3] == "36.4 %"
-    missing = beside.cells(spec, report.complete({}), compared.clear(), report.compare.accuracies(spec, {}))
+    missing = published_comparison.cells(
+        spec, report.complete({}), compared.clear(), report.compare.accuracies(spec, {})
+    )
     assert {line[4:] for line in missing} == {("–", "–")}
     page = report.build(spec, tables).html
     assert "task: arithmetic" in page

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from cos_assets.report import learning
+from cos_assets.report import training_curves
 from cos_assets.study import StudySpec, parse
 
 STUDY = {
@@ -36,19 +36,19 @@ def spec() -> StudySpec:
 
 
 def test_a_checkpoint_has_a_line_per_rate_and_seed_and_a_ring_where_it_was_kept() -> None:
-    figure = learning.of_checkpoint(rows())
+    figure = training_curves.of_checkpoint(rows())
     loss, accuracy = figure.axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in loss.lines]
     assert lines[:4] == [([2, 4], [2.0, 1.0])] * 2 + [([2, 4], [4.0, 3.0])] * 2
     assert lines[4] == ([2, 2], [2.0, 2.0])
     assert list(accuracy.lines[-1].get_ydata()) == [20.0, 20.0]
-    assert len(learning.of_checkpoint(rows(validated=False)).axes) == 1
+    assert len(training_curves.of_checkpoint(rows(validated=False)).axes) == 1
 
 
 def test_a_study_has_a_panel_per_target_and_budget(spec: StudySpec) -> None:
-    figure = learning.of_study(spec, rows())
+    figure = training_curves.of_study(spec, rows())
     assert [axis.get_title("left") for axis in figure.axes] == ["student, high budget", "wc, high budget"]
     assert [len(axis.lines) for axis in figure.axes] == [0, 2]
     assert list(figure.axes[1].lines[0].get_ydata()) == [20.0, 20.0]
     assert figure.get_supylabel() == "validation accuracy, %"
-    assert learning.of_study(spec, rows(validated=False)).get_supylabel().startswith("loss")
+    assert training_curves.of_study(spec, rows(validated=False)).get_supylabel().startswith("loss")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from test_report import SPEC
 
-from cos_assets.places import folders
 from cos_assets.report import overview
+from cos_assets.storage.paths import folders
 
 SENTENCE = "low budget: <wc> data was the better buy"
 

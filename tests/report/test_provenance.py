@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets import report, store, study
+from cos_assets import report, study
 from cos_assets.generation.parts import SCHEMA
 from cos_assets.generation.spend import by_stage
 from cos_assets.report import provenance
+from cos_assets.storage import tables as store
 
 SPEC = study.parse(
     {

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from cos_assets.metrics.summary import sample_metrics
-from cos_assets.report import sketches
+from cos_assets.report import partition_figures
 from cos_assets.report.figures import svg
 
 ROWS = pl.DataFrame(
@@ -34,11 +34,14 @@ ROWS = pl.DataFrame(
 CUT = ROWS.filter(finish_reason="length").height
 COUNTS = {"correct": 1200, "wrong": 300, "truncated": 0}
 DRAWN: dict[str, tuple[Callable[[], Any], str]] = {
-    "lengths": (partial(sketches.lengths, ROWS), f"{CUT} cut off"),
-    "counts": (partial(sketches.counts, COUNTS, "samples by verdict", ("wrong", "truncated")), "1,200"),
-    "curve": (partial(sketches.curve, sample_metrics(ROWS)), "coverage@k"),
-    "intervals": (partial(sketches.intervals, {"steps": (0.04, 0.02, 0.08), "vote": (0.5, None, None)}, "FPR"), "4.0%"),
-    "per_problem": (partial(sketches.per_problem, ROWS.filter("correct"), 310), "problems by rows"),
+    "lengths": (partial(partition_figures.lengths, ROWS), f"{CUT} cut off"),
+    "counts": (partial(partition_figures.counts, COUNTS, "samples by verdict", ("wrong", "truncated")), "1,200"),
+    "curve": (partial(partition_figures.curve, sample_metrics(ROWS)), "coverage@k"),
+    "intervals": (
+        partial(partition_figures.intervals, {"steps": (0.04, 0.02, 0.08), "vote": (0.5, None, None)}, "FPR"),
+        "4.0%",
+    ),
+    "per_problem": (partial(partition_figures.per_problem, ROWS.filter("correct"), 310), "problems by rows"),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from cos_assets import tasks, tiny
-from cos_assets.generation.door import Buyer
+from cos_assets.generation.generate import Buyer
 from cos_assets.generation.model import resolve
 from cos_assets.tiny import corpus
 from cos_assets.tiny.train import encode, solution_loss, train

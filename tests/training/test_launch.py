@@ -93,7 +93,7 @@ def test_the_asset_shows_how_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     import dagster as dg
 
     from cos_assets.assets import build_study
-    from cos_assets.io_manager import ParquetIOManager
+    from cos_assets.orchestration.io_manager import ParquetIOManager
 
     monkeypatch.setenv("COS_HOME", str(tmp_path))
     spec = study.parse(

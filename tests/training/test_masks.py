@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cos_assets.training import masks
+from cos_assets.training import loss_mask
 from cos_assets.training.data import IGNORE, Collator
 from cos_assets.training.loop import Base
-from cos_assets.training.masks import wrongly_learned
+from cos_assets.training.loss_mask import wrongly_learned
 from cos_assets.training.settings import Finetune
 
 
@@ -32,8 +32,8 @@ def test_the_mask_of_a_completion_that_was_cut_off(
     settings = Finetune(steps=1, packing=packing)
     assert wrongly_learned(cut, Base(str(base)), settings) == 0
     # An end behind what was cut off is seen.
-    complete = masks.encode
-    monkeypatch.setattr(masks, "encode", lambda rows, *rest: complete(rows.drop("finish_reason"), *rest))
+    complete = loss_mask.encode
+    monkeypatch.setattr(loss_mask, "encode", lambda rows, *rest: complete(rows.drop("finish_reason"), *rest))
     assert wrongly_learned(cut, Base(str(base)), settings) == 2
 
 
@@ -62,5 +62,5 @@ class Broken(Collator):
 )
 def test_a_wrong_mask_is_seen(base: Path, rows: pl.DataFrame, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Broken, "how", how)
-    monkeypatch.setattr(masks, "Collator", Broken)
+    monkeypatch.setattr(loss_mask, "Collator", Broken)
     assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1)) > 0

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cos_assets import tasks
-from cos_assets.study import SourceSpec
-from cos_assets.training.sft_sets import SCHEMA, reference_set, sft_set
+from cos_assets.training.sft_sets import SCHEMA, SourceSpec, reference_set, sft_set
 
 TASK = tasks.make({"name": "arithmetic", "train": 20, "validation": 1, "test": 1})
 PROBLEMS = TASK.load().filter(pl.col("split") == "train")

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 from browser import Page, browser
 
-from cos_assets import store
+from cos_assets.storage import tables
 
 ROOT = Path(__file__).parents[2]
 STUDY = "demo_smoke"
@@ -97,7 +97,7 @@ def page(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def table(home: Path, asset: str, budget: str, model: str) -> Path:
-    return store.folder(home, STUDY, asset, {"budget": budget, "model": model}) / store.DATA
+    return tables.folder(home, STUDY, asset, {"budget": budget, "model": model}) / tables.DATA
 
 
 def test_the_graph_shows_the_study(page: Page, url: str) -> None:

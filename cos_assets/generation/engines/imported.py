@@ -29,10 +29,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cos_assets.files import dig, rows, steps
 from cos_assets.generation.completions import storable
+from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.replies import ending, flat, replies_in
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
+from cos_assets.readers import dig, rows, steps
 
 _MATCH = ("problem_id", "question")
 _OPTIONAL = ("finish_reason", "prompt_tokens", "completion_tokens", "sample_index")
@@ -186,13 +187,24 @@ class ImportedEngine:
         return len(completion_ids(self._tokenizer, sample.text)) - (sample.finish_reason == "length")
 
 
-def open_engine(model: Model) -> ImportedEngine:
-    """The engine over `model.engine_options`: path, columns, where, tokenizer, and `questions` {problem_id: texts}: the
-    question of each problem of the study, or a list of it and of other texts that name the problem.
+class _Descriptor(Descriptor):
+    local = gpu = False
+    recorded = True
+    origin = "imported"
 
-    Raises ValueError that names the file, the line and the column at fault.
-    """
-    return ImportedEngine(model.engine_options)
+    def fingerprint(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> str:
+        return f"imported-{fingerprint(options)[:16]}"
+
+    def open(self, model: Model) -> ImportedEngine:
+        """The engine over `model.engine_options`: path, columns, where, tokenizer, and `questions` {problem_id: texts}:
+        the question of each problem of the study, or a list of it and of other texts that name the problem.
+
+        Raises ValueError that names the file, the line and the column at fault.
+        """
+        return ImportedEngine(model.engine_options)
+
+
+ENGINE = _Descriptor()
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:

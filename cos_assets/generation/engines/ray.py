@@ -41,6 +41,7 @@ from math import prod
 from typing import Any
 
 from cos_assets.generation.completions import share
+from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.engines.ray_options import Options
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
@@ -178,12 +179,12 @@ class Replica:
     """What runs in an actor: vLLM in a thread of its own, batches of requests in, batches of completions out."""
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
-        from cos_assets.generation.engines.vllm import open_engine
+        from cos_assets.generation.engines import vllm
 
         self._sampling = sampling
         self._broken = ""
         try:
-            self._engine = open_engine(model)
+            self._engine = vllm.ENGINE.open(model)
             self._engine.load()
         except Exception as error:  # told when it is asked: what an actor raises, Ray wraps up in pages
             self._broken = f"{type(error).__name__}: {error}"
@@ -229,13 +230,21 @@ class Replica:
                 since = time.perf_counter()
 
 
-def open_engine(model: Model) -> RayEngine:
-    """Ray for `model`. Raises ModuleNotFoundError, with the extra to install, and ValueError for a wrong option."""
-    from importlib.util import find_spec
+class _Descriptor(Descriptor):
+    gpu = False  # Ray hands out its own devices
 
-    if find_spec("ray") is None:
-        raise ModuleNotFoundError(_MISSING, name="ray")
-    return RayEngine(model)
+    def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
+        Options.read(options)
+
+    def open(self, model: Model) -> RayEngine:
+        from importlib.util import find_spec
+
+        if find_spec("ray") is None:
+            raise ModuleNotFoundError(_MISSING, name="ray")
+        return RayEngine(model)
+
+
+ENGINE = _Descriptor()
 
 
 def _batches(requests: Sequence[Request], options: Options) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from cos_assets.spec import Count, EngineOptions, Text
+from cos_assets.fields import Count, EngineOptions, Text
 
 _OWN = ("model", "tokenizer", "revision", "tokenizer_revision")
 

@@ -33,6 +33,7 @@ import numpy as np
 from cos_assets.generation import adapters
 from cos_assets.generation.completions import cut, refused, share, stopped_at
 from cos_assets.generation.decoding import Batch, Job
+from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.tokens import decode, prompt_ids
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
 from cos_assets.generation.weights import load_network
@@ -242,9 +243,12 @@ class TransformersEngine:
         )
 
 
-def open_engine(model: Model) -> TransformersEngine:
-    """transformers for `model`. Raises ValueError for an engine option it does not know or cannot use."""
-    return TransformersEngine(model)
+class _Descriptor(Descriptor):
+    def open(self, model: Model) -> TransformersEngine:
+        return TransformersEngine(model)
+
+
+ENGINE = _Descriptor()
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from cos_assets.generation import adapters
 from cos_assets.generation.completions import cut, refused, sample_seed, share
+from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
 
 _MISSING = (
@@ -204,13 +205,16 @@ class VllmEngine:
         )
 
 
-def open_engine(model: Model) -> VllmEngine:
-    """vLLM for `model`. Raises ModuleNotFoundError, with the extra to install, when vLLM is not there."""
-    from importlib.util import find_spec
+class _Descriptor(Descriptor):
+    def open(self, model: Model) -> VllmEngine:
+        from importlib.util import find_spec
 
-    if find_spec("vllm") is None:
-        raise ModuleNotFoundError(_MISSING, name="vllm")
-    return VllmEngine(model)
+        if find_spec("vllm") is None:
+            raise ModuleNotFoundError(_MISSING, name="vllm")
+        return VllmEngine(model)
+
+
+ENGINE = _Descriptor()
 
 
 def _arguments(kind: Any, options: Mapping[str, Any]) -> Any:

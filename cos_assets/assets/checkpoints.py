@@ -1,0 +1,108 @@
+"""<target>_checkpoint: the models finetuned on each SFT set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from cos_assets.assets.benchmarks import max_tokens, versions
+from cos_assets.assets.metadata import picture, result
+from cos_assets.assets.models import checkpoint_inputs, target, target_spec
+from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.generation.model import resolve
+from cos_assets.orchestration import checks
+from cos_assets.orchestration.checks import Check
+from cos_assets.orchestration.partitions import by_source
+from cos_assets.orchestration.pools import GPU
+from cos_assets.report import training_curves
+from cos_assets.report.figures import svg
+from cos_assets.storage.tables import content_hash
+from cos_assets.study import StudySpec
+from cos_assets.training import checkpoints
+from cos_assets.training.data import SCHEDULE
+from cos_assets.training.evaluation import accuracy, evaluate
+from cos_assets.training.loop import Base
+from cos_assets.training.loss_mask import wrongly_learned
+from cos_assets.training.sft import Trained
+from cos_assets.training.sft_sets import in_own_prompts
+
+
+def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
+    settings = spec.finetuning_of(name)
+
+    def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
+        base = target(step, name, inputs)
+        problems = inputs["problems"].collect()
+        validation = problems.filter(pl.col("split") == "validation")
+        # A split that scores the finetuned models must not choose their checkpoints, too.
+        scores_it = any(map(spec.is_own, spec.benchmarks.values())) and spec.evaluation.split == "validation"
+        chooses = validation.height > 0 and not scores_it and spec.task.answer_kind is not None
+
+        def score(folder: Path) -> float:
+            model = resolve(str(folder), engine=base.engine, chat=base.chat, options=base.engine_options)
+            buyer = step.buyer("validation", name)
+            return accuracy(evaluate(model, name, validation, spec.task, max_tokens(spec), buyer))
+
+        choice = "/".join([content_hash(validation), str(max_tokens(spec)), *versions(spec.task)]) if chooses else ""
+        rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat)
+        revision = None if Path(base.model_id).is_dir() else base.revision
+        untouched = Base(base.model_id, revision, base.chat, base.template)
+        step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
+        made: list[tuple[pl.DataFrame, Trained]] = []
+        for number in range(settings.seeds):
+            with single_thread_torch():
+                one = checkpoints.checkpoint(
+                    step.buyer("training", name),
+                    name,
+                    base,
+                    rows,
+                    settings,
+                    settings.steps_for(step.budget),
+                    spec.seed + number,
+                    score if chooses else None,
+                    choice,
+                    _through_pipes,
+                )
+            made.append(one)
+        frame, trained = pl.concat([row for row, _ in made]), made[0][1]
+        facts = frame.drop("curve").row(0, named=True) | {"seconds": sum(each.seconds for _, each in made)}
+        if settings.seeds > 1:
+            facts |= {"seeds": settings.seeds, "validation_accuracy": frame["validation_accuracy"].mean()}
+        curves = picture(svg(partial(training_curves.of_checkpoint, frame)), "loss and validation accuracy by step")
+        return result(frame, facts, model=dg.MetadataValue.path(str(trained.path)), figure=curves)
+
+    return asset(
+        spec,
+        f"{name}_checkpoint",
+        body,
+        checks=[checks.MASKED],
+        ins={
+            "sft_set": own(spec, "sft_set"),
+            "problems": own(spec, "problems"),
+            **checkpoint_inputs(target_spec(spec, name)),
+        },
+        description=f"`{name}` finetuned on the source's rows; the checkpoint that validates best.",
+        config=[
+            "checkpoint-1",
+            SCHEDULE,
+            settings.model_dump(mode="json", exclude={"seeds", "num_processes"}),
+            *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
+            target_spec(spec, name).model_dump(mode="json"),
+            max_tokens(spec),
+            spec.evaluation.split,
+            spec.task.asked_version(target_spec(spec, name).chat),
+            spec.seed,
+        ],
+        partitions=by_source(spec),
+        kinds={"huggingface"},
+        pool=GPU,
+    )
+
+
+def _through_pipes(command: Sequence[str]) -> None:
+    """Run a training that has processes of its own: what it says stands in the run's log, and it ends with the run."""
+    dg.PipesSubprocessClient().run(context=dg.AssetExecutionContext.get(), command=list(command))

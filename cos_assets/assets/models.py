@@ -1,0 +1,126 @@
+"""The models that a study names, ready to be asked; the checkpoints of other studies among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cos_assets.assets.step import Inputs, Step
+from cos_assets.budget.matching import Prices
+from cos_assets.generation import engines
+from cos_assets.generation.generate import preflight
+from cos_assets.generation.model import resolve
+from cos_assets.generation.types import Model
+from cos_assets.judging.llm import RESPONSE_FORMAT
+from cos_assets.study import StudySpec
+from cos_assets.study.models import CheckpointRef, ModelSpec, TargetSpec
+from cos_assets.training import checkpoints
+
+
+def checkpoint_inputs(*parts: ModelSpec | TargetSpec | None) -> dict[str, dg.AssetIn]:
+    """The checkpoints of other studies that models refer to, as inputs."""
+    found = {}
+    for ref in (part.checkpoint for part in parts if part is not None):
+        if ref is not None:
+            mapping = None
+            if ref.budget is not None and ref.source is not None:
+                key = dg.MultiPartitionKey({"budget": ref.budget, "source": ref.source})
+                mapping = dg.SpecificPartitionsPartitionMapping([key])
+            found[_input_name(ref)] = dg.AssetIn(key=[ref.study, f"{ref.target}_checkpoint"], partition_mapping=mapping)
+    return found
+
+
+def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None = None) -> Model:
+    """The model that a study's `models:` names. `problems` are what imported solutions are matched to."""
+    model = step.spec.models[name]
+    if engines.get(model.engine).recorded:
+        given = {"path": model.path, "columns": model.columns, "where": model.where, "tokenizer": model.tokenizer}
+        options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if problems is not None:
+            texts = problems.select("problem_id", "question").iter_rows()
+            options["questions"] = {problem_id: step.spec.task.texts(question) for problem_id, question in texts}
+        return resolve(model.model or name, engine=model.engine, params=_active(model), options=options)
+    return _resolve(step, model, inputs, _active(model))
+
+
+def judge_model(step: Step, name: str, inputs: Inputs) -> Model:
+    """The model that is a study's judge."""
+    judge = step.spec.judge.models[name]
+    options = engines.get(judge.engine).json_options(judge.chat, judge.engine_options, RESPONSE_FORMAT)
+    return _resolve(step, judge.model_copy(update={"engine_options": options}), inputs, _active(judge))
+
+
+def check_samplers(step: Step, inputs: Inputs) -> None:
+    """Before anything is bought: is every model there that samples or judges, and does it answer? Costs nothing.
+
+    Raises ValueError that names the model, for example for an unknown hub id or a key that is not set.
+    """
+    for name, part in step.spec.models.items():
+        # The weights of a folder are read when it is sampled: that they are there is enough for now.
+        if engines.get(part.engine).recorded or (part.params and part.checkpoint is not None):
+            continue
+        try:
+            preflight(sampler(step, name, inputs))
+        except (ValueError, ConnectionError) as error:
+            raise ValueError(f"models.{name}: {error}") from None
+    for name, judge in step.spec.judge.models.items():
+        if judge.checkpoint is None:
+            try:
+                preflight(judge_model(step, name, inputs))
+            except (ValueError, ConnectionError) as error:
+                raise ValueError(f"judge {name}: {error}") from None
+
+
+def _active(model: ModelSpec) -> float | None:
+    """The parameters that a token passes through."""
+    return model.active_params or model.params
+
+
+def target(step: Step, name: str, inputs: Inputs) -> Model:
+    """The untouched model that a study's `targets:` names; {} means the sampler of that name."""
+    part = step.spec.targets[name]
+    own_model = part.model is None and part.checkpoint is None
+    return _resolve(step, step.spec.models[name] if own_model else part, inputs)
+
+
+def target_spec(spec: StudySpec, name: str) -> ModelSpec | TargetSpec:
+    """What says where a target comes from."""
+    part = spec.targets[name]
+    return spec.models[name] if part.model is None and part.checkpoint is None else part
+
+
+def prices(spec: StudySpec, model: str) -> Prices | None:
+    """What a model's tokens cost; a batch API's discount is taken off where the model is asked through one."""
+    return prices_of(spec.models[model])
+
+
+def prices_of(part: ModelSpec) -> Prices | None:
+    """The same of any model."""
+    return part.price.of(engines.get(part.engine).discounted(part.engine_options)) if part.price else None
+
+
+def checkpoint_folder(step: Step, frame: pl.LazyFrame) -> Path:
+    """Where the model of a checkpoint table lies on this machine, complete; of several seeds the first."""
+    return checkpoints.fetched(step.root, *frame.select("path", "hash").collect().row(0))
+
+
+def _resolve(step: Step, part: ModelSpec | TargetSpec, inputs: Inputs, params: float | None = None) -> Model:
+    if part.checkpoint is not None:
+        model_id = str(checkpoint_folder(step, inputs[_input_name(part.checkpoint)]))
+    else:
+        model_id = str(Path(part.model or "").expanduser())
+    return resolve(
+        model_id,
+        engine=part.engine,
+        revision=part.revision,
+        params=params,
+        chat=part.chat,
+        options=part.engine_options,
+    )
+
+
+def _input_name(ref: CheckpointRef) -> str:
+    return "_".join(["checkpoint", *(p for p in (ref.study, ref.target, ref.budget, ref.source) if p)])

@@ -1,0 +1,69 @@
+"""Engine openai: any OpenAI-compatible server or API. `engine` says what it does; `online` and `batch` are its two ways
+to ask, over one `api`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cos_assets.generation.engines import Descriptor
+from cos_assets.generation.engines.openai.options import Options, api_of, identity
+from cos_assets.generation.types import Engine, Model
+
+_MISSING = (
+    "engine: openai needs the packages openai and tenacity, which are not both installed here;"
+    " install them with `pip install -e '.[openai]'`"
+)
+
+
+class _Descriptor(Descriptor):
+    local = gpu = False
+    origin = "asked over HTTP (engine: openai)"
+
+    def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
+        identity(model_id, chat, options)
+
+    def fingerprint(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> str:
+        """A served model is known by its name alone, wherever it is served."""
+        digest = hashlib.sha256(json.dumps(identity(model_id, chat, options), sort_keys=True).encode()).hexdigest()
+        return f"{re.sub(r'[^A-Za-z0-9._-]', '-', model_id.split('/')[-1])}-{digest[:16]}"
+
+    def discounted(self, options: Mapping[str, Any]) -> bool:
+        return bool(options.get("batch"))
+
+    def json_options(self, chat: bool, options: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+        """`extra_body: {response_format: null}` asks for none."""
+        if api_of(Options.read(options), chat) != "chat":
+            return options
+        return {**options, "extra_body": {"response_format": schema, **(options.get("extra_body") or {})}}
+
+    def preflight(self, model: Model) -> None:
+        """Look whether a key is set, and a server answers and lists the model.
+
+        Of several servers one that is well will do, as it will for the run. A server that lists no models, or only now
+        has no time, is not refused.
+        """
+        from cos_assets.generation.engines.openai.engine import Api
+        from cos_assets.generation.engines.openai.preflight import preflight
+
+        self._require()
+        preflight(Api(model))
+
+    def open(self, model: Model) -> Engine:
+        from cos_assets.generation.engines.openai.engine import OpenAIEngine
+
+        self._require()
+        return OpenAIEngine(model)
+
+    def _require(self) -> None:
+        from importlib.util import find_spec
+
+        for package in ("openai", "tenacity"):
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(_MISSING, name=package)
+
+
+ENGINE = _Descriptor()

@@ -1,0 +1,99 @@
+"""What is sent to an OpenAI-compatible API, and what its refusals mean."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cos_assets.generation.completions import sample_seed, storable
+from cos_assets.generation.engines.openai.limits import TooLarge, http_client
+from cos_assets.generation.engines.openai.options import Options, api_of
+from cos_assets.generation.engines.openai.redaction import redact
+from cos_assets.generation.engines.openai.replies import UNUSABLE, Job, Malformed, Reply, Usage, message_of, read_reply
+from cos_assets.generation.types import Model, Sampling
+
+_SEEDS = 2**31  # servers refuse larger ones, as Vertex, which takes signed 32 bits
+_STOPS = 4  # OpenAI refuses more; all of them are applied to the text, too
+
+
+class Api:
+    """A model behind an API: its options, its key, and its dialect (`kind`: chat or completions)."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.options = Options.read(model.engine_options)
+        self.kind = api_of(self.options, model.chat)
+        self.secret = self.options.key()
+
+    def clean(self, text: str) -> str:
+        """An error's text in one line, without the key: some servers send it back."""
+        if self.secret:
+            text = redact(text, self.secret)
+        return " ".join(storable(text).split())[:300]
+
+    def client(self, url: str) -> Any:
+        """A client belongs to one event loop, hence to one stream."""
+        from openai import AsyncOpenAI, Timeout
+
+        timeout = Timeout(self.options.timeout, connect=min(10.0, self.options.timeout))
+        key = self.secret or "none"
+        return AsyncOpenAI(api_key=key, base_url=url, timeout=timeout, max_retries=0, http_client=http_client())
+
+    def body(self, job: Job, sampling: Sampling) -> dict[str, Any]:
+        """What is sent beside the model and the prompt."""
+        greedy = sampling.temperature == 0
+        ours: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": 1.0 if greedy else sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        if not greedy:
+            ours["seed"] = sample_seed(sampling.seed, job.request.prompt, job.indices[0]) % _SEEDS
+            if sampling.top_k is not None:
+                ours["top_k"] = sampling.top_k
+        if sampling.stop:
+            ours["stop"] = list(sampling.stop[:_STOPS])
+        if len(job.indices) > 1:
+            ours["n"] = len(job.indices)
+        extra = self.options.extra_body
+        return {key: value for key, value in {**extra, **ours}.items() if extra.get(key, 0) is not None}
+
+    def prompt(self, job: Job) -> dict[str, Any]:
+        """The model and the prompt, as the API has them."""
+        text = job.request.prompt
+        said = {"messages": [{"role": "user", "content": text}]} if self.kind == "chat" else {"prompt": text}
+        return {"model": self.model.model_id, **said}
+
+    async def ask(self, client: Any, job: Job, sampling: Sampling) -> Reply:
+        from openai import APIResponseValidationError
+
+        api = client.chat.completions if self.kind == "chat" else client.completions
+        try:
+            async with asyncio.timeout(self.options.timeout):  # the client's own starts anew with every byte
+                reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling))
+        except (ValueError, RecursionError, APIResponseValidationError) as error:  # no JSON, cut, or nested too deep
+            raise Malformed(f"a reply that is no JSON: {error}") from None
+        except TooLarge as error:
+            raise Malformed(str(error), usage=Usage()) from None
+        return read_reply(reply, len(job.indices))
+
+    def unusable(self, url: str, error: str) -> str:
+        """Why a purchase ends after unusable replies, and what to check."""
+        return (
+            f"engine: openai: {url}: {UNUSABLE} replies in a row are unusable: {error}; what they cost is booked. Check"
+            " engine_options.api (chat or completions), engine_options.extra_body, and the server's chat template and"
+            " parsers (of reasoning, of tools)"
+        )
+
+    def refusal(self, url: str, error: Any) -> str:
+        """Why nothing can be had from a server, for who has to mend it."""
+        variable = self.options.api_key_env
+        where = f"engine: openai: {url} (HTTP {error.status_code})"
+        if error.status_code in (401, 403):
+            state = f"the key in the environment variable {variable}" if self.secret else f"no key: {variable} is unset"
+            return f"{where} does not accept {state}; set {variable} to a key for this server"
+        said = self.clean(message_of(error))
+        return (
+            f"{where} does not serve the model {self.model.model_id!r} with the key in {variable}: {said};"
+            " check model:, engine_options.base_url and the account"
+        )

@@ -1,0 +1,381 @@
+"""Engine openai by the Batch API: files of requests go up, files of answers come down within a day, at another price.
+
+    engine_options:
+      batch: true
+      poll_seconds: 60          # how often a batch is asked how far it is
+      completion_window: 24h    # what is agreed with the server
+      batch_size: 50000         # requests in a batch, at most
+      batch_megabytes: 200      # and its file
+
+Nothing is kept here of what is under way: a batch carries in its metadata the ledger's name of model and sampling, and
+between which prompts it lies. Who comes back after a kill finds it there, waits for it and takes what is wanted; what
+it might hold is not sent again meanwhile. Who asks the same model in the same way with a key of the same project
+shares its batches.
+
+A request that failed or expired is sent again, in another batch; a refused one is not. Unusable replies are booked as
+without `batch`. Of batches found only good samples are taken: what failed there may have been booked. A batch goes on
+when its run is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from cos_assets.generation.engines.loop import Give, Stop
+from cos_assets.generation.engines.openai.api import Api
+from cos_assets.generation.engines.openai.online import CHOICES, backoff, fatal
+from cos_assets.generation.engines.openai.replies import (
+    Job,
+    Malformed,
+    Streak,
+    Usage,
+    completions,
+    failed,
+    message_of,
+    passing,
+    read_reply,
+    retry_after,
+    said_in,
+)
+from cos_assets.generation.ledger import parameters_hash, prompt_hash
+from cos_assets.generation.types import Request, Sampling
+
+_OURS = "cos_assets"  # the metadata's key
+_ENDED = ("completed", "expired", "cancelled", "failed")
+_TRIES = 8  # of one call; about a minute with the waits between
+_READS = 3  # of a file with lines that are no JSON
+_ROUNDS = 3  # batches in which a request is sent
+_LIMIT = "token_limit_exceeded"  # more waits at the server than this account may have there
+
+Sample = tuple[str, int]  # the prompt's hash, the index
+
+
+@dataclass(frozen=True)
+class _Batch:
+    first: str
+    last: str
+    samples: frozenset[Sample] | None
+    """None where an earlier run made it."""
+
+    def may_hold(self, sample: Sample) -> bool:
+        return self.first <= sample[0] <= self.last if self.samples is None else sample in self.samples
+
+
+class _Error(NamedTuple):
+    """Why a batch brought no sample."""
+
+    again: bool
+    """Can the same request do better later?"""
+    said: str
+    usage: Usage | None = None
+    """Where a model answered all the same."""
+
+
+class Batches:
+    """One stream's requests, in one event loop."""
+
+    def __init__(self, api: Api, sampling: Sampling, give: Give) -> None:
+        self._api, self._sampling, self._give = api, sampling, give
+        self._url = api.options.urls[0]
+        self._client = api.client(self._url)
+        self._name = f"{api.model.fingerprint}/{parameters_hash(sampling)}"
+        self._wanted: dict[Sample, Request] = {}
+        self._running: dict[str, _Batch] = {}
+        self._sent: Counter[Sample] = Counter()
+        self._booked: Counter[Sample] = Counter()  # attempts that have been given
+        self._errors: dict[Sample, _Error] = {}
+        self._streak = Streak()
+        self._unusable = ""
+        self._refused = ""
+        self._answered = 0
+        self._size = api.options.batch_size
+        self._room: int | None = None  # batches that may be added, once the server has had too many
+
+    async def all(self, requests: Sequence[Request]) -> None:
+        """Raises ValueError when the key or the server is of no use, Stop when nothing more can be had."""
+        from openai import NotFoundError
+
+        self._wanted = {(prompt_hash(request.prompt), i): request for request in requests for i in request.indices}
+        try:
+            await self._take_up()
+            while self._wanted:
+                await self._submit()
+                await asyncio.sleep(self._api.options.poll_seconds)
+                await self._look()
+                if self._unusable:
+                    raise Stop(self._api.unusable(self._url, self._unusable))
+        except NotFoundError as error:
+            said = self._api.clean(message_of(error))
+            raise ValueError(f"engine_options.batch: {self._url}: {said}; expected a server with a Batch API") from None
+        finally:
+            await self._client.close()
+        if self._refused and not self._answered:
+            raise Stop(f"engine: openai: {self._url} refused every request of the batch: {self._refused}")
+
+    async def _take_up(self) -> None:
+        """What earlier runs have sent: take what is there, and wait for what is not."""
+        for made in await self._call(self._list):
+            said = made.metadata or {}
+            batch = _Batch(said.get("first", ""), said.get("last", "~"), None)
+            if said.get(_OURS) != self._name or not any(map(batch.may_hold, self._wanted)):
+                continue
+            if made.status in _ENDED:
+                await self._collect(made, batch)
+            else:
+                self._running[made.id] = batch
+
+    async def _list(self) -> list[Any]:
+        try:
+            return [batch async for batch in self._client.batches.list(limit=100)]
+        except AttributeError:  # a page of HTML, say
+            raise Malformed("no list of batches") from None
+
+    async def _submit(self) -> None:
+        """Send what is wanted and lies in no batch."""
+        under_way = list(self._running.values())
+        free = sorted(sample for sample in self._wanted if not any(batch.may_hold(sample) for batch in under_way))
+        if self._room is not None and not under_way:
+            self._room = max(1, self._room)
+        for jobs, lines in self._files(free):
+            if self._room is not None:
+                if not self._room:
+                    return
+                self._room -= 1
+            samples = frozenset((prompt_hash(job.request.prompt), i) for job in jobs for i in job.indices)
+            first, last = min(samples)[0], max(samples)[0]
+            content = (f"{self._name.replace('/', '-')}.jsonl", b"".join(lines))
+            file = await self._call(partial(self._client.files.create, file=content, purpose="batch"))
+            made = await self._create(file.id, {_OURS: self._name, "first": first, "last": last})
+            self._sent.update(samples)
+            self._running[made.id] = _Batch(first, last, samples)
+
+    async def _create(self, file: str, metadata: dict[str, str]) -> Any:
+        sent = False
+
+        async def create() -> Any:
+            nonlocal sent
+            if sent:  # the answer was lost, which does not say that the batch was
+                for batch in await self._list():
+                    if batch.input_file_id == file:
+                        return batch
+            sent = True
+            return await self._client.batches.create(
+                input_file_id=file,
+                endpoint=self._endpoint,
+                completion_window=self._api.options.completion_window,
+                metadata=metadata,
+            )
+
+        return await self._call(create)
+
+    async def _look(self) -> None:
+        """Ask every batch how far it is, and take what has ended."""
+        for name in list(self._running):
+            made = await self._call(partial(self._client.batches.retrieve, name))
+            if made.status not in _ENDED:
+                continue
+            batch = self._running.pop(name)
+            if made.status == "failed":
+                self._failed(made, batch)
+            else:
+                if self._room is not None:
+                    self._room += 1
+                await self._collect(made, batch)
+
+    def _failed(self, made: Any, batch: _Batch) -> None:
+        """A batch that was refused as a whole: nothing of it was run."""
+        if batch.samples is None:
+            return
+        errors = (made.errors and made.errors.data) or []
+        said = self._api.clean("; ".join(str(error.message) for error in errors)) or "without a reason"
+        if any(error.code == _LIMIT for error in errors):
+            self._sent.subtract(batch.samples)
+            self._room = self._room or 0
+            if not self._running:  # this one alone is too much
+                self._size = len(batch.samples) // 2
+                if not self._size:
+                    raise Stop(f"engine: openai: {self._url}: not even one request fits into a batch: {said}")
+        elif max(self._sent[sample] for sample in batch.samples) >= _ROUNDS:
+            raise Stop(f"engine: openai: {self._url}: the batch {made.id} failed: {said}")
+
+    async def _collect(self, made: Any, batch: _Batch) -> None:
+        """Take what a batch brought. What it did not bring is sent again, unless it was refused or sent too often."""
+        for file in (made.output_file_id, made.error_file_id):
+            if file:
+                await self._read(file, found=batch.samples is None)
+        lost = _Error(True, f"the batch is {made.status}, without an answer")
+        for sample in batch.samples or ():
+            if sample in self._wanted:
+                self._fail(sample, self._errors.get(sample, lost))
+        self._errors = {}
+
+    def _fail(self, sample: Sample, error: _Error) -> None:
+        """Give a sample up where it is not sent again, and book what was paid for it."""
+        again = error.again and self._sent[sample] < _ROUNDS
+        if again and error.usage is None:
+            return
+        request = self._wanted[sample] if again else self._wanted.pop(sample)
+        self._refused = self._refused or ("" if error.again else error.said)
+        usage = error.usage or (Usage() if error.again else Usage(0, 0, 0))
+        self._give(failed(self._job(request, sample[0], (sample[1],)), usage, error.said, again))
+        self._booked[sample] = self._sent[sample]
+
+    def _job(self, request: Request, key: str, indices: tuple[int, ...]) -> Job:
+        first = (key, indices[0])
+        return Job(request, indices, max(1, self._sent[first] - self._booked[first]))
+
+    async def _read(self, file: str, found: bool) -> None:
+        from openai import NotFoundError
+
+        reads = 0
+
+        async def read() -> None:
+            nonlocal reads
+            reads += 1
+            content = (await self._client.files.content(file)).content
+            lines = [line for line in content.split(b"\n") if line.strip()]  # not splitlines: text may hold U+2028
+            if sum(self._take(line, found) for line in lines) < len(lines) and reads < _READS:
+                raise Malformed("a line that is no JSON")  # where it stays so, what is lacking is sent again
+
+        with suppress(NotFoundError):  # no longer kept
+            await self._call(read)
+
+    def _take(self, line: bytes, found: bool) -> bool:
+        """Take one line's samples, where they are wanted (and so a line once). Is it readable?"""
+        try:
+            said = json.loads(line)
+            match = re.fullmatch(r"([0-9a-f]{32})-(\d+)-(\d+)", said["custom_id"])
+            response = said.get("response") or {}
+            status, body, error = response.get("status_code"), response.get("body"), said.get("error")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return False
+        if match is None:
+            return True
+        key, first, count = match[1], int(match[2]), int(match[3])
+        wanted = [sample for i in range(first, first + count) if (sample := (key, i)) in self._wanted]
+        if not wanted:
+            return True
+        if status == 200 and isinstance(body, dict):
+            job = self._job(self._wanted[wanted[0]], key, tuple(range(first, first + count)))
+            try:
+                self._answer(job, key, body, found)
+                self._streak.usable()
+            except Malformed as problem:
+                self._malformed(job, key, problem, found)
+            return True
+        text = said_in(error) or said_in(body) or "a request of the batch failed"
+        again = not isinstance(status, int) or status < 400 or status in (408, 409, 429) or status >= 500
+        text = self._api.clean(f"HTTP {status}: {text}" if status else text)
+        self._errors |= dict.fromkeys(wanted, _Error(again, text))
+        return True
+
+    def _malformed(self, job: Job, key: str, problem: Malformed, found: bool) -> None:
+        if (key, job.indices[0]) in self._errors:  # a line that was read before
+            return
+        said = self._api.clean(str(problem))
+        if problem.usage is None or found:  # who sent a batch that is found has booked it
+            self._errors |= {(key, index): _Error(True, said) for index in job.indices}
+            return
+        for index, usage in zip(job.indices, problem.usage.share(len(job.indices)), strict=True):
+            self._errors[key, index] = _Error(True, said, usage)
+        self._streak.unusable(problem)
+        if self._streak.ended:
+            self._unusable = said
+
+    def _answer(self, job: Job, key: str, body: dict[str, Any], found: bool) -> None:
+        from openai.types import Completion
+        from openai.types.chat import ChatCompletion
+
+        kind = ChatCompletion if self._api.kind == "chat" else Completion
+        reply = read_reply(kind.construct(**body), len(job.indices))
+        given = [
+            sample
+            for sample in completions(job, reply, self._sampling, self._api.clean)
+            if (key, sample.index) in self._wanted and not (found and sample.finish_reason == "error")
+        ]
+        for sample in given:
+            del self._wanted[key, sample.index]
+        self._answered += 1
+        self._give(given)
+
+    async def _call(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Call the server, and again where it can do better later."""
+        from openai import APIResponseValidationError, APIStatusError
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+        async def once() -> Any:
+            try:
+                reply = await ask()
+            except (ValueError, APIResponseValidationError) as error:
+                raise Malformed(f"a reply that is no JSON: {error}") from None
+            if isinstance(reply, str):
+                raise Malformed("a reply that is no JSON")
+            return reply
+
+        def wait(state: RetryCallState) -> float:
+            error = state.outcome and state.outcome.exception()
+            asked = retry_after(error) if isinstance(error, APIStatusError) else None
+            return max(backoff(state.attempt_number), asked or 0.0)
+
+        stop = stop_after_attempt(_TRIES)
+        try:
+            return await AsyncRetrying(retry=retry_if_exception(passing), wait=wait, stop=stop, reraise=True)(once)
+        except Exception as error:
+            said = self._api.clean(message_of(error))
+            if isinstance(error, APIStatusError) and error.status_code == 404:
+                raise
+            if isinstance(error, APIStatusError) and fatal(error):
+                raise ValueError(self._api.refusal(self._url, error)) from None
+            if isinstance(error, APIStatusError) or passing(error):
+                raise Stop(
+                    f"engine: openai: {self._url}: {said}; batches under way go on there, and the next run takes them"
+                ) from None
+            raise
+
+    @property
+    def _endpoint(self) -> str:
+        return "/v1/chat/completions" if self._api.kind == "chat" else "/v1/completions"
+
+    def _files(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Job], list[bytes]]]:
+        """Requests and their lines, as many as fit into a batch."""
+        jobs: list[Job] = []
+        lines: list[bytes] = []
+        size, most = 0, self._api.options.batch_megabytes * 1e6
+        for job in self._jobs(samples):
+            line = self._line(job)
+            if jobs and (len(jobs) >= self._size or size + len(line) > most):
+                yield jobs, lines
+                jobs, lines, size = [], [], 0
+            jobs.append(job)
+            lines.append(line)
+            size += len(line)
+        if jobs:
+            yield jobs, lines
+
+    def _jobs(self, samples: Iterable[Sample]) -> Iterator[Job]:
+        """One request for each sample or, with `n: true`, for samples of a prompt that follow one another."""
+        most = CHOICES if self._api.options.n else 1
+        indices: list[int] = []
+        prompt = ""
+        for key, index in samples:
+            if indices and (key != prompt or index != indices[-1] + 1 or len(indices) >= most):
+                yield Job(self._wanted[prompt, indices[0]], tuple(indices))
+                indices = []
+            prompt = key
+            indices.append(index)
+        if indices:
+            yield Job(self._wanted[prompt, indices[0]], tuple(indices))
+
+    def _line(self, job: Job) -> bytes:
+        name = f"{prompt_hash(job.request.prompt)}-{job.indices[0]}-{len(job.indices)}"
+        body = self._api.prompt(job) | self._api.body(job, self._sampling)
+        request = {"custom_id": name, "method": "POST", "url": self._endpoint, "body": body}
+        return json.dumps(request).encode() + b"\n"

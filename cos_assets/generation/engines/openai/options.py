@@ -1,0 +1,120 @@
+"""What `engine_options:` of a model with `engine: openai` may say; the engine's module says what it means."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from cos_assets.fields import Count, EngineOptions, Text
+
+_OPENAI = "https://api.openai.com/v1"
+_KEY = "OPENAI_API_KEY"
+_SENT = ("temperature", "top_p", "max_tokens", "seed")
+_OWN = ("model", "messages", "prompt", "n", "stop", "stream", "echo", "best_of", "suffix", "tools")
+
+_BATCH = ("poll_seconds", "completion_window", "batch_size", "batch_megabytes")
+_ONLINE = ("concurrency", "requests_per_minute", "tokens_per_minute")
+
+
+class Options(EngineOptions):
+    """`engine_options:` of a model with `engine: openai`."""
+
+    base_url: Text | list[Text] | None = None
+    api_key_env: Text = _KEY
+    api: Literal["chat", "completions"] | None = None
+    concurrency: Count = Field(64, le=1000)
+    timeout: float = Field(600, gt=0)
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+    n: bool = False
+    batch: bool = False
+    poll_seconds: float = Field(60, gt=0)
+    completion_window: Text = "24h"
+    batch_size: Count = Field(50_000, le=50_000)
+    batch_megabytes: float = Field(200, gt=0, le=200)
+    extra_body: dict[str, Any] = {}
+
+    @field_validator("base_url")
+    @classmethod
+    def _urls(cls, given: Any) -> Any:
+        if given == []:
+            raise ValueError("names no server; give one URL or a list of them")
+        for url in [given] if isinstance(given, str) else given or []:
+            _check(url)
+        return given
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _no_key(cls, given: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):  # not shown: it may be the key
+            raise ValueError("names no environment variable; give the name of the one that holds the key")
+        return given
+
+    @field_validator("extra_body")
+    @classmethod
+    def _not_ours(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for key, value in given.items():
+            if key in _OWN and not (key == "stop" and value is None):
+                raise ValueError(f"{key} is set by the engine; leave it out")
+            if key in _SENT and value is not None:
+                raise ValueError(f"{key} belongs under sampling:; allowed here is null, which does not send it")
+        return given
+
+    @model_validator(mode="after")
+    def _one_url_once(self) -> Options:
+        urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url or []
+        if len({url.rstrip("/") for url in urls}) < len(urls):
+            raise ValueError("base_url: a server stands there twice; name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Options:
+        if self.batch and isinstance(self.base_url, list) and len(self.base_url) > 1:
+            raise ValueError("batch: a batch lies on one server; give one base_url")
+        if stray := sorted(self.model_fields_set & set(_BATCH if not self.batch else _ONLINE)):
+            raise ValueError(f"{stray[0]}: goes {'without' if self.batch else 'with'} batch: true")
+        return self
+
+    @property
+    def urls(self) -> list[str]:
+        urls = self.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+        if not self.base_url:
+            _check(str(urls), "OPENAI_BASE_URL: ")
+        return [urls] if isinstance(urls, str) else urls
+
+    def key(self) -> str | None:
+        """The key, None where there is none and none is needed: a server of one's own, mostly."""
+        urls = self.urls
+        if key := os.environ.get(self.api_key_env):
+            return key
+        if "api_key_env" in self.model_fields_set or _OPENAI in [url.rstrip("/") for url in urls]:
+            raise ValueError(
+                f"engine_options.api_key_env: the environment variable {self.api_key_env} is not set;"
+                f" {', '.join(urls)} needs a key in it"
+            )
+        return None
+
+
+def _check(url: str, where: str = "") -> None:
+    parts = urlsplit(url)
+    if "@" in url or parts.query:  # it will stand in messages
+        raise ValueError(f"{where}holds a name, a password or a query; give the key by api_key_env:")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{where}{url!r} is no http(s) URL; expected for example http://localhost:8000/v1")
+
+
+def identity(model_id: str, chat: bool, options: Any) -> list[Any]:
+    """What the samples of a served model depend on: its name, the API and the extra body; not where it is served."""
+    read = Options.read(options)
+    return [model_id, api_of(read, chat), read.extra_body]
+
+
+def api_of(options: Options, chat: bool) -> str:
+    """chat or completions."""
+    if chat and options.api == "completions":
+        raise ValueError("engine_options.api: completions sends the prompt as it is; leave out chat: true, or api:")
+    return options.api or ("chat" if chat else "completions")

@@ -1,0 +1,298 @@
+"""The one door for model calls: look in the ledger, ask for what is missing, book it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import polars as pl
+
+from cos_assets import progress
+from cos_assets.budget.matching import Prices
+from cos_assets.generation import engines, spend
+from cos_assets.generation.ledger import Ledger, prompt_hash
+from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
+from cos_assets.generation.types import Completion, Engine, Model, Request, Sampling
+from cos_assets.storage.paths import Place
+
+FIRST = 16
+"""Solutions that are looked at before the rest is bought."""
+Look = Callable[[Sequence[tuple[str, str]]], None]
+"""Is given (completion, finish_reason) of the first solutions, and raises where no more should be bought."""
+FLUSH_ROWS = 2000
+FLUSH_SECONDS = 10.0
+
+COMPLETIONS = pl.Schema(
+    {
+        "problem_id": pl.String,
+        "sample_index": pl.Int32,
+        "prompt_hash": pl.String,
+        "completion": pl.String,
+        "finish_reason": pl.String,
+        "prompt_tokens": pl.Int64,
+        "completion_tokens": pl.Int64,
+        "flops": pl.Float64,
+        "cost": pl.Float64,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Buyer:
+    """Who asks, and where it is booked."""
+
+    root: Place
+    study: str
+    stage: Stage
+    run_id: str = ""
+    model: str = ""
+    """The study's name of the model, for who watches."""
+    cap: Cap | None = None
+    """The most that the study spends on data."""
+    prefill: bool = False
+    """Prompt tokens count as FLOPs, too."""
+
+
+@dataclass(frozen=True)
+class Bought:
+    """Completions, and how many of them this call paid for."""
+
+    rows: pl.DataFrame
+    """Schema `COMPLETIONS`, sorted by problem in the order asked, then sample index; the same on every machine."""
+    served: pl.DataFrame
+    """[cached_tokens, seconds] of the rows: how they were made, which differs from time to time."""
+    new: int
+    """Completions that were made now; the others were in the ledger."""
+    missing: int
+    """Completions that cannot be had: solutions made elsewhere hold fewer than were asked for."""
+    seconds: float
+
+
+def generate(
+    model: Model,
+    prompts: pl.DataFrame,
+    samples: int,
+    sampling: Sampling,
+    buyer: Buyer,
+    prices: Prices | None = None,
+    look: Look | None = None,
+) -> Bought:
+    """`samples` completions (indices 0 to samples - 1) of every prompt of `prompts` [problem_id, prompt].
+
+    A column `samples` in `prompts` says for each problem how many, instead. Only what the ledger lacks is bought, and
+    it is booked in parts while it comes in: when this is killed and called again, it goes on. A truncated completion is
+    bought; a failed one is tried again by the next call, unless it comes from a file. Two problems with the same prompt
+    share its completions.
+    Raises CapReached where the buyer's cap leaves no room for all that is missing, after buying what it does; then all
+    that was bought is in the ledger. One buyer of a study with a cap buys at a time.
+
+    `look` is given the first solutions (see `judging.readable`). What it raises ends the purchase.
+    """
+    started = time.perf_counter()
+    ledger = Ledger(buyer.root, model, sampling)
+    wanted = prompts.with_columns(
+        prompt_hash=pl.col("prompt").map_elements(prompt_hash, return_dtype=pl.String),
+        samples=pl.col("samples") if "samples" in prompts.columns else pl.lit(samples, pl.Int64),
+    )
+    hashes = wanted["prompt_hash"].unique(maintain_order=True)
+    with ledger.lock:
+        ledger.clear_leftovers()
+        # What failed in a file is the same in the next run: nothing would be had by asking again.
+        held = ledger.held(hashes, failed=engines.get(model.engine).recorded)
+        requests = _missing(wanted, held)
+        known = hashes.filter(hashes.is_in(held["prompt_hash"])).head(FIRST)
+        first = _First(look, ledger.read(known, 1)) if look else None
+        new = _buy(model, requests, sampling, buyer, prices, ledger, first) if requests else 0
+        bought = ledger.read(hashes, wanted["samples"].max() or 0)  # type: ignore[arg-type]
+    rows = (
+        wanted.select("problem_id", "prompt_hash", "samples")
+        .with_row_index("order")
+        .join(bought, on="prompt_hash")
+        .filter(pl.col("sample_index") < pl.col("samples"))
+        .sort("order", "sample_index")
+    )
+    served = rows.select("cached_tokens", "seconds")
+    # By this buyer's tariff: what another study bought may be booked at another price, or at none.
+    rows = rows.with_columns(**_tariff(model, buyer, prices).columns())
+    rows = rows.select(pl.col(name).cast(dtype) for name, dtype in COMPLETIONS.items())
+    return Bought(rows, served, new, int(wanted["samples"].sum()) - rows.height, time.perf_counter() - started)
+
+
+def _missing(wanted: pl.DataFrame, held: pl.DataFrame) -> list[Request]:
+    """One request per distinct prompt that lacks an index. `wanted` has [problem_id, prompt, prompt_hash, samples],
+    `held`: see `Ledger.held`."""
+    none = pl.lit([], pl.List(pl.Int32))
+    every = pl.int_ranges(0, pl.col("samples"), dtype=pl.Int32)
+    lacking = (
+        wanted.with_columns(pl.col("samples").max().over("prompt_hash"))
+        .unique("prompt_hash", keep="first", maintain_order=True)
+        .join(held, on="prompt_hash", how="left", maintain_order="left")
+        .select(
+            "problem_id", "prompt", missing=every.list.set_difference(pl.col("indices").fill_null(none)).list.sort()
+        )
+        .filter(pl.col("missing").list.len() > 0)
+    )
+    return [Request(problem_id, prompt, tuple(indices)) for problem_id, prompt, indices in lacking.iter_rows()]
+
+
+def _buy(
+    model: Model,
+    requests: list[Request],
+    sampling: Sampling,
+    buyer: Buyer,
+    prices: Prices | None,
+    ledger: Ledger,
+    first: _First | None,
+) -> int:
+    """Ask for all that is missing, and book it; how many completions came."""
+    total = sum(len(request.indices) for request in requests)
+    if first and total <= first.missing:
+        first = None  # there is no rest to keep from being bought
+    if first:
+        first.look_at([])
+    few = first.missing if first else 0
+    attempts = ledger.failed_attempts(prompt_hash(request.prompt) for request in requests)
+    what = f"{buyer.stage} with {buyer.model or model.model_id}"
+    say = partial(progress.report, what, total=total)
+    tariff = _tariff(model, buyer, prices)
+    row = _booking(model, sampling, buyer, tariff, attempts)
+    done, buffer, flushed = 0, [], time.monotonic()
+    took: dict[str, Any] = {}
+    with ExitStack() as stack:
+        cap, spent = buyer.cap if buyer.stage in spend.DATA else None, Spend()
+        if cap:
+            # Who buys beside this one must have booked what it took before anybody knows what is left.
+            stack.enter_context(spend.lock(buyer.root, buyer.study))
+            spent = spend.spent(buyer.root, buyer.study)
+        engine = open_engine(model)
+        say(0)
+        try:
+            while requests:
+                now: list[Request] = requests
+                later: list[Request] = []
+                if few and getattr(engine, "starts_cheaply", True):
+                    now, later = _few(requests, few)
+                    few = 0
+                now, requests = cap.affordable(now, spent, tariff, sampling) if cap else (now, [])
+                requests += later
+                if cap and not now:
+                    needed = sum((tariff.most(request, sampling) for request in requests), Spend())
+                    raise cap.refusal(buyer.study, spent, what, total - done, total, needed)
+                for batch in engine.stream(now, sampling):
+                    rows = [row(completion) for completion in batch]
+                    ledger.note(rows)
+                    buffer += rows
+                    spent = sum((tariff.spend(completion, sampling) for completion in batch), spent) if cap else spent
+                    done += sum(not completion.again for completion in batch)
+                    _add(took, rows)
+                    say(done, **took)
+                    if first:
+                        first.look_at([(c.text, c.finish_reason) for c in batch])
+                    if len(buffer) >= FLUSH_ROWS or time.monotonic() - flushed > FLUSH_SECONDS:
+                        ledger.append(buffer)
+                        buffer, flushed = [], time.monotonic()
+        finally:
+            ledger.append(buffer)  # an engine that fails half-way has been paid for its first half
+            engine.close()
+    return done
+
+
+class _First:
+    """The first solutions of a purchase, those that the ledger holds among them, until they have been looked at."""
+
+    def __init__(self, look: Look, held: pl.DataFrame) -> None:
+        self._look, self._done = look, False
+        self._seen: list[tuple[str, str]] = list(held.select("completion", "finish_reason").iter_rows())
+
+    @property
+    def missing(self) -> int:
+        """How many more are wanted before the rest is bought."""
+        return 0 if self._done else max(0, FIRST - len(self._seen))
+
+    def look_at(self, solutions: list[tuple[str, str]]) -> None:
+        if self._done:
+            return
+        self._seen = [one for one in (*self._seen, *solutions) if one[1] != "error"][:FIRST]
+        if len(self._seen) >= FIRST:
+            self._done = True
+            self._look(self._seen)
+
+
+def _few(requests: list[Request], count: int) -> tuple[list[Request], list[Request]]:
+    """Requests for about `count` samples, of as many prompts as can be, and for the rest."""
+    each = -(-count // len(requests))
+    head, tail = requests[:count], requests[count:]
+    now = [replace(request, indices=request.indices[:each]) for request in head]
+    later = [replace(request, indices=request.indices[each:]) for request in head if len(request.indices) > each]
+    return now, later + tail
+
+
+def _add(took: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Add what completions took to what is told of the progress; unknown is not nothing."""
+    for name, column in (("tokens", "completion_tokens"), ("flops", "flops"), ("cost", "cost")):
+        known = [row[column] for row in rows if row[column] is not None]
+        if known:
+            took[name] = took.get(name, 0) + sum(known)
+
+
+def _tariff(model: Model, buyer: Buyer, prices: Prices | None) -> Tariff:
+    return Tariff(model.params, prices, buyer.prefill, model.chat)
+
+
+def open_engine(model: Model) -> Engine:
+    """The engine a model names. Raises ModuleNotFoundError, with what to install, where it is not there."""
+    return engines.get(model.engine).open(model)
+
+
+def preflight(model: Model) -> None:
+    """Ask an engine whether it could serve a model, without buying anything.
+
+    Raises ValueError or ConnectionError, with what to mend.
+    """
+    engines.get(model.engine).preflight(model)
+
+
+def _booking(
+    model: Model, sampling: Sampling, buyer: Buyer, tariff: Tariff, attempts: dict[tuple[str, int], int]
+) -> Callable[[Completion], dict[str, Any]]:
+    """Completion -> ledger row."""
+    constant = {
+        "engine": model.engine,
+        "model_id": model.model_id,
+        "revision": model.revision,
+        **sampling.model_dump(),
+        "study": buyer.study,
+        "stage": buyer.stage,
+        "run_id": buyer.run_id,
+    }
+
+    def book(completion: Completion) -> dict[str, Any]:
+        key = prompt_hash(completion.prompt)
+        attempt = attempts.get((key, completion.index), 0) + 1
+        if completion.finish_reason == "error":
+            attempts[key, completion.index] = attempt
+        return {
+            **constant,
+            "prompt_hash": key,
+            "sample_index": completion.index,
+            "attempt": attempt,
+            "prompt": completion.prompt,
+            "completion": completion.text,
+            "finish_reason": completion.finish_reason,
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "cached_tokens": completion.cached_tokens,
+            "flops": tariff.flops(completion),
+            "cost": tariff.cost(completion),
+            "seconds": completion.seconds,
+            "retries": completion.retries,
+            "time": datetime.now(UTC),
+            "error": completion.error,
+        }
+
+    return book

@@ -1,0 +1,42 @@
+"""Which answers to a problem are the same one? By the grader's own comparison, not by their text: ½ and 0.5 are."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from cos_assets.grading.answers import grade
+from cos_assets.grading.grade import Kind
+
+# A program or a reply is no answer that another one could repeat.
+VOTING: tuple[Kind, ...] = ("number", "math", "text", "choice")
+
+
+def answer_classes(rows: pl.DataFrame, kind: Kind | None, workers: int = 1) -> pl.Series:
+    """A class (Int32) for each of `rows` [problem_id, answer, verdict]: 0 for the right answer, the same number above 0
+    for equal wrong ones of a problem, null where there is no vote: no answer, a truncated solution, a task without
+    answers that can be compared.
+
+    A wrong answer joins the first class whose first answer it equals, that answer standing in for the gold.
+    """
+    stated = rows.select("problem_id", "answer", "verdict").filter(
+        pl.col("verdict").is_in(["correct", "wrong", "grader_error"]), pl.col("answer").is_not_null()
+    )
+    if kind not in VOTING:
+        stated = stated.clear()
+    keys = ["problem_id", "answer"]
+    right = pl.col("verdict") == "correct"
+    found = [stated.filter(right).select(*keys, right=True, number=pl.lit(0, pl.Int32)).unique()]
+    left, number = stated.filter(~right).select(keys).unique(maintain_order=True), 0
+    while left.height:
+        number += 1
+        first = left.unique("problem_id", keep="first", maintain_order=True)
+        pairs = left.join(first.rename({"answer": "gold"}), on="problem_id", maintain_order="left")
+        graded = grade(pairs.with_columns(finish_reason=pl.lit("stop")), kind, workers)
+        same = graded.select((pl.col("verdict") == "correct") | (pl.col("answer") == pl.col("gold"))).to_series()
+        found.append(left.filter(same).select(*keys, right=False, number=pl.lit(number, pl.Int32)))
+        left = left.filter(~same)
+    known = rows.with_columns(right=right).join(
+        pl.concat(found), on=[*keys, "right"], how="left", maintain_order="left"
+    )
+    votes = pl.col("verdict").is_in(["correct", "wrong", "grader_error"])
+    return known.select(answer_class=pl.when(votes).then("number")).to_series()

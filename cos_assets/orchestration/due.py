@@ -1,0 +1,101 @@
+"""How partitions stand: what `cos run` and a schedule make again.
+
+Missing or stale by Dagster's own rules: by data versions (equal content is no change) and code versions. Besides, what
+was made but failed a check that stops what reads from it, and what is not on the disk as it was written: a table, or
+the model that a table names. Dagster itself takes both for materialized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.loader import LoadingContext
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.base import AssetRecord
+
+from cos_assets.orchestration.partitions import as_dict
+from cos_assets.storage import tables
+from cos_assets.storage.paths import ObjectPath
+from cos_assets.training import checkpoints
+
+_PAGE = 5000
+_TOLD = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+
+
+class PartitionStatus:
+    """How the partitions of a graph stand at one moment; each is looked up once."""
+
+    def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, loading: LoadingContext) -> None:
+        self.log, self.graph, self.loading = instance.event_log_storage, graph, loading
+        resolver = CachingStaleStatusResolver(instance, graph, loading)
+        self.stale = cache(lambda key, partition: resolver.get_status(key, partition) != StaleStatus.FRESH)
+        self.is_blocked = cache(self._is_blocked)
+        self.intact = cache(self._intact)
+        self.root = tables.home()
+        self.listed = cache(self._listed)
+        self.said: dict[dg.AssetCheckKey, dict[str | None, dg.AssetCheckEvaluation | None]] = {}
+
+    def prefetch(self, keys: Collection[dg.AssetKey], every_partition: bool = False) -> None:
+        """Look these assets up together: one query instead of one for each. With `every_partition`, also what their
+        checks said: one query for all partitions of a check instead of one for each."""
+        AssetRecord.blocking_get_many(self.loading, keys)
+        for check in self.graph.get_check_keys_for_assets(set(keys)) if every_partition else ():
+            if self.graph.get(check).blocking:
+                self.said[check] = self._said(check)
+
+    def is_up_to_date(self, key: dg.AssetKey, partition: str | None) -> bool:
+        """Is a partition as it should be?"""
+        return not self.stale(key, partition) and not self.is_blocked(key, partition) and self.intact(key, partition)
+
+    def _listed(self, study: str) -> set[ObjectPath]:
+        assert isinstance(self.root, ObjectPath)
+        return tables.listed(self.root, study)
+
+    def _intact(self, key: dg.AssetKey, partition: str | None) -> bool:
+        node = self.graph.get(key)
+        if not node.is_materializable:
+            return True
+        *study, asset = key.path
+        where = as_dict(partition, node.partitions_def) if partition is not None else {}
+        if not isinstance(self.root, Path):  # what is fetched from there is compared with its digests
+            return tables.folder(self.root, "/".join(study), asset, where) / tables.DATA in self.listed("/".join(study))
+        if not tables.intact(self.root, "/".join(study), asset, where):
+            return False
+        if not asset.endswith("_checkpoint"):
+            return True
+        return checkpoints.intact(self.root, tables.scan(self.root, "/".join(study), asset, [where]).collect())
+
+    def _is_blocked(self, key: dg.AssetKey, partition: str | None) -> bool:
+        here = PartitionKeyFilter(key=partition)
+        for check in self.graph.get_check_keys_for_assets({key}):
+            if check in self.said:
+                if blocks_downstream(self.said[check].get(partition)):
+                    return True
+            elif self.graph.get(check).blocking:
+                told = self.log.get_asset_check_execution_history(check, 1, None, _TOLD, here)
+                if told and blocks_downstream(told[0].evaluation):
+                    return True
+        return False
+
+    def _said(self, check: dg.AssetCheckKey) -> dict[str | None, dg.AssetCheckEvaluation | None]:
+        """The last evaluation of a check on each partition. What a run only planned, because it was killed, says
+        nothing: what was said before it counts."""
+        latest: dict[str | None, dg.AssetCheckEvaluation | None] = {}
+        cursor = None
+        while page := self.log.get_asset_check_execution_history(check, _PAGE, cursor, _TOLD):
+            for record in page:
+                latest.setdefault(record.partition, record.evaluation)
+            cursor = page[-1].id
+        return latest
+
+
+def blocks_downstream(check: dg.AssetCheckEvaluation | None) -> bool:
+    """Does the outcome of a check keep what reads from the partition from being made?"""
+    error = dg.AssetCheckSeverity.ERROR
+    return check is not None and bool(check.blocking) and not check.passed and check.severity == error

@@ -1,0 +1,227 @@
+"""Materialize what is missing or stale: which partitions, in which order, several at a time.
+
+A *batch* is what one Dagster run materializes: the assets of one partition that are cut in the same way, or one asset
+without partitions. Batches wait for the batches they read from. Each is looked at when its turn comes, so an asset that
+was made again with equal content leaves what comes after it alone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Container, Iterable
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from cos_assets.orchestration.checks import sentence
+from cos_assets.orchestration.due import PartitionStatus, blocks_downstream
+from cos_assets.orchestration.partitions import dimensions
+from cos_assets.orchestration.run_launcher import PROCESS_TAG
+from cos_assets.storage.processes import gone, identity
+
+_PLAIN = re.compile(r"""(?<![\w/:"'])[A-Za-z_]\w*(?![\w/:"'(])""")  # a name that is no key of its own, and no attribute
+Unit = tuple[dg.AssetKey, str | None]
+"""One partition of an asset; None where it has no partitions."""
+
+
+@dataclass
+class Batch:
+    name: str
+    partition: str | None
+    assets: list[dg.AssetKey]
+    """In the order in which they depend on one another."""
+    needs: set[str] = field(default_factory=set)
+    """Names of the batches that come first."""
+    reads: dict[dg.AssetKey, set[Unit]] = field(default_factory=dict)
+    """What each asset reads directly."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch: the assets made, and for those that failed the reason."""
+
+    made: tuple[dg.AssetKey, ...]
+    failed: dict[dg.AssetKey, str]
+    seconds: float
+    run_id: str = ""
+    warned: tuple[str, ...] = ()
+    """Checks that failed and stop nothing, each in one line."""
+
+
+class Graph:
+    """The asset graph of a code location, in terms of units and batches."""
+
+    def __init__(self, definitions: dg.Definitions) -> None:
+        self.definitions = definitions
+        self.graph = definitions.resolve_asset_graph()
+        # People's labels come from elsewhere.
+        self._made = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).is_materializable]
+
+    def studies(self) -> list[str]:
+        return sorted({key.path[0] for key in self.graph.get_all_asset_keys()})
+
+    def keys(self, study: str | None = None) -> list[dg.AssetKey]:
+        """The assets of a study that runs make, or all of them, each after what it reads."""
+        return [key for key in self._made if study is None or key.path[0] == study]
+
+    def with_ancestors(self, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
+        wanted = set(keys)
+        for key in reversed(self.graph.toposorted_asset_keys):
+            if key in wanted:
+                wanted |= set(self.graph.get(key).parent_keys)
+        return [key for key in self._made if key in wanted]
+
+    def select(self, study: str, selection: str) -> list[dg.AssetKey]:
+        """Assets of `study` that Dagster's selection syntax names (`+report`, `verdicts or samples+`); a plain name in
+        it is one of the study's assets.
+
+        Raises ValueError where nothing is selected.
+        """
+        found: set[dg.AssetKey] = set()
+        own = {key.path[-1] for key in self.keys(study)}
+
+        def whole(word: re.Match[str]) -> str:
+            return f'key:"{study}/{word[0]}"' if word[0] in own else word[0]
+
+        for part in selection.split(","):
+            name = part.strip()
+            try:
+                found |= set(dg.AssetSelection.from_string(_PLAIN.sub(whole, name)).resolve(self.graph))
+            except Exception as error:  # the selection's parser and resolver raise several kinds
+                allowed = ", ".join(key.path[-1] for key in self.keys(study))
+                raise ValueError(f"--select {name!r}: {str(error).splitlines()[0]}; assets: {allowed}") from None
+        return [key for key in self._made if key in found]
+
+    def units(self, keys: Iterable[dg.AssetKey]) -> list[Unit]:
+        """Every partition of the assets, in the order of their dependencies."""
+        units: list[Unit] = []
+        for key in keys:
+            partitions = self.graph.get(key).partitions_def
+            names = partitions.get_partition_keys() if partitions else [None]
+            units += [(key, name) for name in names]
+        return units
+
+    def parents(self, unit: Unit) -> set[Unit]:
+        found = self.graph.get_parents_partitions(*unit).parent_partitions
+        return {(parent.asset_key, parent.partition_key) for parent in found}
+
+    def reads_any(self, unit: Unit, of: set[Unit]) -> bool:
+        """Does a unit read, directly or not, from one of these?"""
+        seen, frontier = {unit}, {unit}
+        while frontier:
+            frontier = {parent for one in frontier for parent in self.parents(one)} - seen
+            if frontier & of:
+                return True
+            seen |= frontier
+        return False
+
+    def batches(self, units: Iterable[Unit]) -> list[Batch]:
+        """The units in batches, each after those it needs."""
+        batches: dict[str, Batch] = {}
+        home: dict[Unit, str] = {}
+        for key, partition in units:
+            name = self._batch_name(key, partition)
+            home[key, partition] = name
+            batches.setdefault(name, Batch(name, partition, [])).assets.append(key)
+        for unit, name in home.items():
+            reads = batches[name].reads[unit[0]] = self.parents(unit)
+            batches[name].needs |= {home[parent] for parent in reads if parent in home} - {name}
+        return list(batches.values())
+
+    def all_stale(
+        self, instance: dg.DagsterInstance, batches: Collection[Batch], again: Container[Unit] = ()
+    ) -> dict[str, list[dg.AssetKey]]:
+        """What is `stale` of each batch, by its name, as things are now; batches of which nothing is are left out."""
+        status = self._standing(instance)
+        status.prefetch({key for batch in batches for key in self._looked_at(batch)}, every_partition=True)
+        found = {batch.name: self._stale(status, batch, again) for batch in batches}
+        return {name: keys for name, keys in found.items() if keys}
+
+    def stale(self, instance: dg.DagsterInstance, batch: Batch, again: Container[Unit] = ()) -> list[dg.AssetKey]:
+        """The batch's assets that are not as they should be (see `due`), those among the units `again`, and those
+        that read from these."""
+        status = self._standing(instance)
+        status.prefetch(self._looked_at(batch))
+        return self._stale(status, batch, again)
+
+    def _looked_at(self, batch: Batch) -> set[dg.AssetKey]:
+        return {key for asset in batch.assets for key in (asset, *self.graph.get(asset).parent_keys)}
+
+    @staticmethod
+    def _stale(status: PartitionStatus, batch: Batch, again: Container[Unit]) -> list[dg.AssetKey]:
+        todo: list[dg.AssetKey] = []
+        for key in batch.assets:
+            reads_new = any((made, batch.partition) in batch.reads[key] for made in todo)
+            if reads_new or (key, batch.partition) in again or not status.is_up_to_date(key, batch.partition):
+                todo.append(key)
+        return todo
+
+    def stopped(self, instance: dg.DagsterInstance, units: Iterable[Unit]) -> set[Unit]:
+        """The units of which nothing may be made, because they failed a check."""
+        status = self._standing(instance)
+        return {unit for unit in units if status.is_blocked(*unit)}
+
+    def _standing(self, instance: dg.DagsterInstance) -> PartitionStatus:
+        from dagster._core.loader import LoadingContextForTest
+
+        return PartitionStatus(instance, self.graph, LoadingContextForTest(instance))
+
+    def _batch_name(self, key: dg.AssetKey, partition: str | None) -> str:
+        if partition is None:
+            return key.to_user_string()
+        partitions = self.graph.get(key).partitions_def
+        assert partitions is not None
+        return f"{key.path[0]} {'|'.join(dimensions(partitions))} {partition}"
+
+
+def materialize(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, assets: list[dg.AssetKey], partition: str | None
+) -> Outcome:
+    """One Dagster run in this process; a failed asset does not stop those that do not read from it."""
+    started = time.perf_counter()
+    job = definitions.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=assets,
+        partition_key=partition,
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the UI has the log
+        tags={PROCESS_TAG: identity() or ""},
+    )
+    materialized = [e.asset_key for e in result.get_asset_materialization_events() if e.asset_key is not None]
+    failed = {key: "not reached: what it reads failed" for key in assets if key not in materialized}
+    by_step = {"__".join(key.path): key for key in assets}
+    for event in result.filter_events(lambda e: e.is_step_failure):
+        error = event.step_failure_data.error
+        if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+            raise KeyboardInterrupt  # Dagster has caught it, and would go on
+        while error is not None and error.cause is not None:
+            error = error.cause
+        key = by_step.get(event.step_key or "")
+        if key is not None and error is not None:
+            failed[key] = error.message.strip()
+    warned = []
+    for check in result.get_asset_check_evaluations():
+        values = {name: value.value for name, value in check.metadata.items()}
+        if blocks_downstream(check) and check.asset_key in materialized:
+            failed[check.asset_key] = f"made, but nothing may read it: {sentence(check.check_name, values)}"
+        elif not check.passed and check.asset_key not in failed:
+            warned.append(f"{check.asset_key.path[-1]}: {sentence(check.check_name, values)}")
+    made = tuple(key for key in materialized if key not in failed)
+    return Outcome(made, failed, time.perf_counter() - started, result.run_id, tuple(warned))
+
+
+def close_orphans(instance: dg.DagsterInstance) -> int:
+    """Mark the runs of killed `cos run` processes as failed, so that the UI does not show them running for ever.
+
+    Runs of other machines and containers, which may share the instance, are left alone.
+    """
+    count = 0
+    active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=active)):
+        if gone(run.tags.get(PROCESS_TAG)):
+            instance.report_run_failed(run, "The process that ran it is gone.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            count += 1
+    return count

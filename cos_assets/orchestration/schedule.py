@@ -1,0 +1,355 @@
+"""What a study's `schedule:` does: fill what is missing or stale, at the ticks of a clock, as one backfill.
+
+Dagster's declarative automation decides and its daemon launches, so the schedule is a sensor that the UI switches on
+and off, and each asset's Automation tab says why a partition was taken or left. Dagster's own conditions for what
+changed (`any_deps_updated`, `code_version_changed`, `data_version_changed`) compare one look with the look before: they
+miss what changed while the sensor was off, and take an input that was made again with equal content for a change. So
+the conditions here look at what is, by the same rules as `cos run`. They are code of this project, therefore the sensor
+is evaluated by the code location's server (`use_user_code_server`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable, Set
+from functools import cache, lru_cache
+from typing import Any
+
+import dagster as dg
+from dagster import AutomationCondition as AC
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+from dagster._core.asset_graph_view.entity_subset import EntitySubset
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import extract_data_version_from_entry
+from dagster._core.definitions.declarative_automation.automation_context import AutomationContext
+from dagster._core.definitions.events import AssetKeyPartitionKey as Unit
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.execution.stats import StepEventStatus
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.storage.tags import MAX_RETRIES_TAG, SENSOR_NAME_TAG, WILL_RETRY_TAG
+from dagster._record import copy
+from dagster._time import get_current_datetime
+from dagster._utils.schedules import is_valid_cron_schedule
+
+from cos_assets.orchestration.due import PartitionStatus
+from cos_assets.study import StudySpec
+from cos_assets.study.errors import StudyError
+
+CODE_TAG = "cos/code"
+"""Of a scheduled run: a hash of the code versions it ran with, so that what failed is tried again after a change."""
+
+TOLD_TAG = "cos/told_again"
+"""Of a run whose failure was reported a second time: its id, as what runs it again inherits its tags."""
+OVERLOOKED = datetime.timedelta(minutes=1)
+"""After so long Dagster's daemon has overlooked that a run is to be run again. It looks every five seconds."""
+
+
+def check(spec: StudySpec, where: str) -> None:
+    """Raises StudyError for a schedule that Dagster would not take; `where` names the file."""
+    if spec.schedule is not None and not is_valid_cron_schedule(spec.schedule.cron):
+        raise StudyError(
+            f"{where}: schedule: {spec.schedule.cron!r} is not a cron expression; expected five fields (minute, hour,"
+            ' day of month, month, day of week), for example "0 2 * * *"'
+        )
+
+
+def condition(spec: StudySpec) -> dg.AutomationCondition | None:
+    """When the partitions of a study's assets are due; None for a study without a schedule."""
+    if spec.schedule is None:
+        return None
+    tick = AC.cron_tick_passed(spec.schedule.cron, spec.schedule.timezone)
+    due = (_MissingOrStale() & ~_Left(spec.name)) | _ReadsWhatIsMade()
+    busy = (AC.in_progress() | _Planned()).with_label("in progress")
+    waits = (AC.any_deps_match(busy) | _Waits()).with_label("waits for what it reads")
+    return (tick & due.with_label("is due") & ~busy & ~waits).with_label("missing or stale")
+
+
+def sensors(spec: StudySpec) -> list[dg.SensorDefinition]:
+    """The schedule of a study, if it has one. It also fills what the study reads from studies without a schedule."""
+    found = condition(spec)
+    if spec.schedule is None or found is None:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return [
+            _Schedule(
+                f"{spec.name}_schedule",
+                target=_FilledBy(spec.name),
+                run_tags={MAX_RETRIES_TAG: str(spec.schedule.retries)},
+                default_condition=_Read(spec.name) & found,  # of what has no schedule of its own
+                use_user_code_server=True,
+                description=f"Fills what is missing or stale of {spec.name}: `{spec.schedule.cron}`"
+                f" ({spec.schedule.timezone}), {spec.schedule.retries} retries.",
+            )
+        ]
+
+
+class _Schedule(dg.AutomationConditionSensorDefinition):
+    """Asks for one backfill a tick. Dagster's own asks for single runs where no asset has two partitions to make; they
+    start at once, in whatever order they depend on one another."""
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        _tell_again(context.instance, self.name)
+        found = super().evaluate_tick(context)
+        if not found.run_requests:
+            return found
+        assert context.repository_def is not None
+        graph = context.repository_def.asset_graph
+        units: set[Unit] = set()
+        for request in found.run_requests:
+            if request.asset_graph_subset is not None:
+                units |= set(request.asset_graph_subset.iterate_asset_partitions())
+            else:
+                units |= {Unit(key, request.partition_key) for key in request.asset_selection or ()}
+        tags = {**self.run_tags, CODE_TAG: _code(graph, self.name.removesuffix("_schedule"))}
+        one = dg.RunRequest.for_asset_graph_subset(
+            AssetGraphSubset.from_asset_partition_set(units, graph), tags={**tags, **DagsterRun.tags_for_sensor(self)}
+        )
+        return copy(found, run_requests=[one])
+
+    def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> _Schedule:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            return _Schedule(
+                self.name,
+                target=self.asset_selection,
+                run_tags=self.run_tags,
+                default_condition=self.default_condition,
+                use_user_code_server=True,
+                description=self.description,
+                metadata=self.metadata if metadata is None else metadata,
+            )
+
+
+def _tell_again(instance: dg.DagsterInstance, sensor: str) -> None:
+    """Dagster overlooks a failed run where its daemon reads the failure before the run's status is written, and looks
+    at each failure once. Its backfill would wait for the retry for ever, and the schedule for the backfill. So the
+    failure is reported once more, when the run's status is there to be read. Once: what the daemon then decides not to
+    run again, because its backfill was cancelled, is not told every minute."""
+    waiting = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        tags={SENSOR_NAME_TAG: sensor, WILL_RETRY_TAG: "true"},
+        updated_before=get_current_datetime() - OVERLOOKED,
+    )
+    for run in instance.get_runs(waiting, limit=100):
+        if run.is_complete_and_waiting_to_retry and run.tags.get(TOLD_TAG) != run.run_id:
+            instance.add_run_tags(run.run_id, {TOLD_TAG: run.run_id})
+            instance.report_run_failed(run, "It was to be run again, and was overlooked: its failure is told again.")
+
+
+class _FilledBy(dg.AssetSelection):
+    """A study's assets, and those that they read from studies that no schedule fills."""
+
+    def __init__(self, study: str) -> None:
+        self.study = study
+
+    def resolve_inner(self, asset_graph: BaseAssetGraph, allow_missing: bool) -> Set[dg.AssetKey]:
+        return {
+            key
+            for key in _with_ancestors(asset_graph, self.study)
+            if (node := asset_graph.get(key)).is_materializable
+            and (key.path[0] == self.study or node.automation_condition is None)
+        }
+
+    def resolve_checks_inner(self, asset_graph: BaseAssetGraph, allow_missing: bool) -> Set[dg.AssetCheckKey]:
+        return set()  # they are made with their assets
+
+    def to_selection_str(self) -> str:
+        return f'group:"{self.study}"'
+
+
+def _with_ancestors(graph: BaseAssetGraph, study: str) -> set[dg.AssetKey]:
+    found = {key for key in graph.get_all_asset_keys() if key.path[0] == study}
+    frontier = set(found)
+    while frontier:
+        frontier = {parent for key in frontier for parent in graph.get(key).parent_keys} - found
+        found |= frontier
+    return found
+
+
+def _code(graph: BaseAssetGraph, study: str) -> str:
+    """A hash of the code versions of all that a study is made by."""
+    versions = {key.to_user_string(): graph.get(key).code_version for key in _with_ancestors(graph, study)}
+    return hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class _State:
+    """What is known of partitions at one tick, asked for once."""
+
+    def __init__(self, view: AssetGraphView) -> None:
+        self.instance, self.graph = view.instance, view.asset_graph
+        self.backfills = view.get_inner_queryer_for_back_compat().get_active_backfill_datas
+        self.status = PartitionStatus(view.instance, view.asset_graph, view)
+        self.code = cache(lambda study: _code(view.asset_graph, study))
+        self.read_by = cache(self._read_by)
+        self.failed_run = cache(self._failed_run)
+        self.planned = cache(self._planned)
+
+    def parents(self, unit: Unit) -> Iterable[Unit]:
+        return self.graph.get_parents_partitions(*unit).parent_partitions
+
+    def _read_by(self, study: str) -> set[Unit]:
+        """The partitions, of any study, that a study's own are made from, directly or not."""
+        found: set[Unit] = set()
+        for key in self.graph.get_all_asset_keys():
+            if key.path[0] == study:
+                partitions = self.graph.get(key).partitions_def
+                found |= {Unit(key, name) for name in (partitions.get_partition_keys() if partitions else [None])}
+        frontier = found
+        while frontier:
+            frontier = {parent for unit in frontier for parent in self.parents(unit)} - found
+            found |= frontier
+        return found
+
+    def _planned(self) -> set[Unit]:
+        """The partitions that backfills under way have still to make."""
+        left = (data.target_subset - data.materialized_subset for data in self.backfills())
+        return {unit for subset in left for unit in subset.iterate_asset_partitions()}
+
+    def version(self, unit: Unit, before: float | None = None) -> str | None:
+        """The data version of a partition, now or at some time."""
+        record = self._last(unit, before)
+        found = extract_data_version_from_entry(record.event_log_entry) if record else None
+        return found.value if found else None
+
+    def _last(self, unit: Unit, before: float | None = None) -> dg.EventLogRecord | None:
+        partitions = [unit.partition_key] if unit.partition_key else None
+        wanted = dg.AssetRecordsFilter(unit.asset_key, asset_partitions=partitions, before_timestamp=before)
+        return next(iter(self.instance.fetch_materializations(wanted, limit=1).records), None)
+
+    def _failed_run(self, unit: Unit) -> dg.RunRecord | None:
+        """The last run that was to make a partition, where it tried and failed: before it had, or by a check of the
+        result. What was not reached, because something before it failed, has not failed."""
+        planned = self.instance.get_latest_planned_materialization_info(*unit)
+        record = self.instance.get_run_record_by_id(planned.run_id) if planned else None
+        if record is None or record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+            return None
+        step = "__".join(unit.asset_key.path)
+        begun = self.instance.get_run_step_stats(record.dagster_run.run_id, [step])
+        if not any(each.step_key == step and each.status != StepEventStatus.SKIPPED for each in begun):
+            return None
+        made = self._last(unit)
+        by_it = made is not None and made.run_id == record.dagster_run.run_id
+        return None if by_it and not self.status.is_blocked(*unit) else record
+
+
+_state = lru_cache(maxsize=2)(_State)  # every tick has a view of its own
+
+
+class _Rule(dg.AutomationCondition[dg.AssetKey]):
+    """A condition on each partition by itself."""
+
+    label = ""
+
+    @property
+    def name(self) -> str:
+        return self.label
+
+    @property
+    def requires_cursor(self) -> bool:
+        return False
+
+    @abstractmethod
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool: ...
+
+    def evaluate(self, context: AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        view = context.asset_graph_view
+        state = _state(view)
+        units = context.candidate_subset.expensively_compute_asset_partitions()
+        found = {unit for unit in units if self.holds(state, context, unit)}
+        return dg.AutomationResult(context, view.get_asset_subset_from_asset_partitions(context.key, found))
+
+
+class _Read(_Rule):
+    """Of another study's assets only what this one is made from: the rest would be bought unasked."""
+
+    def __init__(self, study: str) -> None:
+        self.study = study
+        self.label = f"read by {study}"
+
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
+        return unit in state.read_by(self.study)
+
+
+class _MissingOrStale(_Rule):
+    label = "missing, stale by content or code version, or stopped by a check"
+
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
+        return not state.status.is_up_to_date(*unit)
+
+
+class _Planned(_Rule):
+    """To Dagster a partition of a backfill is not in progress from the failure of its run until that has been retried,
+    nor is what reads it."""
+
+    label = "in a backfill that has not ended, and not made by it"
+
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
+        return unit in state.planned()
+
+
+class _ReadsWhatIsMade(_Rule):
+    """`AC.will_be_requested` sees only what can be made in the same run, so nothing across partitionings."""
+
+    label = "reads what is made at this tick"
+
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
+        return any(_requested(context, parent) for parent in state.parents(unit))
+
+
+class _Waits(_Rule):
+    """Nothing is made from what is not as it should be: it would be made twice, or for nothing."""
+
+    label = "reads what is missing or stale, and not made at this tick"
+
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
+        for parent in state.parents(unit):
+            if not state.status.is_up_to_date(*parent) and not _requested(context, parent):
+                _tell(context, f"{_title(unit)} waits for {_title(parent)}, which is not made now")
+                return True
+        return False
+
+
+class _Left(_Rule):
+    """What has failed as often as it may is left alone until there is reason to hope. A run that a person launched has
+    no tag of the code: the schedule tries what it left, too."""
+
+    label = "left: it failed, and neither its code nor what it reads has changed since"
+
+    def __init__(self, study: str) -> None:
+        self.study = study
+
+    def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
+        record = state.failed_run(unit)
+        tags = record.dagster_run.tags if record else {}
+        if record is None or tags.get(CODE_TAG) != state.code(self.study):
+            return False
+        if any(state.version(parent) != state.version(parent, record.end_time) for parent in state.parents(unit)):
+            return False
+        _tell(
+            context,
+            f"{_title(unit)} is left: run {record.dagster_run.run_id} failed, and neither its code nor what it reads"
+            " has changed since; it is made again after a change, or when somebody materializes it",
+        )
+        return True
+
+
+def _requested(context: AutomationContext[Any], unit: Unit) -> bool:
+    asked: EntitySubset | None = context.request_subsets_by_key.get(unit.asset_key)
+    if asked is None or asked.is_empty:
+        return False
+    return unit.partition_key is None or unit in asked.expensively_compute_asset_partitions()
+
+
+def _tell(context: AutomationContext[Any], line: str) -> None:
+    """In the tick's log. `context.log` is another logger below Dagster's own, whose lines do not come there."""
+    context._root_log.warning(line)
+
+
+def _title(unit: Unit) -> str:
+    return unit.asset_key.to_user_string() + (f" {unit.partition_key}" if unit.partition_key else "")

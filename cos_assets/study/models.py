@@ -1,0 +1,242 @@
+"""The models of a study: who samples, who is finetuned, who judges; the blocks `models:`, `targets:` and `judge:`."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from cos_assets.budget.matching import Prices
+from cos_assets.fields import Count, Name, Spec, Text, reject_bool
+from cos_assets.generation import engines
+from cos_assets.training.settings import Finetune
+
+# Per million tokens, in any currency: outside of these somebody gave the price of one token, or of a month.
+_LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
+# What only says how a sampler's budget is matched.
+_MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
+
+
+def _engine(local: bool) -> Any:
+    """The name of a registered engine; with `local`, of one whose models can be finetuned."""
+
+    def known(name: str) -> str:
+        if name not in (allowed := engines.names(local)):
+            raise PydanticCustomError("literal_error", "unknown engine", {"expected": ", ".join(map(repr, allowed))})
+        return name
+
+    return AfterValidator(known)
+
+
+EngineName = Annotated[str, _engine(local=False)]
+LocalEngineName = Annotated[str, _engine(local=True)]
+
+
+def _all(value: Any) -> Any:
+    return None if value == "all" else value
+
+
+class CheckpointRef(Spec):
+    """A model made by another study (or by TinyModels, which has neither budget nor source)."""
+
+    study: Name
+    target: Name
+    budget: Name | None = None
+    source: Name | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> CheckpointRef:
+        if (self.budget is None) != (self.source is None):
+            raise ValueError("budget and source go together: give both, or neither for a TinyModels checkpoint")
+        return self
+
+
+class Price(Spec):
+    """Prices per million tokens, dated, because they change.
+
+    `cached` is for input tokens that the server had in its cache (without it: the price of input), `batch_discount` the
+    share that a batch API takes off everything: 0.5 for half the price.
+    """
+
+    input: float = Field(0.0, ge=0)
+    cached: float | None = Field(None, ge=0)
+    output: float = Field(gt=0)
+    batch_discount: float = Field(0.0, ge=0, lt=1)
+    currency: str = Field("USD", pattern="^[A-Z]{3}$")
+    date: datetime.date
+
+    @field_validator("input", "cached", "output")
+    @classmethod
+    def _per_million(cls, value: float | None) -> float | None:
+        if value and value < _LEAST_PRICE:
+            raise ValueError(f"is too little for a million tokens; per token it would be {value * 1e6:g} per million")
+        if value and value > _GREATEST_PRICE:
+            raise ValueError("is too much for a million tokens; expected the price of a million tokens")
+        return value
+
+    @model_validator(mode="after")
+    def _cache_is_no_dearer(self) -> Self:
+        # A cap sets aside what a prompt costs uncached.
+        if self.cached is not None and self.cached > self.input:
+            raise ValueError(f"cached: {self.cached:g} is more than input: {self.input:g}; allowed is at most that")
+        return self
+
+    def of(self, batch: bool) -> Prices:
+        """What tokens cost, asked one by one or through a batch API."""
+        left = 1 - self.batch_discount if batch else 1.0
+        cached = None if self.cached is None else self.cached * left
+        return Prices(self.input * left, self.output * left, cached)
+
+
+class ModelSpec(Spec):
+    """A sampler: a hub id, a local folder, another study's checkpoint, a model behind an OpenAI-compatible server or
+    API (openai, with the name under which it is served), or solutions made elsewhere (imported).
+
+    `params` are all parameters, `active_params` those that a token passes through (of a mixture of experts).
+    `tokens_per_second` (generated, on the hardware in question) is what match: gpu_seconds goes by. The means
+    `tokens_per_solution` and `tokens_per_prompt`, for example of an earlier run, are what match_rule: measured goes by.
+    What is not stated is measured by the pilot. `chat: true` puts the prompt into the tokenizer's chat template, as one
+    message of the user: for instruct models.
+    """
+
+    model: Text | None = None
+    checkpoint: CheckpointRef | None = None
+    revision: str | None = None
+    params: float | None = Field(None, gt=0)
+    active_params: float | None = Field(None, gt=0)
+    tokens_per_second: float | None = Field(None, gt=0)
+    tokens_per_solution: float | None = Field(None, gt=0)
+    tokens_per_prompt: float | None = Field(None, gt=0)
+    engine: EngineName = engines.AUTO
+    engine_options: dict[str, Any] = {}
+    chat: bool = False
+    price: Price | None = None
+    path: Text | None = None
+    columns: dict[str, str] | None = None
+    where: dict[str, str | int | float | bool] | None = None
+    tokenizer: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.check_origin()
+        return self
+
+    def check_origin(self) -> None:
+        engine = engines.get(self.engine)
+        if engine.recorded:
+            if self.path is None or self.columns is None:
+                raise ValueError(f"engine: {self.engine} needs path: and columns:")
+            if self.checkpoint is not None:
+                raise ValueError(f"engine: {self.engine} takes model: (a label) or nothing, not checkpoint:")
+        else:
+            if not engine.local and (self.model is None or self.checkpoint or self.revision):
+                raise ValueError(
+                    f"engine: {self.engine} takes model: (the name that is served), not checkpoint: or revision:"
+                )
+            if (self.model is None) == (self.checkpoint is None):
+                raise ValueError("give either model: (a hub id or a folder) or checkpoint: {study: ..., target: ...}")
+            extra = [k for k in ("path", "columns", "where", "tokenizer") if getattr(self, k) is not None]
+            if extra:
+                raise ValueError(f"{', '.join(extra)}: only with engine: imported")
+
+
+class TargetSpec(Spec):
+    """What is finetuned. Empty means the sampler of the same name.
+
+    `finetune` holds what differs from the study's `finetune:` for this target.
+    """
+
+    model: Text | None = None
+    checkpoint: CheckpointRef | None = None
+    revision: str | None = None
+    engine: LocalEngineName = engines.AUTO
+    engine_options: dict[str, Any] = {}
+    chat: bool = False
+    finetune: Finetune | None = None
+
+    @model_validator(mode="after")
+    def _at_most_one_origin(self) -> TargetSpec:
+        if self.model is not None and self.checkpoint is not None:
+            raise ValueError("give model: or checkpoint:, not both")
+        return self
+
+
+class Judge(ModelSpec):
+    """Who says whether the reasoning of a sample is right: the task's step checker (`method: steps`, the default), a
+    model (`method: llm`, or just `model:` or `checkpoint:`, with what else a model takes), or a vote of other judges
+    (`of:`).
+
+    A model answers in JSON, greedily unless `temperature` says otherwise.
+    """
+
+    method: Literal["steps", "llm", "vote"] | None = None
+    of: list[Name] | None = Field(None, min_length=2)
+    chat: bool = True
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: Count = 1024
+
+    @property
+    def kind(self) -> Literal["steps", "llm", "vote"]:
+        implied: Literal["steps", "llm", "vote"] = "llm" if self.model or self.checkpoint else "steps"
+        return self.method or ("vote" if self.of else implied)
+
+    def check_origin(self) -> None:
+        if engines.get(self.engine).recorded:
+            raise ValueError(f"engine: {self.engine} is for solutions made elsewhere; a judge is asked")
+        if (self.kind == "vote") != (self.of is not None):
+            raise ValueError("of: names the judges that vote, and goes with method: vote")
+        if stray := sorted(self.model_fields_set & {"path", "columns", "where", "tokenizer", *_MEANS}):
+            raise ValueError(f"{stray[0]}: is for who samples, not for a judge")
+        if self.kind == "llm":
+            super().check_origin()
+        elif stray := sorted(self.model_fields_set & (Judge.model_fields.keys() - {"method", "of"})):
+            raise ValueError(f"{stray[0]}: is for method: llm; the step checker and a vote ask no model")
+
+
+class JudgeSpec(Judge):
+    """One judge, or several by name (`judges:`), of which the first one counts in the report and for `verification`.
+
+    `samples` correct ones of each model and budget are judged, one of each problem before a second of any; "all" and
+    null mean all of them. Default 500, all where only the step checker judges. A judge that `verification` goes by
+    judges all that it verifies.
+
+    `controls` reference solutions, and as many samples with a wrong answer of each model and budget, are judged to
+    measure the judge's own errors; 0 for none.
+    """
+
+    samples: Annotated[Count | None, BeforeValidator(_all)] = None
+    controls: Annotated[int, Field(ge=0), BeforeValidator(reject_bool)] = 50
+    judges: dict[Name, Judge] | None = Field(None, min_length=1)
+
+    def check_origin(self) -> None:
+        if self.judges is None:
+            return super().check_origin()
+        if stray := sorted(self.model_fields_set - {"samples", "controls", "judges"}):
+            raise ValueError(f"{stray[0]}: stands beside judges:; give one judge, or several under judges:")
+
+    @property
+    def all(self) -> dict[str, Judge]:
+        """Every judge by name; a single one is called by its method."""
+        return self.judges or {self.kind: self}
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.all))
+
+    @property
+    def models(self) -> dict[str, Judge]:
+        """The judges that are models."""
+        return {name: judge for name, judge in self.all.items() if judge.kind == "llm"}
+
+    @property
+    def count(self) -> int | None:
+        """How many samples are judged; None means all."""
+        if "samples" not in self.model_fields_set:
+            return 500 if self.models else None
+        return self.samples
+
+    def behind(self, name: str) -> tuple[str, ...]:
+        """The judges that make up a judge: those of a vote, and itself."""
+        return (*(self.all[name].of or ()), name)

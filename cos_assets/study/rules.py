@@ -1,0 +1,211 @@
+"""Rules between the keys of a study, which no key can check by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cos_assets.generation import engines
+from cos_assets.study.models import ModelSpec, TargetSpec
+from cos_assets.study.spec import StudySpec
+
+_UNPRICED = "is missing; cap.cost needs the price of every model that is asked"
+
+
+def disagreements(spec: StudySpec) -> Iterator[str]:
+    """Mistakes between keys, one line each."""
+    models, budgets = ", ".join(spec.models), ", ".join(spec.budgets)
+    kinds: dict[str, Iterable[str]] = {
+        "models": spec.models,
+        "budgets": spec.budgets,
+        "sources": spec.arms,
+        "targets": spec.targets,
+    }
+    for kind, names in kinds.items():
+        seen: dict[str, str] = {}
+        for name in names:
+            other = seen.setdefault(name.casefold(), name)
+            if other != name and (kind != "sources" or name in spec.sources):
+                yield f"{kind}.{name}: {name!r} and {other!r} are one folder on some file systems; choose another name"
+    for kind, names in (("models", spec.models), ("sources", spec.sources)):
+        for name in names:
+            if name.casefold() == "base":
+                yield f"{kind}.{name}: {name!r} stands for the untouched models; choose another name"
+    for budget, stated in spec.budgets.items():
+        if not stated:
+            example = f"{{{next(iter(spec.models))}: 1}}"
+            yield f"budgets.{budget}: is empty; expected {{<model>: <samples per problem>}}, for example {example}"
+        for named in stated:
+            if named not in spec.models:
+                yield f"budgets.{budget}.{named}: {named!r} is not a model of this study; allowed: {models}"
+    for name, source in spec.sources.items():
+        if name in spec.models:
+            yield f"sources.{name}: {name!r} is already the arm of the model of that name; choose another name"
+        for named in source.models:
+            if named not in spec.models:
+                key = "take" if source.take else "samples"
+                yield f"sources.{name}.{key}.{named}: {named!r} is not a model of this study; allowed: {models}"
+    for name, target in spec.targets.items():
+        if name.casefold() == "base":
+            yield f"targets.{name}: {name!r} would make the asset base_eval, the untouched models' own; rename it"
+        if name.casefold() == "all":
+            yield f"targets.{name}: {name!r} stands for the mean of all targets in the report; choose another name"
+        if target.model is None and target.checkpoint is None:
+            if name not in spec.models:
+                yield (
+                    f"targets.{name}: {{}} means the model of that name, and there is none;"
+                    f" give model: or checkpoint:, or use one of: {models}"
+                )
+            elif not (engine := engines.get(spec.models[name].engine)).local:
+                yield (
+                    f"targets.{name}: {{}} means the model {name!r}, which is {engine.origin} and cannot be finetuned;"
+                    " give model: or checkpoint:"
+                )
+    names = [task.name for task in spec.evaluation.benchmarks]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"evaluation.benchmarks: {name!r} stands twice; each task can be a benchmark once"
+    if spec.finetune is None and any(target.finetune is None for target in spec.targets.values()):
+        yield "finetune: is missing; targets: need it, for example finetune: {steps: 100}"
+    scores_itself = any(map(spec.is_own, spec.benchmarks.values()))
+    if spec.targets and scores_itself and spec.evaluation.split == spec.sampling.split:
+        yield (
+            f"evaluation.split: {spec.evaluation.split!r} is the split that is sampled and trained on;"
+            " choose another one for either"
+        )
+    yield from _judge_rules(spec)
+    for name, task in spec.benchmarks.items() if spec.targets else ():
+        if task.answer_kind is None:
+            yield f"evaluation.benchmarks: {name!r} has no gold answers to score models by; name a task that has"
+    finetunings = {"finetune": spec.finetune} | {f"targets.{n}.finetune": t.finetune for n, t in spec.targets.items()}
+    for key, settings in finetunings.items():
+        if settings and len(settings.learning_rates) > 1 and spec.task.answer_kind is None:
+            yield f"{key}.learning_rate: task {spec.task.name!r} has no gold answers to choose by; give one rate"
+        if settings is None or not isinstance(settings.steps, dict):
+            continue
+        for budget in spec.budgets:
+            if budget not in settings.steps:
+                yield f"{key}.steps: has no entry for budget {budget!r}; give one number, or one each for: {budgets}"
+        for budget in settings.steps:
+            if budget not in spec.budgets:
+                yield f"{key}.steps.{budget}: {budget!r} is not a budget of this study; allowed: {budgets}"
+    for name, model in spec.models.items():
+        asked = not engines.get(model.engine).recorded
+        if spec.match == "price" and model.price is None:
+            yield f"models.{name}.price: is missing; match: price needs the output price of every model"
+        # What has no clock of its own cannot be timed by a pilot.
+        timed = spec.pilot is not None and asked
+        if spec.match == "gpu_seconds" and model.tokens_per_second is None and not timed:
+            yield (
+                f"models.{name}.tokens_per_second: is missing; match: gpu_seconds needs the generated tokens per second"
+                " of every model, or a pilot: that measures them"
+            )
+        if spec.match == "number" and model.tokens_per_solution is not None:
+            yield f"models.{name}.tokens_per_solution: match: number counts solutions, not tokens; leave it out"
+        lengths = [m.tokens_per_solution for m in spec.models.values() if spec.match != "number"]
+        if (any(lengths) or spec.match_rule == "measured") and model.tokens_per_solution is None and not spec.pilot:
+            yield (
+                f"models.{name}.tokens_per_solution: is missing; give it for every model or for none,"
+                " or a pilot: that measures it"
+            )
+        if spec.count_prefill and spec.measured and model.tokens_per_prompt is None and not spec.pilot:
+            yield (
+                f"models.{name}.tokens_per_prompt: is missing; count_prefill: true needs it of every model,"
+                " or a pilot: that measures it"
+            )
+        if model.active_params and model.params and model.active_params > model.params:
+            yield f"models.{name}.active_params: {model.active_params:g} is more than params: {model.params:g}"
+        if spec.cap and spec.cap.cost and model.price is None and asked:
+            yield f"models.{name}.price: {_UNPRICED}"
+        countable = _countable(model)
+        known = model.active_params or model.params
+        if spec.match == "flops" and known is None and not countable:
+            yield f"models.{name}.params: is missing; match: flops needs the number of parameters of every model"
+        elif spec.cap and spec.cap.flops and known is None and asked and not countable:
+            yield f"models.{name}.params: is missing; cap.flops needs the number of parameters of every model"
+    for key, part in _asked(spec):
+        try:
+            engines.get(part.engine).validate(part.model or "", part.chat, part.engine_options)
+        except ValueError as error:
+            yield f"{key}.{error}"
+    yield from _budget_rules(spec)
+    if spec.published:
+        yield from spec.published.strays(spec.budgets, spec.models, spec.arms, spec.targets)
+    if spec.compare:
+        for named in spec.compare:
+            if named not in spec.models:
+                yield f"compare: {named!r} is not a model of this study; allowed: {models}"
+        if len(set(spec.compare)) < 2:
+            yield f"compare: {spec.compare[0]!r} twice; expected two different models, the weak-cheap one first"
+
+
+def _asked(spec: StudySpec) -> Iterator[tuple[str, ModelSpec | TargetSpec]]:
+    """Everything that an engine serves, by its key."""
+    for kind, parts in (("models", spec.models), ("targets", spec.targets)):
+        yield from ((f"{kind}.{name}", part) for name, part in parts.items())
+    for name, judge in spec.judge.models.items():
+        yield f"judge.judges.{name}" if spec.judge.judges else "judge", judge
+
+
+def _countable(model: ModelSpec) -> bool:
+    """A folder or a checkpoint can be counted when it is there; a hub id, a served name or an import says nothing."""
+    here = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
+    return here and engines.get(model.engine).local
+
+
+def _judge_rules(spec: StudySpec) -> Iterator[str]:
+    """Mistakes between who judges, and what samples are verified by."""
+    judges = spec.judge.all
+    several = spec.judge.judges is not None
+    for name, judge in judges.items():
+        key = f"judge.judges.{name}" if several else "judge"
+        others = [other for other, one in judges.items() if one.kind != "vote"]
+        for member in judge.of or ():
+            if member not in others:
+                yield f"{key}.of: {member!r} is no judge that can vote; allowed: {', '.join(others) or 'none'}"
+        if len(set(judge.of or ())) < len(judge.of or ()):
+            yield f"{key}.of: a judge stands there twice; each has one vote"
+        if spec.cap and judge.kind == "llm":
+            if spec.cap.cost and judge.price is None:
+                yield f"{key}.price: {_UNPRICED}"
+            if spec.cap.flops and not judge.params and not judge.active_params and not _countable(judge):
+                yield f"{key}.params: is missing; cap.flops needs the number of parameters of every model"
+    gold = spec.task.answer_kind
+    members = spec.judge.behind(spec.judge.first)
+    asked = all(judges[name].kind == "llm" for name in members if name in judges and judges[name].kind != "vote")
+    for key, way in spec.verifications.items():
+        if gold is None and way not in ("none", "judge"):
+            yield f"{key}: {way!r} needs gold answers, and task {spec.task.name!r} has none; allowed: none, judge"
+        elif way == "vote" and gold in ("tests", "instructions"):
+            yield f"{key}: vote counts answers that say the same; task {spec.task.name!r} is graded by {gold}"
+        if way == "judge" and not asked:
+            yield (
+                f"{key}: judge knows no answers, so its judge (the first) must be a model or a vote of models, for"
+                " example judge: {model: gpt-4o-mini, engine: openai}"
+            )
+        if way == "answer+steps" and not spec.verifiers_of(way):
+            yield f"{key}: answer+steps needs a judge with method: steps"
+    if "samples" in spec.judge.model_fields_set and set(judges) <= set(spec.verifiers):
+        ways = " and ".join(sorted({way for way in spec.verifications.values() if spec.verifiers_of(way)}))
+        yield f"judge.samples: verification: {ways} judges every sample that it verifies; leave judge.samples out"
+
+
+def _budget_rules(spec: StudySpec) -> Iterator[str]:
+    """Mistakes between what says how much is bought, and how that is matched."""
+    if spec.match == "number" and spec.match_rule == "measured":
+        yield "match_rule: match: number counts solutions, not tokens; leave match_rule out"
+    if spec.match == "flops" and spec.count_prefill and not spec.measured:
+        yield (
+            "count_prefill: the nominal rule has no prompts to count; give match_rule: measured and a pilot:,"
+            " or every model's tokens_per_solution and tokens_per_prompt"
+        )
+    asked = [*spec.models.values(), *spec.judge.models.values()]
+    currencies = {model.price.currency for model in asked if model.price}
+    if len(currencies) > 1 and (spec.match == "price" or (spec.cap and spec.cap.cost)):
+        yield f"models: prices are in {' and '.join(sorted(currencies))}; give all in one currency"
+    if spec.allocation == "adaptive":
+        if spec.pilot is None:
+            yield "pilot: is missing; allocation: adaptive needs one, for example pilot: {samples: 4}"
+        if spec.task.answer_kind is None:
+            yield f"allocation: adaptive needs gold answers, and task {spec.task.name!r} has none; allowed: uniform"
+        for name, source in spec.sources.items():
+            if source.samples or any(share < 1 for share in (source.take or {}).values()):
+                yield f"sources.{name}: with allocation: adaptive a source takes all samples of a model, or none"

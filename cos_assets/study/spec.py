@@ -1,0 +1,218 @@
+"""The study spec: one YAML file is the whole interface of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+
+from cos_assets import tasks
+from cos_assets.budget.matching import Match
+from cos_assets.fields import Count, Name, Spec, StudyName, Text, reject_bool
+from cos_assets.generation.types import Sampling
+from cos_assets.study.environment import Written
+from cos_assets.study.models import JudgeSpec, ModelSpec, TargetSpec
+from cos_assets.study.published import Published
+from cos_assets.training.scoring import EvaluationSpec
+from cos_assets.training.settings import Finetune
+from cos_assets.training.sft_sets import SourceSpec
+from cos_assets.training.verification import Verification
+
+T = TypeVar("T")
+
+
+class PilotSpec(Spec):
+    """A few samples of every model, bought first and counted as part of the budget.
+
+    `samples` of each of `problems` problems, drawn by the seed; without `problems` of all that are sampled.
+    """
+
+    samples: Annotated[int, Field(ge=2), BeforeValidator(reject_bool)] = 4
+    problems: Annotated[int, Field(ge=2), BeforeValidator(reject_bool)] | None = None
+
+
+class CapSpec(Spec):
+    """The most that a study spends on data (pilot, samples, judgements): FLOPs, or money in the prices' currency."""
+
+    flops: float | None = Field(None, gt=0)
+    cost: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> CapSpec:
+        if self.flops is None and self.cost is None:
+            raise ValueError("give flops:, cost:, or both")
+        return self
+
+
+def _only_cron(value: Any) -> Any:
+    return {"cron": value} if isinstance(value, str) else value
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is not a time zone that is known here; expected a name such as Europe/Berlin") from None
+    return name
+
+
+class ScheduleSpec(Spec):
+    """When what is missing or stale is filled: a cron expression of five fields. A partition that fails is run again
+    `retries` times; then it is left until its code or what it reads has changed, or somebody runs it."""
+
+    cron: Text
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    retries: Annotated[int, Field(ge=0, le=10), BeforeValidator(reject_bool)] = 2
+
+
+class SamplingSpec(Sampling):
+    """Sampling parameters, the split that is sampled, and the number of few-shot examples in the prompt.
+
+    `unreadable: continue` goes on buying where almost none of the first solutions states an answer that is read.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    split: Literal["train", "validation", "test"] = "train"
+    shots: int = Field(0, ge=0)
+    unreadable: Literal["stop", "continue"] = Field("stop", exclude=True)  # no sample depends on it
+
+    def parameters(self, seed: int, stop: tuple[str, ...]) -> Sampling:
+        fields = {k: getattr(self, k) for k in Sampling.model_fields}
+        return Sampling(**{**fields, "seed": seed, "stop": tuple(dict.fromkeys((*self.stop, *stop)))})
+
+
+class StudySpec(Spec):
+    """One experiment. Every field is a key of `attributes:` in `defs.yaml`."""
+
+    _written: Written = PrivateAttr(default_factory=Written)
+
+    name: StudyName
+    description: str = ""
+    task: Annotated[tasks.Chosen, BeforeValidator(tasks.named)]
+    models: dict[Name, ModelSpec] = Field(min_length=1)
+    budgets: dict[Name, dict[Name, Count]] = Field(min_length=1)
+    match: Match = "flops"
+    match_rule: Literal["nominal", "measured"] | None = None
+    count_prefill: bool = False
+    pilot: PilotSpec | None = None
+    cap: CapSpec | None = None
+    allocation: Literal["uniform", "adaptive"] = "uniform"
+    sampling: SamplingSpec = SamplingSpec()
+    verification: Verification = "answer"
+    sources: dict[Name, SourceSpec] = {}
+    targets: dict[Name, TargetSpec] = {}
+    finetune: Finetune | None = None
+    judge: JudgeSpec = JudgeSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    compare: list[Name] | None = Field(None, min_length=2, max_length=2)
+    published: Published | None = None
+    schedule: Annotated[ScheduleSpec, BeforeValidator(_only_cron)] | None = None
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    seed: Annotated[int, Field(ge=0), BeforeValidator(reject_bool)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _targets_inherit(cls, given: Any) -> Any:
+        """A target's `finetune:` is the study's with what the target says instead."""
+        common, targets = given.get("finetune"), given.get("targets")
+        if not isinstance(common, Mapping) or not isinstance(targets, Mapping):
+            return given
+        merged = {
+            name: {**target, "finetune": {**common, **target["finetune"]}}
+            if isinstance(target, Mapping) and isinstance(target.get("finetune"), Mapping)
+            else target
+            for name, target in targets.items()
+        }
+        return {**given, "targets": merged}
+
+    @property
+    def floor(self) -> int:
+        """With allocation: adaptive, what every problem gets before the rest goes where it is worth most."""
+        return self.pilot.samples if self.pilot else 1
+
+    @property
+    def predicts(self) -> bool:
+        """Is there a pilot that says how often solutions are right?"""
+        return self.pilot is not None and self.task.answer_kind is not None
+
+    @property
+    def verifications(self) -> dict[str, Verification]:
+        """The ways in which samples are verified, by the key that says so: the study's, then those of sources."""
+        own = {f"sources.{name}.verification": source.verification for name, source in self.sources.items()}
+        return {"verification": self.verification, **{key: way for key, way in own.items() if way}}
+
+    def verifiers_of(self, verification: Verification) -> tuple[str, ...]:
+        """The judge that a way of verification goes by, behind the judges that it is a vote of."""
+        if verification in ("judge", "answer+judge"):
+            return self.judge.behind(self.judge.first)
+        steps = [name for name, judge in self.judge.all.items() if judge.kind == "steps"]
+        return tuple(steps[:1]) if verification == "answer+steps" else ()
+
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """The judges that judge all that is verified."""
+        return tuple(dict.fromkeys(name for way in self.verifications.values() for name in self.verifiers_of(way)))
+
+    @property
+    def measured(self) -> bool:
+        """Are budgets matched by each model's own tokens? Without match_rule: yes where every model states them."""
+        stated = all(model.tokens_per_solution for model in self.models.values())
+        return self.match_rule == "measured" or (self.match_rule is None and stated)
+
+    @property
+    def arms(self) -> dict[str, SourceSpec]:
+        """All data arms: one per sampler with its whole budget, then the ones the study names."""
+        return {**{m: SourceSpec(take={m: 1.0}) for m in self.models}, **self.sources}
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """(weak-cheap, strong-expensive): the two samplers the verdict compares; None when there is one only."""
+        if self.compare:
+            weak, strong = self.compare
+            return weak, strong
+        if {"wc", "se"} <= self.models.keys():
+            return "wc", "se"
+        first, *rest = self.models
+        return (first, rest[-1]) if rest else None
+
+    @property
+    def benchmarks(self) -> dict[str, tasks.Task]:
+        """What finetuned models are scored on, by name; the verdict is on the first."""
+        chosen = self.evaluation.benchmarks or [self.task]
+        return {task.name: self.task if self.is_own(task) else task for task in chosen}
+
+    def is_own(self, benchmark: tasks.Task) -> bool:
+        """Is a benchmark the study's own task? It is where it has its name, and no settings of its own."""
+        return benchmark == self.task or (benchmark.name == self.task.name and benchmark.model_fields_set <= {"name"})
+
+    @property
+    def foreign_benchmarks(self) -> dict[str, tasks.Task]:
+        """The benchmarks that are not the study's own task."""
+        return {name: task for name, task in self.benchmarks.items() if not self.is_own(task)}
+
+    def finetuning_of(self, target: str) -> Finetune:
+        """How a target is finetuned."""
+        settings = self.targets[target].finetune or self.finetune
+        assert settings is not None  # a study with targets has one
+        return settings
+
+    def reference_model(self, budget: str) -> str:
+        return next(iter(self.budgets[budget]))
+
+    def as_written(self, value: T) -> T:
+        """`value` for a report or for metadata: texts with environment variables as the YAML has them."""
+        return self._written(value)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed, but is often not what was meant."""
+        by_default = self.judge.judges is None and self.judge.method is None and self.judge.kind == "steps"
+        if not (by_default and self.task.answer_kind == "math"):
+            return []
+        return [
+            "judge: none is named, so the step checker judges; it reads arithmetic, and only a part of mathematical"
+            " solutions. Name a model, judge: {model: ...}, or say judge: {method: steps} to keep it"
+        ]
