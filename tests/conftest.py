@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT, Silent
 
 # Two workers on two cores: threads of one that wait for threads of the other take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
 # Files that take more than a minute, the longest first.
 LONGEST = (
     *("test_end_to_end.py", "test_ray.py", "test_openai.py", "test_real_study.py", "test_gsm8k_study.py"),
     *("test_full_recipe.py", "test_s3_study.py", "test_judges_in_a_study.py", "test_launch.py"),
     *("test_ablations_study.py", "test_dagster_ui.py", "test_pilot_and_plan.py", "test_imported.py", "test_mbpp.py"),
-    *("test_real_engines.py", "test_prediction.py", "test_faults.py", "test_benchmarks.py", "test_automation.py"),
+    *("test_real_engines.py", "test_prediction.py", "test_faults.py", "test_benchmarks.py", "test_schedule.py"),
 )
 
 
@@ -50,15 +50,6 @@ def sandbox() -> None:
         if os.environ.get("CI"):
             pytest.fail(f"{error}: in CI these tests must run")
         pytest.skip(str(error))
-
-
-class Silent:
-    """Watches a run and says nothing."""
-
-    def started(self, batch: Any, assets: Any) -> None: ...
-    def progress(self, batch: Any, now: Any) -> None: ...
-    def finished(self, batch: Any, outcome: Any) -> None: ...
-    def skipped(self, batch: Any, why: str) -> None: ...
 
 
 @pytest.fixture

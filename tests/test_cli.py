@@ -8,9 +8,9 @@ import resource
 from pathlib import Path
 from typing import Any
 
-import own_project
 import polars as pl
 import pytest
+from support import own_project
 
 from cos_assets import cli
 from cos_assets.storage import paths

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from support import ROOT
 
 from cos_assets import tasks
 from cos_assets.generation.completions import cut
@@ -27,7 +28,6 @@ from cos_assets.tasks import Task
 from cos_assets.tasks.ifeval import Ifeval
 from cos_assets.tasks.jsonl import Jsonl
 from cos_assets.tasks.math import Math
-from tests.conftest import ROOT
 
 FILE = Path(
     os.environ.get("COS_FIELD_CASES")

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from support import Silent
 
 from cos_assets import study, tiny
 from cos_assets.assets import build_study, step
@@ -18,7 +19,6 @@ from cos_assets.orchestration.graph import Graph
 from cos_assets.orchestration.io_manager import ParquetIOManager
 from cos_assets.storage import tables
 from cos_assets.storage.schemas import description
-from tests.conftest import Silent
 
 NAME = "shown"
 SPEC = {

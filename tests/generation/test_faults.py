@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import fault_server
 import polars as pl
 import pytest
+from support import fault_server
 
 from cos_assets.generation.ledger import prompt_hash
 

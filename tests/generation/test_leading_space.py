@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import made_tokenizers as made
 import pytest
+from support import made_tokenizers as made
 
 from cos_assets.generation.generate import open_engine
 from cos_assets.generation.model import resolve

@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from vllm_served import serve
+from support.vllm_served import serve
 
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.engines.openai import limits, online, rate_limit

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from batch_server import BatchServer
+from support.batch_server import BatchServer
 
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.engines.openai import online as openai_online

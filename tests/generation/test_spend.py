@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_generate import PROBLEMS, bookings, solutions
 
 from cos_assets import tasks, tiny
 from cos_assets.budget.matching import Prices
@@ -20,7 +21,6 @@ from cos_assets.generation.model import resolve
 from cos_assets.generation.spend import Cap, CapReached, Spend, Tariff, spent
 from cos_assets.generation.types import Completion, Model, Sampling
 from cos_assets.training.sft_sets import prompts as plain_prompts
-from tests.generation.test_door import PROBLEMS, bookings, solutions
 
 SAMPLING = Sampling(max_tokens=20)
 CEILING = 2 * 100 * 20  # FLOPs of one completion at most: P is 100

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import made_tokenizers as made
 import pytest
+from support import made_tokenizers as made
 
 from cos_assets.generation.tokens import completion_ids, decode, prompt_ids
 from cos_assets.tiny import shipped

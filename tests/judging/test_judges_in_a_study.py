@@ -13,7 +13,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from judge_server import JudgeServer
+from support.judge_server import JudgeServer
 
 from cos_assets import tasks, tiny
 from cos_assets.generation.engines.openai import ENGINE

@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from browser import browser
 from click.testing import CliRunner
+from support.browser import browser
 
 from cos_assets import cli
 from cos_assets.judging import labels

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from s3_server import Server
+from support.s3_server import Server
 
 from cos_assets.storage.paths import ObjectPath, place
 

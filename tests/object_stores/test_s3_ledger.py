@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from s3_server import Server
+from support.s3_server import Server
 
 from cos_assets import generation
 from cos_assets.generation import spend

@@ -10,7 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from s3_server import Server
+from support.s3_server import Server
 
 from cos_assets.storage import locks
 from cos_assets.storage.locks import ObjectLock, lock

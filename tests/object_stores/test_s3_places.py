@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from s3_server import Server
+from support.s3_server import Server
 
 from cos_assets.storage import artifacts, paths, tables
 from cos_assets.storage.paths import ObjectPath, PlaceError, place

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from s3_server import Server
+from support.s3_server import Server
 
 from cos_assets.orchestration import executor, instance
 from cos_assets.orchestration.graph import Graph

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vllm_served import serve
+from support.vllm_served import serve
 
 from cos_assets import tasks
 from cos_assets.generation.generate import open_engine

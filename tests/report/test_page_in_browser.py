@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from browser import Page, browser
+from support.browser import Page, browser
 from test_report import EQUAL, SPEC, simulated
 
 from cos_assets import report

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_training import make_base, make_rows
+from support.toy_training import make_base, make_rows
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_training import make_rows
+from support.toy_training import make_rows
 
 from cos_assets.training.settings import Finetune
 

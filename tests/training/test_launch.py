@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_apart import STEPS, processes_of, train
+from support.toy_apart import STEPS, processes_of, train
 
 from cos_assets import study, tiny
 from cos_assets.training.launch import wait_for_others
@@ -67,7 +67,9 @@ def test_kills(tmp_path: Path, base: Path) -> None:
     # The run itself is killed: its processes end, and the next attempt, which waits as is done here, goes on then.
     for job in out.glob("work/lr-*/job"):
         shutil.rmtree(job)
-    run = subprocess.Popen([sys.executable, str(Path(__file__).with_name("toy_apart.py")), str(out), str(base)])
+    run = subprocess.Popen(
+        [sys.executable, "-m", "support.toy_apart", str(out), str(base)], cwd=Path(__file__).parents[1]
+    )
     wait_until(lambda: any(out.glob("work/lr-*/job/progress.json")))
     assert len(processes_of(out)) == 3
     run.kill()

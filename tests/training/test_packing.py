@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from toy_training import WORDS, accuracy, make_rows
+from support.toy_training import WORDS, accuracy, make_rows
 
 from cos_assets.training.data import IGNORE, Collator, Row, encode
 from cos_assets.training.packing import Packer, check, pack, packed

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy_killed import run, start, start_server
+from support.toy_killed import run, start, start_server
 
 from cos_assets.training.loop import MARKER, complete_checkpoints
 from cos_assets.training.sft import Trained, read

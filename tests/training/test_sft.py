@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_training import accuracy, greedy, make_base
+from support.toy_training import accuracy, greedy, make_base
 
 from cos_assets.generation.model import hash_folder
 from cos_assets.training.data import Collator, encode

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from browser import Page, browser
+from support.browser import Page, browser
 
 from cos_assets.storage import tables
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import own_project
 import polars as pl
 import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support import own_project
 
 from cos_assets import study
 from cos_assets.component import Study

@@ -13,7 +13,7 @@ import pytest
 
 from cos_assets.storage import tables
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUDY = "gsm8k_imported"
 
 

@@ -14,7 +14,7 @@ from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraph
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._daemon.auto_run_reexecution import auto_run_reexecution
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
-from scheduled import NAME, Nights, attributes, definitions, names
+from support.scheduled import NAME, Nights, attributes, definitions, names
 
 from cos_assets import study
 from cos_assets.assets.tiny import TinyModelsSpec, build_tiny_models

@@ -1,4 +1,4 @@
-"""A finetuning in two processes of its own, started as a program: `python toy_apart.py OUT BASE`."""
+"""A finetuning in two processes of its own, started as a program: `python -m support.toy_apart OUT BASE` in tests/."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from toy_training import make_rows
 
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune
+from support.toy_training import make_rows
 
 STEPS = 160
 Progress = Callable[[str, int, int], None]

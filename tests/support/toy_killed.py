@@ -35,10 +35,10 @@ def start(out: Path, base: Path, method: str, moment: str) -> int:
 def run(out: Path, base: Path, method: str, moment: str) -> None:
     """Finetune on sums with two learning rates; every evaluation is noted in a file beside `out`."""
     import torch
-    from toy_training import accuracy, make_rows
 
     from cos_assets.training.settings import Finetune
     from cos_assets.training.sft import finetune
+    from support.toy_training import accuracy, make_rows
 
     torch.set_num_threads(1)
     given: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "learning_rate": [2e-2, 5e-3], "checkpoints": 3}

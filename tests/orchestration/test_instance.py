@@ -21,16 +21,16 @@ import dagster as dg
 import polars as pl
 import pytest
 import yaml
-from daemons import daemons
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import freeze_time
 from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
-from scheduled import NAME, Nights, attributes, definitions, names
+from support.daemons import daemons
+from support.scheduled import NAME, Nights, attributes, definitions, names
 
 from cos_assets.orchestration import graph, instance, pools, transient
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger(__name__)
 HELD = dg.AssetKey("held")
 # Holds the pool until it is killed, or until the file `go` is there.

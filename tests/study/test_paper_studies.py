@@ -13,7 +13,7 @@ from cos_assets import study
 from cos_assets.budget.matching import match_budgets, solution_cost
 from cos_assets.study import StudySpec
 
-FOLDER = Path(__file__).parents[1] / "dagster_project" / "defs" / "paper"
+FOLDER = Path(__file__).parents[2] / "dagster_project" / "defs" / "paper"
 _ENV = re.compile(r"\{\{ env\('\w+', '([^']*)'\) \}\}")
 
 

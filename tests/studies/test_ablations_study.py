@@ -15,7 +15,7 @@ import yaml
 from cos_assets import study
 from cos_assets.storage import tables
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUDY, DEMO = "demo_ablations_smoke", "demo_smoke"
 AT = {"budget": "high"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cos_assets.storage import catalog
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "sql.py"
+FILE = Path(__file__).parents[2] / "benchmarks" / "sql.py"
 
 
 def test_every_question_has_an_answer(tmp_path: Path) -> None:
