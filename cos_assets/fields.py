@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # What lies beside the studies in the table tree (see storage/tables.py).
@@ -30,6 +32,13 @@ def reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("allowed is a whole number")
     return value
+
+
+def one_of(name: str, allowed: Iterable[str]) -> str:
+    """A name that somebody registered, with pydantic's message for a literal otherwise."""
+    if name not in (known := list(allowed)):
+        raise PydanticCustomError("literal_error", "unknown name", {"expected": ", ".join(map(repr, known))})
+    return name
 
 
 Name = Annotated[str, AfterValidator(_check_name)]

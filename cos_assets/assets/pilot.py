@@ -45,7 +45,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             bought = generate(model, asked, size.samples, sampling, buyer, prices(spec, name), look)
         graded = verdicts(bought.rows, problems, spec.task)
         # What differs from run to run stands in the table only where budgets are matched by it.
-        timed = spec.match == "gpu_seconds" and spec.models[name].tokens_per_second is None
+        timed = spec.matching.needs == "tokens_per_second" and spec.models[name].tokens_per_second is None
         used = {"seconds": timed, "cached_tokens": price is not None and price.cached is not None}
         rows = pl.concat([bought.rows, graded.select(_GRADED), bought.served], how="horizontal").with_columns(
             pl.lit(None, bought.served.schema[column]).alias(column) for column, kept in used.items() if not kept

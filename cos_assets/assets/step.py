@@ -165,7 +165,7 @@ def shown_in(context: dg.AssetExecutionContext) -> progress.Sink:
 def check_spec(rule: Rule, key: dg.AssetKey, partitions: dg.PartitionsDefinition | None) -> dg.AssetCheckSpec:
     """A rule as the UI lists it, for each partition by itself."""
     with warnings.catch_warnings():
-        # Checks of partitions are new in Dagster; tests/assets/test_checks.py holds them to what we take them for.
+        # Checks of partitions are new in Dagster; tests/orchestration/test_checks.py says what we rely on.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.AssetCheckSpec(
             rule.name,

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Match = Literal["flops", "price", "gpu_seconds", "number"]
+import polars as pl
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,88 @@ def flops_per_token(params: float) -> float:
     return 2.0 * params
 
 
+class MatchRule:
+    """What `match:` may say: what a solution costs, what a sample took, and what that needs. A rule overrides what
+    differs; see `RULES`."""
+
+    needs: str = ""
+    """The key of a model that it needs; "" for none."""
+    needed: str = ""
+    """The same in words, for messages."""
+    by_length = True
+    """Do longer solutions cost more?"""
+    prompts: Literal["never", "count_prefill", "always"] = "never"
+    """When a prompt's tokens cost something."""
+
+    def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
+        """What the samples of one problem cost. `model` states what the rule needs."""
+        raise NotImplementedError
+
+    def spent(self) -> pl.Expr:
+        """What a sample took, of its columns and the `tokens_per_second` of its model; null where it is unknown."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a study states of a model."""
+
+    params: float | None = None
+    prices: Prices | None = None
+    tokens_per_second: float | None = None
+
+
+class _Flops(MatchRule):
+    needs, needed = "params", "the number of parameters of every model"
+    prompts = "count_prefill"
+
+    def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
+        token = flops_per_token(model.params or 0)
+        return Cost(usage.completion * token, usage.prompt * token if count_prefill else 0.0)
+
+    def spent(self) -> pl.Expr:
+        return pl.col("flops")
+
+
+class _Price(MatchRule):
+    needs, needed = "price", "the output price of every model"
+    prompts = "always"
+
+    def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
+        assert model.prices is not None
+        return Cost(model.prices.of(usage.prompt, usage.completion, usage.cached))
+
+    def spent(self) -> pl.Expr:
+        return pl.col("cost")
+
+
+class _GpuSeconds(MatchRule):
+    needs = "tokens_per_second"
+    needed = "the generated tokens per second of every model, or a pilot: that measures them"
+
+    def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
+        return Cost(usage.completion / (model.tokens_per_second or 0))
+
+    def spent(self) -> pl.Expr:
+        return pl.col("completion_tokens") / pl.col("tokens_per_second")
+
+
+class _Number(MatchRule):
+    by_length = False
+
+    def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
+        return Cost(1.0)
+
+    def spent(self) -> pl.Expr:
+        return pl.col("sample_index").is_not_null().cast(pl.Float64)
+
+
+RULES: dict[str, MatchRule] = {"flops": _Flops(), "price": _Price(), "gpu_seconds": _GpuSeconds(), "number": _Number()}
+"""The rules, by the name that `match:` has in a study. To add one: a `MatchRule` and its entry."""
+
+
 def solution_cost(
-    match: Match,
+    match: str,
     usage: Usage = NOMINAL,
     *,
     params: float | None = None,
@@ -99,22 +179,12 @@ def solution_cost(
 
     Raises ValueError where the model does not state what the quantity needs.
     """
-    if match == "number":
-        return Cost(1.0)
-    needed, value = {
-        "flops": ("params", params),
-        "price": ("price.output", prices.output if prices else None),
-        "gpu_seconds": ("tokens_per_second", tokens_per_second),
-    }[match]
-    if not value or value <= 0:
-        raise ValueError(f"match: {match} needs {needed} above 0 of every model")
-    if match == "gpu_seconds":
-        return Cost(usage.completion / value)
-    if match == "flops":
-        token = flops_per_token(value)
-        return Cost(usage.completion * token, usage.prompt * token if count_prefill else 0.0)
-    assert prices is not None
-    return Cost(prices.of(usage.prompt, usage.completion, usage.cached))
+    rule = RULES[match]
+    given = {"params": params, "price": prices.output if prices else None, "tokens_per_second": tokens_per_second}
+    if rule.needs and not (given[rule.needs] or 0) > 0:
+        key = "price.output" if rule.needs == "price" else rule.needs
+        raise ValueError(f"match: {match} needs {key} above 0 of every model")
+    return rule.cost(usage, Stated(params, prices, tokens_per_second), count_prefill)
 
 
 def match_budgets(budgets: Mapping[str, Mapping[str, int]], costs: Mapping[str, Cost]) -> list[Purchase]:

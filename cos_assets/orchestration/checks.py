@@ -14,6 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 import polars as pl
 
+from cos_assets.budget.matching import RULES
 from cos_assets.escape import markdown_block
 from cos_assets.grading.grade import VERDICTS
 from cos_assets.judging.readable import MOST_UNREAD, Unread
@@ -232,11 +233,8 @@ def controlled(answers: pl.DataFrame, targets: Sequence[str], problems: Mapping[
 def matched(samples: pl.DataFrame, plan: pl.DataFrame) -> Check:
     """Of all samples [budget, model, flops, cost, completion_tokens]: how far the dearest sampler of a budget is from
     the cheapest, in what the plan matches. Where the ledger does not know, nothing is said."""
-    by = plan["match"].first() if plan.height else "number"
+    column = RULES[str(plan["match"].first()) if plan.height else "number"].spent()
     speed = plan.select("budget", "model", "tokens_per_second")
-    column = {"flops": pl.col("flops"), "price": pl.col("cost"), "number": pl.col("sample_index").is_not_null()}.get(
-        str(by), pl.col("completion_tokens") / pl.col("tokens_per_second")
-    )
     took = (
         samples.join(speed, on=["budget", "model"], how="left")
         .group_by("budget", "model")

@@ -229,14 +229,11 @@ def _matched(spec: StudySpec, tables: Tables, budget: str, model: str) -> float 
     """What a sample set took of the matched quantity, by the ledger; None where that is not known of every sample."""
     mine = {"budget": budget, "model": model}
     rows, plan = tables["samples"].filter(**mine), tables["budget_plan"].filter(**mine)
-    if spec.match == "number":
-        return float(rows.height)
-    if spec.match == "gpu_seconds":
-        speed = plan["tokens_per_second"].to_list()
-        known = bool(speed and speed[0]) and not rows["completion_tokens"].null_count()
-        return float(rows["completion_tokens"].sum() / speed[0]) if known else None
-    booked = rows["flops" if spec.match == "flops" else "cost"]
-    return None if booked.null_count() else float(booked.sum())
+    speeds = plan.get_column("tokens_per_second", default=None)
+    speed = None if speeds is None or speeds.is_empty() else speeds.first()
+    timed = rows.with_columns(tokens_per_second=pl.lit(speed, pl.Float64))
+    taken = timed.select(taken=spec.matching.spent())["taken"]
+    return None if taken.null_count() else float(taken.sum())
 
 
 def _total(rows: pl.DataFrame, column: str, form: str) -> str:

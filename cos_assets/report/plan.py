@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from cos_assets.budget.matching import RULES
+
 _MEASURES = ("solved", "correct", "distinct")
 _TOTALS = (("tokens", ",.0f"), ("flops", ".3g"), ("cost", ",.2f"))
 
@@ -63,12 +65,12 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _rule(facts: Mapping[str, Any]) -> str:
-    match = facts["match"]
-    if match == "number":
-        return "number: solution for solution"
+    match, rule = facts["match"], RULES[facts["match"]]
+    if not rule.by_length:
+        return f"{match}: solution for solution"
     if facts["match_rule"] == "nominal":
         return f"{match}, by the nominal rule: solutions of equal length"
-    prompts = match == "price" or (match == "flops" and facts["count_prefill"])
+    prompts = rule.prompts == "always" or (rule.prompts == "count_prefill" and facts["count_prefill"])
     return f"{match}, by each model's own tokens per solution{', prompts included' if prompts else ''}"
 
 

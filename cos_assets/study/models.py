@@ -6,10 +6,9 @@ import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from cos_assets.budget.matching import Prices
-from cos_assets.fields import Count, Name, Spec, Text, reject_bool
+from cos_assets.fields import Count, Name, Spec, Text, one_of, reject_bool
 from cos_assets.generation import engines
 from cos_assets.training.settings import Finetune
 
@@ -19,19 +18,8 @@ _LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
 _MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
 
 
-def _engine(local: bool) -> Any:
-    """The name of a registered engine; with `local`, of one whose models can be finetuned."""
-
-    def known(name: str) -> str:
-        if name not in (allowed := engines.names(local)):
-            raise PydanticCustomError("literal_error", "unknown engine", {"expected": ", ".join(map(repr, allowed))})
-        return name
-
-    return AfterValidator(known)
-
-
-EngineName = Annotated[str, _engine(local=False)]
-LocalEngineName = Annotated[str, _engine(local=True)]
+EngineName = Annotated[str, AfterValidator(lambda name: one_of(name, engines.names()))]
+LocalEngineName = Annotated[str, AfterValidator(lambda name: one_of(name, engines.names(local=True)))]
 
 
 def _all(value: Any) -> Any:

@@ -87,20 +87,20 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         for budget in settings.steps:
             if budget not in spec.budgets:
                 yield f"{key}.steps.{budget}: {budget!r} is not a budget of this study; allowed: {budgets}"
+    rule = spec.matching
     for name, model in spec.models.items():
-        asked = not engines.get(model.engine).recorded
-        if spec.match == "price" and model.price is None:
-            yield f"models.{name}.price: is missing; match: price needs the output price of every model"
+        asked, countable = not engines.get(model.engine).recorded, _countable(model)
         # What has no clock of its own cannot be timed by a pilot.
-        timed = spec.pilot is not None and asked
-        if spec.match == "gpu_seconds" and model.tokens_per_second is None and not timed:
-            yield (
-                f"models.{name}.tokens_per_second: is missing; match: gpu_seconds needs the generated tokens per second"
-                " of every model, or a pilot: that measures them"
-            )
-        if spec.match == "number" and model.tokens_per_solution is not None:
-            yield f"models.{name}.tokens_per_solution: match: number counts solutions, not tokens; leave it out"
-        lengths = [m.tokens_per_solution for m in spec.models.values() if spec.match != "number"]
+        known = {
+            "params": bool(model.active_params or model.params or countable),
+            "price": model.price is not None,
+            "tokens_per_second": model.tokens_per_second is not None or (spec.pilot is not None and asked),
+        }
+        if rule.needs and not known[rule.needs]:
+            yield f"models.{name}.{rule.needs}: is missing; match: {spec.match} needs {rule.needed}"
+        if not rule.by_length and model.tokens_per_solution is not None:
+            yield f"models.{name}.tokens_per_solution: match: {spec.match} counts solutions, not tokens; leave it out"
+        lengths = [m.tokens_per_solution for m in spec.models.values() if rule.by_length]
         if (any(lengths) or spec.match_rule == "measured") and model.tokens_per_solution is None and not spec.pilot:
             yield (
                 f"models.{name}.tokens_per_solution: is missing; give it for every model or for none,"
@@ -115,11 +115,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
             yield f"models.{name}.active_params: {model.active_params:g} is more than params: {model.params:g}"
         if spec.cap and spec.cap.cost and model.price is None and asked:
             yield f"models.{name}.price: {_UNPRICED}"
-        countable = _countable(model)
-        known = model.active_params or model.params
-        if spec.match == "flops" and known is None and not countable:
-            yield f"models.{name}.params: is missing; match: flops needs the number of parameters of every model"
-        elif spec.cap and spec.cap.flops and known is None and asked and not countable:
+        if spec.cap and spec.cap.flops and asked and not known["params"] and rule.needs != "params":
             yield f"models.{name}.params: is missing; cap.flops needs the number of parameters of every model"
     for key, part in _asked(spec):
         try:
@@ -190,16 +186,16 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
 
 def _budget_rules(spec: StudySpec) -> Iterator[str]:
     """Mistakes between what says how much is bought, and how that is matched."""
-    if spec.match == "number" and spec.match_rule == "measured":
-        yield "match_rule: match: number counts solutions, not tokens; leave match_rule out"
-    if spec.match == "flops" and spec.count_prefill and not spec.measured:
+    if not spec.matching.by_length and spec.match_rule == "measured":
+        yield f"match_rule: match: {spec.match} counts solutions, not tokens; leave match_rule out"
+    if spec.matching.prompts == "count_prefill" and spec.count_prefill and not spec.measured:
         yield (
             "count_prefill: the nominal rule has no prompts to count; give match_rule: measured and a pilot:,"
             " or every model's tokens_per_solution and tokens_per_prompt"
         )
     asked = [*spec.models.values(), *spec.judge.models.values()]
     currencies = {model.price.currency for model in asked if model.price}
-    if len(currencies) > 1 and (spec.match == "price" or (spec.cap and spec.cap.cost)):
+    if len(currencies) > 1 and (spec.matching.needs == "price" or (spec.cap and spec.cap.cost)):
         yield f"models: prices are in {' and '.join(sorted(currencies))}; give all in one currency"
     if spec.allocation == "adaptive":
         if spec.pilot is None:

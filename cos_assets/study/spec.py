@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from cos_assets import tasks
-from cos_assets.budget.matching import Match
-from cos_assets.fields import Count, Name, Spec, StudyName, Text, reject_bool
+from cos_assets.budget.matching import RULES, MatchRule
+from cos_assets.fields import Count, Name, Spec, StudyName, Text, one_of, reject_bool
 from cos_assets.generation.types import Sampling
 from cos_assets.study.environment import Written
 from cos_assets.study.models import JudgeSpec, ModelSpec, TargetSpec
@@ -94,7 +94,7 @@ class StudySpec(Spec):
     task: Annotated[tasks.Chosen, BeforeValidator(tasks.named)]
     models: dict[Name, ModelSpec] = Field(min_length=1)
     budgets: dict[Name, dict[Name, Count]] = Field(min_length=1)
-    match: Match = "flops"
+    match: Annotated[str, AfterValidator(lambda name: one_of(name, RULES))] = "flops"
     match_rule: Literal["nominal", "measured"] | None = None
     count_prefill: bool = False
     pilot: PilotSpec | None = None
@@ -127,6 +127,11 @@ class StudySpec(Spec):
             for name, target in targets.items()
         }
         return {**given, "targets": merged}
+
+    @property
+    def matching(self) -> MatchRule:
+        """The rule that `match` names."""
+        return RULES[self.match]
 
     @property
     def floor(self) -> int:

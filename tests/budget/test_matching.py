@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from cos_assets.budget.matching import (
     Cost,
-    Match,
     Prices,
     Purchase,
     Usage,
@@ -97,7 +96,7 @@ def test_a_prompt_that_costs_more_than_the_budget_still_buys_one_sample() -> Non
 @pytest.mark.parametrize(
     ("match", "missing"), [("flops", "params"), ("price", r"price\.output"), ("gpu_seconds", "tokens_per_second")]
 )
-def test_what_is_needed_is_named(match: Match, missing: str) -> None:
+def test_what_is_needed_is_named(match: str, missing: str) -> None:
     with pytest.raises(ValueError, match=rf"match: {match} needs {missing} above 0"):
         solution_cost(match)
 
