@@ -2,11 +2,15 @@
 
 from typing import Any
 
-__all__ = ["Study", "TinyModels"]
+__all__ = ["ParquetIOManager", "Study", "TinyModels"]
 
 
 def __getattr__(name: str) -> Any:
-    # The components need Dagster; most of the package does not, and is used without it.
+    # These need Dagster; most of the package does not, and is used without it.
+    if name == "ParquetIOManager":
+        from cos_assets.orchestration.io_manager import ParquetIOManager
+
+        return ParquetIOManager
     if name in __all__:
         from cos_assets import component
 

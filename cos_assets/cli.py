@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 if TYPE_CHECKING:
+    from cos_assets.orchestration.graph import Batch
     from cos_assets.storage.paths import Place
 
 SMOKE = "_smoke"
@@ -74,6 +75,7 @@ def main(home: str | None) -> None:
 @click.option("--source", multiple=True, help="Only this data source, and the samples it needs; may be repeated.")
 @click.option("--again", multiple=True, help="Make this again: a partition (`low|wc`) or an asset; may be repeated.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; by default one per core, at most 4.")
+@click.option("--dry-run", is_flag=True, help="Print what would be made, and why; make nothing.")
 @click.option("--smoke", is_flag=True, help="The study's small version, named STUDY_smoke.")
 @click.option("--from-scratch", is_flag=True, help="Train the tiny models here instead of taking the shipped files.")
 def run(
@@ -83,6 +85,7 @@ def run(
     source: tuple[str, ...],
     again: tuple[str, ...],
     jobs: int | None,
+    dry_run: bool,
     smoke: bool,
     from_scratch: bool,
 ) -> None:
@@ -114,7 +117,10 @@ def run(
     with instance.open_instance() as dagster:
         close_orphans(dagster)
         batches = graph.batches(units)
-        todo = graph.all_stale(dagster, batches, forced)
+        todo = graph.due(dagster, batches, forced)
+        if dry_run:
+            _print_due(study, batches, todo)
+            return
         if not todo:
             console.print(f"{study}: all {len(units)} partitions are up to date; nothing to do.", highlight=False)
             summary = executor.Summary(fresh=len(units))
@@ -137,6 +143,23 @@ def run(
     for name, reason in summary.failed.items():
         click.echo(for_terminal(f"failed: {name}: {reason}"), err=True)
     sys.exit(1 if summary.failed else 0)
+
+
+def _print_due(study: str, batches: Sequence[Batch], due: Mapping[str, Mapping[Any, str]]) -> None:
+    """What has to be made, and why; then how many partitions may follow from it."""
+    for batch in batches:
+        if batch.name in due:
+            click.echo(batch.name)
+            for key, reason in due[batch.name].items():
+                click.echo(f"  {key.path[-1]:<22} {reason}")
+    follow, reached = 0, set(due)
+    for batch in batches:
+        if batch.name not in due and batch.needs & reached:
+            reached.add(batch.name)
+            follow += 1
+    count = sum(map(len, due.values()))
+    more = f"; {follow} more batches read from these, and follow where their content changes" if follow else ""
+    click.echo(f"{study}: {count} partitions to make{more}. Nothing was made.")
 
 
 @main.command()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from cos_assets.orchestration.io_manager import ParquetIOManager
+from cos_assets import ParquetIOManager
 
 
 @dg.definitions

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleCause, StaleStatus
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -33,8 +33,7 @@ class PartitionStatus:
 
     def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, loading: LoadingContext) -> None:
         self.log, self.graph, self.loading = instance.event_log_storage, graph, loading
-        resolver = CachingStaleStatusResolver(instance, graph, loading)
-        self.stale = cache(lambda key, partition: resolver.get_status(key, partition) != StaleStatus.FRESH)
+        self.resolver = CachingStaleStatusResolver(instance, graph, loading)
         self.is_blocked = cache(self._is_blocked)
         self.intact = cache(self._intact)
         self.root = tables.home()
@@ -49,9 +48,20 @@ class PartitionStatus:
             if self.graph.get(check).blocking:
                 self.said[check] = self._said(check)
 
+    def why(self, key: dg.AssetKey, partition: str | None) -> str | None:
+        """Why a partition has to be made; None where it is up to date."""
+        status = self.resolver.get_status(key, partition)
+        if status == StaleStatus.MISSING:
+            return "missing"
+        if status == StaleStatus.STALE:
+            causes = self.resolver.get_stale_causes(key, partition)
+            return "; ".join(dict.fromkeys(map(_sentence, causes))) or "stale"
+        if self.is_blocked(key, partition):
+            return "failed a check"
+        return None if self.intact(key, partition) else "its files are not as they were written"
+
     def is_up_to_date(self, key: dg.AssetKey, partition: str | None) -> bool:
-        """Is a partition as it should be?"""
-        return not self.stale(key, partition) and not self.is_blocked(key, partition) and self.intact(key, partition)
+        return self.why(key, partition) is None
 
     def _listed(self, study: str) -> set[ObjectPath]:
         assert isinstance(self.root, ObjectPath)
@@ -93,6 +103,12 @@ class PartitionStatus:
                 latest.setdefault(record.partition, record.evaluation)
             cursor = page[-1].id
         return latest
+
+
+def _sentence(cause: StaleCause) -> str:
+    """Dagster's reason, with the table that it is about where that is another one."""
+    other = cause.dependency_asset_key
+    return cause.reason if other is None else f"{other.path[-1]} {cause.reason.removeprefix('has ')}"
 
 
 def blocks_downstream(check: dg.AssetCheckEvaluation | None) -> bool:

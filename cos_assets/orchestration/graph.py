@@ -129,32 +129,32 @@ class Graph:
             batches[name].needs |= {home[parent] for parent in reads if parent in home} - {name}
         return list(batches.values())
 
-    def all_stale(
+    def due(
         self, instance: dg.DagsterInstance, batches: Collection[Batch], again: Container[Unit] = ()
-    ) -> dict[str, list[dg.AssetKey]]:
-        """What is `stale` of each batch, by its name, as things are now; batches of which nothing is are left out."""
+    ) -> dict[str, dict[dg.AssetKey, str]]:
+        """What has to be made of each batch, by its name, and why; batches that are up to date are left out."""
         status = self._standing(instance)
         status.prefetch({key for batch in batches for key in self._looked_at(batch)}, every_partition=True)
-        found = {batch.name: self._stale(status, batch, again) for batch in batches}
+        found = {batch.name: self._due(status, batch, again) for batch in batches}
         return {name: keys for name, keys in found.items() if keys}
 
     def stale(self, instance: dg.DagsterInstance, batch: Batch, again: Container[Unit] = ()) -> list[dg.AssetKey]:
-        """The batch's assets that are not as they should be (see `due`), those among the units `again`, and those
-        that read from these."""
+        """The batch's assets that are not up to date, those among the units `again`, and those that read from these."""
         status = self._standing(instance)
         status.prefetch(self._looked_at(batch))
-        return self._stale(status, batch, again)
+        return list(self._due(status, batch, again))
 
     def _looked_at(self, batch: Batch) -> set[dg.AssetKey]:
         return {key for asset in batch.assets for key in (asset, *self.graph.get(asset).parent_keys)}
 
     @staticmethod
-    def _stale(status: PartitionStatus, batch: Batch, again: Container[Unit]) -> list[dg.AssetKey]:
-        todo: list[dg.AssetKey] = []
+    def _due(status: PartitionStatus, batch: Batch, again: Container[Unit]) -> dict[dg.AssetKey, str]:
+        todo: dict[dg.AssetKey, str] = {}
         for key in batch.assets:
-            reads_new = any((made, batch.partition) in batch.reads[key] for made in todo)
-            if reads_new or (key, batch.partition) in again or not status.is_up_to_date(key, batch.partition):
-                todo.append(key)
+            new = [made.path[-1] for made in todo if (made, batch.partition) in batch.reads[key]]
+            reason = "asked for by --again" if (key, batch.partition) in again else status.why(key, batch.partition)
+            if reason := reason or (f"reads {', '.join(new)}" if new else None):
+                todo[key] = reason
         return todo
 
     def stopped(self, instance: dg.DagsterInstance, units: Iterable[Unit]) -> set[Unit]:

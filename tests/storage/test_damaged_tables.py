@@ -39,6 +39,7 @@ class Study:
             "budgets": {"one": {"se": 1}},
             "sampling": {"split": "test"},
         }
+        self.attributes = attributes
         expanded, written = environment.expand(attributes)
         resources = {"io_manager": ParquetIOManager()}
         assets = build_study(study.parse(expanded, written=written))
@@ -51,10 +52,23 @@ class Study:
         units = self.graph.units(self.graph.keys())
         batches, forced = self.graph.batches(units), cli._named(units, again)
         with instance.open_instance() as dagster:
-            todo = self.graph.all_stale(dagster, batches, forced)
+            todo = self.graph.due(dagster, batches, forced)
             summary = executor.run(self.graph, dagster, batches, Silent(), 1, forced, todo)
         assert not summary.failed
         return summary.made
+
+    def due(self, confidence: float | None = None, again: tuple[str, ...] = ()) -> dict[str, dict[str, str]]:
+        """What is to be made, and why, by the names of batches and assets; with another confidence in the YAML."""
+        of = self.graph if confidence is None else self.with_confidence(confidence)
+        units = of.units(of.keys())
+        with instance.open_instance() as dagster:
+            found = of.due(dagster, of.batches(units), cli._named(units, again))
+        return {name: {key.path[-1]: why for key, why in reasons.items()} for name, reasons in found.items()}
+
+    def with_confidence(self, confidence: float) -> graph.Graph:
+        assets = build_study(study.parse(self.attributes | {"confidence": confidence}))
+        resources = {"io_manager": ParquetIOManager()}
+        return graph.Graph(dg.Definitions(assets, resources=resources, executor=dg.in_process_executor))
 
     def table(self, asset: str, partition: str = "budget=one/model=wc") -> Path:
         return self.root / "own" / asset / partition / tables.DATA
@@ -101,6 +115,26 @@ def remove_folder(file: Path) -> None:
 
 def empty_lineage(file: Path) -> None:
     (file.parent / tables.LINEAGE).write_text("")
+
+
+def test_every_partition_that_is_to_be_made_has_its_reason(made: Study) -> None:
+    """What `cos run --dry-run` prints."""
+    assert made.due() == {}
+    assert made.due(again=("report",)) == {"own/report": {"report": "asked for by --again"}}
+    batches = {f"own budget|model one|{model}": "sample_metrics" for model in ("wc", "se")}
+    batches |= {"own/budget_plan": "budget_plan", "own/report": "report"}
+    assert made.due(confidence=0.9) == {name: {asset: "has a new code version"} for name, asset in batches.items()}
+    kept = made.table("samples").read_bytes()
+    made.table("samples").unlink()
+    assert made.due() == {
+        "own budget|model one|wc": {
+            "samples": "its files are not as they were written",
+            "verdicts": "reads samples",
+            "judgements": "reads samples, verdicts",
+            "sample_metrics": "reads verdicts",
+        }
+    }
+    made.table("samples").write_bytes(kept)
 
 
 @pytest.mark.parametrize(
