@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo smoke dev test lint format bench gpu lock clean
+.PHONY: demo smoke dev test quick lint format bench gpu lock clean
 
 demo: .venv/core            ## the whole study on this machine, from models to answer
 	$(BIN)/cos run demo
@@ -15,6 +15,9 @@ dev: .venv/core             ## the Dagster UI on the same data, http://localhost
 
 test: lint                  ## everything that can be checked here
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=30
+
+quick: lint                 ## lint and the fast tests, in under two minutes
+	$(BIN)/pytest -q -n 2 -m quick
 
 lint: .venv/dev
 	$(BIN)/ruff check .

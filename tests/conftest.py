@@ -19,10 +19,21 @@ LONGEST = (
     *("test_ablations_study.py", "test_dagster_ui.py", "test_pilot_and_plan.py", "test_imported.py", "test_mbpp.py"),
     *("test_real_engines.py", "test_prediction.py", "test_faults.py", "test_benchmarks.py", "test_schedule.py"),
 )
+# What `make quick` runs: these folders and the modules beside them, less what takes seconds.
+QUICK = ("budget", "grading", "metrics", "report", "study", "tests")
+NOT_QUICK = (
+    *("test_apart.py", "test_code.py", "test_instructions.py", "test_math_equality.py", "test_no_sandbox.py"),
+    *("test_public_outputs.py", "test_sandbox.py", "test_answers.py", "test_answer_classes.py"),
+    *("test_control_rates.py", "test_interval_rates.py", "test_lighteval_cases.py", "test_prediction.py"),
+    *("test_page_in_browser.py", "test_cli.py", "test_end_to_end.py", "test_field_cases.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files come first, so that no worker is left alone with one at the end."""
+    for item in items:
+        if item.path.parent.name in QUICK and item.path.name not in NOT_QUICK:
+            item.add_marker(pytest.mark.quick)
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 

@@ -383,7 +383,7 @@ def test_another_seed_or_model_takes_no_other_batch(server: BatchServer) -> None
     found = [c for batch in engine.stream([request], other) for c in batch]
     assert len(found) == 2 and len(server.sent) == 2
     names = {batch["metadata"]["cos_assets"] for batch in server.batches}
-    assert names == {f"{engine.model.fingerprint}/{parameters_hash(sampling)}" for sampling in (SAMPLING, other)}
+    assert names == {f"{engine.api.model.fingerprint}/{parameters_hash(sampling)}" for sampling in (SAMPLING, other)}
     chat = open_engine(served(server, chat=True))
     assert len([c for batch in chat.stream([request], other) for c in batch]) == 2 and len(server.sent) == 3
 

@@ -191,7 +191,7 @@ def code_location(folder: Path) -> Path:
     file = folder / "location.py"
     file.write_text(
         f"import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT / 'tests')!r})\n"
-        "from scheduled import attributes, definitions\n"
+        "from support.scheduled import attributes, definitions\n"
         "defs = definitions(attributes(Path(__file__).parent))\n",
         encoding="utf-8",
     )

@@ -92,10 +92,10 @@ def test_an_answer_is_no_fault() -> None:
 
 def test_a_hub_that_fails_is_a_fault_and_a_model_that_is_not_there_is_none() -> None:
     code = (
-        "from cos_assets import network\n"
+        "from cos_assets.orchestration import transient\n"
         "from cos_assets.generation.model import resolve\n"
         "try: resolve('some/model', engine='vllm')\n"
-        "except ValueError as error: print(network.is_fault(error), error)\n"
+        "except ValueError as error: print(transient.is_fault(error), error)\n"
     )
     missing = b"HTTP/1.1 404 Not Found\r\nX-Error-Code: RepoNotFound\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     for answer, fault in ((resets, "True"), (says(missing), "False")):
