@@ -101,6 +101,11 @@ def test_imports_point_down(path: Path) -> None:
         assert not [name for name in imports(path) if name.split(".")[0] == "dagster"]
 
 
+def test_private_modules_of_dagster_are_imported_in_one_place() -> None:
+    users = {path.name for path in MODULES if any(name.startswith("dagster._") for name in imports(path))}
+    assert users == {"dagster_private.py"}
+
+
 def test_each_test_module_has_a_name_of_its_own() -> None:
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))  # pytest imports them by name

@@ -12,13 +12,17 @@ from functools import cache
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleCause, StaleStatus
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.loader import LoadingContext
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log.base import AssetRecord
 
+from cos_assets.orchestration.dagster_private import (
+    AssetCheckExecutionRecordStatus,
+    AssetRecord,
+    BaseAssetGraph,
+    CachingStaleStatusResolver,
+    LoadingContext,
+    PartitionKeyFilter,
+    StaleCause,
+    StaleStatus,
+)
 from cos_assets.orchestration.partitions import as_dict
 from cos_assets.storage import tables
 from cos_assets.storage.paths import ObjectPath

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from cos_assets.orchestration.checks import sentence
+from cos_assets.orchestration.dagster_private import LoadingContextForTest
 from cos_assets.orchestration.due import PartitionStatus, blocks_downstream
 from cos_assets.orchestration.partitions import dimensions
 from cos_assets.orchestration.run_launcher import PROCESS_TAG
@@ -133,14 +134,14 @@ class Graph:
         self, instance: dg.DagsterInstance, batches: Collection[Batch], again: Container[Unit] = ()
     ) -> dict[str, dict[dg.AssetKey, str]]:
         """What has to be made of each batch, by its name, and why; batches that are up to date are left out."""
-        status = self._standing(instance)
+        status = self._status(instance)
         status.prefetch({key for batch in batches for key in self._looked_at(batch)}, every_partition=True)
         found = {batch.name: self._due(status, batch, again) for batch in batches}
         return {name: keys for name, keys in found.items() if keys}
 
     def stale(self, instance: dg.DagsterInstance, batch: Batch, again: Container[Unit] = ()) -> list[dg.AssetKey]:
         """The batch's assets that are not up to date, those among the units `again`, and those that read from these."""
-        status = self._standing(instance)
+        status = self._status(instance)
         status.prefetch(self._looked_at(batch))
         return list(self._due(status, batch, again))
 
@@ -159,12 +160,10 @@ class Graph:
 
     def stopped(self, instance: dg.DagsterInstance, units: Iterable[Unit]) -> set[Unit]:
         """The units of which nothing may be made, because they failed a check."""
-        status = self._standing(instance)
+        status = self._status(instance)
         return {unit for unit in units if status.is_blocked(*unit)}
 
-    def _standing(self, instance: dg.DagsterInstance) -> PartitionStatus:
-        from dagster._core.loader import LoadingContextForTest
-
+    def _status(self, instance: dg.DagsterInstance) -> PartitionStatus:
         return PartitionStatus(instance, self.graph, LoadingContextForTest(instance))
 
     def _batch_name(self, key: dg.AssetKey, partition: str | None) -> str:

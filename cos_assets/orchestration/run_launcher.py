@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dagster as dg
 import psutil
-from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
+from cos_assets.orchestration.dagster_private import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from cos_assets.storage.processes import gone, identity, machine
 
 PROCESS_TAG = "cos/process"

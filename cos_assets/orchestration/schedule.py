@@ -21,21 +21,25 @@ from typing import Any
 
 import dagster as dg
 from dagster import AutomationCondition as AC
-from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
-from dagster._core.asset_graph_view.entity_subset import EntitySubset
-from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.data_version import extract_data_version_from_entry
-from dagster._core.definitions.declarative_automation.automation_context import AutomationContext
-from dagster._core.definitions.events import AssetKeyPartitionKey as Unit
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.execution.stats import StepEventStatus
-from dagster._core.storage.dagster_run import DagsterRun
-from dagster._core.storage.tags import MAX_RETRIES_TAG, SENSOR_NAME_TAG, WILL_RETRY_TAG
-from dagster._record import copy
-from dagster._time import get_current_datetime
-from dagster._utils.schedules import is_valid_cron_schedule
 
+from cos_assets.orchestration.dagster_private import (
+    MAX_RETRIES_TAG,
+    SENSOR_NAME_TAG,
+    WILL_RETRY_TAG,
+    AssetGraphSubset,
+    AssetGraphView,
+    AutomationContext,
+    BaseAssetGraph,
+    DagsterRun,
+    EntitySubset,
+    SensorExecutionData,
+    StepEventStatus,
+    copy,
+    extract_data_version_from_entry,
+    get_current_datetime,
+    is_valid_cron_schedule,
+)
+from cos_assets.orchestration.dagster_private import AssetKeyPartitionKey as Unit
 from cos_assets.orchestration.due import PartitionStatus
 from cos_assets.study import StudySpec
 from cos_assets.study.errors import StudyError
