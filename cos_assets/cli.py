@@ -118,7 +118,7 @@ def run(
         close_orphans(dagster)
         batches = graph.batches(units)
         todo = graph.due(dagster, batches, forced)
-        if dry_run:
+        if dry_run and todo:
             _print_due(study, batches, todo)
             return
         if not todo:
