@@ -1,7 +1,7 @@
 """Whole folders on an object store, and their copies on this machine.
 
-A folder counts once its list of files, `FILES.json`, is there, which is written last: what a kill left half uploaded is
-never taken for whole. On a disk nothing is copied: a folder is its own copy.
+A folder is complete once its list of files, `FILES.json`, exists. The list is written last, so an interrupted upload
+is never taken for a complete folder. On disk nothing is copied: a folder is its own copy.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ FILES = "FILES.json"
 
 @contextmanager
 def workshop(folder: Place) -> Iterator[Path]:
-    """A folder of this machine in which `folder` is made: what is whole already is there, and what is left in it when
-    the block ends is uploaded. One worker at a time, on all machines; a killed one finds what it had on this machine.
+    """Yield a local folder in which to build `folder`.
+
+    If `folder` is already complete on the object store, the local folder is a copy of it. Otherwise its content is
+    uploaded when the block ends. A lock admits one worker at a time across all machines. A worker that was killed
+    finds its earlier files when it runs again on the same machine. A folder on disk is yielded as it is, without a
+    lock.
     """
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,10 +37,13 @@ def workshop(folder: Place) -> Iterator[Path]:
         return
     with lock(folder / ".lock") as held:
         try:
-            yield fetch(folder)
-            return
+            complete = fetch(folder)
         except FileNotFoundError:
-            here = local(folder)
+            complete = None
+        if complete is not None:
+            yield complete
+            return
+        here = local(folder)
         here.mkdir(parents=True, exist_ok=True)
         yield here
         held.check()
@@ -44,8 +51,11 @@ def workshop(folder: Place) -> Iterator[Path]:
 
 
 def fetch(folder: Place) -> Path:
-    """The copy of a whole folder on this machine. Raises FileNotFoundError where it is not whole on the store, and
-    PlaceError where its files are not those that its list names."""
+    """Return the local copy of a complete folder.
+
+    Raises FileNotFoundError if the folder is not complete on the store, and PlaceError if its files do not match its
+    list.
+    """
     if isinstance(folder, Path):
         return folder
     listed = (folder / FILES).read_bytes()
@@ -69,7 +79,7 @@ def fetch(folder: Place) -> Path:
 
 
 def _files(folder: Place, listed: bytes) -> dict[str, dict[str, Any]]:
-    """Name -> bytes and sha256. Raises PlaceError for what is no list of files."""
+    """Parse a list of files: name -> bytes and sha256. Raises PlaceError for an invalid list."""
     try:
         files = json.loads(listed)
         for facts in files.values():
@@ -81,9 +91,9 @@ def _files(folder: Place, listed: bytes) -> dict[str, dict[str, Any]]:
 
 
 def mirror(folder: Place, pattern: str) -> list[Path]:
-    """The files under a folder that match, in the order of their names, as files of this machine.
+    """Return the files under a folder that match a pattern, sorted by name, as local files.
 
-    For files that are never changed: a copy is made once.
+    This is for files that never change: each is copied once.
     """
     if isinstance(folder, Path):
         return sorted(folder.glob(pattern))

@@ -1,7 +1,7 @@
-"""What tells a process from all others: numbers are used again, other containers use the same ones, and clocks are set.
+"""Unique identities of processes. Process numbers are reused and repeat across containers, and clocks can be set.
 
-An identity is a text: the machine (its boot, and the space of process numbers), the number, and the start in ticks
-since that boot. Linux only: elsewhere nothing is known, and so no process counts as gone.
+An identity is a text: the machine (its boot id and its namespace of process numbers), the process number, and the
+start time in ticks since that boot. Linux only: elsewhere identities are unknown, so no process counts as gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _PROC = Path("/proc")
 
 
 def machine() -> str | None:
-    """This boot of this machine, and the space of process numbers in it, which each container has for itself."""
+    """Return this boot of this machine and the namespace of process numbers, of which each container has its own."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink(_PROC / 'self/ns/pid')}"  # noqa: PTH115 (it is no path)
@@ -22,7 +22,8 @@ def machine() -> str | None:
 
 
 def identity(pid: int | None = None) -> str | None:
-    """Of a process of this machine, by default of this one; None where it is gone or a zombie, or cannot be known."""
+    """Return the identity of a process of this machine, by default this one. None if it has ended, is a zombie, or is
+    unknown."""
     pid = pid or os.getpid()
     try:
         state, *fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -33,8 +34,10 @@ def identity(pid: int | None = None) -> str | None:
 
 
 def gone(process: object) -> bool:
-    """Has the process with this identity ended? False for one of another machine, and for what is no identity."""
+    """Return whether the process with this identity has ended. False for a process of another machine and for
+    anything that is not an identity."""
     here = machine()
     if here is None or not isinstance(process, str) or not process.startswith(f"{here} "):
         return False
-    return identity(int(process.split()[-2])) != process
+    number, _, started = process.removeprefix(f"{here} ").partition(" ")
+    return number.isdecimal() and started.isdecimal() and identity(int(number)) != process

@@ -102,6 +102,14 @@ def test_a_whole_folder_is_fetched_once(
     assert server.requests == ["GET /bucket/some/prefix/f/FILES.json"]
 
 
+def test_an_error_of_whoever_uses_a_whole_folder_is_raised_as_it_is(s3: ObjectPath) -> None:
+    for _ in range(2):  # not there yet; then whole
+        with pytest.raises(FileNotFoundError, match="of mine"), artifacts.workshop(s3 / "f"):
+            raise FileNotFoundError("a file of mine")
+        with artifacts.workshop(s3 / "f") as here:
+            (here / "a").write_text("a")
+
+
 def test_a_half_uploaded_folder_is_not_taken_for_whole(s3: ObjectPath, server: Server) -> None:
     def make() -> list[str]:
         made = []

@@ -51,6 +51,11 @@ def test_what_is_not_known_to_have_ended_is_not_gone(process: object) -> None:
     assert not gone(process)
 
 
+@pytest.mark.parametrize("ending", ["", "x", "12", "x y", "12 y", "x 3", "12 3 4"])
+def test_what_only_begins_like_a_process_of_this_machine_is_not_gone(ending: str) -> None:
+    assert not gone(f"{machine()} {ending}")
+
+
 def test_a_process_of_another_container_is_not_gone() -> None:
     boot, _, number, start = str(identity()).split()
     assert not gone(f"{boot} pid:[1] {number} {int(start) - 1}")
