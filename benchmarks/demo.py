@@ -1,9 +1,10 @@
-"""Where the time of the demo study goes: model work (sampling, training, evaluation) against everything else.
+"""Time of the demo study: model work (sampling, training, evaluation) versus everything else.
 
     python benchmarks/demo.py [study]          by default demo
 
-Runs the study in an empty home in one process, so that the stages add up, and again to see what doing nothing costs.
-Model work is the time inside the engines and the Trainer; what is left is Dagster, tables, grading, metrics and report.
+Runs the study in an empty home folder in one process, so that the stages add up, and then again to measure a run with
+nothing to do. Model work is the time inside the engines and the Trainer. The rest is Dagster, tables, grading,
+metrics and report.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def model_work() -> Iterator[None]:
-    """Add up the time inside the engines and the Trainer while this is open."""
+    """Add up the time inside the engines and the Trainer while the context is open."""
     from cos_assets.generation import generate
     from cos_assets.training import loop
 

@@ -1,21 +1,22 @@
-"""Graded samples per second on 30 samples a problem, beside a plain loop over math-verify in one process.
+"""Graded samples per second with 30 samples per problem, versus a plain loop over math-verify in one process.
 
 Run: python benchmarks/grading.py [--samples 30] [--problems 1319]
 
-All answers are graded as mathematics. They are public ones, from the folder that COS_PUBLIC_DATA names (or
-../shared/data). Nobody publishes 30 samples a problem with their texts, so samples are drawn by a seed:
+All answers are graded as mathematics. They are public, from the folder that COS_PUBLIC_DATA names (or
+../shared/data). No public data set has 30 samples per problem with their texts, so samples are drawn by a seed:
 
-    public    the 1,319 test problems of GSM8K, each from what its 4 published model solutions state (a solution that
-              states nothing is a sample without an answer), and the 100 MATH problems of qwen_math_cot_100, each from
-              its 8 recorded answers; with replacement
-    qwen      those 100 problems alone: so few that starting the workers is nearly all of our time
-    modelled  the 500 problems of MATH-500 with answers that are hard for us: rates of right ones from beta(.835, .423),
+    public    the 1,319 test problems of GSM8K, each from the stated answers of its 4 published model solutions (a
+              solution that states nothing is a sample without an answer), and the 100 MATH problems of
+              qwen_math_cot_100, each from its 8 recorded answers; with replacement
+    qwen      those 100 problems alone: so few that starting the workers takes nearly all of our time
+    modelled  the 500 problems of MATH-500, whose answers are hard for us: rates of right ones from beta(.835, .423),
               as in metrics.py; a right answer is the gold's own text, a wrong one the gold of another problem of the
-              subject, and which of them follows a Zipf law of exponent 1.3
+              subject, chosen by a Zipf law with exponent 1.3
 
-`distinct` counts different (gold, answer), `asked` those that we hand to math-verify: the rest are equal strings, or
-two numbers. The loop is what most projects run: parse gold and answer between dollar signs, verify, row after row, with
-the libraries loaded before the clock starts. Ours pays for starting its workers. Both must call the same rows right.
+`distinct` is the number of different (gold, answer) pairs; `asked` is the number of them that we pass to math-verify.
+The others are equal strings or two numbers. The loop is what most projects run: parse gold and answer between dollar
+signs and verify, row by row, with the libraries loaded before timing starts. Our time includes starting the workers.
+Both must grade the same rows as right.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from cos_assets.tasks.gsm8k import Gsm8k
 
 DATA = Path(os.environ.get("COS_PUBLIC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SCHEMA = {"gold": pl.String, "answer": pl.String, "finish_reason": pl.String}
-Sampled = list[tuple[str, list[str | None]]]  # a gold and the answers to its problem
+Sampled = list[tuple[str, list[str | None]]]  # a gold answer and the answers to its problem
 
 
 def gsm8k(problems: int, samples: int) -> Sampled:
@@ -71,7 +72,7 @@ def modelled(problems: int, samples: int) -> Sampled:
 
 
 def loop(rows: pl.DataFrame) -> list[bool]:
-    """Is each row right, by math-verify alone, one after the other?"""
+    """Return whether each row is right, by math-verify alone, row by row."""
     from math_verify import parse, verify
 
     def between_dollars(text: str) -> str:

@@ -1,8 +1,8 @@
-"""Deciding what is missing among ten million ledger rows, against reading them whole; and appending to them.
+"""Time to find the missing samples among ten million ledger rows, to read all rows, and to append rows.
 
     python benchmarks/ledger.py [prompts]          by default 10,000, of 1,000 samples each, in parts of 2,000 rows
 
-One sample of every hundredth prompt is left out, and has to be found. Takes about a minute and 100 MB of disk.
+One sample of every hundredth prompt is left out and must be found. Takes about a minute and 100 MB of disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLES, PART = 1000, 2000
 
 
 def fill(ledger: Ledger, hashes: list[str]) -> int:
-    """Parts as the door writes them; how many rows."""
+    """Write parts in the form that the ledger writes; return the number of rows."""
     count = 0
     for number in range(0, len(hashes), PART // SAMPLES):
         some = hashes[number : number + PART // SAMPLES]
@@ -44,7 +44,7 @@ def fill(ledger: Ledger, hashes: list[str]) -> int:
 
 
 def appended(ledger: Ledger) -> float:
-    """Seconds for one part of 2,000 rows."""
+    """Return the seconds to append one part of 2,000 rows."""
     row = dict.fromkeys(SCHEMA) | {"prompt_hash": "x", "attempt": 1, "finish_reason": "stop"}
     started = time.perf_counter()
     ledger.append([row | {"sample_index": i} for i in range(PART)])

@@ -1,10 +1,10 @@
-"""Coverage at every k and diversity at every k for 7,500 problems x 1,000 samples, beside a plain Python loop.
+"""Coverage and diversity at every k for 7,500 problems x 1,000 samples, versus a plain Python loop.
 
 Run: python benchmarks/metrics.py [--problems 7500] [--samples 1000]
 
-The reference is the estimator of openai/human-eval (1 - prod(1 - k / arange(n - c + 1, n + 1))) called per problem and
-per k, and for diversity per class too. It is timed on the first few problems, all k, and scaled by the number of
-problems; the table says so. Every case runs in a process of its own, so that its peak memory is its own.
+The reference is the estimator of openai/human-eval (1 - prod(1 - k / arange(n - c + 1, n + 1))), called per problem
+and per k, and for diversity also per class. It is timed on the first few problems at all k and scaled by the number
+of problems; the table shows this. Every case runs in its own process, so that its peak memory is measured separately.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from cos_assets.metrics.diversity import diversity
 
 
 def write_inputs(folder: Path, problems: int, samples: int) -> None:
-    """Rates from beta(.835, .423), a fit to the 9B model on GSM8K; solutions fall in Zipf-like classes."""
+    """Write input files with synthetic samples.
+
+    Rates are drawn from beta(.835, .423), a fit to the 9B model on GSM8K; solutions have Zipf-like classes.
+    """
     rng = np.random.default_rng(0)
     rates = rng.beta(0.835, 0.423, problems)
     correct = rng.random((problems, samples)) < rates[:, None]
@@ -96,7 +99,7 @@ def peak_mb() -> float:
 
 
 def measure(name: str, folder: Path, problems: int, samples: int) -> tuple[float, float, float]:
-    """Seconds of the call, peak memory of the process before it (interpreter, inputs) and after it, in MB."""
+    """Return the seconds of the call, and the peak memory (MB) before it (interpreter, inputs) and after it."""
     import scipy.sparse
     import scipy.special  # noqa: F401  (half a second once per process: an import, not the metric)
 
@@ -118,7 +121,7 @@ def main() -> None:
     print(f"{'case':<18}{'seconds':>10}{'before MB':>11}{'peak MB':>9}  note")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # Not in this process: a child starts with its parent's peak on its account.
+        # Not in this process: the peak memory of a child includes that of its parent.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             pool.apply(write_inputs, (folder, problems, samples))
         for metric in ("coverage", "diversity"):

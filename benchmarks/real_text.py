@@ -1,15 +1,16 @@
-"""What the graders and the step checker make of public text that no model of ours wrote, against stated targets.
+"""Results of the graders and the step checker on public text that no model of ours wrote, against stated targets.
 
 Run: python benchmarks/real_text.py
 
-The data are public, from the folder that COS_PUBLIC_DATA names (or ../shared/data). Exits with 1 if a target is missed.
+The data are public, from the folder that COS_PUBLIC_DATA names (or ../shared/data). Exits with 1 if a target is
+missed.
 
     step checker   false alarms: the share of reference solutions that it calls wrong, of those that it can read;
                    recall: the share of solutions called wrong, of those that people found wrong (MR-GSM8K) or whose
                    answer is wrong; readable: the share of solutions in which it can read an equation
     distinct       correct solutions per problem, of 100 problems with 8 samples each, as each rule counts them
     unread         complete solutions in which the task finds no stated answer
-    disagreements  verdicts that are not the published ones, where the answer is read from the text
+    disagreements  verdicts that differ from the published ones, where the answer is read from the text
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ WORKERS = os.cpu_count() or 1
 
 
 class Figure(NamedTuple):
-    """A measured value, its limits (None where there is none), and of how many texts or problems it is."""
+    """A measured value, its limits (None if there is no limit), and the number of texts or problems that it covers."""
 
     name: str
     value: float
@@ -94,7 +95,7 @@ def distinct() -> Iterator[Figure]:
 
 
 def answers() -> Iterator[Figure]:
-    """Unread answers and disagreements; a set is its task, and (text, gold, published verdict)."""
+    """Yield unread answers and disagreements; a set consists of a task and of rows (text, gold, published verdict)."""
     math, gsm8k = tasks.make("math"), tasks.make("gsm8k")
     golds = [row["answer"].rpartition("####")[2].strip() for row in _rows("gsm8k/test.jsonl")]
     outputs = _rows("gsm8k/example_model_solutions.jsonl")
@@ -152,7 +153,7 @@ def _label(text: str) -> str:
 
 
 def _mr_gsm8k() -> Iterator[str]:
-    """Solutions that people marked as wrong, each once."""
+    """Yield the solutions that people marked as wrong, each once."""
     seen = set()
     for file in sorted((DATA / "mr_gsm8k_subset").glob("*.jsonl")):
         for row in json.loads(file.read_text(encoding="utf-8")):

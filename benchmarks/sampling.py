@@ -1,12 +1,13 @@
-"""Tokens per second through the platform (ledger, spend, progress) against the bare engine, on the same requests.
+"""Tokens per second through the platform (ledger, spend, progress) versus the bare engine, for the same requests.
 
     python benchmarks/sampling.py [transformers|vllm]      by default transformers
 
-30 samples of each of 400 problems (vllm: 150) by the demo's WC model, loaded beforehand, the ways in turns; then 30
-samples of a prompt asked together against one by one. Of every way the best of several rounds counts: whatever else the
-machine does only slows one down. The bare engine is, for transformers, the engine without the door; for vLLM it is
-vLLM's own loop over all samples, as its `LLM.generate` has it, and 30 samples together are also asked by vLLM's `n`,
-which has no seed for each. Seconds are of processor time; engines run in this process, on one thread.
+The demo's WC model, loaded in advance, draws 30 samples of each of 400 problems (vllm: 150). A second comparison is
+30 samples per prompt in one request versus 30 requests of one. The variants alternate, and the best of several rounds
+counts for each, because other load on the machine can only slow a run down. For transformers, the bare engine is the
+engine without `generate`. For vLLM, it is vLLM's own loop over all samples, as in `LLM.generate`; 30 samples per
+prompt are then also requested with vLLM's `n`, which has no seed per sample. Seconds are processor time. Engines run
+in this process, on one thread.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PRICES = generate.Prices(0.1, 0.3)
 
 
 class Loaded:
-    """An engine that is not closed after each purchase."""
+    """An engine that is not closed after each call."""
 
     def __init__(self, engine: Any) -> None:
         self.name, self.stream = engine.name, engine.stream
@@ -45,7 +46,7 @@ class Loaded:
 
 
 def timed(what: Callable[[], int]) -> tuple[int, float]:
-    """Tokens and seconds."""
+    """Return tokens and seconds."""
     started = time.process_time()
     tokens = what()
     return tokens, time.process_time() - started
@@ -56,7 +57,10 @@ def streamed(engine: Any, requests: list[Request]) -> int:
 
 
 def vllm_alone(engine: Any, requests: list[Request], n: int = 1) -> int:
-    """What vLLM does by itself: all requests at once, steps until none is left. With `n` each asks for so many."""
+    """Run the requests as vLLM does by itself: add all of them, then step until none is left.
+
+    With `n`, each request asks for n samples.
+    """
     from vllm import SamplingParams, TokensPrompt
     from vllm.sampling_params import RequestOutputKind
 

@@ -2,8 +2,9 @@
 
     python benchmarks/seeds.py 0 1 2
 
-What an interval of one study cannot say is how much the answer moves from seed to seed. One line per seed and budget,
-WC against SE; seed 0 is not the shipped demo only in that its models are trained here. About six minutes a seed.
+This shows the variation of the result between seeds, which the interval of a single study does not include. It prints
+one line per seed and budget, WC against SE. Seed 0 differs from the shipped demo only in that its models are trained
+here. Takes about six minutes per seed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ DEMO = Path(__file__).parents[1] / "dagster_project" / "defs" / "demo" / "defs.y
 
 
 def definitions(seed: int) -> dg.Definitions:
-    """The demo and its models with another seed everywhere."""
+    """Return the demo and its models with `seed` as the seed of every part."""
     attributes = yaml.safe_load(DEMO.read_text(encoding="utf-8"))["attributes"]
     attributes |= {"seed": seed, "task": attributes["task"] | {"seed": seed}}
     models = TinyModelsSpec(name="tiny", from_scratch=True, seed=seed)
@@ -39,7 +40,7 @@ def definitions(seed: int) -> dg.Definitions:
 
 
 def run(seed: int) -> pl.DataFrame:
-    """The report's table for one seed, made in an empty home."""
+    """Return the report's table for one seed, created in an empty home folder."""
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"COS_HOME": home, "DAGSTER_HOME": "", "OMP_NUM_THREADS": "1"}
         root = instance.prepare()

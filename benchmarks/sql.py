@@ -1,13 +1,12 @@
-"""Every question of sql/analysis over a million samples: how long it takes, and how much memory.
+"""Time and memory of every query of sql/analysis over a million samples.
 
     python benchmarks/sql.py [samples] [folder]       by default 1,000,000; 10,000,000 take about 10 minutes and 3 GB
 
-Made-up studies of the paper's size (7,500 problems; 1 and 10 samples of the strong model, 3 and 30 of the weak one) are
-written by the code that writes real ones, in the real tables' columns, with a ledger in parts as the door writes them.
-Each question is asked three times in a process of its own, over a session that stays open; the fastest counts, files
-being in the system's cache. MB is by how much the process grew at most; seconds of cores are those of all its threads.
-The reference is a scan of one number of every sample, without a view. With `folder` the tables stay there, and are not
-written again.
+Synthetic studies of the paper's size (7,500 problems; 1 and 10 samples of the strong model, 3 and 30 of the weak one)
+are written by the code that writes real ones, with the columns of the real tables and with a ledger in parts. Each
+query runs three times in its own process over one open session. The fastest run counts, because files are then in the
+system's cache. MB is the maximum growth of the process; core seconds are those of all its threads. The reference is a
+scan of one number of every sample, without a view. With `folder`, the tables are kept there and not written again.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ SOURCES, TARGETS, LEVELS, JUDGES, JUDGED = ("wc", "se", "mix"), ("student", "wc"
 CONTROLS = 50
 REFERENCE = "SELECT sum(completion_tokens) FROM read_parquet('{root}/*/samples/**/data.parquet')"
 BUDGETS = ("low", "high")
-VIEWS = {"eval": "evals", "checkpoint": "checkpoints"}  # of the tables of all targets
+VIEWS = {"eval": "evals", "checkpoint": "checkpoints"}  # views over the tables of all targets
 
 
 class Study:
-    """One made-up study: its tables, in the columns of the real ones."""
+    """One synthetic study: its tables, with the columns of the real ones."""
 
     def __init__(self, root: Path, shapes: Mapping[str, pl.Schema], name: str, problems: int, test: int, seed: int):
         self.root, self.shapes, self.name, self.problems, self.test = root, shapes, name, problems, test
         self.random = np.random.default_rng(seed)
-        # How likely each model solves a problem; see benchmarks/metrics.py.
+        # The probability that each model solves a problem; see benchmarks/metrics.py.
         self.rates = {"wc": self.random.beta(0.835, 0.423, problems), "se": self.random.beta(1.2, 0.35, problems)}
         self.right: dict[tuple[str, str], pl.DataFrame] = {}
 
     def write(
         self, asset: str, partition: dict[str, str], frame: pl.DataFrame, *inputs: tuple[str, str | None]
     ) -> None:
-        """As the IO manager does, with the columns of the view; those that `frame` lacks are null."""
+        """Write a table as the IO manager does, with the columns of the view; columns that `frame` lacks are null."""
         shape = self.shapes[VIEWS.get(asset.rpartition("_")[2], asset)]
         columns = {c: t for c, t in shape.items() if c not in ("study", *partition)}
         full = frame.with_columns(pl.lit(None).alias(c) for c in columns if c not in frame.columns)
@@ -64,7 +63,7 @@ class Study:
         tables.write(self.root, self.name, asset, partition, shaped, lineage)
 
     def make(self) -> int:
-        """Write everything; how many samples."""
+        """Write all tables; return the number of samples."""
         ids = self._ids("p", self.problems)
         tests = self._ids("q", self.test)
         levels = pl.Series("level", np.arange(self.problems) % LEVELS + 1).cast(pl.String)
@@ -129,7 +128,7 @@ class Study:
             *"abcdabcd",
             pl.concat_str(
                 *(pl.struct(*"abcd", "draw").hash(seed).cast(pl.String) for seed in range(5))
-            ),  # as real text
+            ),  # different in every row, like real text
             "a",
         )
         tokens = pl.col("completion_tokens").cast(pl.Float64)
@@ -178,7 +177,7 @@ class Study:
         return count
 
     def _controls(self, ids: pl.Series, wrong: pl.DataFrame) -> pl.DataFrame:
-        """Reference solutions, of which one in ten is called wrong, and wrong answers, of which one in ten is not."""
+        """Return references, one in ten of them judged wrong, and wrong answers, one in ten judged right."""
         references = ids.head(CONTROLS).to_frame().with_columns(control=pl.lit("reference"))
         wrong = wrong.select("problem_id", "sample_index", control=pl.lit("wrong_answer"))
         tenth = pl.int_range(pl.len()).over("control") % 10 == 0
@@ -276,7 +275,7 @@ class Study:
         self.write("eval_metrics", {}, pl.DataFrame(scores), *read)
 
     def _labels(self, ids: pl.Series) -> None:
-        """What two people said of samples that the judges have read, in one import each."""
+        """Write the labels of two people for samples that the judges have read, in one import each."""
         place = tables.folder(self.root, self.name, "judgements", {"budget": "high", "model": "wc"}) / tables.DATA
         read = pl.read_parquet(place, hive_partitioning=False).filter(judge="steps").head(200)
         for i, name in enumerate(("ann", "ben")):
@@ -292,13 +291,13 @@ class Study:
 
 
 def fill(root: Path, studies: int, problems: int = PROBLEMS, test: int = TEST) -> int:
-    """Write so many studies; how many samples they have."""
+    """Write `studies` studies; return their number of samples."""
     shapes = {view.stem: catalog.query(root, f"FROM {view.stem} LIMIT 0").schema for view in catalog.tables()}
     return sum(Study(root, shapes, f"study{i:02d}", problems, test, i).make() for i in range(studies))
 
 
 def measure(root: Path, name: str) -> tuple[float, float, int, float]:
-    """Seconds of one question, of the wall and of the cores, its rows, and by how many MB the process grew."""
+    """Return wall seconds, core seconds, number of rows and memory growth of the process (MB) for one query."""
     if name:
         sql = (catalog.ANALYSIS / f"{name}.sql").read_text(encoding="utf-8")
     else:
@@ -340,7 +339,7 @@ def run(root: Path, samples: int) -> None:
 
 
 def alone(call, *arguments):
-    """In a process of its own, so that its peak memory is its own."""
+    """Call a function in a process of its own, so that its peak memory is measured separately."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(call, arguments)
 

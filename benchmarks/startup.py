@@ -1,6 +1,6 @@
-"""How long the code location takes to load, and how much memory, against importing Dagster alone; fresh processes.
+"""Time and memory to load the code location, versus importing Dagster only, in fresh processes.
 
-The UI, every run and every `cos` command pay for it, so nothing heavy (torch, transformers, vllm) may be imported.
+The UI, every run and every `cos` command load it, so it must not import heavy libraries (torch, transformers, vllm).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOAD = "from dagster_project.definitions import defs; defs().resolve_asset_graph
 
 
 def cost(code: str) -> tuple[float, float]:
-    """Median wall time of a fresh interpreter that runs `code`, in seconds, and the most memory it takes, in MB."""
+    """Return the median wall time (s) and the median peak memory (MB) of a fresh interpreter that runs `code`."""
     code += "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     times, memory = [], []
     for _ in range(REPEATS):
@@ -29,7 +29,7 @@ def cost(code: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    cost(LOAD)  # compiles what has never been imported
+    cost(LOAD)  # compiles modules that have never been imported
     (reference, reference_mb), (load, load_mb) = cost(REFERENCE), cost(LOAD)
     check = f"{LOAD}; import sys; print(*[m for m in {HEAVY} if m in sys.modules])"
     heavy = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout.split()

@@ -1,21 +1,22 @@
-"""Tokens per second of finetuning beside trl's SFTTrainer: same rows, same model, same steps, in one run.
+"""Tokens per second of finetuning versus trl's SFTTrainer: same rows, same model, same steps, in one run.
 
     python benchmarks/training.py [--rounds 3]
 
     demo      the demo's student on 1,280 of its problems with their solutions (a word is a token), 40 steps of 32 rows
     gsm8k     an untrained Llama of 10 million parameters on GSM8K's reference solutions (a tokenizer of 4,096 tokens),
-              4 steps of 8 rows, in bf16 where the machine has it; from the folder that COS_PUBLIC_DATA names (or
+              4 steps of 8 rows, in bf16 if the machine supports it; from the folder that COS_PUBLIC_DATA names (or
               ../shared/data)
 
-Ways: ours; ours with packing; trl as it comes (rows in random order, bf16, gradient checkpointing); and trl told to do
-as we do (our order of rows, our precision, no checkpointing), which tells the code apart from the settings. Learning
-rate, its schedule and warm-up, optimizer, batch and steps are ours everywhere; all log and save at the same steps.
+The variants are: ours; ours with packing; trl with its defaults (rows in random order, bf16, gradient checkpointing);
+and trl configured like ours (our order of rows, our precision, no checkpointing), which separates the effect of the
+code from that of the settings. Learning rate, its schedule and warm-up, optimizer, batch size and steps are ours for
+all variants. All log and save at the same steps.
 
-Tokens are those of prompts and completions, never padding. Time is the process's, on one thread, from the end of the
-first step to the end of the last; loading and tokenizing come before. Ways take turns, each round has its own seed, and
-the ratio is that of the medians. With the same rows in the same order, losses must be equal but for rounding. As trl
-comes, every step has other rows; what can be compared is the loss of the trained models on problems that none has seen,
-beside how much seeds alone move it.
+Tokens are those of prompts and completions, without padding. Time is processor time on one thread, from the end of
+the first step to the end of the last; loading and tokenizing are excluded. The variants alternate, each round has its
+own seed, and the ratio is that of the medians. With the same rows in the same order, losses must be equal except for
+rounding. With trl's defaults, every step has different rows. Comparable is then only the loss of the trained models
+on held-out problems, relative to its variation between seeds.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ WAYS = ("ours", "ours, packed", "trl as ours", "trl as it comes")
 
 @dataclass(frozen=True)
 class World:
-    """What is trained: as many `rows` [prompt, completion] as fill `steps` batches, each once."""
+    """A training setup: as many `rows` [prompt, completion] as fill `steps` batches, each used once."""
 
     name: str
     base: Path
@@ -68,7 +69,10 @@ class World:
 
 @dataclass(frozen=True)
 class Run:
-    """Tokens per second after the first step; nats per token between one checkpoint and the next, and on unseen rows"""
+    """Tokens per second after the first step, and losses in nats per token.
+
+    `losses` are the means between consecutive checkpoints; `unseen` is the loss on unseen rows.
+    """
 
     speed: float
     losses: list[float]
@@ -76,7 +80,7 @@ class Run:
 
 
 class Clock:
-    """Processor seconds between the ends of the first step and of the last."""
+    """Processor seconds between the end of the first step and the end of the last."""
 
     def __init__(self, steps: int) -> None:
         self.at: dict[int, float] = {}
@@ -104,7 +108,10 @@ def ours(world: World, seed: int, out: Path, packing: bool) -> Run:
 
 
 def trl(world: World, seed: int, out: Path, **given: Any) -> Run:
-    """trl's SFTTrainer with its defaults, but for what is `given`; the rows in our order where it is sequential."""
+    """Train with trl's SFTTrainer and its defaults, except for `given`.
+
+    Rows are in our order if the sampling is sequential.
+    """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -131,7 +138,7 @@ def trl(world: World, seed: int, out: Path, **given: Any) -> Run:
         save_strategy="steps",
         save_steps=every,
         seed=seed,
-        use_cpu=not torch.cuda.is_available(),  # on a CPU, too, bf16 is its default
+        use_cpu=not torch.cuda.is_available(),  # bf16 is the default even on a CPU
         report_to="none",
         disable_tqdm=True,
         **given,
@@ -145,7 +152,7 @@ def trl(world: World, seed: int, out: Path, **given: Any) -> Run:
     losses = [entry["loss"] for entry in logs]
     if every == 1:
         losses.insert(0, first["loss"])
-    else:  # the first step is logged by itself, and missing from the mean that follows
+    else:  # the first step is logged separately and is missing from the mean that follows
         losses[0] += (first["loss"] - losses[0]) / every
     tokens = logs[-1]["num_tokens"] - first["num_tokens"]
     return Run(tokens / clock.seconds(), losses, unseen_loss(trainer.model, world))
@@ -162,7 +169,7 @@ def unseen_loss(model: Any, world: World) -> float:
 
 
 def _planned(world: World, seed: int) -> tuple[list[Any], Any]:
-    """Our rows as tokens, and which of them each step trains on."""
+    """Return our rows as tokens, and the row indices of each step."""
     rows, _ = encode(world.rows, Base(str(world.base)).tokenizer(), None)
     return rows, schedule([len(row) for row in rows], world.steps, world.settings.batch_size, seed)
 
@@ -202,7 +209,10 @@ def gsm8k(folder: Path, hidden: int = 256, layers: int = 9, steps: int = 4) -> W
 
 
 def _rows(task: Any, settings: Finetune, unseen: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """As many training problems as fill the steps' batches, with reference solutions as completions, and others."""
+    """Return the training problems that fill the batches of all steps, and `unseen` others.
+
+    The completions are the reference solutions.
+    """
     count = settings.steps_for("") * settings.batch_size
     problems = task.load().filter(pl.col("split") == "train").head(count + unseen)
     prompts = [task.prompt(problem) for problem in problems.to_dicts()]
@@ -211,7 +221,7 @@ def _rows(task: Any, settings: Finetune, unseen: int) -> tuple[pl.DataFrame, pl.
 
 
 def measure(world: World, rounds: int) -> dict[str, list[Run]]:
-    """Every way once a round, in turns; the losses of the ways that see the same rows must agree."""
+    """Run every variant once per round, in alternating order."""
     bf16 = wants_bf16(world.settings)
     alike: dict[str, Any] = {"train_sampling_strategy": "sequential", "bf16": bf16, "gradient_checkpointing": False}
     run: dict[str, Callable[[int, Path], Run]] = {
@@ -229,7 +239,7 @@ def measure(world: World, rounds: int) -> dict[str, list[Run]]:
 
 
 def apart(runs: list[Run], others: list[Run]) -> float:
-    """The largest relative difference between their losses."""
+    """Return the largest relative difference between their losses."""
     pairs = [pair for a, b in zip(runs, others, strict=True) for pair in zip(a.losses, b.losses, strict=True)]
     return max(abs(a - b) / b for a, b in pairs)
 

@@ -1,4 +1,4 @@
-"""Compute-optimal sampling as Dagster assets: which model's solutions should a sampling budget buy, and how many?"""
+"""Compute-optimal sampling as Dagster assets: which model's solutions a sampling budget should buy, and how many."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["ParquetIOManager", "Study", "TinyModels"]
 
 
 def __getattr__(name: str) -> Any:
-    # These need Dagster; most of the package does not, and is used without it.
+    # Imported lazily: these need Dagster, while most of the package is usable without it.
     if name == "ParquetIOManager":
         from cos_assets.orchestration.io_manager import ParquetIOManager
 
@@ -19,4 +19,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])  # `dg` finds components by looking through their module
+    return sorted([*globals(), *__all__])  # `dg` finds components by listing their module

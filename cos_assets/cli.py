@@ -1,4 +1,4 @@
-"""`cos`: plan a study, run it, show its report, ask in SQL, label solutions, open the UI."""
+"""The `cos` command: plan and run a study, show its report, query results in SQL, label solutions, open the UI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMOKE = "_smoke"
 
 
 class _Commands(click.Group):
-    """A root or a disk that cannot be used is reported in one line, whichever command finds out."""
+    """Reports a root or disk that cannot be used in one line, for every command."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -32,7 +32,7 @@ class _Commands(click.Group):
 
 
 def _fault(error: BaseException | None) -> str | None:
-    """What is wrong with the machine or its files, by the causes of an error; None where it is something else."""
+    """Return a one-line message if an error was caused by the machine or its files, else None."""
     from sqlite3 import DatabaseError
 
     from yaml import YAMLError
@@ -61,7 +61,7 @@ def _fault(error: BaseException | None) -> str | None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", help="Root of all data, a folder or s3://bucket/prefix; by default $COS_HOME, else .cos here.")
 def main(home: str | None) -> None:
-    """Compute-optimal sampling: which model's solutions should this budget buy, and how many?"""
+    """Compute-optimal sampling: which model's solutions a budget should buy, and how many."""
     if home is not None:
         from cos_assets.storage import paths
 
@@ -91,7 +91,7 @@ def run(
 ) -> None:
     """Materialize every missing, stale or damaged partition of STUDY, and print its answer.
 
-    What --again names is computed again; samples that were bought and models that were trained stay, unless damaged.
+    What --again names is computed again; samples already bought and models already trained are kept, unless damaged.
     """
     from rich.console import Console
 
@@ -146,7 +146,7 @@ def run(
 
 
 def _print_due(study: str, batches: Sequence[Batch], due: Mapping[str, Mapping[Any, str]]) -> None:
-    """What has to be made, and why; then how many partitions may follow from it."""
+    """Print what has to be made, and why; then how many batches may follow from it."""
     for batch in batches:
         if batch.name in due:
             click.echo(batch.name)
@@ -168,7 +168,7 @@ def _print_due(study: str, batches: Sequence[Batch], due: Mapping[str, Mapping[A
 def plan(study: str, predict: bool) -> None:
     """Print what the budgets of STUDY would buy, and what that is expected to cost.
 
-    Nothing is bought but the pilot, where the study has one; the budgets then begin with it.
+    Only the pilot is bought, if the study has one; the budgets then start with its samples.
     """
     root, graph = _load()
     from rich.console import Console
@@ -206,7 +206,7 @@ def plan(study: str, predict: bool) -> None:
 @main.command()
 @click.argument("study", required=False)
 def report(study: str | None) -> None:
-    """Print the answer of STUDY, and where its page lies; without STUDY make the page over all studies."""
+    """Print the answer of STUDY and the path of its page; without STUDY, make the page over all studies."""
     from cos_assets.report import overview
     from cos_assets.storage import tables
 
@@ -223,7 +223,7 @@ def report(study: str | None) -> None:
 @click.option("--list", "listed", is_flag=True, help="The views, and the questions that are answered by their names.")
 @click.option("--build", is_flag=True, help="Write cos.duckdb anew, and print where it lies.")
 def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: bool) -> None:
-    """Ask QUERY of everything that was materialized: SQL, a file with SQL, or the name of a question (see --list)."""
+    """Run QUERY on all materialized tables: SQL, a file with SQL, or the name of a stored question (see --list)."""
     import duckdb
     import polars as pl
 
@@ -260,7 +260,7 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
 
 @main.group()
 def label() -> None:
-    """Let people say whether the reasoning of solutions is right, and compare them with the judges."""
+    """Let people label whether the reasoning of solutions is right, and compare them with the judges."""
 
 
 @label.command("export")
@@ -275,10 +275,10 @@ def label() -> None:
 def export_labels(
     study: str, count: int, budget: tuple[str, ...], model: tuple[str, ...], seed: int, out: Path
 ) -> None:
-    """Write STUDY_labels.html, the page to label on, and STUDY_labels.csv, the same for a spreadsheet.
+    """Write STUDY_labels.html, a page for labelling, and STUDY_labels.csv, the same for a spreadsheet.
 
-    Drawn are correct samples, those that a judge has read first, one of each problem before a second of any, on the
-    same problems for all models. Who wrote a solution is not shown.
+    Only correct samples are drawn. Samples that a judge has read come first, and one sample of each problem comes
+    before a second of any. All models share the same problems. The model that wrote a solution is not shown.
     """
     from cos_assets.judging import labels
     from cos_assets.judging.label_page import page
@@ -306,7 +306,7 @@ def export_labels(
 def import_labels(file: Path, annotator: str) -> None:
     """Check and store the labels in FILE; print how far annotators and judges agree.
 
-    Labels that were imported before stay; of two that one annotator gave a sample, the later import counts.
+    Earlier imports are kept. If an annotator labels a sample twice, the later import counts.
     """
     from cos_assets.assets import labels as asset
     from cos_assets.judging import labels
@@ -327,7 +327,7 @@ def import_labels(file: Path, annotator: str) -> None:
 @label.command("show")
 @click.argument("study")
 def show_labels(study: str) -> None:
-    """Print how far the annotators and judges of STUDY agree, and the false positive rate that each of them gives."""
+    """Print how far the annotators and judges of STUDY agree, and the false positive rate by each of them."""
     _agreement(study)
 
 
@@ -359,7 +359,7 @@ def dev(arguments: tuple[str, ...]) -> None:
 
     instance.prepare()
     if pools.gpus():
-        with instance.open_instance():  # gives the pool of the GPUs its limit
+        with instance.open_instance():  # sets the limit of the GPU pool
             pass
     os.execvp(sys.executable, [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", *arguments])
 
@@ -377,13 +377,13 @@ def _agreement(study: str) -> None:
 
 
 def _load():
-    """The root and the graph of the code location."""
+    """Return the root and the graph of the code location."""
     from cos_assets.orchestration import instance
     from cos_assets.orchestration.graph import Graph
     from cos_assets.study import StudyError
 
     root = instance.prepare()
-    sys.path.insert(0, str(Path.cwd()))  # the project's own defs, where the package is installed elsewhere
+    sys.path.insert(0, str(Path.cwd()))  # finds the project's own defs where the package is installed elsewhere
     try:
         return root, Graph(instance.definitions())
     except Exception as error:
@@ -406,7 +406,7 @@ def _known(graph, study: str) -> str:
 
 
 def _named(units, names: Iterable[str]) -> set[Any]:
-    """The units of partitions or assets of these names. Raises ValueError for a name that is none."""
+    """Return the units whose partition or asset has one of these names. Raises ValueError for an unknown name."""
     found = set()
     for name in names:
         matched = {(key, partition) for key, partition in units if name in (partition, key.path[-1])}
@@ -419,7 +419,7 @@ def _named(units, names: Iterable[str]) -> set[Any]:
 
 
 def _units(graph, study: str, select: str | None, budgets: Iterable[str], sources: Iterable[str]):
-    """The partitions that the options name, and everything before them. Raises ValueError for a name that is none."""
+    """Return the units that the options select, and their ancestors. Raises ValueError for an unknown name."""
     from cos_assets.orchestration.partitions import as_dict
 
     chosen = graph.select(study, select) if select else graph.keys(study)
@@ -435,9 +435,9 @@ def _units(graph, study: str, select: str | None, budgets: Iterable[str], source
         for unit, where in zip(units, dimensions, strict=True)
         if where and all(not values or where.get(name) in values for name, values in wanted.items())
     }
-    # Of other studies, whose models this one samples, only what it reads.
+    # Of other studies, whose models this one samples, only the ancestors are kept.
     own = [unit for unit in units if unit[0].path[0] == study] or units
-    # A table over everything (the report) is left out where partitions it reads are: it would need them all.
+    # A table over all partitions (the report) is left out if any partition that it reads is left out.
     left_out = {unit for unit, where in zip(units, dimensions, strict=True) if where} - matched
     kept = {unit for unit in own if unit in matched or (unit[1] is None and not graph.reads_any(unit, left_out))}
     frontier = list(kept)
@@ -452,7 +452,7 @@ def _units(graph, study: str, select: str | None, budgets: Iterable[str], source
 
 
 def _answer(root: Place, study: str) -> bool:
-    """Print the answer, if there is one."""
+    """Print the answer of a study; return whether there is one."""
     from cos_assets.storage import tables
 
     place = tables.folder(root, study, "report")
@@ -467,7 +467,7 @@ def _answer(root: Place, study: str) -> bool:
 
 
 def _here(page: Place) -> Path:
-    """Where a browser finds a page: one on an object store is fetched."""
+    """Return the local path of a page for a browser; a page on an object store is fetched."""
     from cos_assets.storage import paths
 
     if isinstance(page, Path):

@@ -1,4 +1,4 @@
-"""The two things a defs.yaml can ask for: a study, and the tiny models that the demo studies are about."""
+"""The two Dagster components for a defs.yaml: a study, and the tiny models that the demo studies use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from cos_assets.study import environment
 from cos_assets.study.errors import check, check_duplicates
 
 UNAVAILABLE: dict[str, str] = {}
-"""Studies that were left out because an environment variable is not set, and the message for each."""
+"""Study -> message, for studies that were left out because an environment variable is not set."""
 
 
 class _Attributes(BaseModel):
-    """Takes every key, so that the spec itself checks them and says what is allowed; its schema is the spec's."""
+    """Accepts every key, so that the spec itself validates them and reports the allowed ones. Subclasses return the
+    schema of their spec."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -42,7 +43,7 @@ class Study(dg.Component):
     """One experiment: samplers, budgets, data sources, targets. See `cos_assets/study/spec.py` for the keys."""
 
     def __init__(self, spec: study.StudySpec | None) -> None:
-        """`None` is a study that was left out (`UNAVAILABLE`)."""
+        """`spec` is None for a study that was left out (`UNAVAILABLE`)."""
         self.spec = spec
 
     @classmethod
@@ -88,9 +89,10 @@ class TinyModels(dg.Component):
 def _expanded(
     attributes: BaseModel | None, context: dg.ComponentLoadContext
 ) -> tuple[dict[str, Any], environment.Written] | None:
-    """The attributes with environment variables in place, after a check for duplicate keys.
+    """Check for duplicate keys, and return the attributes with environment variables expanded.
 
-    None where a variable is not set: a warning says so, `UNAVAILABLE` keeps it, and the other studies load.
+    Returns None where a variable is not set. That is logged as a warning and kept in `UNAVAILABLE`, and the other
+    studies load.
     """
     file = _file(context)
     if file.is_file():
@@ -109,7 +111,7 @@ def _expanded(
 
 
 def _where(context: dg.ComponentLoadContext) -> str:
-    """The YAML file as its reader knows it."""
+    """Return the path of the YAML file for messages, relative to the working directory where possible."""
     file = _file(context)
     try:
         return str(file.relative_to(Path.cwd()))

@@ -1,4 +1,4 @@
-"""Text that models and files wrote, escaped for a terminal, a spreadsheet or Markdown."""
+"""Escaping of untrusted text (from models and files) for a terminal, a spreadsheet or Markdown."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 def for_terminal(text: str) -> str:
-    r"""For a terminal: control characters other than tab and line feed, and marks of direction, as `\x1b`."""
+    r"""Escape control characters other than tab and line feed, and directional marks, in the form `\x1b`."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def for_spreadsheet(frame: pl.DataFrame) -> pl.DataFrame:
-    """For a spreadsheet: a text that it would take for a formula gets an apostrophe in front. Numbers do not."""
+    """Prefix an apostrophe to every text that a spreadsheet would read as a formula. Numbers are left as they are."""
     text = pl.col(pl.String)
     formula = text.str.contains(_FORMULA) & ~text.str.contains(_NUMBER)
     return frame.with_columns(pl.when(formula).then("'" + text).otherwise(text).name.keep())
 
 
 def markdown_block(text: str) -> str:
-    """For Markdown: a block of code that the text cannot end."""
+    """Return a Markdown code block whose fence the text cannot close."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}"

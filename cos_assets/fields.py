@@ -1,4 +1,4 @@
-"""What all blocks of a study's YAML share: unknown keys are mistakes, and one alphabet for names."""
+"""Field types and base models of all blocks of a study's YAML. Unknown keys are errors, and names use one alphabet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-# What lies beside the studies in the table tree (see storage/tables.py).
+# Folders next to the studies in the table tree (see storage/tables.py).
 _FOLDERS = ("checkpoints", "dagster", "ledger")
 
 
@@ -35,7 +35,7 @@ def reject_bool(value: Any) -> Any:
 
 
 def one_of(name: str, allowed: Iterable[str]) -> str:
-    """A name that somebody registered, with pydantic's message for a literal otherwise."""
+    """Return a registered name. Raises an error with pydantic's message for a literal if it is not registered."""
     if name not in (known := list(allowed)):
         raise PydanticCustomError("literal_error", "unknown name", {"expected": ", ".join(map(repr, known))})
     return name
@@ -52,14 +52,14 @@ class Spec(BaseModel):
 
 
 class EngineOptions(Spec):
-    """`engine_options:` of a model; each engine has its own."""
+    """`engine_options:` of a model. Each engine has its own subclass."""
 
     elsewhere: ClassVar[str] = ""
-    """Where a key belongs that is none of these."""
+    """Text after the allowed keys in the message for an unknown key: where other keys belong."""
 
     @classmethod
     def read(cls, given: Any) -> Self:
-        """Raises ValueError with one line that names the option at fault."""
+        """Validate options. Raises ValueError with one line that names the faulty option."""
         try:
             return cls.model_validate(dict(given))
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""How far long work has come. Whoever works calls `report`; whoever watches decides what becomes of it.
+"""Progress of long work. The working code calls `report`; sinks decide what to do with the reports.
 
 Nothing is shown by default. `cos run` draws bars, Dagster writes log lines and observations.
 """
@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Report:
-    """What is being done, how much of it is done and out of how much, and what this took; None is unknown.
+    """The progress of one piece of work, and what it has taken so far; None where that is unknown.
 
-    `seconds`, `tokens`, `flops` and `cost` count from the first report of a piece of work, when `before` was done.
+    `done` of `total` items are done. `seconds`, `tokens`, `flops` and `cost` count from the first report of the piece
+    of work, when `before` items were done.
     """
 
     what: str
@@ -31,7 +32,7 @@ class Report:
     seconds: float = 0.0
     before: int = 0
     piece: int = 0
-    """A number of this piece of work alone."""
+    """The unique number of this piece of work."""
 
     @property
     def share(self) -> float:
@@ -43,18 +44,18 @@ class Report:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None where there is none yet."""
+        """Remaining seconds at the pace so far; None where nothing was done yet."""
         here = self.done - self.before
         return self.seconds * (self.total - self.done) / here if here > 0 else None
 
     def expected(self, spent: float) -> float:
-        """What the whole takes if the rest is like what is done: of FLOPs, cost or tokens."""
+        """Return the expected total of `spent` (FLOPs, cost or tokens), if the rest takes as much per item."""
         here = self.done - self.before
         return spent * (self.total - self.before) / here if here > 0 else spent
 
     @property
     def numbers(self) -> dict[str, float]:
-        """What is known, under names that stay."""
+        """The known values, under stable names."""
         known: dict[str, float | None] = {
             "done": self.done,
             "total": self.total,
@@ -70,12 +71,12 @@ class Report:
 
     @property
     def speed(self) -> str:
-        """In tokens; empty where that is not known."""
+        """Speed in tokens per second, as text; empty where it is unknown."""
         return f"{self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else ""
 
     @property
     def spending(self) -> str:
-        """What was spent, and of how much; empty where that is not known."""
+        """Spend so far and expected total, as text; empty where they are unknown."""
         words = []
         for unit, spent in (("FLOPs", self.flops), ("currency", self.cost)):
             if spent:
@@ -95,7 +96,7 @@ Sink = Callable[[Report], None]
 _sinks: list[Sink] = []
 _pieces = itertools.count(1)
 _first: dict[str, tuple[Report, float]] = {}
-"""The first report of the piece of work that has a name, and when it came."""
+"""Name -> the first report of the current piece of work with that name, and its time."""
 _last: dict[str, int] = {}
 
 
@@ -108,8 +109,11 @@ def report(
     flops: float | None = None,
     cost: float | None = None,
 ) -> None:
-    """`tokens`, `flops` and `cost` are what all took that is done. A new piece of work begins with a new name, with
-    nothing done, or where less is done than was."""
+    """Send the progress of a piece of work to all sinks.
+
+    `tokens`, `flops` and `cost` are totals over all that is done. A new piece of work begins with a new name, with
+    `done` = 0, or where `done` is less than in the last report.
+    """
     now = time.monotonic()
     if not done or done < _last.get(what, done + 1):
         _first[what] = Report(what, done, total, tokens, flops, cost, before=done, piece=next(_pieces)), now
@@ -131,7 +135,7 @@ def report(
 
 
 def counted(what: str, items: Iterable[T], total: int, at_once: int = 1) -> Iterator[T]:
-    """The items; when the taker comes back for the next one, so many are reported as done."""
+    """Yield the items, and report them as done when the consumer asks for the next one, every `at_once` items."""
     report(what, 0, total)
     for done, item in enumerate(items, 1):
         yield item
@@ -141,7 +145,7 @@ def counted(what: str, items: Iterable[T], total: int, at_once: int = 1) -> Iter
 
 @contextmanager
 def shown_by(*sinks: Sink) -> Iterator[None]:
-    """Send the reports made inside to `sinks` too."""
+    """Send the reports made in this context to `sinks` as well."""
     before = list(_sinks)
     _sinks.extend(sinks)
     try:
@@ -151,7 +155,7 @@ def shown_by(*sinks: Sink) -> Iterator[None]:
 
 
 def every(seconds: float, tell: Sink) -> Sink:
-    """A sink that passes on at most one report in `seconds`, the first of them not before that."""
+    """Return a sink that passes on at most one report per `seconds`, the first one after that time."""
     last = time.monotonic()
 
     def sink(now: Report) -> None:
@@ -164,12 +168,12 @@ def every(seconds: float, tell: Sink) -> Sink:
 
 
 def lines(write: Callable[[str], None], seconds: float = 10.0) -> Sink:
-    """A sink that writes at most one line in `seconds`."""
+    """Return a sink that writes at most one line per `seconds`."""
     return every(seconds, lambda now: write(str(now)))
 
 
 class Meter:
-    """A sink that adds up what was spent."""
+    """A sink that adds up the spend over all pieces of work."""
 
     def __init__(self) -> None:
         self.pieces: dict[int, Report] = {}
@@ -178,7 +182,7 @@ class Meter:
         self.pieces[now.piece] = now
 
     def spent(self) -> dict[str, float]:
-        """tokens, flops, cost: each where it is known of anything."""
+        """Return the totals of tokens, flops and cost, each where it is known for any piece of work."""
         found: dict[str, float] = {}
         for name in ("tokens", "flops", "cost"):
             known = [value for report in self.pieces.values() if (value := getattr(report, name)) is not None]
@@ -188,7 +192,7 @@ class Meter:
 
 
 def duration(seconds: float) -> str:
-    """In the two units that a reader thinks in: 12 s, 3 min 20 s, 2 h 5 min."""
+    """Format a duration in its two largest units: 12 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -199,7 +203,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Loading and saving a model draws bars of its own; progress is reported in another way here."""
+    """Disable the bars that transformers draws when it loads or saves a model; progress is shown by the sinks."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""Rows of data files and of hub datasets, each with where it stands, so that a mistake in one can be named."""
+"""Readers of data files and hub datasets. Each row comes with its location, for error messages."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ _TABLES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv
 _ARCHIVES = (".tar.gz", ".tgz")
 SUFFIXES = (*_TABLES, *_ARCHIVES)
 _INDEX = re.compile(r"-?\d{1,9}")
-_LONGEST_FIELD = 2**31 - 1  # of a CSV; what the csv module can be told everywhere
+_LONGEST_FIELD = 2**31 - 1  # of a CSV; the largest limit that the csv module accepts on every platform
 _LARGEST = 4 * 2**30  # bytes of one file's content; a small file may unpack to more than the memory holds
 Row = Mapping[str, Any]
 T = TypeVar("T")
 
 
 def rows(file: Path) -> Iterator[tuple[str, Row]]:
-    """(where, row) of every row of a file: JSON lines, a JSON array, Parquet, CSV or TSV with a header, any of them
-    with .gz, or a .tar.gz of such files, read in the order of their names (a member that is one JSON object is one
-    row). The suffix says which, in upper or lower case.
+    """Yield (where, row) for every row of a file.
 
-    Text is UTF-8. Raises ValueError, with file and line, for what is not as its name says, and for a file of no rows.
+    The suffix, in upper or lower case, determines the format: JSON lines, a JSON array, Parquet, or CSV or TSV with a
+    header; any of these with .gz; or a .tar.gz of such files, which are read in the order of their names. A member that
+    is one JSON object is one row. Text is UTF-8.
+
+    Raises ValueError, with file and line, for content that does not fit the suffix, and for a file without rows.
     """
     count = 0
     for where, row in _tar(file) if file.name.lower().endswith(_ARCHIVES) else _plain(str(file), _bytes(file)):
@@ -45,9 +47,9 @@ def rows(file: Path) -> Iterator[tuple[str, Row]]:
 
 
 def hub_rows(dataset: str, config: str | None, split: str, revision: str | None) -> Iterator[tuple[str, Row]]:
-    """(where, row) of a split of a dataset on the Hugging Face hub, or of its local cache.
+    """Yield (where, row) for every row of a split of a dataset, from the Hugging Face hub or its local cache.
 
-    Raises ValueError that names both ways out where it cannot be had.
+    Raises ValueError that names the alternatives if the dataset cannot be loaded.
     """
     try:
         from datasets import load_dataset
@@ -64,7 +66,10 @@ def hub_rows(dataset: str, config: str | None, split: str, revision: str | None)
 
 
 def find(folder: Path, *names: str) -> Path | None:
-    """The first file there is, of any kind that `rows` reads: `names` go without suffix, in upper or lower case."""
+    """Return the first existing file of a format that `rows` reads; None where there is none.
+
+    `names` are without suffix. Upper and lower case are equal, but an exact match is preferred.
+    """
     candidates = [folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES]
     if exact := next((file for file in candidates if file.is_file()), None):
         return exact
@@ -73,7 +78,7 @@ def find(folder: Path, *names: str) -> Path | None:
 
 
 def in_folder(folder: Path, *names: str) -> Path:
-    """As `find`, but raises ValueError that lists what was looked for."""
+    """Like `find`, but raise ValueError that lists the expected names if there is no file."""
     if file := find(folder, *names):
         return file
     expected = ", ".join(f"{name}{suffix}" for name in names for suffix in SUFFIXES[:5])
@@ -81,15 +86,16 @@ def in_folder(folder: Path, *names: str) -> Path:
 
 
 def steps(path: str) -> list[str]:
-    """The parts of a column path: `choices.0.message` and `choices[0].message` are one. A negative index counts from
-    the end of a list."""
+    """Return the parts of a column path. `choices.0.message` and `choices[0].message` are equivalent. A negative index
+    counts from the end of a list."""
     return path.replace("[", ".").replace("]", "").split(".")
 
 
 def dig(row: Row, path: str, role: str, where: str) -> Any:
-    """The value under a path into nested objects and lists (see `steps`); a column that has the path as its name wins.
+    """Return the value at a path into nested objects and lists (see `steps`).
 
-    Raises ValueError that names `columns.<role>`, by which the study says the path.
+    A column whose name is the whole path takes precedence. Raises ValueError that names `columns.<role>`, the key with
+    which the study sets the path.
     """
     if path in row:
         return row[path]
@@ -132,7 +138,7 @@ def _bounded(name: str, content: T, size: int) -> T:
 def _tar(file: Path) -> Iterator[tuple[str, Any]]:
     try:
         with tarfile.open(file, "r:gz") as archive:
-            # A file of another system may stand beside each (._name), and is no data.
+            # Skips hidden files: macOS adds a metadata file (._name) to each file of an archive.
             members = [m for m in archive.getmembers() if m.isfile() and not Path(m.name).name.startswith(".")]
             for member in sorted(members, key=lambda m: m.name):
                 if member.name.lower().endswith(_TABLES):
@@ -171,7 +177,7 @@ def _parquet(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
 
 
 def _csv(name: str, data: bytes, delimiter: str) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(_LONGEST_FIELD)  # of the whole process, hence set to one value and never back
+    csv.field_size_limit(_LONGEST_FIELD)  # global to the process, hence set to one value and never reset
     reader = csv.DictReader(io.StringIO(_text(name, data), newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
@@ -194,7 +200,10 @@ def _text(name: str, data: bytes) -> str:
 
 
 def _json(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
-    """One value a line, or one array in the whole file, or (in a .json) one object, whatever the file's name says."""
+    """Yield the rows of one value per line, of one array, or (in a .json only) of one object over several lines.
+
+    The content determines which, not the suffix.
+    """
     data = data.removeprefix(codecs.BOM_UTF8)
     if data.lstrip().startswith(b"["):
         for number, row in enumerate(_loads(data, name), start=1):
@@ -210,6 +219,6 @@ def _json(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
 
 def _loads(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data.decode())  # of bytes, json would guess the encoding
+        return json.loads(data.decode())  # given bytes, json would guess the encoding
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
         raise ValueError(f"{where}: is not JSON ({error}); expected one object a line, or one array") from None

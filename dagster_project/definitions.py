@@ -11,6 +11,6 @@ from cos_assets import ParquetIOManager
 def defs() -> dg.Definitions:
     return dg.Definitions.merge(
         dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
-        # One process per run: a study's heavy steps resume by themselves, and starting torch for each costs more.
+        # One process per run: loading torch in a process per step costs more, and heavy steps resume by themselves.
         dg.Definitions(resources={"io_manager": ParquetIOManager()}, executor=dg.in_process_executor),
     )

@@ -1,6 +1,7 @@
-"""The asset graph of one study, one module per asset: read inputs, call the layer below, attach metadata.
+"""The asset graph of one study. Each module declares one asset, which reads inputs, calls the layer below and attaches
+metadata.
 
-To add an asset: a module with a function that returns `step.asset(...)`, and its line in `build_study`.
+To add an asset, write a module with a function that returns `step.asset(...)`, and add it to `build_study`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from cos_assets.study import StudySpec
 
 
 def build_study(spec: StudySpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """All assets of a study, from its problems to its report."""
+    """Return all assets of a study, from its problems to its report."""
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
         problems.problems(spec),
         *([pilot.pilot(spec)] if spec.pilot else []),

@@ -1,4 +1,4 @@
-"""ablations: models trained on every data arm against those trained on the samplers' own data."""
+"""ablations: comparison of the models trained on each data arm with those trained on the samplers' own data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cos_assets.study import StudySpec
 
 
 def has_ablations(spec: StudySpec) -> bool:
-    """Are there data arms beside the samplers' own, and models to train on them?"""
+    """Return whether the study has data arms besides the samplers' own, and models to train on them."""
     return bool(spec.sources and spec.targets)
 
 

@@ -1,4 +1,4 @@
-"""What models are scored on: the problems of each benchmark, and what their verdicts depend on."""
+"""The problems of each benchmark that models are scored on, and the versions that their verdicts depend on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cos_assets.tasks import Task
 
 
 def scored_problems(spec: StudySpec, inputs: Inputs, benchmark: str) -> pl.DataFrame:
-    """The problems of a benchmark on which models are scored."""
+    """Return the problems of a benchmark that models are scored on."""
     if spec.is_own(spec.benchmarks[benchmark]):
         return inputs["problems"].filter(pl.col("split") == spec.evaluation.split).collect()
     return inputs["benchmark_problems"].filter(pl.col("benchmark") == benchmark).drop("benchmark").collect()
@@ -26,7 +26,7 @@ def problem_inputs(spec: StudySpec) -> dict[str, dg.AssetIn]:
 
 
 def groups(spec: StudySpec, inputs: Inputs) -> pl.DataFrame:
-    """[benchmark, problem_id, level, subject] of what models are scored on."""
+    """Return [benchmark, problem_id, level, subject] of the problems that models are scored on."""
     wanted = ("problem_id", "level", "subject")
     frames = [
         scored_problems(spec, inputs, name).select(pl.lit(name).alias("benchmark"), *wanted) for name in spec.benchmarks
@@ -35,7 +35,7 @@ def groups(spec: StudySpec, inputs: Inputs) -> pl.DataFrame:
 
 
 def versions(task: Task) -> list[str]:
-    """What a verdict, and the step checker's, depend on besides the completion."""
+    """Return the versions that a verdict, and the step checker's judgement, depend on besides the completion."""
     return [task.reading, GRADER_VERSION, JUDGE_VERSION]
 
 

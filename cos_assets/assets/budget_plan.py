@@ -1,4 +1,4 @@
-"""budget_plan: how many samples each budget buys of each model, and what that will cost."""
+"""budget_plan: the number of samples that each budget buys of each model, and their expected cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cos_assets.generation import engines
 from cos_assets.metrics.intervals import ratio_interval
 from cos_assets.study import StudySpec
 
-# What a model's place in the plan depends on; where and how it is asked is the samples' affair.
+# The keys of a model that the plan depends on. How the model is served affects only its samples.
 _PLANNED = {"model", "checkpoint", "revision", "params", "active_params", "price"} | {
     "tokens_per_second",
     "tokens_per_solution",
@@ -132,12 +132,13 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of a model before its samples are bought: stated in the study, or seen in its pilot."""
+    """Properties of a model before its samples are bought: stated in the study, or measured in its pilot."""
 
     params: float | None
     tokens_per_second: float | None
     tokens: tuple[float, float | None, float | None] | None
-    """Mean generated tokens of a solution, and the limits where they come from a pilot."""
+    """(mean, low, high) of the generated tokens per solution. The limits are None where the study states the mean, and
+    where the pilot has a single problem."""
     prompt: float | None
     cached: float
 
@@ -177,7 +178,7 @@ def _known(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame) -> _Kn
 
 
 def _cost(spec: StudySpec, name: str, known: _Known) -> Cost:
-    """What a model's solutions cost in the matched quantity, by the study's rule."""
+    """Return the cost of a model's solutions in the matched quantity, by the study's match rule."""
     try:
         return solution_cost(
             spec.match,
@@ -192,7 +193,11 @@ def _cost(spec: StudySpec, name: str, known: _Known) -> Cost:
 
 
 def _spend(spec: StudySpec, name: str, known: _Known, problems: int, count: int) -> dict[str, Any]:
-    """The spend of `count` completions: at most, and by the mean tokens, with an interval where a pilot gives one."""
+    """Return the spend of `count` completions as columns of the plan.
+
+    `*_ceiling` is the maximum, with `max_tokens` per completion. `*_expected` uses the mean tokens. `*_low` and
+    `*_high` are the limits of its interval, where a pilot gives one.
+    """
     price, prompt = prices(spec, name), known.prompt or 0.0
     prefill = prompt * problems if spec.count_prefill else 0.0
     limit = float(spec.sampling.max_tokens)
@@ -215,10 +220,11 @@ def _spend(spec: StudySpec, name: str, known: _Known, problems: int, count: int)
 
 
 def _judging(spec: StudySpec, name: str, step: Step, inputs: Inputs, plan: pl.DataFrame, solved: int) -> dict[str, Any]:
-    """What a model that judges takes at most, its prompts left out. `solved` problems have a reference solution.
+    """Return the maximum spend of a judge model, without its prompt tokens.
 
-    It reads the right samples, all or as many as are drawn, and the controls: wrong samples, and reference solutions.
-    Budgets share their samples, so of each sampler the largest budget is all that can be judged.
+    `solved` is the number of problems with a reference solution. The judge reads the correct samples (all of them, or
+    the number that is drawn) and the controls: wrong samples and reference solutions. Budgets share samples, so at most
+    the samples of the largest budget are judged per sampler.
     """
     judge = spec.judge.models[name]
     limit = None if name in spec.verifiers else spec.judge.count
@@ -243,7 +249,10 @@ def _judging(spec: StudySpec, name: str, step: Step, inputs: Inputs, plan: pl.Da
 
 
 def _check_sources(spec: StudySpec, plan: pl.DataFrame) -> None:
-    """Before anything is bought: no source may ask for more samples than its budget buys, or for more problems."""
+    """Check that no source asks for more samples than its budget buys, or for more problems than are sampled.
+
+    Raises ValueError, before anything is bought.
+    """
     sampled = plan["n_problems"][0]
     for name, source in spec.arms.items():
         if (source.problems or 0) > sampled:

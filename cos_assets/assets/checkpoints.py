@@ -38,7 +38,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         base = target(step, name, inputs)
         problems = inputs["problems"].collect()
         validation = problems.filter(pl.col("split") == "validation")
-        # A split that scores the finetuned models must not choose their checkpoints, too.
+        # A split that scores the finetuned models must not choose their checkpoints as well.
         scores_it = any(map(spec.is_own, spec.benchmarks.values())) and spec.evaluation.split == "validation"
         chooses = validation.height > 0 and not scores_it and spec.task.answer_kind is not None
 
@@ -104,5 +104,5 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
 
 
 def _through_pipes(command: Sequence[str]) -> None:
-    """Run a training that has processes of its own: what it says stands in the run's log, and it ends with the run."""
+    """Run a training that has its own processes. Its output goes to the run's log, and it ends with the run."""
     dg.PipesSubprocessClient().run(context=dg.AssetExecutionContext.get(), command=list(command))

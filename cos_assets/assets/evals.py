@@ -1,4 +1,4 @@
-"""<target>_eval and base_eval: what finetuned and untouched models answer to the benchmarks."""
+"""<target>_eval and base_eval: the answers of finetuned and of untouched models to the benchmarks."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
 
 
 def _evaluate(step: Step, name: str, model: Model, inputs: Inputs, seed: int | None) -> pl.DataFrame:
-    """The answers on every benchmark, one after the other. `seed` is that of the model's training."""
+    """Return the answers to all benchmarks. `seed` is that of the model's training; None for an untouched model."""
     spec, frames = step.spec, []
     for benchmark, task in spec.benchmarks.items():
         problems = scored_problems(spec, inputs, benchmark).head(_asked(spec, inputs, benchmark))
@@ -126,15 +126,18 @@ def _evaluate(step: Step, name: str, model: Model, inputs: Inputs, seed: int | N
 
 
 def _look(spec: StudySpec, name: str, model: Model, task: Task, trained: bool) -> Look | None:
-    """What ends the evaluation of a model whose first answers cannot be read. An untouched base model may never state
-    one: nobody taught it how."""
+    """Return the check that ends the evaluation of a model whose first answers cannot be read.
+
+    None with `evaluation.unreadable: continue`, and for untouched base models, which were never taught to state an
+    answer.
+    """
     if spec.evaluation.unreadable == "continue" or not (trained or model.chat):
         return None
     return first_look(task, f"evaluation of {name} on {task.name}", "evaluation", max_tokens(spec))
 
 
 def _left(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> Check:
-    """What the answers to each benchmark leave unread."""
+    """Check how many of the answers, over all benchmarks, cannot be read."""
     parts = []
     for benchmark, task in spec.benchmarks.items():
         rows = frame.filter(pl.col("benchmark") == benchmark)
@@ -143,8 +146,11 @@ def _left(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> Check:
 
 
 def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, dg.MetadataValue, dict[str, Any]]:
-    """Of one model's answers: every metric on all problems, in Markdown on each level and subject, and accuracy with
-    its interval on the first benchmark and each of its levels."""
+    """Return (facts, table, shares) of one model's answers.
+
+    `facts` has every metric over all problems. `table` has them by level and by subject, in Markdown. `shares` has the
+    accuracy with its interval on the first benchmark and on each of its levels.
+    """
     part = frame.with_columns(budget=pl.lit(None, pl.String), source=pl.lit(None, pl.String))
     pass_at, maj_at = spec.evaluation.ks
     table = evaluation_metrics(part, groups(spec, inputs), pass_at, maj_at, spec.confidence)
@@ -171,7 +177,7 @@ def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, 
         .select("level", "value", "low", "high")
         .iter_rows()
     }
-    # Instructions are checked in truncated replies, too: these have a verdict, and are counted all the same.
+    # Counted by finish_reason: instructions are checked in truncated replies too, which then have another verdict.
     facts |= {**verdict_counts(frame), "truncated": int((frame["finish_reason"] == "length").sum())}
     facts |= {"completion_tokens": frame["completion_tokens"].sum()}
     facts |= {"mean_tokens": frame["completion_tokens"].mean(), **_figures(spec, frame, inputs)}
@@ -179,7 +185,7 @@ def _facts(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> tuple[dict, 
 
 
 def _figures(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> dict:
-    """What else the benchmarks publish of a model's answers."""
+    """Return the further figures that benchmarks publish of a model's answers (`Task.figures`)."""
     found: dict = {}
     for benchmark, task in spec.benchmarks.items():
         gold = scored_problems(spec, inputs, benchmark).select("problem_id", gold="answer")
@@ -197,7 +203,7 @@ def _what(spec: StudySpec) -> str:
 
 
 def _asked(spec: StudySpec, inputs: Inputs, benchmark: str) -> int:
-    """How many problems of a benchmark models are asked."""
+    """Return the number of problems of a benchmark that models answer."""
     there = scored_problems(spec, inputs, benchmark).height
     return there if spec.evaluation.limit is None else min(there, spec.evaluation.limit)
 
@@ -213,6 +219,6 @@ def _evaluation_config(spec: StudySpec, names: Iterable[str]) -> list:
 
 
 def _asked_versions(spec: StudySpec, names: Iterable[str], task: Task) -> list[str]:
-    """The versions of the prompts that the targets are given."""
+    """Return the versions of the prompts that the targets get."""
     chats = {target_spec(spec, name).chat for name in names}
     return sorted({task.asked_version(chat) for chat in chats} or {task.prompt_version})

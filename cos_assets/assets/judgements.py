@@ -1,4 +1,6 @@
-"""judgements: is the reasoning of samples right? By every judge of the study; models are asked through the one door."""
+"""judgements: labels of the reasoning of samples, by every judge of the study. Judge models are called through
+`generate`, like all models.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,14 @@ from cos_assets.study import StudySpec
 
 def judgements(spec: StudySpec) -> dg.AssetsDefinition:
     judges = spec.judge.all
-    # verification: judge knows no answers: who is asked for it sees none, and judges wrong ones too.
+    # `verification: judge` must not use gold answers: its judges do not see them, and judge wrong samples as well.
     blind_judges = spec.verifiers_of("judge") if "judge" in spec.verifications.values() else ()
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         keys = ["problem_id", "sample_index"]
         answers = inputs["verdicts"].select(*keys, "verdict", "correct").collect()
         samples = inputs["samples"].select(*keys, "completion", "finish_reason").collect()
-        # What was cut off or failed is no solution, and verifies in no way: nobody is paid to say so.
+        # Truncated and failed samples verify under no rule, so no judge is paid to read them.
         whole = samples.filter(pl.col("finish_reason") == "stop").join(answers, on=keys, maintain_order="left")
         problems = inputs["problems"].collect()
         asked = problems.filter(pl.col("split") == spec.sampling.split)
@@ -75,7 +77,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
             facts |= _facts(found, "" if name == spec.judge.first else f"_by_{name}")
         if spec.judge.models:
             facts["bought_now"] = new
-            for name in ("flops", "cost"):  # unknown is not nothing
+            for name in ("flops", "cost"):  # None where unknown, not 0
                 facts[name] = frame[name].sum() if frame[name].null_count() < frame.height else None
         telling = _telling(spec, rates)
         if not telling.passed:
@@ -113,7 +115,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
 
 
 def _facts(found: JudgeRate, by: str) -> dict[str, Any]:
-    """What the metadata say of one judge. `by` stands behind the names of their keys."""
+    """Return the metadata of one judge. `by` is a suffix of the keys."""
     errors = found.controls
     facts: dict[str, Any] = {f"no_false_positive_rate{by}": found.why_none, f"readable_share{by}": found.readable}
     for name, interval in (
@@ -132,12 +134,12 @@ def _facts(found: JudgeRate, by: str) -> dict[str, Any]:
 
 
 def _limits(interval: Interval | None) -> list[float | None]:
-    """Value and limits; None where there are none."""
+    """Return the value and its limits, each None where it is unknown."""
     return [None] * 3 if interval is None else [None if math.isnan(end) else end for end in interval[:3]]
 
 
 def _telling(spec: StudySpec, rates: Mapping[str, JudgeRate]) -> Check:
-    """Does every judge that has controls tell right from wrong? The counts are the errors of those that do not."""
+    """Check that every judge with controls tells right from wrong. The counts are the rates of judges that do not."""
     counts: dict[str, float] = {}
     lines = []
     for name, found in rates.items():

@@ -1,4 +1,4 @@
-"""labels: what people say of the reasoning. `cos label import` writes them, and shows here how far raters agree."""
+"""labels: people's labels of the reasoning. `cos label import` writes them and records the agreement of raters here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cos_assets.study import StudySpec
 
 
 def labels(spec: StudySpec) -> dg.AssetSpec:
-    """No run makes it, so it is never stale."""
+    """Return the spec of the labels. No run materializes them, so they are never stale."""
     return dg.AssetSpec(
         dg.AssetKey([spec.name, "labels"]),
         deps=[
@@ -27,9 +27,10 @@ def labels(spec: StudySpec) -> dg.AssetSpec:
 
 
 def record(instance: dg.DagsterInstance, root: Place, study: str) -> None:
-    """Enter the labels of a study as they are now: counts, agreement, false positive rates by rater and corrected.
+    """Record the current labels of a study as a materialization.
 
-    Raises LabelError where there are none.
+    The metadata are the counts, the agreement of raters, the false positive rates by rater and the corrected ones.
+    Raises LabelError where there are no labels.
     """
     said = stored.opinions(root, study)
     pairs, rates = stored.summary(said)
@@ -49,7 +50,7 @@ def record(instance: dg.DagsterInstance, root: Place, study: str) -> None:
 
 
 def _table(frame: pl.DataFrame) -> dg.MetadataValue:
-    """A table as Markdown."""
+    """Return a table in Markdown."""
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * frame.width]
     for row in frame.iter_rows():
         cells = ("–" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)

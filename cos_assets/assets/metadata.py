@@ -1,4 +1,4 @@
-"""A table with its metadata: facts, figures, outcomes of checks."""
+"""Results of assets: a table with its metadata (facts, figures, check outcomes)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from cos_assets.storage import tables
 def result(
     frame: pl.DataFrame, facts: Mapping[str, Any] | None = None, *checks: Check, **metadata: Any
 ) -> dg.MaterializeResult:
-    """A table with its metadata. `facts` go to the lineage too; equal tables get equal data versions, so that making
-    one again leaves what comes after it fresh."""
+    """Return a table with its metadata.
+
+    `facts` are also written to the lineage. Equal tables get equal data versions, so materializing a table again with
+    equal content leaves its downstream assets up to date.
+    """
     plain = {k: v for k, v in (facts or {}).items() if v is not None and v == v}  # NaN is not equal to itself
     if failed := [check.rule.name for check in checks if check.rule.blocks_downstream and not check.passed]:
         plain[STOPPED_BY] = failed
@@ -33,12 +36,12 @@ def result(
 
 
 def picture(svg: str, alt: str) -> dg.MetadataValue:
-    """A figure as the UI shows it: an image in Markdown, nothing beside it."""
+    """Return a figure as an image in Markdown, the form in which the UI shows it."""
     return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
 
 
 def sketch(draw: Callable[..., Any], alt: str, *of: Any) -> dg.MetadataValue:
-    """A figure of `report.sketches`, drawn of `of`; words where there is nothing to draw."""
+    """Return the figure that `draw` (of `report.partition_figures`) makes of `of`; a text where the data is empty."""
     if not len(of[0]):
         return dg.MetadataValue.text(f"{alt}: none")
     return picture(svg(partial(draw, *of)), alt)

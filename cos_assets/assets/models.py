@@ -1,4 +1,4 @@
-"""The models that a study names, ready to be asked; the checkpoints of other studies among them."""
+"""Resolution of the models that a study names, including checkpoints of other studies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cos_assets.training import checkpoints
 
 
 def checkpoint_inputs(*parts: ModelSpec | TargetSpec | None) -> dict[str, dg.AssetIn]:
-    """The checkpoints of other studies that models refer to, as inputs."""
+    """Return the checkpoints of other studies that models refer to, as asset inputs."""
     found = {}
     for ref in (part.checkpoint for part in parts if part is not None):
         if ref is not None:
@@ -34,7 +34,7 @@ def checkpoint_inputs(*parts: ModelSpec | TargetSpec | None) -> dict[str, dg.Ass
 
 
 def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None = None) -> Model:
-    """The model that a study's `models:` names. `problems` are what imported solutions are matched to."""
+    """Return a model of the study's `models:`. Imported solutions are matched to `problems`."""
     model = step.spec.models[name]
     if engines.get(model.engine).recorded:
         given = {"path": model.path, "columns": model.columns, "where": model.where, "tokenizer": model.tokenizer}
@@ -47,19 +47,19 @@ def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None
 
 
 def judge_model(step: Step, name: str, inputs: Inputs) -> Model:
-    """The model that is a study's judge."""
+    """Return the model of one of the study's judges."""
     judge = step.spec.judge.models[name]
     options = engines.get(judge.engine).json_options(judge.chat, judge.engine_options, RESPONSE_FORMAT)
     return _resolve(step, judge.model_copy(update={"engine_options": options}), inputs, _active(judge))
 
 
 def check_samplers(step: Step, inputs: Inputs) -> None:
-    """Before anything is bought: is every model there that samples or judges, and does it answer? Costs nothing.
+    """Check, before anything is bought, that every model that samples or judges exists and can be called.
 
-    Raises ValueError that names the model, for example for an unknown hub id or a key that is not set.
+    Costs nothing. Raises ValueError that names the model, for example for an unknown hub id or a key that is not set.
     """
     for name, part in step.spec.models.items():
-        # The weights of a folder are read when it is sampled: that they are there is enough for now.
+        # A checkpoint is an input and so exists; with `params` stated, its weights need not be read before sampling.
         if engines.get(part.engine).recorded or (part.params and part.checkpoint is not None):
             continue
         try:
@@ -75,35 +75,35 @@ def check_samplers(step: Step, inputs: Inputs) -> None:
 
 
 def _active(model: ModelSpec) -> float | None:
-    """The parameters that a token passes through."""
+    """Return the number of parameters that a token passes through."""
     return model.active_params or model.params
 
 
 def target(step: Step, name: str, inputs: Inputs) -> Model:
-    """The untouched model that a study's `targets:` names; {} means the sampler of that name."""
+    """Return the untouched model of one of the study's `targets:`; {} means the sampler of the same name."""
     part = step.spec.targets[name]
     own_model = part.model is None and part.checkpoint is None
     return _resolve(step, step.spec.models[name] if own_model else part, inputs)
 
 
 def target_spec(spec: StudySpec, name: str) -> ModelSpec | TargetSpec:
-    """What says where a target comes from."""
+    """Return the spec that a target's model is resolved from: its own, or that of the sampler of the same name."""
     part = spec.targets[name]
     return spec.models[name] if part.model is None and part.checkpoint is None else part
 
 
 def prices(spec: StudySpec, model: str) -> Prices | None:
-    """What a model's tokens cost; a batch API's discount is taken off where the model is asked through one."""
+    """Return the token prices of a sampler, less the discount of a batch API where it is called through one."""
     return prices_of(spec.models[model])
 
 
 def prices_of(part: ModelSpec) -> Prices | None:
-    """The same of any model."""
+    """Return the token prices of any model (see `prices`); None where the study states none."""
     return part.price.of(engines.get(part.engine).discounted(part.engine_options)) if part.price else None
 
 
 def checkpoint_folder(step: Step, frame: pl.LazyFrame) -> Path:
-    """Where the model of a checkpoint table lies on this machine, complete; of several seeds the first."""
+    """Return the local folder of the complete model of a checkpoint table; of several seeds, the first one."""
     return checkpoints.fetched(step.root, *frame.select("path", "hash").collect().row(0))
 
 

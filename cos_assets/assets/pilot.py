@@ -1,4 +1,4 @@
-"""pilot: a few samples of every model, graded, before budgets are planned."""
+"""pilot: a few graded samples of every model, bought before the budgets are planned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GRADED = ("verdict", "correct", "text_key", "equations_key")
 
 
 def pilot(spec: StudySpec) -> dg.AssetsDefinition:
-    """The samples that every budget begins with: the ledger has them when the rest is bought."""
+    """Declare the pilot. Every budget starts with its samples, which are in the ledger when the rest is bought."""
     assert spec.pilot is not None
     size = spec.pilot
 
@@ -44,7 +44,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             look, buyer = look_of(spec, name, model), step.buyer("pilot", name)
             bought = generate(model, asked, size.samples, sampling, buyer, prices(spec, name), look)
         graded = verdicts(bought.rows, problems, spec.task)
-        # What differs from run to run stands in the table only where budgets are matched by it.
+        # Columns that differ from run to run are null, except where budgets are matched by them.
         timed = spec.matching.needs == "tokens_per_second" and spec.models[name].tokens_per_second is None
         used = {"seconds": timed, "cached_tokens": price is not None and price.cached is not None}
         rows = pl.concat([bought.rows, graded.select(_GRADED), bought.served], how="horizontal").with_columns(
@@ -105,7 +105,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
 
 
 def pilot_problems(spec: StudySpec, problems: pl.DataFrame) -> pl.DataFrame:
-    """The problems that the pilot asks, drawn by the seed, in the order in which they stand."""
+    """Return the problems of the pilot, drawn by the seed, in the order of `problems`."""
     asked = problems.filter(pl.col("split") == spec.sampling.split)
     if spec.pilot is None or spec.pilot.problems is None or spec.pilot.problems >= asked.height:
         return asked
@@ -115,17 +115,17 @@ def pilot_problems(spec: StudySpec, problems: pl.DataFrame) -> pl.DataFrame:
 
 
 def pilot_of(inputs: Inputs, name: str) -> pl.DataFrame:
-    """The pilot's rows of one model."""
+    """Return the pilot's rows of one model."""
     return inputs["pilot"].filter(pl.col("model") == name).collect()
 
 
 def _asked(spec: StudySpec, problems: pl.DataFrame, drawn: pl.DataFrame, chat: bool) -> pl.DataFrame:
-    """The prompts [problem_id, prompt] of the pilot's problems."""
+    """Return the prompts [problem_id, prompt] of the pilot's problems."""
     return prompts(spec, problems, chat).join(drawn, on="problem_id", how="semi", maintain_order="left")
 
 
 def _within_cap(step: Step, inputs: Inputs, problems: pl.DataFrame, drawn: pl.DataFrame) -> None:
-    """Raises ValueError where the pilots of all models can cost more than the whole cap."""
+    """Raise ValueError if the pilots of all models can cost more than the whole cap."""
     spec = step.spec
     if spec.cap is None or spec.pilot is None:
         return

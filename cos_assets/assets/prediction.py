@@ -1,4 +1,4 @@
-"""prediction: what would become of each budget, spent in this way or that; and which way to take."""
+"""prediction: the expected results of different ways to spend each budget, and the recommended way."""
 
 from __future__ import annotations
 

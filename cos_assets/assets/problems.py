@@ -1,4 +1,4 @@
-"""problems: every split of the problem set, one row per problem; benchmark_problems: those of other benchmarks."""
+"""problems: every split of the problem set, one row per problem. benchmark_problems: those of other benchmarks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def problems(spec: StudySpec) -> dg.AssetsDefinition:
 
 
 def benchmark_problems(spec: StudySpec) -> dg.AssetsDefinition:
-    """The test problems of the benchmarks that are not the study's own task."""
+    """Declare the test problems of the benchmarks that are not the study's own task."""
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         frames: list[pl.DataFrame] = []
@@ -67,7 +67,7 @@ def benchmark_problems(spec: StudySpec) -> dg.AssetsDefinition:
 
 
 def _disjoint(problems: pl.DataFrame) -> Check:
-    """A problem that is trained on, or chosen by, and tested on too makes the test say less than it seems to."""
+    """Check that no problem is in two splits: training or validation problems in the test split bias its score."""
     shared = in_several_splits(problems)
     lines = [
         f"- {row['problem_id']} ({row['split']}) = {row['other_id']} ({row['other_split']}): {row['question'][:200]!r}"

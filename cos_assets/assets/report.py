@@ -1,4 +1,4 @@
-"""report: paired differences, the conclusion, figures; as tables, as Dagster metadata and as one HTML page."""
+"""report: paired differences, the conclusion and figures, as tables, as Dagster metadata and as one HTML page."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             "cost": float(rows["cost"].sum()) if rows["cost"].null_count() < rows.height else None,
             "seconds": round(bought.seconds, 3),
         }
-        # A truncated solution is bought and wrong, a failed one is tried again, a missing one was never made.
+        # Truncated solutions are paid for and count as wrong, failed ones are retried, missing ones were never made.
         doubtful = {name: int(facts[name] or 0) for name in ("not_to_be_had", "truncated", "failed")}
         return result(
             rows,
@@ -111,8 +111,12 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
 def _adaptively(
     spec: StudySpec, texts: pl.DataFrame, count: int, problems: pl.DataFrame, buy: Callable[[pl.DataFrame], Bought]
 ) -> Bought:
-    """As many samples as `count` for each problem would be: first the pilot's number for all, then in rounds where they
-    are worth most by the verdicts so far. The same samples give the same rounds, so a run that was killed goes on."""
+    """Buy as many samples in total as `count` per problem would be, allocated adaptively.
+
+    Every problem first gets the number of the pilot (`StudySpec.floor`). The rest is bought in rounds, for the problems
+    where further samples are worth most by the verdicts so far. The rounds depend on the samples alone, so a killed run
+    resumes with the same rounds.
+    """
     started, new = time.perf_counter(), 0
     wanted = texts.with_columns(samples=pl.lit(min(spec.floor, count), pl.Int64))
     for left in range(ROUNDS, -1, -1):
@@ -138,21 +142,26 @@ def _adaptively(
 
 
 def look_of(spec: StudySpec, name: str, model: Model) -> Look | None:
-    """What stops the purchase from a sampler whose first solutions cannot be read."""
+    """Return the check that stops sampling where the first solutions of a sampler cannot be read.
+
+    None with `sampling.unreadable: continue`, and for recorded solutions.
+    """
     if spec.sampling.unreadable == "continue" or engines.get(model.engine).recorded:
         return None
     return first_look(spec.task, f"sampling with {name}", "sampling", spec.sampling.max_tokens)
 
 
 def sampler_prompts(spec: StudySpec) -> str | dict[str, str]:
-    """The version of the prompt that each sampler is given; one for all where no sampler is asked in its own form."""
+    """Return the prompt version of each sampler; a single string where all samplers get the task's default prompt."""
     versions = {name: spec.task.asked_version(m.chat, spec.sampling.shots) for name, m in spec.models.items()}
     return versions if set(versions.values()) != {spec.task.prompt_version} else spec.task.prompt_version
 
 
 def prompts(spec: StudySpec, problems: pl.DataFrame, chat: bool = False) -> pl.DataFrame:
-    """[problem_id, prompt] of the sampled split, with the few-shot examples of `examples`. A question that is asked is
-    never an example for itself."""
+    """Return [problem_id, prompt] of the sampled split, with few-shot examples from `examples`.
+
+    A question is never a few-shot example in its own prompt.
+    """
     asked = problems.filter(pl.col("split") == spec.sampling.split)
     drawn = examples(spec, problems)
     texts = []
@@ -164,10 +173,11 @@ def prompts(spec: StudySpec, problems: pl.DataFrame, chat: bool = False) -> pl.D
 
 
 def examples(spec: StudySpec, problems: pl.DataFrame) -> Sequence[Mapping[str, Any]]:
-    """Few-shot examples: one more than `shots`, drawn by the seed from the training problems with solutions, each
-    question once. Where there are not as many, the task's own exemplars, the first `shots` of them.
+    """Return the few-shot examples of a study.
 
-    Raises ValueError where neither is enough.
+    `shots` + 1 examples are drawn by the seed from the training problems with solutions, each question once; the extra
+    one is for prompts whose own question was drawn. Where there are too few, the examples are the first `shots`
+    exemplars of the task. Raises ValueError where these are too few as well.
     """
     shots = spec.sampling.shots
     pool = problems.filter((pl.col("split") == "train") & pl.col("solution").is_not_null()).to_dicts()

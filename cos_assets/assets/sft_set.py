@@ -1,4 +1,4 @@
-"""sft_set: what a model is finetuned on, by the rule of the source."""
+"""sft_set: the rows that a model is finetuned on, selected by the rule of the data source."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
 
 
 def _unseen(spec: StudySpec, rows: pl.DataFrame, inputs: Inputs) -> Check:
-    """Does the set hold what models are scored on, or chosen by?"""
+    """Check that the set contains no problem that models are scored on, or that checkpoints are chosen by."""
     problems = inputs["problems"].collect()
     splits = {"validation", spec.evaluation.split} - {spec.sampling.split}
     scored = problems.filter(pl.col("split").is_in(list(splits)))

@@ -1,4 +1,4 @@
-"""How an asset of a study is declared, and what its body is given."""
+"""Declaration of the assets of a study, and the context that their bodies receive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cos_assets.storage.paths import Place
 from cos_assets.study import StudySpec
 
 TELL_EVERY = 30.0
-"""Seconds. Every observation is a row in Dagster's own database."""
+"""Minimum seconds between progress observations. Each observation is a row in Dagster's own database."""
 Inputs = Mapping[str, pl.LazyFrame]
 Body = Callable[["Step", Inputs], dg.MaterializeResult]
 
@@ -33,7 +33,7 @@ class Refused(RuntimeError):
 
 
 class Step:
-    """One materialization: the study, the partition, and where things lie."""
+    """Context of one materialization: the study, the partition, the storage root, the run and its log."""
 
     def __init__(self, spec: StudySpec, context: dg.AssetExecutionContext) -> None:
         self.spec = spec
@@ -50,7 +50,7 @@ class Step:
         return self.partition["budget"]
 
     def require(self, check: Check) -> None:
-        """Go on only where a check passes. Raises Refused; that it failed stands in the UI all the same."""
+        """Raise Refused if a check failed, after logging its evaluation so that the UI shows it."""
         self.required.append(check)
         if not check.passed:
             key = self.context.partition_key if self.context.has_partition_key else None
@@ -85,9 +85,11 @@ def asset(
     kinds: set[str] = frozenset(),  # type: ignore[assignment]
     pool: str | None = None,
 ) -> dg.AssetsDefinition:
-    """An asset of a study. `config` is what its result depends on besides its inputs: it makes the code version, so
-    that a change in the YAML makes stale what it touches, and nothing else. `checks` are the rules of which the body's
-    `result` or `Step.require` says whether they are kept. `pool` is what it shares with other assets (see `pools`).
+    """Declare an asset of a study.
+
+    `config` holds everything that the result depends on besides the inputs. Its hash is the code version, so a change
+    in the YAML makes only the affected assets stale. `checks` are the rules that the body evaluates, with `result` or
+    `Step.require`. `pool` is the Dagster pool that the asset shares with others (see `pools`).
     """
     rules = [*([SOUND] if ins else []), *checks]
 
@@ -105,7 +107,7 @@ def asset(
         automation_condition=schedule.condition(spec),
         pool=pool,
     )
-    def compute(context, **inputs):  # no annotations: Dagster takes them for types, and cannot read them as text
+    def compute(context, **inputs):  # not annotated: Dagster reads annotations as types, and cannot resolve strings
         step = Step(spec, context)
         started, meter = time.perf_counter(), progress.Meter()
         with progress.shown_by(meter, shown_in(context)):
@@ -113,7 +115,7 @@ def asset(
                 step.require(sound(*context.resources.io_manager.input_problems(context)))
             with _tried_again(context):
                 made = body(step, inputs)
-        # What this run spent; what is in the ledger already, or trained already, is not paid for again.
+        # The spend of this run only: samples in the ledger and models that are already trained cost nothing again.
         spent = {f"spent_{name}": value for name, value in meter.spent().items()}
         outcomes = [*(check.outcome() for check in step.required), *(made.check_results or [])]
         metadata = {**_as_written(spec, made.metadata or {}), **spent, "run_seconds": time.perf_counter() - started}
@@ -123,7 +125,7 @@ def asset(
 
 
 def _as_written(spec: StudySpec, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata without the values of environment variables."""
+    """Return the metadata with environment variables as they are written in the YAML, without their values."""
 
     def written(value: Any) -> Any:
         if isinstance(value, dg.JsonMetadataValue) and value.data is not None:
@@ -139,7 +141,7 @@ def _as_written(spec: StudySpec, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _tried_again(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """After a fault of the network, and no other, the step waits and begins again; what was bought is in the ledger."""
+    """Retry the step after a network fault, and after no other error. Samples already bought are in the ledger."""
     try:
         yield
     except Exception as error:
@@ -151,7 +153,7 @@ def _tried_again(context: dg.AssetExecutionContext) -> Iterator[None]:
 
 
 def shown_in(context: dg.AssetExecutionContext) -> progress.Sink:
-    """Shows in the UI how far the work has come: as a line of the log, and as numbers of the partition."""
+    """Return a sink that shows progress in the UI, as a log line and as an observation of the partition."""
 
     def tell(now: progress.Report) -> None:
         context.log.info(str(now))
@@ -163,9 +165,9 @@ def shown_in(context: dg.AssetExecutionContext) -> progress.Sink:
 
 
 def check_spec(rule: Rule, key: dg.AssetKey, partitions: dg.PartitionsDefinition | None) -> dg.AssetCheckSpec:
-    """A rule as the UI lists it, for each partition by itself."""
+    """Return the spec of a rule's asset check, which Dagster evaluates for each partition separately."""
     with warnings.catch_warnings():
-        # Checks of partitions are new in Dagster; tests/orchestration/test_checks.py says what we rely on.
+        # Partitioned checks are a preview feature; tests/orchestration/test_checks.py tests what this code relies on.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.AssetCheckSpec(
             rule.name,
@@ -177,14 +179,17 @@ def check_spec(rule: Rule, key: dg.AssetKey, partitions: dg.PartitionsDefinition
 
 
 def own(spec: StudySpec, name: str, mapping: dg.PartitionMapping | None = None) -> dg.AssetIn:
-    """Another table of the same study as an input."""
+    """Return another table of the same study as an asset input."""
     return dg.AssetIn(key=[spec.name, name], partition_mapping=mapping)
 
 
 @contextmanager
 def single_thread_torch() -> Iterator[None]:
-    """One torch thread where there is no GPU: the same bits whatever else the machine does, and faster for small models
-    than two threads that wait for one another."""
+    """Use a single torch thread where there is no GPU.
+
+    Results are then bitwise equal under any load of the machine, and small models run faster than with two threads that
+    wait for each other.
+    """
     import torch
 
     before = torch.get_num_threads()

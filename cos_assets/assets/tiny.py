@@ -1,4 +1,4 @@
-"""<role>_checkpoint of TinyModels: small models trained from scratch, in the shape of any other checkpoint."""
+"""<role>_checkpoint of TinyModels: small models trained from scratch, with the same table as any other checkpoint."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ Role = Literal["student", "wc", "se"]
 
 
 class TinyModelsSpec(Spec):
-    """Which tiny models there are, and what they are trained on.
+    """The tiny models to make, and their training data.
 
-    Without `task` they are the demo's: trained on its careless corpus, or taken from the files that ship with the
-    package. With a task they learn its training split's reference solutions, with a tokenizer of its texts.
+    Without `task` they are the demo's models: trained on its corpus of careless solutions, or copied from the files
+    that ship with the package. With `task` they are trained on the reference solutions of its training split, with a
+    tokenizer made from these texts.
     """
 
     name: StudyName
@@ -41,7 +42,8 @@ class TinyModelsSpec(Spec):
 
     @property
     def shipped(self) -> bool:
-        """COS_FROM_SCRATCH=1 (`cos run --from-scratch`) stands for from_scratch: true in every file."""
+        """Whether the shipped files are used. COS_FROM_SCRATCH=1 (`cos run --from-scratch`) has the effect of
+        `from_scratch: true` in every file."""
         return self.task is None and not (self.from_scratch or os.environ.get("COS_FROM_SCRATCH") == "1")
 
 
@@ -61,7 +63,7 @@ def _checkpoint(spec: TinyModelsSpec, role: str) -> dg.AssetsDefinition:
         kinds={"huggingface"},
         required_resource_keys={"io_manager"},
     )
-    def checkpoint(context) -> Any:  # Dagster reads annotations, not their text
+    def checkpoint(context) -> Any:  # context is not annotated: Dagster cannot resolve string annotations
         root: Place = context.resources.io_manager.path
         name = hashlib.sha256(repr(made_from).encode()).hexdigest()[:24]
         if spec.shipped:
@@ -114,7 +116,7 @@ def _train(spec: TinyModelsSpec, role: str, out: Path) -> None:
 
 
 def _copy(source: Path, out: Path) -> None:
-    """All files or none: the folder gets its name when it is complete."""
+    """Copy all files or none: the folder gets its final name when it is complete."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)

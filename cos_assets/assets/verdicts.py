@@ -1,4 +1,4 @@
-"""verdicts: is the answer of each sample right?"""
+"""verdicts: the graded answer of each sample."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verdicts(spec: StudySpec) -> dg.AssetsDefinition:
         }
         unclear = {verdict: counts[verdict] for verdict in ("no_answer", "grader_error")}
         facts |= counts
-        # Instructions are checked in truncated replies, too: these have a verdict, and are counted all the same.
+        # Counted by finish_reason: instructions are checked in truncated replies too, which then have another verdict.
         facts["truncated"] = int((samples["finish_reason"] == "length").sum())
         left = unread(samples.with_columns(frame["answer"]), problems, spec.task, workers=usable_cores())
         facts |= {

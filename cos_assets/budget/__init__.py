@@ -1,1 +1,1 @@
-"""Samples per budget: matching rules, ways to spend a budget, allocation over problems. Pure functions."""
+"""Samples per budget: matching rules, strategies to spend a budget, allocation over problems. Pure functions."""

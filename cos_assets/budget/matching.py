@@ -1,22 +1,24 @@
-"""How many samples each model gets for one budget. Pure functions; nothing here knows a table or an engine.
+"""Budget matching: the samples that each model gets for one budget.
 
-A budget is stated as samples per problem of one reference model. Another model gets as many samples as the same amount
-of the matched quantity buys. S samples of one problem cost
+Pure functions, independent of tables and engines.
+
+A budget is stated as samples per problem of one reference model. Another model gets as many samples as the same
+amount of the matched quantity buys. S samples of one problem cost
 
     fixed + S · each          in FLOPs, currency, seconds, or samples (match: number)
 
-* `flops`: a token costs 2·P FLOPs (Kaplan et al. 2020, arXiv 2001.08361), P the parameters that a token passes through
-  (of a mixture of experts: the active ones). The paper counts generated tokens only. With `count_prefill` the prompt
-  counts too, once per problem, because its samples share it.
-* `price`: tokens at the price of their kind: input, cached input, output; less the discount of a batch API.
-* `gpu_seconds`: generated tokens over the tokens per second of the hardware in question.
-* `number`: equal numbers.
+* `flops`: a token costs 2·P FLOPs (Kaplan et al. 2020, arXiv 2001.08361), where P is the number of parameters that a
+  token passes through (in a mixture of experts, the active ones). The paper counts generated tokens only. With
+  `count_prefill` the prompt counts too, once per problem, because its samples share it.
+* `price`: tokens at the price of their kind (input, cached input, output), less the discount of a batch API.
+* `gpu_seconds`: generated tokens divided by the tokens per second on the hardware in question.
+* `number`: equal numbers of samples.
 
-The nominal rule takes equal tokens per solution and no prompts, as the paper does (Bansal et al. 2024, arXiv
-2408.16737, section 3): S_m = S_ref · P_ref / P_m. The measured rule takes each model's own mean tokens.
+The nominal rule assumes equal tokens per solution and ignores prompts, as the paper does (Bansal et al. 2024, arXiv
+2408.16737, section 3): S_m = S_ref · P_ref / P_m. The measured rule uses each model's own mean tokens.
 
-Numbers that are not whole are rounded to the nearest, at least 1: 27.2e9 / 9.24e9 = 2.94 gives 3 for 1 and 29 for 10.
-What is really matched, and by how much it misses, stands in the plan.
+Numbers of samples are rounded to the nearest whole number, at least 1: 27.2e9 / 9.24e9 = 2.94 gives 3 for 1 and 29
+for 10. The plan holds the unrounded number and the mismatch with the budget.
 """
 
 from __future__ import annotations
@@ -30,15 +32,16 @@ import polars as pl
 
 @dataclass(frozen=True)
 class Prices:
-    """Currency per million tokens, discounts taken off. `cached` is what a cached input token costs; None: `input`."""
+    """Prices in currency per million tokens, after discounts. `cached` is the price of a cached input token; None
+    means `input`."""
 
     input: float
     output: float
     cached: float | None = None
 
     def of(self, prompt: Any, completion: Any, cached: Any = 0.0) -> Any:
-        """Currency for `prompt` input tokens, of which `cached` came from a cache, and `completion` output tokens:
-        numbers, arrays or expressions."""
+        """Return the cost, in currency, of `prompt` input tokens, of which `cached` came from a cache, and
+        `completion` output tokens. The arguments are numbers, arrays or expressions."""
         dear = prompt - cached
         cheap = cached * (self.input if self.cached is None else self.cached)
         return (dear * self.input + cheap + completion * self.output) / 1e6
@@ -46,7 +49,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Usage:
-    """Mean tokens of one solution: the prompt's, those of them that came from a cache, and the generated ones."""
+    """Mean tokens of one solution: generated tokens, prompt tokens, and the prompt tokens that came from a cache."""
 
     completion: float
     prompt: float = 0.0
@@ -54,12 +57,12 @@ class Usage:
 
 
 NOMINAL = Usage(completion=1.0)
-"""The paper's rule: solutions of equal length, whatever that is, and no prompts."""
+"""The paper's rule: all solutions have the same length, whatever it is, and prompts do not count."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What S samples of one problem cost in the matched quantity: fixed + S · each."""
+    """The cost of S samples of one problem in the matched quantity: fixed + S · each."""
 
     each: float
     fixed: float = 0.0
@@ -70,47 +73,50 @@ class Cost:
 
 @dataclass(frozen=True)
 class Purchase:
-    """Samples per problem of one model within one budget, and how well the budget is met."""
+    """Samples per problem of one model within one budget, and how closely they match the budget."""
 
     budget: str
     model: str
     samples: int
     exact_samples: float
-    """What an unrounded match would buy; below 0 where the prompt alone costs more than the budget."""
+    """Samples that an unrounded match would buy. Below 0 if the prompt alone costs more than the budget."""
     mismatch: float
-    """Relative miss of the budget: +0.02 spends 2 % more than the reference does."""
+    """Relative deviation from the budget: +0.02 spends 2 % more than the reference does."""
 
 
 def flops_per_token(params: float) -> float:
-    """FLOPs of one token, 2·P (Kaplan et al. 2020; attention over the context is left out)."""
+    """Return the FLOPs of one token, 2·P (Kaplan et al. 2020; attention over the context is left out)."""
     return 2.0 * params
 
 
 class MatchRule:
-    """What `match:` may say: what a solution costs, what a sample took, and what that needs. A rule overrides what
-    differs; see `RULES`."""
+    """A rule that `match:` can name: the cost of a solution, the amount that a sample took, and what the rule needs.
+
+    Subclasses override what differs; see `RULES`.
+    """
 
     needs: str = ""
-    """The key of a model that it needs; "" for none."""
+    """The key that the rule requires of every model; "" for none."""
     needed: str = ""
-    """The same in words, for messages."""
+    """A description of the requirement for error messages."""
     by_length = True
-    """Do longer solutions cost more?"""
+    """Whether longer solutions cost more."""
     prompts: Literal["never", "count_prefill", "always"] = "never"
-    """When a prompt's tokens cost something."""
+    """When the tokens of a prompt cost something."""
 
     def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
-        """What the samples of one problem cost. `model` states what the rule needs."""
+        """Return the cost of the samples of one problem. `model` states what the rule needs."""
         raise NotImplementedError
 
     def spent(self) -> pl.Expr:
-        """What a sample took, of its columns and the `tokens_per_second` of its model; null where it is unknown."""
+        """Return an expression for the amount that a sample took, from its columns and the `tokens_per_second` of its
+        model. Null if it is unknown."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What a study states of a model."""
+    """The facts that a study states of a model."""
 
     params: float | None = None
     prices: Prices | None = None
@@ -163,7 +169,7 @@ class _Number(MatchRule):
 
 
 RULES: dict[str, MatchRule] = {"flops": _Flops(), "price": _Price(), "gpu_seconds": _GpuSeconds(), "number": _Number()}
-"""The rules, by the name that `match:` has in a study. To add one: a `MatchRule` and its entry."""
+"""The rules, by their name in `match:`. To add one, write a `MatchRule` and add its entry here."""
 
 
 def solution_cost(
@@ -175,9 +181,9 @@ def solution_cost(
     tokens_per_second: float | None = None,
     count_prefill: bool = False,
 ) -> Cost:
-    """What solutions of a model cost in the matched quantity: FLOPs, currency, seconds, or samples.
+    """Return the cost of a model's solutions in the matched quantity: FLOPs, currency, seconds, or samples.
 
-    Raises ValueError where the model does not state what the quantity needs.
+    Raises ValueError if the model does not state what the quantity needs.
     """
     rule = RULES[match]
     given = {"params": params, "price": prices.output if prices else None, "tokens_per_second": tokens_per_second}
@@ -188,10 +194,10 @@ def solution_cost(
 
 
 def match_budgets(budgets: Mapping[str, Mapping[str, int]], costs: Mapping[str, Cost]) -> list[Purchase]:
-    """Samples per problem for every budget x model.
+    """Return the samples per problem for every budget and model.
 
-    `budgets` maps a budget to {reference model: samples}; `costs` says what a model's solutions cost. A model that the
-    budget names keeps the number it states.
+    `budgets` maps a budget to {reference model: samples}. `costs` maps a model to the cost of its solutions. A model
+    that the budget names keeps the number stated there.
     """
     plan = []
     for budget, stated in budgets.items():

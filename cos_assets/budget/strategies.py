@@ -1,14 +1,16 @@
-"""Ways to spend a budget, what to expect of each, and which one to take. Pure functions over a pilot's samples.
+"""Strategies to spend a budget, their expected results, and which one to choose.
 
-A way is a sampler, or a mix by shares of the budget, with as many samples per problem as the budget buys on all
-problems, on half of them, or on a quarter. What is expected of it:
+Pure functions over a pilot's samples.
 
-* problems solved: by at least one sample (`metrics.prediction`),
-* correct samples, the rows to train on before repeated ones are left out (`metrics.prediction`),
+A strategy is a sampler, or a mix by shares of the budget, with as many samples per problem as the budget buys on all
+problems, on half of them, or on a quarter. Its expected results are
+
+* problems solved by at least one sample (`metrics.prediction`),
+* correct samples, which are the rows to train on before duplicates are removed (`metrics.prediction`),
 * different correct solutions (`metrics.richness`).
 
-A mix is between two bounds: its models fail together as often as they can (it solves what the better one does), or
-independently given the pilot; the value is the middle.
+The results of a mix have two bounds: its models fail together as often as they can (it solves what the better one
+does), or they fail independently given the pilot. The value is the midpoint.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from cos_assets.metrics.prediction import Fit, fits, predict_coverage, predict_k
 from cos_assets.metrics.richness import predict_distinct
 
 SCALES = (0.5, 1.0, 2.0)
-"""Parts of the study's budget that are looked at."""
+"""Multiples of the study's budget that are considered."""
 SHARES = (1.0, 0.5, 0.25)
-"""Parts of the problems."""
+"""Shares of the problems that are considered."""
 
 _COLUMNS: Any = {
     "budget": pl.String,
@@ -54,14 +56,14 @@ _MEASURES = ("solved", "correct", "distinct")
 
 @dataclass(frozen=True)
 class Pilot:
-    """What a pilot showed of one model."""
+    """The pilot's results for one model."""
 
     samples: pl.DataFrame
     """[problem_id, sample_index, correct, equations_key]."""
     cost: Cost
     fits: Sequence[Fit]
     counts: pl.DataFrame
-    """[problem_id, n, c] of the pilot's problems, sorted."""
+    """[problem_id, n, c] of the pilot's problems, sorted by problem_id."""
 
     @classmethod
     def of(cls, samples: pl.DataFrame, cost: Cost) -> Pilot:
@@ -76,10 +78,11 @@ def ways(
     problems: int,
     confidence: float = 0.9,
 ) -> pl.DataFrame:
-    """Every budget, part of it, source and part of the problems, in the schema `SCHEMA`.
+    """Return the strategies for every budget, scale, source and share of the problems, in the schema `SCHEMA`.
 
-    `budgets`: as for `budget.match_budgets`; `pilots` by model; `mixes` maps a source to {model: share of the budget};
-    `problems` are those that can be sampled. A way that buys less than one sample of a model is left out.
+    `budgets` are those of `matching.match_budgets`; `pilots` maps a model to its pilot; `mixes` maps a source to
+    {model: share of the budget}; `problems` is the number of problems that can be sampled. A strategy that buys less
+    than one sample of a model is left out.
     """
     sources = {**{name: {name: 1.0} for name in pilots}, **mixes}
     rows = [
@@ -109,7 +112,7 @@ def _way(
     pilots: Mapping[str, Pilot],
     problems: int,
 ) -> dict[str, Any] | None:
-    """What a part of a budget buys on `count` problems; None where that is less than one sample of a model."""
+    """Return what a part of a budget buys on `count` problems. None if that is less than one sample of a model."""
     if not count:
         return None
     reference = next(iter(stated))
@@ -133,12 +136,12 @@ def _way(
 
 
 Triple = tuple[float, float, float]
-"""Value and limits."""
+"""Value, lower limit and upper limit."""
 
 
 def _curves(pilot: Pilot, ks: Sequence[int], problems: int, confidence: float) -> dict[tuple[str, int], Triple]:
-    """(measure, samples per problem) -> mean per problem."""
-    # The problems that the pilot left out count, too: with no sample yet.
+    """Return the mean per problem: (measure, samples per problem) -> value and limits."""
+    # Problems outside the pilot count as problems without samples.
     more = [f"\0{i}" for i in range(max(0, problems - pilot.counts.height))]
     unseen = pl.DataFrame({"problem_id": more}, schema={"problem_id": pl.String}).with_columns(n=0, c=0)
     counts = pl.concat([pilot.counts, unseen], how="vertical_relaxed")
@@ -157,7 +160,7 @@ def _curves(pilot: Pilot, ks: Sequence[int], problems: int, confidence: float) -
 def _expected(
     pilots: Mapping[str, Pilot], curves: Mapping[str, Mapping[tuple[str, int], Triple]], row: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Totals over the way's problems."""
+    """Return the totals over the problems of a strategy."""
     found: dict[str, float] = {}
     bought = {part["model"]: part["samples"] for part in row["samples"]}
     for name in _MEASURES:
@@ -179,7 +182,7 @@ def _expected(
 
 
 def _sum(parts: Sequence[Triple]) -> Triple:
-    """Of independent values, the spreads added as squares."""
+    """Add independent values. Their distances to the limits are added in quadrature."""
     value = sum(v for v, _, _ in parts)
     below = float(np.sqrt(sum((v - low) ** 2 for v, low, _ in parts)))
     above = float(np.sqrt(sum((high - v) ** 2 for v, _, high in parts)))
@@ -187,7 +190,8 @@ def _sum(parts: Sequence[Triple]) -> Triple:
 
 
 def _mixed(pilots: Mapping[str, Pilot], bought: Mapping[str, int]) -> tuple[float, float]:
-    """Share of problems that a mix solves where its models fail together, and where they fail independently."""
+    """Return the share of problems that a mix solves if its models fail together, and the share if they fail
+    independently."""
     chances = []
     for model, samples in bought.items():
         pilot = pilots[model]
@@ -203,7 +207,8 @@ def _mixed(pilots: Mapping[str, Pilot], bought: Mapping[str, int]) -> tuple[floa
 
 
 def recommendations(found: pl.DataFrame, confidence: float = 0.9) -> list[str]:
-    """One sentence per budget: which way solves most problems, and whether one can tell. `found`: see `ways`."""
+    """Return one sentence per budget: the strategy that solves most problems, and whether the pilot can distinguish
+    it from the others. `found` is the result of `ways`."""
     sentences = []
     for (budget,), rows in found.group_by("budget", maintain_order=True):
         whole = rows.filter(pl.col("scale") == 1.0)
@@ -236,7 +241,7 @@ def recommendations(found: pl.DataFrame, confidence: float = 0.9) -> list[str]:
 
 
 def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Can the difference in problems solved be zero?"""
+    """Return whether the difference in problems solved can be zero."""
     gap = one["solved"] - other["solved"]
     return bool(gap <= np.hypot(one["solved"] - one["solved_low"], other["solved_high"] - other["solved"]))
 

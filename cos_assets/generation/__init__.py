@@ -1,4 +1,4 @@
-"""Every model call. `generate` looks in the ledger, asks an engine for what is missing, and books it.
+"""Model calls. `generate` reads the ledger, requests the missing completions from an engine, and records them.
 
 To add an engine: see `engines`.
 """

@@ -1,6 +1,6 @@
 """LoRA adapters as models: a folder with adapter_config.json, as PEFT writes it, on top of a base model.
 
-A finetuning with `method: lora` leaves one in `adapter`, beside the merged model in `model`.
+A finetuning with `method: lora` writes an adapter to `adapter`, next to the merged model in `model`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _BASE = ("base_model_name_or_path", "revision")
 
 @dataclass(frozen=True)
 class Adapter:
-    """Where an adapter and its base model are. `revision` is that of a base from the hub."""
+    """The locations of an adapter and its base model. `revision` is that of a base model from the hub."""
 
     folder: Path
     base: str
     revision: str | None
     rank: int
-    """The largest one, where layers differ."""
+    """The largest rank of all layers."""
 
     @property
     def has_tokenizer(self) -> bool:
@@ -30,7 +30,7 @@ class Adapter:
 
     @property
     def tokenizer(self) -> str:
-        """The adapter's own where it has one (tokens may have been added), else the base's."""
+        """The adapter's own tokenizer if it has one (tokens may have been added), else that of the base model."""
         return str(self.folder) if self.has_tokenizer else self.base
 
     @property
@@ -39,10 +39,10 @@ class Adapter:
 
 
 def find(model_id: str | Path) -> Adapter | None:
-    """The adapter in a folder; None where there is none, or a whole model beside it.
+    """Return the adapter in a folder, or None if there is no adapter or if the folder also holds a full model.
 
-    A base that is a path may be relative to the adapter. Raises ValueError for an adapter that is no LoRA, that names
-    no base, or that carries trained weights beside the low-rank ones.
+    If the base model is a path, it may be relative to the adapter. Raises ValueError for an adapter that is not LoRA,
+    that does not name a base model, or that holds trained weights other than the low-rank ones (`modules_to_save`).
     """
     folder = Path(model_id)
     if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
@@ -63,7 +63,7 @@ def find(model_id: str | Path) -> Adapter | None:
 
 
 def described(folder: Path) -> bytes:
-    """What an adapter's config says, but for where its base lies: that is another day's path."""
+    """Return an adapter's config as JSON, without the path and revision of its base model, since paths can change."""
     config = {key: value for key, value in _read(folder).items() if key not in _BASE}
     return json.dumps(config, sort_keys=True).encode()
 

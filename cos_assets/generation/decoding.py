@@ -1,9 +1,9 @@
-"""Decoding many rows in step with a transformers model: the arithmetic behind engine `transformers`.
+"""Batched decoding with a transformers model: the arithmetic of engine `transformers`.
 
 A row of a matrix product has the same bits in every batch of 16 or more rows (one CPU thread, float32, measured for
-widths from 32 to 4,864; with fewer rows another kernel is taken: below 4 rows on AMD processors, below 16 on Intel's
-with AVX512), and attention works row by row. So a batch never has fewer than 16, and a sample does not
-depend on the other rows.
+widths from 32 to 4,864). With fewer rows another kernel is used: below 4 rows on AMD processors, below 16 on Intel
+processors with AVX512. Attention works row by row. A batch is therefore padded to at least 16 rows, so that a sample
+does not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ class Job:
     index: int
     prompt: list[int]
     room: int
-    """Tokens it may have: max_tokens, or what the model's context leaves."""
+    """Maximum number of tokens: max_tokens, or what is left of the model's context if that is less."""
 
 
 class Batch:
-    """Samples decoded in step, from prompts of one padded length.
+    """Samples that are decoded in lockstep, from prompts of one padded length.
 
-    `tokens` [jobs, most room] holds what was drawn, up to column `at`; `rows` are the jobs still going on, `room` is
-    theirs. The network sees these rows and, where they are fewer than 16, copies whose tokens nobody reads.
+    `tokens` [jobs, max room] holds the drawn tokens, up to column `at`. `rows` holds the indices of the unfinished
+    jobs, and `room` their token limits. The network processes these rows; if there are fewer than 16, copies of the
+    last row are added, and their tokens are discarded.
     """
 
     def __init__(self, network: Any, jobs: list[Job], padded: int, sampling: Sampling) -> None:
@@ -69,7 +70,7 @@ class Batch:
             self._uniforms = torch.from_numpy(np.stack(drawn)).to(device)
 
     def advance(self, steps: int) -> None:
-        """Draw up to `steps` more tokens for every row, into the columns `before` to `at` of `tokens`."""
+        """Draw up to `steps` more tokens for every row and store them in columns `before` to `at` of `tokens`."""
         import torch
 
         drawn = []
@@ -87,7 +88,7 @@ class Batch:
         self.tokens[self.rows, self.before : self.at] = block[: len(self.rows)]
 
     def keep(self, live: np.ndarray) -> None:
-        """Go on with these positions of `rows` only."""
+        """Keep only the given positions of `rows`."""
         import torch
 
         if len(live) == len(self.rows):
@@ -101,7 +102,7 @@ class Batch:
                     self._uniforms = self._uniforms[index]
 
     def _select(self, positions: np.ndarray) -> Any:
-        """Make the cache hold these of its rows, each as often as it is named."""
+        """Reorder the cache to the given row positions, which may repeat, and return them as a tensor."""
         import torch
 
         index: Any = torch.from_numpy(positions).to(self._mask.device)
@@ -110,7 +111,7 @@ class Batch:
         return index
 
     def _forward(self, step: int) -> Any:
-        """The logits [rows, vocabulary] of the next token, after the prompt (step 0) or after one more token."""
+        """Return the logits [rows, vocabulary] of the next token, after the prompt (step 0) or after one more token."""
         import torch
 
         width = self._padded + step
@@ -130,10 +131,10 @@ class Batch:
 
 
 def draw(logits: Any, uniforms: Any, sampling: Sampling) -> Any:
-    """One token a row [rows], from logits [rows, vocabulary] and uniforms [rows, 1] in [0, 1).
+    """Draw one token per row [rows] from logits [rows, vocabulary] and uniforms [rows, 1] in [0, 1).
 
-    By the inverse of the cumulative distribution: temperature, then top-k, then top-p on what top-k left, as vLLM
-    has it. Top-p keeps the most probable tokens until their sum reaches it.
+    Uses inverse transform sampling. Temperature, top-k and top-p are applied in this order, as in vLLM: top-p is
+    applied to the tokens that top-k keeps. Top-p keeps the most probable tokens until their sum reaches it.
     """
     import torch
 
@@ -154,11 +155,11 @@ def draw(logits: Any, uniforms: Any, sampling: Sampling) -> Any:
         before = weights.cumsum(-1) - weights
         weights = weights.masked_fill(before >= sampling.top_p, 0)
     cumulative = weights.cumsum(-1)
-    # 1 - u is in (0, 1]: the first token whose sum reaches it is never one of weight 0.
+    # 1 - u is in (0, 1], so the first token whose cumulative sum reaches it never has weight 0.
     chosen = torch.searchsorted(cumulative, (1 - uniforms) * cumulative[:, -1:])
     return (chosen if ids is None else ids.gather(-1, chosen))[:, 0]
 
 
 def _enough(positions: np.ndarray) -> np.ndarray:
-    """With the last one repeated, where there are too few."""
+    """Pad the positions to the minimum number of rows by repeating the last one."""
     return np.pad(positions, (0, max(0, _FEWEST_ROWS - len(positions))), mode="edge")

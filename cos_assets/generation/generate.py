@@ -1,4 +1,4 @@
-"""The one door for model calls: look in the ledger, ask for what is missing, book it."""
+"""The entry point for model calls: read the ledger, request the missing completions, and record them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from cos_assets.generation.types import Completion, Engine, Model, Request, Samp
 from cos_assets.storage.paths import Place
 
 FIRST = 16
-"""Solutions that are looked at before the rest is bought."""
+"""Number of solutions that are checked before the rest is bought."""
 Look = Callable[[Sequence[tuple[str, str]]], None]
-"""Is given (completion, finish_reason) of the first solutions, and raises where no more should be bought."""
+"""Receives (completion, finish_reason) of the first solutions, and raises if no more should be bought."""
 FLUSH_ROWS = 2000
 FLUSH_SECONDS = 10.0
 
@@ -44,32 +44,32 @@ COMPLETIONS = pl.Schema(
 
 @dataclass(frozen=True)
 class Buyer:
-    """Who asks, and where it is booked."""
+    """The caller of a purchase: ledger root, study, stage and cap."""
 
     root: Place
     study: str
     stage: Stage
     run_id: str = ""
     model: str = ""
-    """The study's name of the model, for who watches."""
+    """The study's name of the model, for progress messages."""
     cap: Cap | None = None
-    """The most that the study spends on data."""
+    """The maximum that the study may spend on data."""
     prefill: bool = False
-    """Prompt tokens count as FLOPs, too."""
+    """Whether prompt tokens count as FLOPs, too."""
 
 
 @dataclass(frozen=True)
 class Bought:
-    """Completions, and how many of them this call paid for."""
+    """The completions of one call of `generate`, and how many of them it paid for."""
 
     rows: pl.DataFrame
-    """Schema `COMPLETIONS`, sorted by problem in the order asked, then sample index; the same on every machine."""
+    """Schema `COMPLETIONS`, sorted by problem in prompt order, then sample index; the same on every machine."""
     served: pl.DataFrame
-    """[cached_tokens, seconds] of the rows: how they were made, which differs from time to time."""
+    """[cached_tokens, seconds] of the rows, which vary from run to run."""
     new: int
-    """Completions that were made now; the others were in the ledger."""
+    """Number of completions that this call bought; the others were in the ledger."""
     missing: int
-    """Completions that cannot be had: solutions made elsewhere hold fewer than were asked for."""
+    """Number of completions that are unavailable: imported solutions may be fewer than requested."""
     seconds: float
 
 
@@ -82,16 +82,17 @@ def generate(
     prices: Prices | None = None,
     look: Look | None = None,
 ) -> Bought:
-    """`samples` completions (indices 0 to samples - 1) of every prompt of `prompts` [problem_id, prompt].
+    """Return `samples` completions (indices 0 to samples - 1) of every prompt in `prompts` [problem_id, prompt].
 
-    A column `samples` in `prompts` says for each problem how many, instead. Only what the ledger lacks is bought, and
-    it is booked in parts while it comes in: when this is killed and called again, it goes on. A truncated completion is
-    bought; a failed one is tried again by the next call, unless it comes from a file. Two problems with the same prompt
-    share its completions.
-    Raises CapReached where the buyer's cap leaves no room for all that is missing, after buying what it does; then all
-    that was bought is in the ledger. One buyer of a study with a cap buys at a time.
+    A column `samples` in `prompts` overrides the number per problem. Only completions that the ledger lacks are bought.
+    They are recorded in parts as they arrive, so that a killed call can be resumed by calling again. A truncated
+    completion counts as bought. A failed one is retried by the next call, unless it comes from a file. Problems with
+    the same prompt share its completions.
 
-    `look` is given the first solutions (see `judging.readable`). What it raises ends the purchase.
+    Raises CapReached if the buyer's cap does not allow all missing completions. Those that it allows are bought first
+    and are in the ledger. For a study with a cap, one buyer buys at a time.
+
+    `look` receives the first solutions (see `judging.readable`). An exception that it raises ends the purchase.
     """
     started = time.perf_counter()
     ledger = Ledger(buyer.root, model, sampling)
@@ -102,7 +103,7 @@ def generate(
     hashes = wanted["prompt_hash"].unique(maintain_order=True)
     with ledger.lock:
         ledger.clear_leftovers()
-        # What failed in a file is the same in the next run: nothing would be had by asking again.
+        # A failed sample from a file fails again, so it is not requested again.
         held = ledger.held(hashes, failed=engines.get(model.engine).recorded)
         requests = _missing(wanted, held)
         known = hashes.filter(hashes.is_in(held["prompt_hash"])).head(FIRST)
@@ -117,15 +118,17 @@ def generate(
         .sort("order", "sample_index")
     )
     served = rows.select("cached_tokens", "seconds")
-    # By this buyer's tariff: what another study bought may be booked at another price, or at none.
+    # Use this buyer's tariff: another study may have recorded another price, or none.
     rows = rows.with_columns(**_tariff(model, buyer, prices).columns())
     rows = rows.select(pl.col(name).cast(dtype) for name, dtype in COMPLETIONS.items())
     return Bought(rows, served, new, int(wanted["samples"].sum()) - rows.height, time.perf_counter() - started)
 
 
 def _missing(wanted: pl.DataFrame, held: pl.DataFrame) -> list[Request]:
-    """One request per distinct prompt that lacks an index. `wanted` has [problem_id, prompt, prompt_hash, samples],
-    `held`: see `Ledger.held`."""
+    """Return one request per distinct prompt that lacks an index.
+
+    `wanted` has the columns [problem_id, prompt, prompt_hash, samples]; for `held` see `Ledger.held`.
+    """
     none = pl.lit([], pl.List(pl.Int32))
     every = pl.int_ranges(0, pl.col("samples"), dtype=pl.Int32)
     lacking = (
@@ -149,10 +152,10 @@ def _buy(
     ledger: Ledger,
     first: _First | None,
 ) -> int:
-    """Ask for all that is missing, and book it; how many completions came."""
+    """Request all missing completions, record them, and return how many came."""
     total = sum(len(request.indices) for request in requests)
     if first and total <= first.missing:
-        first = None  # there is no rest to keep from being bought
+        first = None  # no purchase remains after the first solutions
     if first:
         first.look_at([])
     few = first.missing if first else 0
@@ -166,7 +169,7 @@ def _buy(
     with ExitStack() as stack:
         cap, spent = buyer.cap if buyer.stage in spend.DATA else None, Spend()
         if cap:
-            # Who buys beside this one must have booked what it took before anybody knows what is left.
+            # A concurrent buyer must record its spend before the remaining budget is known.
             stack.enter_context(spend.lock(buyer.root, buyer.study))
             spent = spend.spent(buyer.root, buyer.study)
         engine = open_engine(model)
@@ -197,13 +200,13 @@ def _buy(
                         ledger.append(buffer)
                         buffer, flushed = [], time.monotonic()
         finally:
-            ledger.append(buffer)  # an engine that fails half-way has been paid for its first half
+            ledger.append(buffer)  # completions before a failure have been paid for
             engine.close()
     return done
 
 
 class _First:
-    """The first solutions of a purchase, those that the ledger holds among them, until they have been looked at."""
+    """The first solutions of a purchase, including those from the ledger. Calls `look` once there are enough."""
 
     def __init__(self, look: Look, held: pl.DataFrame) -> None:
         self._look, self._done = look, False
@@ -211,7 +214,7 @@ class _First:
 
     @property
     def missing(self) -> int:
-        """How many more are wanted before the rest is bought."""
+        """How many more solutions are needed before the rest is bought."""
         return 0 if self._done else max(0, FIRST - len(self._seen))
 
     def look_at(self, solutions: list[tuple[str, str]]) -> None:
@@ -224,7 +227,7 @@ class _First:
 
 
 def _few(requests: list[Request], count: int) -> tuple[list[Request], list[Request]]:
-    """Requests for about `count` samples, of as many prompts as can be, and for the rest."""
+    """Split requests into some for about `count` samples, from as many prompts as possible, and the rest."""
     each = -(-count // len(requests))
     head, tail = requests[:count], requests[count:]
     now = [replace(request, indices=request.indices[:each]) for request in head]
@@ -233,7 +236,7 @@ def _few(requests: list[Request], count: int) -> tuple[list[Request], list[Reque
 
 
 def _add(took: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Add what completions took to what is told of the progress; unknown is not nothing."""
+    """Add the tokens, FLOPs and cost of rows to the totals for progress reports. Unknown values are skipped."""
     for name, column in (("tokens", "completion_tokens"), ("flops", "flops"), ("cost", "cost")):
         known = [row[column] for row in rows if row[column] is not None]
         if known:
@@ -245,14 +248,14 @@ def _tariff(model: Model, buyer: Buyer, prices: Prices | None) -> Tariff:
 
 
 def open_engine(model: Model) -> Engine:
-    """The engine a model names. Raises ModuleNotFoundError, with what to install, where it is not there."""
+    """Open the engine of a model. Raises ModuleNotFoundError, with what to install, if a package is missing."""
     return engines.get(model.engine).open(model)
 
 
 def preflight(model: Model) -> None:
-    """Ask an engine whether it could serve a model, without buying anything.
+    """Check whether the engine of a model can serve it, without buying anything.
 
-    Raises ValueError or ConnectionError, with what to mend.
+    Raises ValueError or ConnectionError, with what to fix.
     """
     engines.get(model.engine).preflight(model)
 
@@ -260,7 +263,7 @@ def preflight(model: Model) -> None:
 def _booking(
     model: Model, sampling: Sampling, buyer: Buyer, tariff: Tariff, attempts: dict[tuple[str, int], int]
 ) -> Callable[[Completion], dict[str, Any]]:
-    """Completion -> ledger row."""
+    """Return a function that converts a completion to a ledger row."""
     constant = {
         "engine": model.engine,
         "model_id": model.model_id,

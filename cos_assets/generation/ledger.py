@@ -1,14 +1,15 @@
-"""Every completion ever bought, so that nothing is bought twice and every attempt counts as spend.
+"""The ledger: every completion ever bought, so that nothing is bought twice and every attempt counts as spend.
 
     <root>/ledger/model=<fingerprint>/params=<hash>/part-*.parquet
 
-A row is keyed by (model, sampling parameters, prompt hash, sample index) and an attempt number. Rows are only ever
-added, in parts (see `parts`): each is written under a temporary name and renamed. What comes in between two parts is
-noted in a journal beside them, of which the next buyer makes a part if this one is killed. Failed attempts are rows
-too; they are spend, and are tried again.
+A row is keyed by (model, sampling parameters, prompt hash, sample index) and an attempt number. The ledger is
+append-only. Rows are added in parts (see `parts`), each of which is written under a temporary name and renamed. Rows
+that arrive between two parts are written to a local journal. If the process is killed, the next one that takes the lock
+converts the journal to a part. Failed attempts are rows too: they count as spend, and are retried.
 
-On an object store each part is one object, which every machine reads once. A part that could not be sent (the store was
-away, the buyer was killed) waits in this machine's copy, and is sent before anything else is bought.
+On an object store each part is one object, which every machine downloads once. A part that could not be uploaded (the
+store was unavailable, or the process was killed) is kept in this machine's local copy, and is uploaded before anything
+else is bought.
 """
 
 from __future__ import annotations
@@ -42,21 +43,24 @@ _log = logging.getLogger(__name__)
 
 
 def prompt_hash(prompt: str) -> str:
-    """The first 32 hex digits of the prompt's SHA-256."""
+    """Return the first 32 hex digits of the prompt's SHA-256."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:32]
 
 
 def parameters_hash(sampling: Sampling) -> str:
-    """The first 16 hex digits of the SHA-256 of what sampling depends on. Greedy decoding has no seed and no filter."""
+    """Return the first 16 hex digits of the SHA-256 of the sampling parameters.
+
+    Greedy decoding does not depend on seed, top-k and top-p, so these are set to their defaults first.
+    """
     if sampling.temperature == 0:
         sampling = sampling.model_copy(update={"seed": 0, "top_k": None, "top_p": 1.0})
     return hashlib.sha256(sampling.model_dump_json().encode()).hexdigest()[:16]
 
 
 def book(root: Place, model: Model, name: str, row: dict[str, Any]) -> None:
-    """Book what took no prompt, a finetuning for example, once under its name: what is there stays as it is.
+    """Record a cost that has no prompt, such as a finetuning, once per name. An existing record is not changed.
 
-    `row` has some of the ledger's columns; the others are null.
+    `row` holds some of the ledger's columns; the others are null.
     """
     part = root / "ledger" / f"model={model.fingerprint}" / "params=none" / f"part-{name}.parquet"
     if not part.is_file():
@@ -65,20 +69,20 @@ def book(root: Place, model: Model, name: str, row: dict[str, Any]) -> None:
 
 
 class Ledger:
-    """What one model has answered under one set of sampling parameters. Hold `lock` while buying."""
+    """The completions of one model under one set of sampling parameters. Hold `lock` while buying."""
 
     def __init__(self, root: Place, model: Model, sampling: Sampling) -> None:
         self.folder = root / "ledger" / f"model={model.fingerprint}" / f"params={parameters_hash(sampling)}"
-        # One buyer at a time: a second process waits, and then finds what the first one bought.
+        # One buyer at a time: a second process waits, and then reads what the first one bought.
         self.lock = lock(self.folder / ".lock")
-        self._part = ""  # the name of the part that is coming in
-        self._synced = 0.0  # when the journal was last on the disk
+        self._part = ""  # name of the part that the journal is for
+        self._synced = 0.0  # time of the last fsync of the journal
 
     def held(self, prompts: Iterable[str], failed: bool = False) -> pl.DataFrame:
-        """What need not be bought again: [prompt_hash, indices], one row per prompt that has any. `failed` counts
-        failed attempts, too.
+        """Return the sample indices that are in the ledger: [prompt_hash, indices], one row per prompt that has any.
 
-        Only keys are read, so that ten million rows take about a second (see benchmarks/ledger.py).
+        Indices with only failed attempts are included if `failed`. Only key columns are read, so that ten million rows
+        take about a second (see benchmarks/ledger.py).
         """
 
         def indices(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -88,15 +92,14 @@ class Ledger:
         return self._query(prompts, indices)
 
     def failed_attempts(self, prompts: Iterable[str]) -> dict[tuple[str, int], int]:
-        """How often each (prompt hash, sample index) has failed so far."""
+        """Return the number of failed attempts of each (prompt hash, sample index)."""
         attempts = self._query(prompts, lambda rows: rows.filter(_FAILED).group_by(_KEY).agg(pl.col("attempt").max()))
         return {(prompt, index): attempt for prompt, index, attempt in attempts.iter_rows()}
 
     def read(self, prompts: Iterable[str] | None = None, samples: int | None = None) -> pl.DataFrame:
-        """The row that counts for each (prompt hash, sample index): the first that did not fail, else the last.
+        """Return one row per (prompt hash, sample index): the first successful attempt, else the last failed one.
 
-        `prompts` are prompt hashes, and `samples` is the number of indices that are wanted; None reads everything.
-        `attempt` is that of the row.
+        `prompts` are prompt hashes, and only indices below `samples` are read; None reads all prompts or indices.
         """
         order = pl.when(_FAILED).then(1_000_000 - pl.col("attempt")).otherwise(pl.col("attempt") - 1_000_000)
 
@@ -116,10 +119,10 @@ class Ledger:
         )
 
     def note(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keep rows on this machine until `append` has written them as a part, so that a killed process loses none.
+        """Write rows to the local journal, which `append` replaces by a part, so that a killed process loses no rows.
 
-        They are synced to the disk at most once per second, so that a power cut loses no more than that second's rows.
-        A number that the ledger's column does not hold becomes null: a server may send any.
+        The journal is synced to disk at most once per second, so a power failure can lose the rows of the last second.
+        Integers that exceed the range of the ledger's column become null, because a server may send any number.
         """
         if not rows:
             return
@@ -137,9 +140,10 @@ class Ledger:
                 self._synced = time.monotonic()
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Write one more part. When this returns, the rows are there to stay.
+        """Write rows as one part. When this returns, the rows are stored durably.
 
-        `rows` is emptied as soon as they are safe: when this fails after that, they must not be written again.
+        `rows` is cleared as soon as the part is on the local disk. If a later step (the upload) fails, the caller must
+        not write the rows again.
         """
         if not rows:
             return
@@ -156,8 +160,11 @@ class Ledger:
             self._check_lock()
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed writer left half written, write what it had only noted, send what it could not send, and
-        merge small parts. Only under the lock."""
+        """Recover from a killed writer, and merge small parts. The caller must hold the lock.
+
+        Removes temporary files, uploads parts that were not uploaded, and converts journals to parts. Unusable lines
+        of a journal are kept in a separate file, with a warning.
+        """
         here = paths.local(self.folder)
         if isinstance(self.folder, Path):
             for file in self.folder.glob(".part-*.tmp"):
@@ -166,7 +173,7 @@ class Ledger:
             for file in sorted(here.glob(_UNSENT + "part-*.parquet")):
                 self._send(file)
         for file in sorted(here.glob(_JOURNAL + "part-*.jsonl")):
-            # Under the name that the part was to have: if it was written already, it is written again, not twice.
+            # Use the part's original name: if the part exists already, it is overwritten, not duplicated.
             self._part = file.name.removeprefix(_JOURNAL).removesuffix(".jsonl")
             rows, unusable = _noted(file)
             if unusable:
@@ -179,7 +186,7 @@ class Ledger:
         parts.merge(self.folder, self._check_lock)
 
     def _check_lock(self) -> None:
-        """On an object store another machine may have taken the lock over: who lost it must not go on."""
+        """Raise if another machine has taken over the lock, which can happen on an object store."""
         if isinstance(self.lock, ObjectLock):
             self.lock.check()
 
@@ -195,7 +202,7 @@ class Ledger:
 
 
 def _noted(journal: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """The rows of a journal, and the lines that are none. The last line may have been cut, and is passed over."""
+    """Return the rows of a journal, and the lines that are not valid rows. A truncated last line is ignored."""
     rows: list[dict[str, Any]] = []
     unusable = []
     lines = journal.read_bytes().splitlines(keepends=True)

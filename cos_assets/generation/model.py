@@ -1,4 +1,4 @@
-"""Which model is asked: where its weights are, which revision, how many parameters."""
+"""Model resolution: location of the weights, revision, fingerprint, and number of parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
 
 
 def hash_folder(folder: str | Path) -> str:
-    """SHA-256 over the names and contents of a checkpoint's weights, config and tokenizer files (top level, sorted)."""
+    """Return the SHA-256 of the names and contents of a checkpoint's weights, config and tokenizer files.
+
+    Only files at the top level count, in sorted order. Raises ValueError if there are none.
+    """
     files = _content(folder)
     if not files:
         raise ValueError(
@@ -27,7 +30,10 @@ def hash_folder(folder: str | Path) -> str:
 
 
 def hash_adapter(adapter: adapters.Adapter) -> str:
-    """SHA-256 over an adapter and its base model's content (of a hub id: its commit), wherever the two lie."""
+    """Return the SHA-256 of an adapter and its base model, independent of their paths.
+
+    A local base model contributes the hash of its folder. A base model from the hub contributes its id and commit.
+    """
     digest = _digest([file for file in _content(adapter.folder) if file.name != adapters.CONFIG])
     digest.update(adapters.described(adapter.folder) + b"\0")
     base = adapter.base
@@ -50,11 +56,12 @@ def _digest(files: Iterable[Path]) -> Any:
 
 
 def count_parameters(folder: str | Path) -> int:
-    """Parameters of the model in a folder: those of the architecture in `config.json`, tied weights once.
+    """Return the number of parameters of the model in a folder.
 
-    Nothing else in the folder counts, such as stored copies of tied weights, other formats or an adapter; quantized
-    weights count as unpacked. An adapter's folder counts its low-rank weights. The weights' headers are counted where
-    transformers does not know the architecture; ValueError is raised where they do not tell either.
+    The count is that of the architecture in `config.json`. Tied weights count once, and quantized weights count as
+    unpacked. Other contents of the folder (stored copies of tied weights, other formats, an adapter) do not count.
+    For an adapter's folder, the count is that of its low-rank weights. If transformers does not know the architecture,
+    the safetensors headers are counted. Raises ValueError if these do not determine the count either.
     """
     folder = Path(folder)
     if adapters.find(folder):
@@ -64,16 +71,17 @@ def count_parameters(folder: str | Path) -> int:
 
 
 def _architecture(folder: Path) -> Any | None:
-    """The network without memory for its weights; None where transformers does not know it. Runs no code of the folder.
+    """Build the network on the meta device, without memory for its weights. Runs no code from the folder.
 
-    It takes half a second the first time and a tenth later, for 70 billion parameters, too.
+    Returns None if transformers does not know the architecture. The first call takes half a second and later calls a
+    tenth of a second, even for 70 billion parameters.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError):  # no config.json, or of a kind that needs code of its own
+    except (OSError, ValueError, KeyError):  # no config.json, or a kind that needs its own code
         return None
     if getattr(config, "quantization_config", None) is not None:
         del config.quantization_config
@@ -83,13 +91,13 @@ def _architecture(folder: Path) -> Any | None:
                 return kind.from_config(
                     config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
                 )
-        except ValueError:  # a configuration of another kind of model
+        except ValueError:  # the configuration is of another kind of model
             continue
     return None
 
 
 def _stored_parameters(folder: Path) -> int:
-    """Parameters by the headers of the model's safetensors, without an output layer that `config.json` calls tied."""
+    """Count the parameters in the safetensors headers, without the output layer if `config.json` says it is tied."""
     index, config = folder / "model.safetensors.index.json", folder / "config.json"
     if index.is_file():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -106,7 +114,7 @@ def _stored_parameters(folder: Path) -> int:
 
 
 def _headers(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The tensors in safetensors files: dtype and shape of each by its name. Raises ValueError where there are none."""
+    """Return the header entries (dtype, shape) of safetensors files by tensor name. Raises ValueError if empty."""
     tensors: dict[str, dict[str, Any]] = {}
     for name in names:
         if (folder / name).is_file():
@@ -131,11 +139,12 @@ def resolve(
     chat: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Model:
-    """A model ready to be asked. `auto` becomes vLLM where it is installed beside a GPU, else transformers.
+    """Resolve a model id to a `Model` with its engine, revision, fingerprint and number of parameters.
 
-    With `chat` it has a fingerprint of its own: the same text is another prompt; and one more for each choice of the
-    engine option `chat_template_kwargs`, what a chat template is given. A served model (engine openai) is known by its
-    name alone, wherever it is served. Raises ValueError for template arguments that cannot be used.
+    The engine `auto` becomes vLLM if vLLM is installed and a GPU is available, else transformers. `chat` changes the
+    fingerprint, because the same text is then a different prompt. So does each value of the engine option
+    `chat_template_kwargs` (arguments of the chat template). The fingerprint of a served model (engine openai) does not
+    depend on where it is served. Raises ValueError for template arguments that cannot be used.
     """
     if engine == engines.AUTO:
         engine = pick_engine()
@@ -159,7 +168,7 @@ def resolve(
 
 
 def _template_tail(chat: bool, options: Mapping[str, Any]) -> str:
-    """What the arguments of a chat template add to a model's fingerprint: nothing where none are given."""
+    """Return the fingerprint suffix for the arguments of the chat template; empty if there are none."""
     given, where = options.get("chat_template_kwargs"), "engine_options.chat_template_kwargs"
     if given is None or given == {}:
         return ""
@@ -173,12 +182,12 @@ def _template_tail(chat: bool, options: Mapping[str, Any]) -> str:
 
 
 def _commit(model_id: str, revision: str | None) -> str:
-    """The commit behind a hub id and a branch, from the hub or, without a network, from what was downloaded before."""
+    """Return the commit of a hub id and revision, from the hub or, without a network, from the local download cache."""
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(model_id, "config.json", revision=revision)).parent.name
-    except Exception as error:  # no network, no such model or revision, no access: the hub raises many kinds
+    except Exception as error:  # no network, model, revision or access: the hub raises many types
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(
             f"model: {model_id!r} is no folder here and was not found on the hub ({type(error).__name__}: {reason});"
@@ -187,7 +196,10 @@ def _commit(model_id: str, revision: str | None) -> str:
 
 
 def pick_engine() -> str:
-    """vLLM pays for itself on a GPU; on a CPU its start-up outweighs what small models gain."""
+    """Return the name of the engine that `auto` selects.
+
+    vLLM is faster on a GPU. On a CPU its start-up time outweighs the gain for small models.
+    """
     from importlib.util import find_spec
 
     if find_spec("vllm") is None:

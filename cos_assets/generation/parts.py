@@ -1,8 +1,8 @@
-"""The Parquet files of the ledger. A part is written once, and never changed.
+"""Parts: the Parquet files of the ledger. A part is written once and never changed.
 
-Where a folder has many small parts, the next buyer merges them into larger ones. A merged part names in its metadata
-the parts that it replaces, and readers pass over those. So a kill between writing the one and removing the others loses
-no row and counts none twice; the next buyer removes what is left.
+If a folder has many small parts, the next process that appends to the ledger merges them into larger ones. The metadata
+of a merged part lists the parts that it replaces, and readers ignore those. If the process is killed after writing the
+merged part and before removing the others, no row is lost or counted twice; the next process removes the rest.
 """
 
 from __future__ import annotations
@@ -57,49 +57,49 @@ _COLUMNS: Any = {
 }
 SCHEMA = pl.Schema(_COLUMNS)
 UNUSABLE = ".unusable-"
-"""In front of the name of what was set aside."""
+"""Prefix of the names of files that were set aside because they are unusable."""
 
-_VERSION = "1"  # of each part; a version that means a column in another way has another number
+_VERSION = "1"  # schema version of each part; increase it when the meaning of a column changes
 _REPLACES = "replaces"
 _MERGED = "-merged.parquet"
-_MANY = 200  # as many small parts are merged
-_SMALL, _LARGE = 16 * 2**20, 64 * 2**20  # bytes: what a small part has less of, and a merged one about
+_MANY = 200  # minimum number of small parts for a merge
+_SMALL, _LARGE = 16 * 2**20, 64 * 2**20  # bytes: upper limit of a small part; approximate size of a merged part
 _MAGIC = b"PAR1"
 _ATTEMPTS = 10
 _log = logging.getLogger(__name__)
 
 
 def name() -> str:
-    """For a new part. Names sort by the time at which their parts were begun."""
+    """Return a file name for a new part. Names sort by the time at which their parts were started."""
     return f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
 
 
 def write(place: Place, frame: pl.DataFrame, replaced: Sequence[str] = ()) -> None:
-    """Write rows of `SCHEMA` as one part, whole or not at all."""
+    """Write rows of `SCHEMA` as one part atomically. `replaced` lists the parts that it replaces."""
     metadata = {"schema_version": _VERSION} | ({_REPLACES: json.dumps(replaced)} if replaced else {})
     paths.replace(place, partial(frame.write_parquet, metadata=metadata))
 
 
 def query(folder: Place, pattern: str, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
-    """What `ask` makes of the rows of all parts under a folder that match, in the schema `SCHEMA`.
+    """Apply `ask` to the rows of all parts under a folder that match `pattern`, and collect the result.
 
-    Parts of other versions (their metadata has `schema_version`) may lack columns, hold others, or have wider numbers.
-    A part that is no whole Parquet file is set aside with a warning.
+    `ask` receives rows of schema `SCHEMA`. Parts of other versions (`schema_version` in their metadata) may lack
+    columns, have additional ones, or have wider numbers. An incomplete Parquet file is set aside with a warning.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return ask(_scan(_counted(folder, mirror(folder, pattern)))).collect()
-        except FileNotFoundError:  # another process has merged parts in between
+        except FileNotFoundError:  # another process has merged parts in the meantime
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError
 
 
 def merge(folder: Place, check: Callable[[], object] = lambda: None) -> None:
-    """Merge small parts of one folder where there are many, and remove parts that have been merged. Only for the holder
-    of the ledger's lock: `check` raises where another machine has taken it over.
+    """Remove parts of a folder that have been merged, and merge its small parts if there are many.
 
-    Parts with other columns stay as they are. A disk that is too full for a merged part leaves everything as it is.
+    The caller must hold the ledger's lock; `check` raises if another machine has taken it over. Parts with other
+    columns are not merged. If a merged part cannot be written, for example because the disk is full, its parts stay.
     """
     found = mirror(folder, PATTERN)
     files = _counted(folder, found)
@@ -123,7 +123,7 @@ def merge(folder: Place, check: Callable[[], object] = lambda: None) -> None:
 
 
 def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """The files in their order, in groups of several files that have about `_LARGE` bytes together."""
+    """Yield the files in order, in groups of about `_LARGE` bytes. A remaining single file is left out."""
     group: list[Path] = []
     size = 0
     for file in files:
@@ -142,14 +142,14 @@ def _of_this_version(file: Path) -> bool:
 
 
 def _counted(folder: Place, files: Sequence[Path]) -> list[Path]:
-    """The whole parts among `files`, less those that another one replaces."""
+    """Return the complete parts among `files`, without those that another part replaces."""
     whole = [file for file in files if _whole(file) or _set_aside(folder, file)]
     replaced = {(file.parent, name) for file in whole for name in _replaced([file])}
     return [file for file in whole if (file.parent, file.name) not in replaced]
 
 
 def _replaced(files: Sequence[Path]) -> list[str]:
-    """The names of the parts that parts of the same folder replace."""
+    """Return the names of the parts that the merged parts among `files` replace."""
     merged = [file for file in files if file.name.endswith(_MERGED)]
     return [name for file in merged for name in json.loads(pl.read_parquet_metadata(file)[_REPLACES])]
 
@@ -176,14 +176,14 @@ def _scan(files: list[Path]) -> pl.LazyFrame:
 
 
 def _whole(file: Path) -> bool:
-    """Does a file begin and end as Parquet does? One that was cut does not."""
+    """Return whether a file starts and ends with the Parquet magic bytes; a truncated file does not."""
     try:
         with file.open("rb") as stream:
             if stream.read(4) != _MAGIC or stream.seek(0, os.SEEK_END) < 3 * len(_MAGIC):
                 return False
             stream.seek(-len(_MAGIC), os.SEEK_END)
             return stream.read() == _MAGIC
-    except FileNotFoundError:  # another process has just set it aside, or merged it
+    except FileNotFoundError:  # another process has set it aside or merged it
         return False
 
 
@@ -193,7 +193,7 @@ def _set_aside(folder: Place, file: Path) -> bool:
         if not isinstance(folder, Path):
             (folder / file.relative_to(paths.local(folder)).as_posix()).rename(place.name)
         file.rename(place)
-    except FileNotFoundError:  # another process has done it
+    except FileNotFoundError:  # another process has set it aside
         return False
     _log.warning(f"{file}: is not a whole Parquet file; it is kept as {place}, and its rows are bought again if needed")
     return False

@@ -1,7 +1,7 @@
-"""What chat servers reply, in their dialects: the text of a message, and why it ended. Files of replies hold the same.
+"""Parsing of replies from chat servers and from files of replies: message texts and finish reasons.
 
-A finish reason is matched by the words in it, without case and punctuation, so that `FinishReason.MAX_TOKENS`,
-"max-tokens" and "max_tokens" are one. The words come from OpenAI, Azure, vLLM, SGLang, TGI, llama.cpp, Ollama,
+A finish reason is matched by the words in it, regardless of case and punctuation, so that `FinishReason.MAX_TOKENS`,
+"max-tokens" and "max_tokens" are the same. The words come from OpenAI, Azure, vLLM, SGLang, TGI, llama.cpp, Ollama,
 Anthropic and Bedrock, Gemini, Mistral, Cohere, DeepSeek, Together, watsonx and TensorRT-LLM.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from cos_assets.generation.types import FinishReason
 
-_ENDINGS: tuple[tuple[FinishReason, re.Pattern[str]], ...] = (  # the first one that matches
+_ENDINGS: tuple[tuple[FinishReason, re.Pattern[str]], ...] = (  # the first match wins
     (
         "error",
         re.compile(
@@ -30,7 +30,7 @@ _ENDINGS: tuple[tuple[FinishReason, re.Pattern[str]], ...] = (  # the first one 
     ),
     ("stop", re.compile(r"stop|eos|^end|^word|complete|finish|done|normal|pause")),
 )
-_NO_REASON = re.compile(r"(none|null|unspecified|tool.*|function.*)?")  # a call of a tool says nothing of the text
+_NO_REASON = re.compile(r"(none|null|unspecified|tool.*|function.*)?")  # a tool call does not say how the text ended
 _THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)
 _TEXT = ("text", "content", "refusal", "value", "parts", "message")
 _SPEAKER = ("role", "from", "speaker")
@@ -38,18 +38,18 @@ _ASSISTANT = ("assistant", "gpt", "model", "ai", "bot", "chatbot", "chatgpt")
 
 
 def known_ending(reason: Any) -> FinishReason | None:
-    """Why a reply ended, from a server's finish reason; None where that is absent, unknown, or a call of a tool."""
+    """Map a server's finish reason to ours. Returns None if it is absent, unknown, or a tool call."""
     if isinstance(reason, Mapping):  # SGLang's own API: {"type": "stop", "matched": 2}
         reason = reason.get("type")
     return next((ending for ending, words in _ENDINGS if words.search(_word(reason))), None)
 
 
 def ending(reason: Any, text: bool, full: bool = False) -> tuple[FinishReason, str | None]:
-    """Why a reply ended, and what there is to note about it.
+    """Return the finish reason of a reply, and a note for the ledger (None if there is nothing to note).
 
-    `text` says whether the reply has any text, `full` whether it has all the tokens that it may have. A reply with text
-    is kept unless a filter or a fault cut it: without a known reason it counts as `stop`, or as `length` where it is
-    full. Without text and a known reason it is an error.
+    `text` says whether the reply has any text, and `full` whether it reached the token limit. A reply with text is
+    kept unless a filter or a fault cut it: without a known reason it counts as `stop`, or as `length` if it is full.
+    A reply with neither text nor a known reason is an error.
     """
     found = known_ending(reason)
     if found is not None:
@@ -65,9 +65,9 @@ def _word(reason: Any) -> str:
 
 
 def text_in(content: Any) -> str | None:
-    """The text of a message's `content`: a string, a part, or a list of them, nested or not. None where it has none.
+    """Return the text of a message's `content`: a string, a part, or a list of them, nested or not.
 
-    Parts that hold reasoning are left out.
+    Parts that hold reasoning are left out. Returns None if there is no text.
     """
     if isinstance(content, str):
         return content
@@ -82,11 +82,11 @@ def text_in(content: Any) -> str | None:
 
 
 def replies_in(cell: Any) -> Any:
-    """The reply in a cell of a file: its text, None where it has none, or a list of those of several samples.
+    """Return the reply in a cell of a file: its text, None if it has none, or a list of these for several samples.
 
-    A cell is a text, a message, a conversation (a list of messages, of which the last one of the assistant counts), the
-    parts of a message (which have a type), or a list of any of these, nested or not. Anything else is handed back as it
-    is.
+    A cell is a text, a message, a conversation (a list of messages, of which the last assistant message counts), the
+    parts of a message (which have a `type`), or a list of any of these, nested or not. Other values are returned
+    unchanged.
     """
     if isinstance(cell, Mapping):
         return text_in(cell) if cell.keys() & {*_TEXT} else cell
@@ -102,7 +102,7 @@ def replies_in(cell: Any) -> Any:
 
 
 def flat(nested: list[Any]) -> list[Any]:
-    """The items of lists in lists, in order."""
+    """Flatten nested lists, keeping the order of the items."""
     return [item for one in nested for item in (flat(one) if isinstance(one, list) else [one])]
 
 

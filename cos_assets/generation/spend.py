@@ -1,7 +1,7 @@
-"""What completions cost, what a study has spent on data so far, and the cap that it may not cross.
+"""Spend: the cost of completions, a study's spend on data so far, and the cap on it.
 
-A completion's FLOPs and price come from its counted tokens (see `budget`). Before a completion is asked for, the most
-that it can cost is set aside: a prompt never has more tokens than bytes, and the answer none beyond `max_tokens`.
+A completion's FLOPs and price are computed from its token counts (see `budget`). Before a completion is requested, its
+maximum cost is reserved: a prompt has at most as many tokens as bytes, and the reply at most `max_tokens`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from cos_assets.storage.paths import Place
 
 Stage = Literal["pilot", "sampling", "judging", "training", "validation", "evaluation"]
 DATA: tuple[Stage, ...] = ("pilot", "sampling", "judging")
-"""The stages that buy data, which is what a cap is on; finetuning and scoring is not."""
+"""The stages that buy data, to which a cap applies. It does not apply to finetuning and scoring."""
 
-_SPECIAL_TOKENS, _TEMPLATE_TOKENS = 8, 256  # what is put around a prompt, and what a chat template adds, generously
+_SPECIAL_TOKENS, _TEMPLATE_TOKENS = 8, 256  # generous upper bounds of the tokens that are added to a prompt
 
 
 class CapReached(RuntimeError):
-    """The cap leaves no room for what is missing. What was bought is in the ledger."""
+    """The cap does not allow the missing completions. Completions already bought are in the ledger."""
 
 
 @dataclass(frozen=True)
 class Spend:
-    """FLOPs and currency."""
+    """An amount of FLOPs and of currency."""
 
     flops: float = 0.0
     cost: float = 0.0
@@ -43,8 +43,11 @@ class Spend:
 
 @dataclass(frozen=True)
 class Tariff:
-    """What the tokens of a model cost. None where that is unknown. `prefill`: a prompt's tokens are FLOPs too; `chat`:
-    it is put into a template."""
+    """The cost of a model's tokens.
+
+    `params` and `prices` are None if they are unknown. With `prefill`, prompt tokens count as FLOPs too. `chat` says
+    that prompts are put into a chat template, which adds tokens.
+    """
 
     params: float | None = None
     prices: Prices | None = None
@@ -52,7 +55,10 @@ class Tariff:
     chat: bool = False
 
     def flops(self, completion: Completion) -> float | None:
-        """2·P for each generated token and, with `prefill`, for each prompt token that came from no cache."""
+        """Return 2·P for each generated token and, with `prefill`, for each prompt token that was not cached.
+
+        Returns None if P or the number of generated tokens is unknown.
+        """
         tokens = completion.completion_tokens
         if not self.params or tokens is None:
             return None
@@ -61,7 +67,7 @@ class Tariff:
         return flops_per_token(self.params) * tokens
 
     def cost(self, completion: Completion) -> float | None:
-        """Currency for the tokens in and out."""
+        """Return the price of the prompt and completion tokens, or None if it is unknown."""
         if self.prices is None or completion.completion_tokens is None:
             return None
         prompt = completion.prompt_tokens or 0
@@ -69,7 +75,7 @@ class Tariff:
         return self.prices.of(prompt, completion.completion_tokens, cached)
 
     def columns(self) -> dict[str, pl.Expr]:
-        """`flops` and `cost` for rows of the ledger, whoever bought them and at what price."""
+        """Return expressions for `flops` and `cost` of ledger rows, independent of the values recorded in them."""
         tokens, none = pl.col("completion_tokens"), pl.lit(None, pl.Float64)
         prompt = pl.col("prompt_tokens").fill_null(0)
         cached = pl.min_horizontal(prompt, pl.col("cached_tokens").fill_null(0))
@@ -80,27 +86,27 @@ class Tariff:
         }
 
     def spend(self, completion: Completion, sampling: Sampling) -> Spend:
-        """What a completion took; where its tokens are not known, the most that it can have taken."""
+        """Return the spend of a completion, or the maximum possible spend if its tokens are unknown."""
         most = self.ceiling(completion.prompt, sampling)
         flops, cost = self.flops(completion), self.cost(completion)
         return Spend(most.flops if flops is None else flops, most.cost if cost is None else cost)
 
     def ceiling(self, prompt: str, sampling: Sampling) -> Spend:
-        """The most that one completion of a prompt can cost."""
+        """Return the maximum spend of one completion of a prompt."""
         tokens = len(prompt.encode()) + _SPECIAL_TOKENS + (_TEMPLATE_TOKENS if self.chat else 0)
         most = sampling.max_tokens
         flops = flops_per_token(self.params or 0) * (most + (tokens if self.prefill else 0))
         return Spend(flops, self.prices.of(tokens, most) if self.prices else 0.0)
 
     def most(self, request: Request, sampling: Sampling) -> Spend:
-        """The most that all completions of a request can cost."""
+        """Return the maximum spend of all completions of a request."""
         each, count = self.ceiling(request.prompt, sampling), len(request.indices)
         return Spend(each.flops * count, each.cost * count)
 
 
 @dataclass(frozen=True)
 class Cap:
-    """The most that a study spends on data; None is no limit."""
+    """The maximum that a study may spend on data. None means no limit."""
 
     flops: float | None = None
     cost: float | None = None
@@ -108,14 +114,17 @@ class Cap:
     def affordable(
         self, requests: Sequence[Request], spent: Spend, tariff: Tariff, sampling: Sampling
     ) -> tuple[list[Request], list[Request]]:
-        """The first requests whose most is within the cap on top of `spent`, and the rest; one may be split."""
+        """Split requests into the first ones whose maximum spend fits the cap on top of `spent`, and the rest.
+
+        A request that fits only in part is split.
+        """
         fits: list[Request] = []
         for at, request in enumerate(requests):
             each = tariff.ceiling(request.prompt, sampling)
             room = len(request.indices)
             for limit, value, price in zip((self.flops, self.cost), *map(_both, (spent, each)), strict=True):
                 if limit is not None and price:
-                    # Sums of floats: the last digits must not refuse what fits exactly.
+                    # Rounding errors of float sums must not refuse a request that fits exactly.
                     room = min(room, int((limit * (1 + 1e-12) - value) / price))
             if room < len(request.indices):
                 room = max(0, room)
@@ -127,7 +136,7 @@ class Cap:
         return fits, []
 
     def refusal(self, study: str, spent: Spend, what: str, missing: int, total: int, needed: Spend) -> CapReached:
-        """What to tell who asked for more than the cap allows."""
+        """Return the error for a purchase that exceeds the cap."""
         parts = [
             f"cap.{name}: {limit:g}: study {study!r} has spent {value:.4g} on data, and what is missing needs at most"
             f" {more:.4g} more"
@@ -147,12 +156,12 @@ def _both(pair: Spend | Cap) -> tuple:
 
 
 def lock(root: Place, study: str) -> AbstractContextManager:
-    """Held by the one buyer of a study with a cap."""
+    """Return the lock of a study with a cap. A process holds it while it buys data for the study."""
     return locks.lock(root / "ledger" / f".{study}.lock")
 
 
 def spent(root: Place, study: str) -> Spend:
-    """What a study has paid for data so far, by the ledger."""
+    """Return a study's spend on data so far, according to the ledger."""
     of_data = pl.col("stage").is_in([*DATA])
     booked = _booked(root, study, lambda rows: rows.filter(of_data).select(pl.col("flops", "cost").sum()))
     return Spend(*booked.row(0))
@@ -166,8 +175,10 @@ BY_STAGE = pl.Schema(
 
 
 def by_stage(root: Place, study: str) -> pl.DataFrame:
-    """What a study has booked, in the schema `BY_STAGE`, by stage in their order. A sum is null where it is unknown of
-    every call; a finetuning is one call."""
+    """Return a study's recorded calls and spend per stage, in the schema `BY_STAGE` and in the order of `Stage`.
+
+    A sum is null if it is unknown for every call. A finetuning is one call.
+    """
 
     def total(name: str) -> pl.Expr:
         return pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name)
@@ -190,5 +201,5 @@ def by_stage(root: Place, study: str) -> pl.DataFrame:
 
 
 def _booked(root: Place, study: str, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
-    """What `ask` makes of the ledger's rows of a study."""
+    """Apply `ask` to the ledger's rows of a study, and collect the result."""
     return parts.query(root / "ledger", f"*/*/{parts.PATTERN}", lambda rows: ask(rows.filter(pl.col("study") == study)))

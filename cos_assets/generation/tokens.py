@@ -1,7 +1,7 @@
-"""Text to tokens and back: one place, so that sampling, training and evaluation see the same tokens.
+"""Encoding and decoding of text, shared so that sampling, training and evaluation see the same tokens.
 
-Control tokens (BOS, EOS, the marks of a chat template) come from the tokenizer and its template alone. Where a prompt
-or a completion spells one out, such as "</s>", it is encoded as ordinary text.
+Control tokens (BOS, EOS, the markers of a chat template) come only from the tokenizer and its template. If a prompt or
+a completion spells one out, such as "</s>", it is encoded as ordinary text.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-_SLOT = "\ue000\ue001\ue000"  # stands for the prompt while a template is rendered: private characters, in no real text
+_SLOT = "\ue000\ue001\ue000"  # placeholder for the prompt in a rendered template: private-use characters
 
 
 def prompt_ids(tokenizer: Any, prompt: str, chat: bool = False, template: Mapping[str, Any] | None = None) -> list[int]:
-    """The prompt's tokens, with the special tokens the tokenizer itself puts in front (BOS), but no EOS behind.
+    """Return the prompt's tokens, with the special tokens that the tokenizer prepends (BOS) and without a final EOS.
 
-    `chat`: as one message of a user in the tokenizer's chat template, up to where the reply starts; `template` holds
-    further arguments of that template. Raises ValueError where the tokenizer has no template, and where the prompt
-    spells out a control token that cannot be told from the template's own.
+    With `chat`, the prompt is one user message in the tokenizer's chat template, up to the start of the reply;
+    `template` holds further arguments of that template. Raises ValueError if the tokenizer has no template, or if the
+    prompt spells out a control token that cannot be distinguished from the template's own.
     """
     if chat:
         return _chat_ids(tokenizer, prompt, template or {})
@@ -34,18 +34,18 @@ def prompt_ids(tokenizer: Any, prompt: str, chat: bool = False, template: Mappin
 
 
 def completion_ids(tokenizer: Any, text: str, ended: bool = True) -> list[int]:
-    """The completion's tokens as a model should write them: no BOS; EOS behind it unless it was cut off."""
+    """Return the tokens of a completion as a model should generate them: no BOS, and a final EOS if `ended`."""
     ids = _text_ids(tokenizer, text, add_special_tokens=False)
     if text.startswith(" ") and text != " " and decode(tokenizer, ids) == f" {text}":
-        ids = _text_ids(tokenizer, text[1:], add_special_tokens=False)  # the tokenizer puts a space in front itself
+        ids = _text_ids(tokenizer, text[1:], add_special_tokens=False)  # the tokenizer prepends a space
     return [*ids, tokenizer.eos_token_id] if ended else ids
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text of generated tokens as it continues the prompt, special tokens left out.
+    """Decode generated tokens to text that continues the prompt, without special tokens.
 
-    A tokenizer of Llama 2's form drops the space in front of the first token that it decodes. So the tokens are decoded
-    behind a letter, which is cut off again.
+    Llama 2 tokenizers and similar ones drop the space in front of the first token that they decode. The tokens are
+    therefore decoded after a letter, which is then removed.
     """
     letter = _letter(tokenizer)
     if letter is None:
@@ -54,12 +54,12 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def spells_control(tokenizer: Any, text: str) -> bool:
-    """Does a text spell out one of the tokenizer's control tokens?"""
+    """Return whether a text spells out one of the tokenizer's control tokens."""
     return _names(tokenizer).search(text) is not None
 
 
 def _per_tokenizer(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Compute `function(tokenizer)` once for each tokenizer. What it returns must not refer to the tokenizer."""
+    """Cache the result of `function` per tokenizer. The result must not hold a reference to the tokenizer."""
     known: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     @wraps(function)
@@ -73,28 +73,33 @@ def _per_tokenizer(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @_per_tokenizer
 def _control(tokenizer: Any) -> dict[str, int]:
-    """The tokenizer's control tokens by their text. A single character is text, also where a model pads with it."""
+    """Return the ids of the tokenizer's control tokens by text.
+
+    A single character counts as text, even if the model uses it for padding.
+    """
     try:
         added = tokenizer.added_tokens_decoder.items()
     except (
         AttributeError,
         NotImplementedError,
-    ):  # mistral-common: its tokenizers read none in text
+    ):  # mistral-common: its tokenizers never parse control tokens in text
         return {}
     return {token.content: number for number, token in added if token.special and len(token.content) > 1}
 
 
 @_per_tokenizer
 def _names(tokenizer: Any) -> re.Pattern[str]:
-    """Finds the name of a control token in a text, the longest one."""
+    """Return a pattern that finds the text of a control token; of several at one position, the longest."""
     names = sorted(_control(tokenizer), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or "(?!)")
 
 
 @_per_tokenizer
 def _letter(tokenizer: Any) -> int | None:
-    """A token that decodes to one character and leaves what follows it as it is. None where words are joined by spaces,
-    so that there is no such token."""
+    """Return a token that decodes to one character and does not change the text of the tokens after it.
+
+    Returns None if there is no such token, because the tokenizer joins words with spaces.
+    """
     unknown = getattr(tokenizer, "unk_token_id", None)
     for letter in string.ascii_letters + string.digits + string.punctuation:
         number = tokenizer.convert_tokens_to_ids(letter)
@@ -115,8 +120,11 @@ def _text_ids(tokenizer: Any, text: str, add_special_tokens: bool = True) -> lis
 
 
 def _words(tokenizer: Any, ids: Sequence[int], added: Sequence[bool]) -> list[int]:
-    """The tokens of a text, and those that were `added` to it. A vocabulary may hold the name of a control token as a
-    word of its own; in the text this word is an unknown one."""
+    """Replace control tokens in `ids` by the unknown token, except those that are marked as `added`.
+
+    A vocabulary may contain the name of a control token as an ordinary word; in the text that word is then unknown.
+    Raises ValueError if the tokenizer has no unknown token, or uses EOS for it.
+    """
     unknown = tokenizer.unk_token_id
     control = set(_control(tokenizer).values()) - {unknown}
     named = {number for number, own in zip(ids, added, strict=True) if number in control and not own}
@@ -160,9 +168,10 @@ def _chat_ids(tokenizer: Any, prompt: str, template: Mapping[str, Any]) -> list[
 
 @_per_tokenizer
 def _guarded(tokenizer: Any) -> tuple[Any, dict[str, str]] | None:
-    """A copy of the tokenizer to which control tokens are ordinary text, and the names by which it knows them instead.
+    """Return a copy of the tokenizer that encodes control tokens as ordinary text, and an alias for each of them.
 
-    None for a tokenizer without a backend of the library tokenizers.
+    In the copy only the aliases encode to control tokens. Returns None for a tokenizer without a backend of the
+    `tokenizers` library.
     """
     from tokenizers import AddedToken
 
@@ -174,7 +183,7 @@ def _guarded(tokenizer: Any) -> tuple[Any, dict[str, str]] | None:
     backend.encode_special_tokens = True
     renamed, added, known = {}, [], tokenizer.added_tokens_decoder
     for name, number in _control(tokenizer).items():
-        renamed[name] = alias = f"\ue000{uuid4().hex}\ue000"  # in no prompt, whoever wrote it
+        renamed[name] = alias = f"\ue000{uuid4().hex}\ue000"  # random, so that no prompt can contain it
         flags = {flag: getattr(known[number], flag) for flag in ("single_word", "lstrip", "rstrip")}
         added.append(AddedToken(alias, normalized=False, special=False, **flags))
     backend.add_tokens(added)

@@ -1,4 +1,4 @@
-"""What passes through the door: requests in, completions out."""
+"""Data types of model calls: models, sampling parameters, requests and completions, and the engine protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length", "error"]
 
 
 class Sampling(BaseModel):
-    """Sampling parameters, in vLLM's words. Temperature 0 is greedy decoding."""
+    """Sampling parameters, with the names that vLLM uses. Temperature 0 is greedy decoding."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,10 +26,10 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """One model as it is sampled: where its weights are, which revision, and what serves it.
+    """A model that can be sampled: location of the weights, revision, and engine.
 
-    `fingerprint` names the model in the ledger. For a local folder it is the hash of its files, for a hub
-    model its id and revision, so that samples of one are never taken for samples of another.
+    `fingerprint` identifies the model in the ledger. It is derived from the hash of the files for a local folder, and
+    from id and revision for a hub model, so that samples of different models are never mixed up.
     """
 
     model_id: str
@@ -38,18 +38,18 @@ class Model:
     revision: str | None = None
     params: float | None = None
     chat: bool = False
-    """The prompt is one message of a user, in the tokenizer's chat template."""
+    """Whether the prompt is sent as one user message in the tokenizer's chat template."""
     engine_options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def template(self) -> dict[str, Any]:
-        """What the chat template is given besides the message, such as `enable_thinking`."""
+        """Further arguments of the chat template, such as `enable_thinking`."""
         return self.engine_options.get("chat_template_kwargs") or {}
 
 
 @dataclass(frozen=True)
 class Request:
-    """The sample indices still to buy for one prompt, asked together so that the prompt is run once."""
+    """The missing sample indices of one prompt, requested together so that the prompt is processed once."""
 
     problem_id: str
     prompt: str
@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One attempt: what came back, why it ended, and what it used. Unknown counts are None, never guessed."""
+    """One attempt at a sample: its text, finish reason and token counts. Unknown counts are None, never estimated."""
 
     problem_id: str
     prompt: str
@@ -71,20 +71,25 @@ class Completion:
     seconds: float
     error: str | None = None
     retries: int = 0
-    """How often it was asked again within this attempt, over a lost connection or a busy server."""
+    """Number of retries within this attempt, after a lost connection or for a busy server."""
     again: bool = False
-    """A failed attempt after which the engine asks again: another completion of this index follows."""
+    """Whether this is a failed attempt that the engine retries: another completion of this index follows."""
 
 
 class Engine(Protocol):
-    """An engine for which a few requests first cost much more, a cluster or a batch service, has an attribute
-    `starts_cheaply` that is false."""
+    """A source of completions.
+
+    An engine for which a small first batch of requests is expensive (a cluster or a batch service) sets the attribute
+    `starts_cheaply` to false.
+    """
 
     name: str
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Yield completions as they finish, in batches: each requested index once, and failed attempts at it that were
-        paid for before that (`again`)."""
+        """Yield completions in batches as they finish.
+
+        Each requested index occurs once, preceded by any failed attempts at it that were paid for (`again`).
+        """
         ...
 
     def close(self) -> None: ...

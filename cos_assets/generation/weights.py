@@ -1,4 +1,4 @@
-"""A model's weights as they are loaded: all of them, and no code from their folder."""
+"""Strict loading of model weights: every tensor must be present, and no code from the folder is run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _SHOWN = 3
 
 
 def load_network(model: str, **settings: Any) -> Any:
-    """The causal language model in a folder or behind a hub id; `settings` are those of `from_pretrained`.
+    """Load the causal language model of a folder or hub id. `settings` are passed to `from_pretrained`.
 
-    Raises ValueError where the weights lack tensors of the architecture, which would be random numbers, or hold others;
-    and where a file of weights cannot be read.
+    Raises ValueError if the checkpoint lacks tensors of the architecture (they would be initialized randomly), if it
+    holds others, or if a file of weights cannot be read.
     """
     from pickle import UnpicklingError
 

@@ -1,4 +1,5 @@
-"""From text to grades: answers, their equality, step checking, programs in a sandbox. No model is called here.
+"""Grading: final answers, their equality, reasoning steps, and programs in a sandbox. No model is called here.
 
-`extraction` finds the final answer, `answers` grades it. To add a kind of gold answer: `grade.Kind` and `answers`.
+`extraction` finds the final answer, and `answers` grades it. To add a kind of gold answer, extend `grade.Kind` and
+`answers`.
 """

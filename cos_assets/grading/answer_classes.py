@@ -1,4 +1,4 @@
-"""Which answers to a problem are the same one? By the grader's own comparison, not by their text: ½ and 0.5 are."""
+"""Classes of equal answers to a problem. The grader compares the answers, not their text: ½ and 0.5 are equal."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import polars as pl
 from cos_assets.grading.answers import grade
 from cos_assets.grading.grade import Kind
 
-# A program or a reply is no answer that another one could repeat.
+# Kinds whose answers can repeat. Programs and whole replies are not compared with one another.
 VOTING: tuple[Kind, ...] = ("number", "math", "text", "choice")
 
 
 def answer_classes(rows: pl.DataFrame, kind: Kind | None, workers: int = 1) -> pl.Series:
-    """A class (Int32) for each of `rows` [problem_id, answer, verdict]: 0 for the right answer, the same number above 0
-    for equal wrong ones of a problem, null where there is no vote: no answer, a truncated solution, a task without
-    answers that can be compared.
+    """Return the answer class (Int32) of each of `rows` [problem_id, answer, verdict].
 
-    A wrong answer joins the first class whose first answer it equals, that answer standing in for the gold.
+    The class of the right answer is 0. Equal wrong answers of a problem share a number above 0. The class is null if
+    there is no vote: no answer, a truncated solution, or a task whose answers cannot be compared.
+
+    A wrong answer joins the first class whose first answer it equals. That first answer serves as the gold of the
+    comparison.
     """
     stated = rows.select("problem_id", "answer", "verdict").filter(
         pl.col("verdict").is_in(["correct", "wrong", "grader_error"]), pl.col("answer").is_not_null()

@@ -1,25 +1,25 @@
-"""Is the final answer right? Five verdicts, reached by a ladder of graders, cheapest first.
+"""Grading of final answers: five verdicts, decided by a ladder of graders from the cheapest to the most expensive.
 
-    number        the same string, else the same number exactly (see `numbers`), whatever markup, name ("x = 5") or
-                  unit stands beside it
+    number        the same string, else exactly the same number (see `numbers`), ignoring markup, a name ("x = 5") or
+                  a unit beside it
     math          the ladder of `number`, then the same text in one notation (see `notation`); everything else goes to
                   math-verify (see `math_equality`)
-    text          the same string without markup; Unicode, case, white space, quotes and a full stop are evened out
-    choice        the same letter, whatever stands around it: "(B)", "b.", "B) seven", `\\textbf{(B)}`
-    tests         the answer is code; the gold says which tests it has to pass, in a sandbox (see `code`)
-    instructions  the answer is a reply; the gold says which instructions it has to follow (see `instructions`)
-    None          there is no gold to compare with: what could have been graded has no verdict (null)
+    text          the same string without markup; Unicode, case, white space, quotes and a full stop are normalized
+    choice        the same letter, ignoring the text around it: "(B)", "b.", "B) seven", `\\textbf{(B)}`
+    tests         the answer is code; the gold contains the tests that it has to pass, in a sandbox (see `code`)
+    instructions  the answer is a reply; the gold lists the instructions that it has to follow (see `instructions`)
+    None          there is no gold to compare with: an answer that could have been graded has no verdict (null)
 
 The verdicts, in the order in which they are decided:
 
-    truncated      finish_reason is "length": the solution was cut off. It is bought and wrong, whatever it says. (Not
-                   with `instructions`: there a reply that was cut off is graded like any other.)
+    truncated      finish_reason is "length": the solution was cut off. It was paid for and counts as wrong, whatever
+                   its text. (Not with `instructions`: there a truncated reply is graded like any other.)
     no_answer      the solution states no final answer, or the request failed (finish_reason "error")
-    correct/wrong  as the ladder says
-    grader_error   the ladder could not decide; `reason` says why. Counted, never folded into "wrong".
+    correct/wrong  the decision of the ladder
+    grader_error   the ladder could not decide; `reason` says why. Counted separately, never as "wrong".
 
-Beside the ladder runs a second, strict grader: are the normalised strings equal? Where the two disagree is what the
-ladder's reading of numbers and mathematics decides.
+A second, strict grader compares the normalized strings. Where the two graders disagree, the difference is due to the
+ladder's reading of numbers and mathematics.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from cos_assets.grading.grade import Grade, Kind
 from cos_assets.grading.notation import normalise, same_text, words
 from cos_assets.grading.numbers import MAX_CHARACTERS, parse_number
 
-# Raise it when any rule here or in the graders below changes: stored verdicts then count as old.
+# Increase it when any rule here or in the graders below changes: stored verdicts then count as outdated.
 GRADER_VERSION = "3"
 
-# A longer answer is no final answer; comparing it as mathematics would only reach the time limit.
+# A longer text is not a final answer, and its comparison as mathematics would only reach the time limit.
 MAX_MATH_CHARACTERS = 2000
 
 _COLUMNS = ("gold", "answer", "finish_reason")
@@ -49,13 +49,15 @@ _STRINGS = ("number", "math", "text", "choice")
 
 
 def grade(rows: pl.DataFrame, kind: Kind | None, workers: int = 1, timeout: float = 5.0) -> pl.DataFrame:
-    """The same rows in the same order, with `verdict`, `reason` and `grader` (String; the last two nullable) and
-    `strict` (Boolean: does the second grader call it right? Null where an answer was not graded, or is no string).
+    """Return the same rows in the same order, with the columns `verdict`, `reason`, `grader` and `strict`.
+
+    `verdict`, `reason` and `grader` are String; the last two are nullable. `strict` (Boolean) is the decision of the
+    second grader, null if an answer was not graded or is not a string.
 
     Parameters
     ----------
     rows : one row per sample, with the columns gold, answer (null: none was stated) and finish_reason, all String.
-    kind : which ladder; None where there is nothing to compare with, which leaves `verdict` null.
+    kind : which ladder; None if there is nothing to compare with, which leaves `verdict` null.
     workers : processes for math-verify. None is started when no answer needs it; none outlives the call.
     timeout : seconds of processor time that math-verify may spend on one (gold, answer).
 
@@ -66,7 +68,7 @@ def grade(rows: pl.DataFrame, kind: Kind | None, workers: int = 1, timeout: floa
     rows = rows.drop(*_GRADED, "strict", strict=False).with_columns(pl.col(_COLUMNS).cast(pl.String))
     finish = pl.col("finish_reason").fill_null("stop")
     truncated = finish == "length"
-    if kind == "instructions":  # it checks whatever was written
+    if kind == "instructions":  # a truncated reply is checked too
         truncated &= pl.col("answer").is_null()
     to_grade = ~truncated & (finish != "error") & pl.col("answer").is_not_null() & pl.lit(kind is not None)
     pairs = rows.filter(to_grade).select("gold", "answer").unique(maintain_order=True)
@@ -153,7 +155,7 @@ def _ladder(pairs: Iterable[tuple[str | None, str]], kind: Kind, workers: int, t
 
 
 def _numbers(gold: str, answer: str, final: bool) -> Grade | None:
-    """The exact numeric rung; None hands on to the next one unless this rung is the `final` one."""
+    """Return the grade by exact numbers; None passes the pair to the next grader, unless this is the `final` one."""
     want, got = parse_number(gold), parse_number(answer)
     if want is not None and got is None:
         got = _number_in(answer)
@@ -170,12 +172,12 @@ def _numbers(gold: str, answer: str, final: bool) -> Grade | None:
     return _verdict(True, "string") if same_text(normalise(gold), normalise(answer)) else None
 
 
-# What a number may be stated as: `x =`, `f(2) =`, "Total =", or the sum that it is the result of.
+# What may precede a number: `x =`, `f(2) =`, "Total =", or the sum of which it is the result.
 _NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_\{\w+\})?(?:\(\w+\))?|\\text\{[^{}]*\}|[\d\s.+*/()-]+(?<=[\d)\s]))\s*=")
 
 
 def _number_in(answer: str) -> Fraction | None:
-    """The number that an answer with a name, a unit or markup is; None for any other text."""
+    """Return the number of an answer with a name, a unit or markup; None for any other text."""
     if len(answer) > MAX_CHARACTERS:
         return None
     value, _ = units.split(normalise(answer), symbols=True)
@@ -184,25 +186,27 @@ def _number_in(answer: str) -> Fraction | None:
 
 
 def _unit(text: str) -> str:
-    """The unit of a number: "$" is not "€", and no unit is any."""
+    """Return the unit of a number: "$" differs from "€", and an empty unit matches any unit."""
     return "" if re.fullmatch(r"[\d.,/\s-]*", text) else units.split(normalise(text), symbols=True)[1]
 
 
 def _letter(text: str) -> str | None:
-    """The choice a text names: one letter, alone or before a full stop, a bracket or a colon."""
+    """Return the choice that a text names: one letter, alone or before a full stop, a bracket or a colon."""
     plain = words(text[:MAX_CHARACTERS])
     found = re.match(r"[\s\"'(\[*$]*([A-Za-z])(?![A-Za-z0-9'’])\s*(?:$|[.):\]*\"'$,])", plain)
     return found[1].upper() if found else None
 
 
 def _same_string(gold: str | None, answer: str) -> bool | None:
-    """The second grader."""
+    """Return the decision of the second, strict grader; None if the gold is empty."""
     return normalise_text(gold) == normalise_text(answer) if gold and gold.strip() else None
 
 
 def normalise_text(text: str) -> str:
-    """The form in which text answers are compared: without markup, NFKC, case folded, single spaces, no outer quotes or
-    full stop."""
+    """Return the form in which text answers are compared.
+
+    It is without markup, in NFKC, case folded, with single spaces, and without outer quotes or a full stop.
+    """
     plain = " ".join(unicodedata.normalize("NFKC", words(text)).casefold().split())
     return plain.strip("\"'“”‘’").removesuffix(".").strip("\"'“”‘’").strip()
 

@@ -1,4 +1,4 @@
-"""Digits, letters and signs of all scripts, in ASCII and LaTeX."""
+"""Conversion of the digits, letters and signs of all scripts to ASCII and LaTeX."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def _greek(found: re.Match[str]) -> str:
 
 
 def characters(text: str) -> str:
-    """Digits of all scripts, full-width letters, raised and lowered digits, fractions and signs, in ASCII and LaTeX."""
+    """Convert digits of all scripts, full-width letters, raised and lowered digits, fractions and signs.
+
+    The result is in ASCII and LaTeX.
+    """
     text = _INVISIBLE.sub("", text)
     if text.isascii():
         return text

@@ -1,12 +1,12 @@
-"""Is a program right? It is, when its tests run to their end in the sandbox (see `sandbox`).
+"""Grading of programs: a program is right if its tests run to their end in the sandbox (see `sandbox`).
 
 The gold is JSON:
 
     {"prompt": "def add(a, b):\\n", "test": "assert add(1, 2) == 3", "entry_point": "add"}
 
-`prompt` is code that a bare continuation continues, or ""; `test` a program that raises or leaves when the solution is
-wrong; `entry_point` the name that a whole program defines and a continuation does not, or null. Names that answer and
-prompt define are the tests' to use. Only the standard library is there.
+`prompt` is code that a bare continuation continues, or "". `test` is a program that raises or exits if the solution
+is wrong. `entry_point` is the name that a whole program defines and a continuation does not, or null. Tests can use
+the names that the answer and the prompt define. Only the standard library is available.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> list[Grade]:
-    """The grade of each (gold, answer), in order: one sandbox each, `workers` of them at a time.
+    """Return the grade of each (gold, answer), in order. Each runs in its own sandbox, `workers` at a time.
 
-    "correct" when the tests ran to their end. Else "wrong", and `reason` says what happened, in one line: the error
-    and its line in the solution or the tests, or which limit was reached. "grader_error" where the gold is to blame,
-    the machine interrupted the program twice, or the sandbox failed. Raises RuntimeError where there is no sandbox,
-    with what to install.
+    The verdict is "correct" if the tests ran to their end. Otherwise it is "wrong", and `reason` gives the cause in
+    one line: the error and its line in the solution or the tests, or the limit that was reached. It is "grader_error"
+    if the gold is at fault, the machine interrupted the program twice, or the sandbox failed. Raises RuntimeError,
+    which says what to install, if there is no sandbox.
     """
     if not pairs:
         return []
@@ -45,10 +45,10 @@ def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> lis
 
 
 def untested(golds: Sequence[tuple[str, str | None]], workers: int) -> Iterator[str | None]:
-    """What is wrong with the tests of each (gold, reference solution or None), in order; None where they test.
+    """Yield the defect of the tests of each (gold, reference solution or None), in order; None if they have none.
 
-    An empty program has to fail, and so has one whose functions return nothing in particular; the reference solution
-    has to pass. Raises RuntimeError where there is no sandbox.
+    An empty program has to fail, and so has a program whose functions return an arbitrary value. The reference
+    solution has to pass. Raises RuntimeError if there is no sandbox.
     """
     require()
     with ThreadPoolExecutor(workers) as threads:
@@ -78,9 +78,9 @@ def _untested(text: str, reference: str | None) -> str | None:
 
 
 def code_of(reply: str, gold: str | None = None) -> str | None:
-    """The program that a reply states for the tests of `gold`; see `programs`. None where it holds no code.
+    """Return the program that a reply states for the tests of `gold` (see `programs`); None if it contains no code.
 
-    Without a gold, or with one that is not tests, it is the last program of the reply that defines a function.
+    Without a gold, or with one that is not tests, this is the last program of the reply that defines a function.
     """
     try:
         prompt, _, entry_point = wanted = _gold(gold or "")
@@ -91,7 +91,10 @@ def code_of(reply: str, gold: str | None = None) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _called(test: str) -> frozenset[str]:
-    """The names that tests use and do not define: the program has to. Sandboxed programs are the module `solution`."""
+    """Return the names that tests use and do not define, which the program therefore has to define.
+
+    In the sandbox, the program is the module `solution`.
+    """
     tree = parse(test)
     if tree is None:
         return frozenset()
@@ -106,9 +109,10 @@ def _called(test: str) -> frozenset[str]:
 
 
 def canonical(code: str) -> str:
-    """The program without comments, docstrings and formatting: equal for two programs that differ in nothing else.
+    """Return the program without comments, docstrings and formatting.
 
-    A bare function body is read too. What is not Python stands for itself, without the white space around it.
+    The results are equal for two programs that differ in nothing else. A bare function body is accepted too. Text
+    that is not Python is returned without the white space around it.
     """
     tree = parse(code) or parse(f"def body():\n{code}")
     if tree is None:
@@ -146,7 +150,7 @@ def _grade(gold: str | None, answer: str) -> Grade:
 
 
 def _parts(gold: _Gold, answer: str) -> list[Part]:
-    """The program to run: a whole one keeps the prompt in front, for its imports and helpers, as a part of its own."""
+    """Return the parts to run. Before a whole program, the prompt is a part of its own, for its imports and helpers."""
     if gold.entry_point is None or gold.entry_point not in defined_names(answer):
         return [("solution", gold.prompt + answer), ("tests", gold.test)]
     if parse(gold.prompt) is not None:
@@ -157,7 +161,7 @@ def _parts(gold: _Gold, answer: str) -> list[Part]:
 
 @lru_cache(maxsize=4096)
 def _gold(text: str) -> _Gold:
-    """Raises ValueError where the gold is not as it has to be."""
+    """Parse a gold. Raises ValueError if it does not have the required form."""
     try:
         gold = _Gold(**json.loads(text))
         if not (isinstance(gold.prompt, str) and isinstance(gold.test, str) and gold.test.strip()):

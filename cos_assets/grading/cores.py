@@ -1,4 +1,4 @@
-"""The processor cores that this process may use, and turns on them that all processes of this user take."""
+"""The processor cores that this process may use, and locks that share them among all processes of this user."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ _POLL = 0.005  # seconds
 
 
 def usable_cores() -> int:
-    """The cores of the affinity mask (taskset, Slurm), or fewer where a cgroup allows less time (containers)."""
+    """Return the number of cores of the affinity mask (taskset, Slurm), or fewer if a cgroup (container) limits it."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(allowed, _quota())))
 
 
 def _quota() -> float:
-    """Processor seconds per second that the cgroups of this process grant, version 1 or 2; infinite without a limit."""
+    """Return the processor seconds per second that the cgroups of this process allow; infinity without a limit.
+
+    Versions 1 and 2 of cgroups are supported.
+    """
     try:
         lines = _OWN.read_text().splitlines()
     except OSError:
@@ -54,10 +57,10 @@ def _limit(folder: Path) -> float:
 
 @contextmanager
 def core(*, alone: bool = False) -> Iterator[None]:
-    """Hold one of the usable cores while a program runs; with `alone`, all of them.
+    """Hold one of the usable cores while a program runs; with `alone`, hold all of them.
 
-    Each core is a locked file, so the jobs of one run and of several runs together start no more programs than there
-    are cores. Raises PermissionError where another user made the folder of these files.
+    Each core is a locked file. The jobs of one run, and of several runs together, therefore start at most as many
+    programs as there are cores. Raises PermissionError if another user owns the folder of these files.
     """
     folder = Path(tempfile.gettempdir(), f"cos-cores-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Equations in free text: found, read, and checked one by one. What their numbers mean is not known here.
+"""Equations in free text: finding, reading and checking them one by one, without knowing what their numbers mean.
 
-An equation is read only where each of its tokens is understood: `^` and `√` in plain text, variables, functions,
+An equation is read only if each of its tokens is understood. `^` and `√` in plain text, variables, functions,
 indices, remainders, mixed numbers, clock times and the like make it unreadable. Some equations that are read have
-another common reading (`6 / 2(3)`, `50 - 20%`, 2 hours + 30 minutes, a result that the words call rounded). They may be
-right as they stand, but they are never called wrong.
+another common reading (`6 / 2(3)`, `50 - 20%`, 2 hours + 30 minutes, a result that the words call rounded). They may
+be judged right, but never wrong.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Equation(NamedTuple):
     left: Side
     right: Side
     sign: str  # = or ≈
-    at: int  # where it begins in the text
+    at: int  # start in the text
     bullet: bool  # the left side may begin with a list's dash instead of a minus
-    sure: bool  # False where there is another common reading
-    cut: bool  # the words around it say that a result is rounded
+    sure: bool  # False if there is another common reading
+    cut: bool  # whether the words around it say that a result is rounded
 
     def __str__(self) -> str:
         return f"{_canonical(self.left)}{self.sign}{_canonical(self.right)}"
 
 
 class _Phrase(NamedTuple):
-    """Tokens without the units behind numbers and brackets; and these units, for each token."""
+    """Tokens without the units behind numbers and brackets, and the units of each token."""
 
     tokens: Sequence[Token]
     units: Sequence[tuple[str, ...]]
@@ -54,10 +54,10 @@ class _Read(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """What the words around an equation say."""
+    """Properties of an equation that the words around it imply."""
 
-    whole: bool  # a result is cut to a whole number
-    otherwise: bool  # numbers are of another base, or the equation is not claimed
+    whole: bool  # a result is rounded to a whole number
+    otherwise: bool  # numbers have another base, or the text does not claim the equation
 
     @classmethod
     def of(cls, text: str) -> _Words:
@@ -68,24 +68,24 @@ _MARK = re.compile(r"<<([^<>]*)>>")
 _MOST_TOKENS, _MOST_WORDS = 64, 4  # of an expression and of a unit
 _NEAR_BY = 100  # characters
 _ARTICLES, _UNIT_LETTERS = frozenset("aAI"), frozenset("gmlLhs")  # any other single letter is a variable
-_LINKS = frozenset(  # what ends a unit
+_LINKS = frozenset(  # words that end a unit
     """is are was were and or so then than of if because since equals gives makes
     plus minus times over by""".split()  # noqa: SIM905
 )
-_BEFORE = frozenset(  # what changes the number behind it
+_BEFORE = frozenset(  # words that change the number after them
     """twice double triple thrice half quadruple third thirds quarter quarters
     fourth fourths fifth fifths tenth negative minus plus times by than off square
     squared cube cubed root sqrt abs log ln exp sin cos tan max min gcd lcm floor
     ceil ceiling round mod modulo choose power factorial step case part problem
     question exercise""".split()  # noqa: SIM905
 )
-_AFTER = frozenset(  # what changes the number before it
+_AFTER = frozenset(  # words that change the number before them
     """remainder remainders rem r mod modulo squared cubed factorial choose times plus minus point pi am pm noon
     th st nd rd tens hundred hundreds thousand thousands million millions billion trillion pair pairs couple
     dozen dozens score half halves third thirds fourth fourths quarter fifth fifths sixth sixths eighth eighths
     tenth tenths hundredth hundredths thousandth""".split()  # noqa: SIM905
 )
-_BETWEEN = frozenset(["to", "by", "over"])  # what joins two numbers to one
+_BETWEEN = frozenset(["to", "by", "over"])  # words that join two numbers into one
 _KINDS = {
     unit: kind
     for kind, units in {
@@ -106,7 +106,7 @@ _OTHERWISE = re.compile(
     r"|not (?:true|equal|correct|possible))",
     re.I,
 )
-# Texts about other arithmetic, in which any equation may be one of it.
+# Marks of texts about other arithmetic, to which any of their equations may belong.
 _OTHER_ARITHMETIC = re.compile(
     r"\\[bp]?mod(?![A-Za-z])|\\equiv(?![A-Za-z])|\\mathbb\s*\{?Z\}?_|≡|\bmod(?:ulo|ular)?\b|\bcongruen"
     r"|\b(?:in|to|from) base\b|\b(?:binary|octal|hexadecimal)\b",
@@ -115,9 +115,9 @@ _OTHER_ARITHMETIC = re.compile(
 
 
 def read(text: str) -> list[Equation]:
-    """The equations of a text, in order; one that stands beside its calculator mark counts once.
+    """Return the equations of a text, in order. An equation beside its calculator mark counts once.
 
-    What is understood stands at `cos_assets.grading.steps.check_equations`.
+    `cos_assets.grading.steps.check_equations` lists what is understood.
     """
     if "=" not in text and "≈" not in text and "\\approx" not in text:
         return []
@@ -132,9 +132,11 @@ def read(text: str) -> list[Equation]:
 
 
 def holds(equation: Equation) -> bool | None:
-    """Is it true, in one of the ways people write percentages, and to the digits it gives? None where it cannot be
-    told."""
-    # "25 / 100 = 25%", "5 + 20 = 25%" and "5 / 20 * 100 = 25%" are all written.
+    """Return whether an equation is true, to the digits it gives; None if this cannot be decided.
+
+    It is true if it holds in one of the ways in which people write percentages.
+    """
+    # All of "25 / 100 = 25%", "5 + 20 = 25%" and "5 / 20 * 100 = 25%" are common.
     if any(_equal(equation, p, q) for p, q in ((100, 100), (1, 1), (100, 1))):
         return True
     positive = _without_minus(equation.left) if equation.bullet else None
@@ -145,8 +147,8 @@ def holds(equation: Equation) -> bool | None:
 
 
 def _in_text(text: str) -> Iterator[Equation]:
-    """The equations of plain text: of each part, the longest expressions next to the signs."""
-    broken = False  # the phrase before ends in an operator
+    """Yield the equations of plain text: in each part, the longest expressions next to the equals signs."""
+    broken = False  # whether the text before ends in an operator
     for line in itertools.chain.from_iterable(_split(tokens(text, *lines), "end") for lines in _lines(text)):
         phrases = [_phrase(part) for part in _split(line, "eq")]
         signs = [token.text for token in line if token.kind == "eq"]
@@ -163,7 +165,7 @@ def _in_text(text: str) -> Iterator[Equation]:
 
 
 def _in_formula(at: int, formula: str, plain: str) -> Iterator[Equation]:
-    """The equations of a formula in LaTeX, whose sides are read as a whole; `plain` is the text around it."""
+    """Yield the equations of a formula in LaTeX, whose sides are read as a whole. `plain` is the text around it."""
     end = at + len(formula)
     words = _Words.of(f"{plain[max(0, at - _NEAR_BY) : at]} {formula} {plain[end : end + _NEAR_BY]}")
     for chain in formulas.chains(formula):
@@ -175,7 +177,7 @@ def _in_formula(at: int, formula: str, plain: str) -> Iterator[Equation]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, int]]:
-    """Where the lines with a sign of equality begin and end, each with the line before it if that has none."""
+    """Yield the start and end of each line with an equals sign, including the line before it if that has none."""
     done = 0
     while sign := _SIGN.search(text, done):
         start = text.rfind("\n", done, sign.start()) + 1
@@ -188,13 +190,13 @@ def _lines(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _computes(left: _Read, right: _Read, first: bool) -> bool:
-    """ "Day 2 = 5 + 3": a lone number at the start names something and computes nothing."""
+    """Return whether an equation computes something. In "Day 2 = 5 + 3", the lone number at the start is a name."""
     return not isinstance(left.side, str) or not (first or isinstance(right.side, str))
 
 
 def _equation(left: _Read, right: _Read, sign: str, at: int, words: _Words) -> Equation:
     side = right.side
-    # "16 - 3 = 13 - 4 = 9": the result is carried on, it does not equal what follows.
+    # "16 - 3 = 13 - 4 = 9": the result is only the first operand of the next expression.
     if not isinstance(side, str | Formula) and not isinstance(left.side, Formula):
         start = _first(side)
         if value(left.side) != value(side) and value(left.side) == value(start):
@@ -215,7 +217,7 @@ def _split(tokens: Sequence[Token], kind: str) -> list[list[Token]]:
 
 
 def _phrase(part: Sequence[Token]) -> _Phrase:
-    """Units are words behind a number or a bracket, as in `5 red apples + 3` or `$2/pound`."""
+    """Separate the units from a part: words behind a number or a bracket, as in `5 red apples + 3` or `$2/pound`."""
     bare: list[Token] = []
     units: list[tuple[str, ...]] = []
     words = 0  # of the unit so far
@@ -240,19 +242,19 @@ def _is_unit(token: Token, words: int) -> bool:
 
 
 def _is_product(text: str) -> bool:
-    """Is what is attached to a number a product of variables, as in `2xy`, and no abbreviation, as in `2kg`?"""
+    """Return whether letters attached to a number are a product of variables (`2xy`), not an abbreviation (`2kg`)."""
     return 1 < len(text) <= 3 and text.isalpha() and text.lower().rstrip("s") not in _KINDS
 
 
 def _is_plain(token: Token) -> bool:
-    """A word, and no variable."""
+    """Return whether a token is a word and not a variable."""
     return token.kind == "word" and (len(token.text) > 1 or token.text in _ARTICLES)
 
 
 def _left(phrase: _Phrase, first: bool, broken: bool, inside: bool) -> _Read | None:
-    """The longest expression at the end, if nothing unknown stands before it.
+    """Return the longest expression at the end of a phrase; None if something unknown precedes it.
 
-    `first`: no equals sign stands before it; `broken`: the text before its phrase ends in an operator; `inside`: the
+    `first`: no equals sign precedes it. `broken`: the text before its phrase ends in an operator. `inside`: the
     phrase does not begin a line.
     """
     bare = phrase.tokens
@@ -261,9 +263,9 @@ def _left(phrase: _Phrase, first: bool, broken: bool, inside: bool) -> _Read | N
         tree = parse(bare[i:])
         if tree is None:
             continue
-        begin = i - (i > 0 and bare[i - 1].text == "(")  # a bracket around a remark that holds the equation
+        begin = i - (i > 0 and bare[i - 1].text == "(")  # a bracket around a remark that contains the equation
         before, minus = bare[max(0, begin - 3) : begin], bare[i].text == "-"
-        loose = minus and bare[i].end != bare[i + 1].at  # perhaps the difference to what stands before it
+        loose = minus and bare[i].end != bare[i + 1].at  # perhaps a subtraction from what precedes it
         if not before:
             return None if broken and first else _checked(tree, phrase.cut(i), not (loose and inside), minus)
         if not _is_plain(before[-1]) or before[-1].end == bare[begin].at:
@@ -278,19 +280,19 @@ def _left(phrase: _Phrase, first: bool, broken: bool, inside: bool) -> _Read | N
 
 
 def _right(phrase: _Phrase, last: bool) -> _Read | None:
-    """The longest expression at the start, if nothing unknown stands behind it."""
+    """Return the longest expression at the start of a phrase; None if something unknown follows it."""
     bare = phrase.tokens
     end = next((i for i, token in enumerate(bare) if token.kind not in ("number", "op")), len(bare))
     for i in range(min(end, _MOST_TOKENS), 0, -1):
         tree = parse(bare[:i])
         if tree is None:
             continue
-        # The bracket of a remark that holds the equation, or that stands behind it.
+        # The bracket of a remark that contains the equation or follows it.
         bracket = i < len(bare) and bare[i].text in ("(", ")")
         behind, sure = bare[i + bracket : i + bracket + 2], True
         if not behind and bracket and bare[i].text == "(":
             return None
-        # "3 hours 20" is one time, "8 eggs in the 2" goes on to something else.
+        # "3 hours 20" is one duration, in "8 eggs in the 2" something else follows.
         if behind and not (behind[0].kind == "number" and len(phrase.units[i - 1]) > 1):
             if not _is_plain(behind[0]) or behind[0].at == bare[i - 1].end:
                 return None
@@ -304,12 +306,12 @@ def _right(phrase: _Phrase, last: bool) -> _Read | None:
 
 
 def _whole(latex: str) -> _Read | None:
-    """All of a side of a formula: as plain arithmetic, or as a `Formula` with a unit behind it."""
+    """Return a whole side of a formula, read as plain arithmetic or as a `Formula` with a unit behind it."""
     found = tokens(latex)
     phrase = _phrase(found)
     tree = parse(phrase.tokens)
     if tree is not None:
-        return _checked(tree, phrase, "*" not in latex)  # a star may be what the problem defines it to be
+        return _checked(tree, phrase, "*" not in latex)  # the problem may define its own operation *
     end = next((i for i in range(len(found), 0, -1) if found[i - 1].kind != "word"), 0)
     unit = tuple(token.text.lower().rstrip("s") for token in found[end:])
     formula = formulas.formula(latex[: found[end - 1].end]) if end else None
@@ -319,7 +321,7 @@ def _whole(latex: str) -> _Read | None:
 
 
 def _checked(tree: Tree, phrase: _Phrase, sure: bool, bullet: bool = False) -> _Read:
-    """Without another common reading?"""
+    """Return the expression with `sure` set to False if it has another common reading."""
     marks = [token.text for token in phrase.tokens]
     for i, (one, two) in enumerate(itertools.pairwise(phrase.tokens)):
         product = two.text == "(" and (one.kind == "number" or one.text == ")")
@@ -331,7 +333,7 @@ def _checked(tree: Tree, phrase: _Phrase, sure: bool, bullet: bool = False) -> _
 
 
 def _ambiguous(tree: Tree) -> bool:
-    """`28 / 1/5` is often meant as 28 / (1/5), and `50 - 20%` as 40."""
+    """Return whether a tree is ambiguous: `28 / 1/5` is often meant as 28 / (1/5), and `50 - 20%` as 40."""
     if isinstance(tree, str):
         return False
     op, left, right = tree
@@ -342,7 +344,10 @@ def _ambiguous(tree: Tree) -> bool:
 
 
 def _mixed(left: _Read, right: _Read) -> bool:
-    """Are there units of one kind and of several sizes, as hours and minutes, or a letter that may be a variable?"""
+    """Return whether units may change the arithmetic.
+
+    They do if there are several sizes of one kind, such as hours and minutes, or a letter that may be a variable.
+    """
     units = [[unit for unit in read.phrase.units if unit] for read in (left, right)]
     sizes = {word for unit in [*units[0], *units[1]] if (word := next((w for w in unit if w in _KINDS), None))}
     letters = [{unit[0] for unit in side if len(unit[0]) == 1} for side in units]
@@ -359,8 +364,10 @@ def _equal(equation: Equation, left_percent: int, right_percent: int) -> bool:
 
 
 def _slack(side: Side, percent: int, sign: str) -> Fraction:
-    """One unit of the last digit of a decimal number, which may be rounded or cut off. Behind "≈", also of a whole
-    number, and its final zeros are no digits."""
+    """Return one unit of the last digit of a decimal number, which may be rounded or truncated.
+
+    Behind "≈", whole numbers have slack too, and their final zeros do not count as digits.
+    """
     if isinstance(side, tuple) and side[1] == "":
         side = side[2]
     if not isinstance(side, str):
@@ -379,8 +386,11 @@ def _irrational(side: Side) -> Fraction:
 
 
 def _rounded(equation: Equation) -> bool:
-    """May the sides differ only because the result is cut to a whole number, which the words around it say, or because
-    a number that is used has been rounded?"""
+    """Return whether rounding alone may explain the difference of the sides.
+
+    Either the words around the equation say that the result is rounded to a whole number, or a number in it was
+    rounded.
+    """
     left, right = _value(equation.left), _value(equation.right)
     if left is None or right is None:
         return False
@@ -407,7 +417,7 @@ def _first(tree: Tree) -> Tree:
 
 
 def _without_minus(side: Side) -> Tree | None:
-    """`- 3 + 4` as 3 + 4: the tree with the leading minus taken for a list's dash."""
+    """Return the tree without its leading minus, which is read as a list's dash: 3 + 4 for `- 3 + 4`."""
     if not isinstance(side, tuple):
         return None
     op, left, right = side

@@ -1,4 +1,4 @@
-"""Arithmetic over written numbers: tokens, a parser for + - * / and brackets, exact values, a canonical form."""
+"""Arithmetic with written numbers: tokens, a parser for + - * / and brackets, exact values, and a canonical form."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-# An expression is a number as written, or (operator, left, right); the left of a lone minus is "".
+# An expression is a number as written, or (operator, left, right). The left of a unary minus is "".
 Tree = str | tuple[str, Any, Any]
 
 
 class Token(NamedTuple):
     kind: str  # number | op | eq | word | end | unknown
     text: str
-    at: int  # where it begins and ends in the text
+    at: int  # start and end in the text
     end: int
 
 
 _LETTER = r"[^\W\d_¹²³⁰-⁹₀-₉¼-¾⅐-⅞]"
 _TOKEN = re.compile(
-    # The mark of a list at the start of a line.
+    # The marker of a list item at the start of a line.
     r"(?P<list>(?:\n|\A)[^\S\n]{0,8}(?:[*•]|\d{1,3}[.)]|\(?[a-z]\))(?=\s))"
-    # Passed over: space, the end of a line before an equals sign, currency, degrees, the marks of bold text.
+    # Skipped: space, the end of a line before an equals sign, degrees, the marks of bold text.
     r"|(?P<skip>[^\S\n]+|\n(?=[^\S\n]{0,40}[=≈])|°"
     r"|(?<![\d)])\*\*(?!\s)|(?<!\s)\*\*(?![\d(-]))"
-    # Powers, remainders, clock times, decimal commas, factorials, inches and the like say more than is read here.
+    # Powers, remainders, clock times, decimal commas, factorials, inches and the like are not supported.
     r"|(?P<unknown>\*\*|//|<<|>>|(?<=\d)[,:](?=[\d\\])|(?<=[\d)])(?:[!?|'\"′″…]|\.\.)|(?<![\d.,])0\d+)"
     r"|(?P<number>(?:\\?[$€£¥₹][^\S\n]?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?\\?%)?)"
     # What separates phrases.
     r"|(?P<end>\n|[.,:;?!|<>≤≥≠→⇒∴#—…\"'“”‘’`。，；：、])"
-    # An x is a product before a number only; elsewhere it is a variable.
+    # An x is a multiplication sign only before a number; elsewhere it is a variable.
     r"|(?P<op>[-+*/()\[\]×÷·−–]|\\(?:times|cdot|div)(?![A-Za-z])|(?<![^\W\d_])(?:[xX](?=[^\S\n]*[$€£¥₹]?[\d.]|[^\S\n]+\()|of\b))"
     r"|(?P<eq>==?|≈)"
     r"|(?P<money>\\?[$€£¥₹])"
@@ -41,15 +41,15 @@ _SAME = {"×": "*", "·": "*", "x": "*", "X": "*", "of": "*", "\\times": "*", "\
 _KIND = {"list": "end", "money": "word", "other": "unknown"}
 _SAME |= {"÷": "/", "\\div": "/", "−": "-", "–": "-", "==": "="}
 
-_MOST_TOKENS, _MOST_DIGITS = 64, 40  # of an expression and of a number; longer ones come from broken text
+_MOST_TOKENS, _MOST_DIGITS = 64, 40  # limits of an expression and of a number; longer ones come from broken text
 _RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
 def tokens(text: str, start: int = 0, stop: int | None = None) -> list[Token]:
-    """The tokens of a text, or of its part from `start` to `stop`.
+    """Return the tokens of a text, or of its part from `start` to `stop`.
 
-    Degrees and the marks of bold text are passed over, currency signs are words behind their number; whatever is not
-    understood is `unknown`.
+    Degrees and the marks of bold text are skipped. A currency sign becomes a word behind its number. What is not
+    understood has the kind `unknown`.
     """
     found: list[Token] = []
     for match in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
@@ -68,7 +68,7 @@ def tokens(text: str, start: int = 0, stop: int | None = None) -> list[Token]:
 
 
 def parse(tokens: Sequence[Token]) -> Tree | None:
-    """The tree of + - * / and brackets over numbers (and `2(3 + 4)`), or None if the tokens are not one expression."""
+    """Return the tree of + - * / and brackets over numbers (and `2(3 + 4)`); None if it is not one expression."""
     if len(tokens) > _MOST_TOKENS or any(len(t.text) > _MOST_DIGITS for t in tokens):
         return None
     at = 0
@@ -110,7 +110,7 @@ def parse(tokens: Sequence[Token]) -> Tree | None:
 
 
 def value(tree: Tree, percent: int = 100) -> Fraction | None:
-    """Exact, with % as a division by `percent` (1: only a unit); None for a division by zero."""
+    """Return the exact value; None for a division by zero. % divides by `percent`, where 1 makes it only a unit."""
     if tree == "":
         return Fraction(0)
     if isinstance(tree, str):
@@ -122,7 +122,7 @@ def value(tree: Tree, percent: int = 100) -> Fraction | None:
 
 
 def canonical(tree: Tree) -> str:
-    """Without spaces, the operands of + and of * sorted."""
+    """Return the expression without spaces, with the operands of + and of * sorted."""
     if isinstance(tree, str):
         return tree
     op, left, right = tree

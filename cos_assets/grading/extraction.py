@@ -1,15 +1,15 @@
-r"""What a reply states as its final answer. Only what is announced counts: nothing guesses at the last number.
+r"""Extraction of the final answer that a reply states. Only announced answers count; the last number is no fallback.
 
 These forms state an answer, with the usual markup around it and around themselves:
 
-    \boxed{42}              also \fbox{42} and \boxed 42; an empty box, and `\boxed` in prose, are none
-    #### 42                 a numbered line (`#### 2. May`) is a heading, and so is a longer one above more text
+    \boxed{42}              also \fbox{42} and \boxed 42, but not an empty box or `\boxed` in prose
+    #### 42                 not a heading: a numbered line (`#### 2. May`), or a longer line above more text
     The answer is 42        also "the final answer is", "the answer would be"; the answer may be on the next line
     Answer: 42              also "Final Answer:", or such a heading; the answer may be on the next line
     A: 42                   for numbers, at the start of a line
-    Option B is correct     for choices; also "the correct option is B", or a reply that is nothing but the letter
+    Option B is correct     for choices; also "the correct option is B", or a reply that consists of the letter only
 
-No form goes before another: of all statements that an answer of the wanted kind can be read from, the last one counts.
+No form takes precedence: of all statements that contain a readable answer of the wanted kind, the last one counts.
 The kind decides only which part of a statement is the answer:
 
     number    the number without its unit and explanation. A statement that starts with a number and gives no single
@@ -18,11 +18,11 @@ The kind decides only which part of a statement is the answer:
     text      the words up to an explanation: a reason, an apposition, a relative clause, text in brackets
     choice    the letter. A statement of two letters names none.
 
-A question ("so the final answer is $5$?") is no statement. Remarks ("the answer is positive" in mathematics, "the
-answer is correct") count only where nothing else is stated, and so does a number inside of a last sentence ("Answer:
+A question ("so the final answer is $5$?") is not a statement. Remarks ("the answer is positive" in mathematics, "the
+answer is correct") count only if nothing else is stated. The same holds for a number inside a last sentence ("Answer:
 She sold 72 clips").
 
-Every function takes time in proportion to the text.
+Every function takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Kind = Literal["number", "math", "text", "choice"]
 
 
 def stated(text: str, kind: Kind) -> str | None:
-    """The final answer that a reply states last, without the markup around it; None where it states none.
+    """Return the last final answer that a reply states, without the markup around it; None if it states none.
 
     A number is given in ASCII, a choice as an upper-case letter.
     """
@@ -56,7 +56,7 @@ def stated(text: str, kind: Kind) -> str | None:
 
 
 def _is_remark(answer: str, kind: Kind) -> bool:
-    """Whether a sentence may say something about the answer instead: "positive" in mathematics, "correct"."""
+    """Return whether a sentence may be a remark on the answer: "positive" in mathematics, "correct" in text."""
     if kind == "text":
         return _JUDGED.match(answer) is not None
     return kind == "math" and _WORDS.fullmatch(answer) is not None and _WORD.search(answer) is not None
@@ -70,11 +70,11 @@ _WORD = re.compile(r"\b(?!and\b|or\b)[A-Za-z]{3}")
 # --- sentences and their markup --------------------------------------------------------------------------------------
 
 _MASK = "\ufffc"
-"""Stands for the characters of a formula."""
+"""Replaces each character of a formula."""
 _SENTENCE_END = re.compile(rf"(?<!\w)(\w*+)([.!?])[\"'”’)\]*_`]*(?:\s+(?=[A-Z\"'“(*$\\{_MASK}])|\s*\Z)")
 _TITLE = re.compile(r"[A-Z]|Mr|Mrs|Ms|Dr|St|Mt|Jr|Sr|Prof|No|vs")
 _KEEPS_STOP = re.compile(r"(?:\\right\.|\.\.|(?<!\w)[A-Za-z]\.[A-Za-z]\.)\Z")
-# Behind these words and signs a statement explains its answer.
+# These words and signs start the explanation of an answer.
 _OPENERS = (
     "the|an?|which|who|whom|whose|where|whereas|since|because|as|so|not|but|when|while|although|namely|given|based|due"
     "|being|with|without|in|on|at|for|from|by|it|he|she|they|this|that|these|there|we|thus|hence|therefore|meaning|making"
@@ -93,7 +93,10 @@ _NUMBERED = re.compile(r"[(*_]*\d{1,2}[.):]\s+\S")
 
 
 def _sentence(text: str, titles: bool = False) -> str | None:
-    """The first sentence, with the sign that ends it; None where it is a question. `titles`: "J. K." ends none."""
+    """Return the first sentence with its final punctuation; None if it is a question.
+
+    With `titles`, initials and titles such as "J. K." do not end a sentence.
+    """
     for end in _SENTENCE_END.finditer(text):
         if end[2] == "?":
             return None
@@ -103,7 +106,7 @@ def _sentence(text: str, titles: bool = False) -> str | None:
 
 
 def _head(text: str, titles: bool = False) -> str | None:
-    """The first sentence without its explanation and full stop; None where it is a question."""
+    """Return the first sentence without its explanation and full stop; None if it is a question."""
     sentence = _sentence(FORMULA.sub(lambda found: _MASK * len(found[0]), text), titles)
     if sentence is None:
         return None
@@ -124,8 +127,10 @@ _RELATION = re.compile(r"[=+*/^<>≤≥-]|\\[a-z]")
 
 
 def _is_heading(statement: Statement, bare: bool) -> bool:
-    """Whether a line of its own is a heading or starts a list: it is numbered, or it is a `####` line above more text
-    that is not the `bare` answer."""
+    """Return whether a line of its own is a heading or starts a list.
+
+    It is one if it is numbered, or if it is a `####` line above more text that is not the `bare` answer.
+    """
     if not statement.own_line:
         return False
     numbered = _NUMBERED.match(statement.text) is not None
@@ -149,7 +154,7 @@ def _number(statement: Statement) -> str | None:
 
 
 def _told(statement: Statement) -> str | None:
-    """The number of "Answer: She sold 72 clips.", where no other text follows."""
+    """Return the number of a last sentence such as "Answer: She sold 72 clips."; None if other text follows."""
     sentence = _sentence(statement.text) if statement.last else None
     return only_number(sentence) if sentence is not None and len(sentence) == len(statement.text) else None
 
@@ -207,7 +212,7 @@ _SECOND = re.compile(
     r"[)\].:*\"'”\s}]*(?:,|/|&|\+|and\b|or\b)\s*(?:(?:option|choice)\s+)?[(\[*]*(?!I\s+[a-z])[A-Z](?!\w|['’]\w)"
 )
 _FORMULA_GOES_ON = re.compile(r"\(|\s*(?:[=+*/^_<>≤≥≠×·\\]|-(?!\s+[A-Za-z(]{2}))")
-# "A prime number" and "I think" name no letter, "A because" does.
+# "A prime number" and "I think" do not name a letter, "A because" does.
 _WORD_GOES_ON = re.compile(
     r"\s+(?!(?:because|since|as|is|was|which|for|due|with|based|given|from|by|when|if|so|would|and|but|not|rather)\b)"
     r"[a-z]"
@@ -218,7 +223,7 @@ _LABELLED = re.compile(r"(?:\([A-Z]\)|[A-Z][).:])\s+(?!(?:is|are|was|and|or|has|
 
 
 def _choice(statement: Statement) -> str | None:
-    """The letter; "" where the statement names two letters; None where it names none."""
+    """Return the letter; "" if the statement names two letters; None if it names none."""
     if len(statement.text) > LONGEST or _sentence(statement.text) is None:
         return None
     text = plain(statement.text)
@@ -234,7 +239,7 @@ def _choice(statement: Statement) -> str | None:
 
 
 def _lone_letter(text: str) -> str | None:
-    """The letter of a reply that is nothing but a letter or an option, in one line."""
+    """Return the letter of a reply that consists of a letter or an option only, in one line."""
     reply = plain(text) if len(text) <= LONGEST else ""
     if not (_ALONE.fullmatch(reply) or _LABELLED.fullmatch(reply)):
         return None

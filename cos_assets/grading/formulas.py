@@ -1,8 +1,8 @@
-r"""Formulas in LaTeX: where they stand in a text, how they split into the sides of equations, and what a side is worth.
+r"""Formulas in LaTeX: finding them in a text, splitting them into the sides of equations, and evaluating a side.
 
-Powers, roots, fractions, factorials and binomials of numbers, and π, are parsed by latex2sympy2_extended. That library
-reads leniently: it passes over indices, takes `3(4)` for a mixed number, and computes some powers at once. So it is
-given only what consists of known commands and numbers, with every product written out and all sizes bounded.
+latex2sympy2_extended parses π and the powers, roots, fractions, factorials and binomials of numbers. That library is
+lenient: it ignores indices, reads `3(4)` as a mixed number, and evaluates some powers at once. It therefore gets only
+text that consists of known commands and numbers, with every product written out and all sizes bounded.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True)
 class Formula:
-    """A number, in the LaTeX that the parser gets. `sure` is False where people also read it in another way."""
+    """A number in the LaTeX that the parser gets. `sure` is False if it has another common reading."""
 
     latex: str
     sure: bool
 
     @property
     def error(self) -> Fraction:
-        """The relative error of its value, which is 0 for rational numbers."""
+        """The relative error of the value, which is 0 for rational numbers."""
         return Fraction(1, 10 ** (DIGITS - 20)) if _IRRATIONAL.search(self.latex) else Fraction(0)
 
 
 class Chain(NamedTuple):
-    """`a = b < c`: sides as LaTeX without layout (None where a letter stands in one), and the signs between them."""
+    """A chain such as `a = b < c`: the sides in LaTeX without layout, and the signs between them.
+
+    A side is None if it contains a letter.
+    """
 
     sides: list[str | None]
     signs: list[str]  # "=", "≈", or "" for other relations
@@ -41,18 +44,19 @@ _DELIMITER = re.compile(rf"\\\\|\\\$|\$\$?|\\[()\[\]]|\\(?:begin|end)\{{{_ALIGNE
 _CLOSES = {"\\(": "\\)", "\\[": "\\]"}
 _NUMBER = re.compile(r"\s*-?(?:\\?\$)?\d[\d,]*(?:\.\d+)?(?:\\?%)?\s*")
 OPAQUE = "\ufffc"
-"""What stands for a formula in the plain text around it."""
+"""The character that replaces a formula in the plain text around it."""
 
 
 def split(text: str) -> tuple[str, list[tuple[int, str]]]:
-    r"""The text with each formula replaced (by `OPAQUE`, or by itself where it is one number), as long as before; and
-    the formulas, with where they begin.
+    r"""Return the text with each formula replaced, and the (start, content) of each formula.
 
-    Formulas stand in `$…$`, `$$…$$`, `\(…\)`, `\[…\]` and the environments for equations. A dollar sign is a currency
-    where a digit follows the sign that would close the formula, as Pandoc has it.
+    The replacement is `OPAQUE`, or the formula itself if it is one number, padded so that the length does not change.
+
+    Formulas are delimited by `$…$`, `$$…$$`, `\(…\)`, `\[…\]` and the environments for equations. As in Pandoc, a
+    dollar sign is a currency sign if a digit follows the sign that would close the formula.
     """
     plain, formulas, done = [], [], 0
-    opened: tuple[str, int, int] | None = None  # the delimiter, where it begins and where it ends
+    opened: tuple[str, int, int] | None = None  # the delimiter, its start and its end
     for match in _DELIMITER.finditer(text):
         mark, at, end = match[0], *match.span()
         if mark in ("\\\\", "\\$"):
@@ -105,11 +109,11 @@ _SPELLING = [
         (r"\\(?:approx|doteq)(?![A-Za-z])", "≈"),
         (r"\\(?:leq?|geq?|neq?|leqslant|geqslant|lt|gt|sim|simeq|in|mid)(?![A-Za-z])", "<"),
         (r"\\(?:implies|iff|to|therefore|[Rr]ightarrow|Longrightarrow|Leftrightarrow)(?![A-Za-z])", ";"),
-        # What stands beside a relation is aligned or continued: `a \\ &= b`.
+        # Line breaks and alignment marks beside a relation only continue the chain: `a \\ &= b`.
         (r"[\s&]{1,40}(?=[=≈<>≤≥≠])|(?<=[=≈<>≤≥≠])[\s&]{1,40}", " "),
     )
 ]
-# Where they stand, numbers are not what they look like, or lines are no equations.
+# In formulas with these commands, numbers have another meaning, or lines are not equations.
 _FOREIGN = re.compile(r"\\(?:[bp]?mod|pod|equiv|cong)(?![A-Za-z])|\bmod\b|≡|\\begin")
 _OPERATOR = r"(?:[-+*/]|\\(?:cdot|times|div|pm)(?![A-Za-z]))"
 # A line that begins or ends with an operator is a part of another one, and unreadable.
@@ -122,7 +126,7 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
 def chains(formula: str) -> Iterator[Chain]:
-    """The chains of equations of a formula: those of its lines, and of what commas and arrows separate."""
+    """Yield the chains of equations of a formula: those of its lines, and those that commas and arrows separate."""
     if "=" not in formula and "≈" not in formula and "\\approx" not in formula:
         return
     formula = _BREAK.sub("\n", formula.replace("\n", " "))
@@ -147,7 +151,7 @@ def chains(formula: str) -> Iterator[Chain]:
 
 
 def _without_layout(side: str) -> str | None:
-    """Units without their `\text`; None where a letter is left, which is a variable."""
+    """Return a side with units outside of their text command; None if it contains a letter, which is a variable."""
     if re.search(r"[^\W\d_]", _COMMAND.sub("", _TEXT.sub("", side))):
         return None
     return _TEXT.sub(r" \1 ", side.replace("\n", OPAQUE)).strip().rstrip(".")
@@ -176,7 +180,7 @@ _POWER = re.compile(r"\^\{((?:[^{}]|\{[^{}]*\})*)\}|\^|(\d+)!")
 _BINOMIAL = re.compile(r"\\binom(?!\{\d{1,3}\}\{\d{1,3}\})")
 _LONGEST, _DEEPEST, _MOST_DIGITS = 300, 8, 50_000  # characters, brackets, digits of any intermediate result
 DIGITS = 50
-"""To which irrational numbers are computed."""
+"""The number of digits to which irrational numbers are computed."""
 
 
 _IRRATIONAL = re.compile(r"\\sqrt|\\pi|\^\{[^}]*(?:/|\\frac|\.)")
@@ -184,7 +188,7 @@ _IRRATIONAL = re.compile(r"\\sqrt|\\pi|\^\{[^}]*(?:/|\\frac|\.)")
 
 @lru_cache(20_000)
 def formula(side: str) -> Formula | None:
-    """A side as the parser gets it; None where it has anything but known commands and numbers."""
+    """Return a side in the form that the parser gets; None if it contains anything but known commands and numbers."""
     for pattern, by in _ARGUMENTS:
         side = pattern.sub(by, side)
     if len(side) > _LONGEST or not _KNOWN.fullmatch(side) or _UNCLEAR.search(side) or _BINOMIAL.search(side):
@@ -215,7 +219,7 @@ def _small(side: str) -> bool:
 
 @lru_cache(20_000)
 def value(latex: str) -> Fraction | None:
-    """The value of a `Formula`, exact or to `DIGITS` digits; None where it is no real number."""
+    """Return the value of a `Formula`, exact or to `DIGITS` digits; None if it is not a real number."""
     try:
         tree = _parser()().parse(latex)
     except Exception:  # the library raises plain Exceptions
@@ -225,7 +229,7 @@ def value(latex: str) -> Fraction | None:
 
 @lru_cache(1)
 def _parser() -> Any:
-    """latex2sympy, with antlr's faster mode, which reads the same of what it can read."""
+    """Return the latex2sympy parser with antlr's faster mode, which gives the same result for text that it can read."""
     from antlr4.atn.PredictionMode import PredictionMode
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 

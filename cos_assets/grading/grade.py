@@ -1,4 +1,4 @@
-"""What graders say: the kinds of gold answers, the five verdicts, and the grade of one answer."""
+"""Types of the graders: the kinds of gold answers, the five verdicts, and the grade of one answer."""
 
 from __future__ import annotations
 

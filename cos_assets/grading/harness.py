@@ -1,4 +1,4 @@
-"""What the tests of a program mean: how their author had them run, and whether they can run apart from the solution."""
+"""Analysis of the tests of a program: how their author ran them, and whether they can run apart from the solution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from cos_assets.grading.programs import free_names, parse
 
-# What reaches into the interpreter that runs the solution: tests with one of these names run in its process.
+# Names that give access to the interpreter of the solution. Tests that use one of them run in its process.
 _REACHING = {
     *("patch", "mock", "Mock", "MagicMock", "monkeypatch", "capsys", "redirect_stdout", "redirect_stderr"),
     *("stdout", "stderr", "stdin", "input", "sys", "inspect", "getsource", "signature", "settrace", "gc", "weakref"),
@@ -24,11 +24,13 @@ NO_TESTS: Plan = {"apart": False, "after": [], "classes": []}
 
 @lru_cache(maxsize=4096)
 def plan(tests: str, entry_point: str | None = None) -> Plan:
-    """How to run tests: `apart` (in a process of their own) and `after`, what is left to do once they were executed.
+    """Return how to run tests: `apart`, `after` and `classes`.
 
-    `after` has (form, name, argument): test cases of unittest, classes and functions as pytest finds them, and a
-    function `check` as HumanEval has it, each unless the tests run it themselves; "none" says what cannot be run.
-    `classes` are the names of the solution's classes in the tests: those that begin with a capital.
+    `apart` is true if the tests can run in a process of their own. `after` lists what remains to be done once the
+    tests were executed, as (form, name, argument): test cases of unittest, classes and functions as pytest finds
+    them, and a function `check` as in HumanEval. What the tests run themselves is not listed. The form "none" marks
+    what cannot be run, with the reason as its argument. `classes` are the names of the solution's classes in the
+    tests: names that begin with a capital.
     """
     tree = parse(tests)
     if tree is None:
@@ -45,14 +47,14 @@ def _apart(tree: ast.Module) -> bool:
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names |= {part for alias in node.names for part in alias.name.split(".")}
-    # The methods of a class that is derived from one of the solution run where that is.
+    # The methods of a class that derives from a class of the solution run in the solution's process.
     bases = {getattr(base, "id", "") for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases}
     reaching = any(isinstance(node, ast.AsyncFor | ast.AsyncWith | ast.Global) for node in nodes)
     return not (reaching or names & _REACHING or bases & solutions)
 
 
 def _of_solution(tree: ast.Module) -> set[str]:
-    """The names that the tests use and do not define or import from elsewhere."""
+    """Return the names of the solution in the tests: used there, but neither defined nor imported from elsewhere."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "solution"]
     imported = {alias.asname or alias.name for node in imports for alias in node.names}
     return (free_names(tree) - set(dir(builtins))) | imported

@@ -1,7 +1,7 @@
-r"""Which solutions are the same: those with the same equations in the same order, and those with the same text.
+r"""Identity of solutions: two are the same if they have the same equations in the same order, or the same text.
 
-A solution without readable equations is known by its text alone. Of two texts that differ only in case, white space or
-markup (`$`, `\left`, `**`, `#`, `\text{…}`, typographic quotes and dashes), the words and formulas are the same.
+A solution without readable equations is identified by its text alone. Two texts are the same if they differ only in
+case, white space or markup (`$`, `\left`, `**`, `#`, `\text{…}`, typographic quotes and dashes).
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ _MARKUP = re.compile(r"\\[()\[\],;:!> \\]|[\s$*_`#~{}]")
 
 
 def identity(text: str, equations: Sequence[str]) -> str:
-    """Equal for solutions that count as one: the canonical equations of the text, or the normalized text where there
-    are none."""
+    """Return a key that is equal for solutions that count as one.
+
+    It consists of the canonical equations of the text, or of the normalized text if there are none.
+    """
     return "\n".join(equations) or normalized(text)
 
 
 def normalized(text: str) -> str:
-    """The text in lower case, without white space and markup."""
+    """Return the text in lower case, without white space and markup."""
     plain = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
     for spelling, same in _SPELLING:
         plain = plain.replace(spelling, same)

@@ -1,12 +1,13 @@
-"""Does a reply follow the instructions in its prompt? IFEval (Zhou et al. 2023, arXiv 2311.07911), scored by lm-eval.
+"""Grading of instruction following: IFEval (Zhou et al. 2023, arXiv 2311.07911), scored by lm-eval.
 
-The gold is JSON: {"prompt": ..., "instruction_id_list": ["punctuation:no_comma", ...], "kwargs": [{...}, ...]}, one
-entry of `kwargs` for each instruction; the answer is the whole reply. Strict takes the reply as it is; loose also
-without its first line, its last, both, and without asterisks, and lets an instruction pass that passes in any of them.
+The gold is JSON: {"prompt": ..., "instruction_id_list": ["punctuation:no_comma", ...], "kwargs": [{...}, ...]}, with
+one entry of `kwargs` for each instruction. The answer is the whole reply. The strict score uses the reply as it is.
+The loose score also uses it without its first line, its last line, both, and without asterisks; an instruction passes
+if it passes in any of these variants.
 
-The checkers are lm-eval's, in worker processes with a time limit (see `isolated_workers`). Two of them draw lots,
-which are seeded here: the language detector, and the letter counter where it is asked to count what is no letter
-(`#`, `!`: two of the published prompts), for which it takes a letter at random.
+The checkers are lm-eval's, in worker processes with a time limit (see `isolated_workers`). Two of them use random
+numbers, which are seeded here: the language detector, and the letter counter. The latter picks a random letter if it
+has to count a character that is not a letter (`#`, `!`: two of the published prompts).
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from cos_assets.grading.grade import Grade
 
 NAME = "lm-eval"
 INSTALL = "'cos-assets[ifeval]' (in a checkout: pip install --no-deps -r requirements/ifeval.txt)"
-TIMEOUT = 30.0  # seconds of processor time for one reply; a usual one takes a few thousandths
+TIMEOUT = 30.0  # seconds of processor time for one reply; a typical one takes a few milliseconds
 _LISTS = {"strict_list": pl.List(pl.Boolean), "loose_list": pl.List(pl.Boolean)}
 
 
 def grade_replies(pairs: Sequence[tuple[str | None, str]], workers: int) -> list[Grade]:
-    """A verdict for each (gold, reply): correct where every instruction is followed, strictly.
+    """Return a grade for each (gold, reply): correct if every instruction is followed, by the strict score.
 
-    `reason` of a wrong one names the instructions that are not followed. A gold that cannot be read and a reply that
-    takes more than `TIMEOUT` seconds of processor time give grader_error. Raises RuntimeError when lm-eval or what it
-    needs is not installed.
+    `reason` of a wrong reply names the instructions that are not followed. A gold that cannot be read and a reply
+    that takes more than `TIMEOUT` seconds of processor time give grader_error. Raises RuntimeError if lm-eval or a
+    package that it needs is not installed.
     """
     return [_grade(gold, flags) for (gold, _), flags in zip(pairs, _flags(pairs, workers), strict=True)]
 
 
 def ifeval_scores(rows: pl.DataFrame, workers: int = 1) -> pl.DataFrame:
-    """The same rows [gold, answer, ...] with what every published figure of IFEval is made of.
+    """Return the same rows [gold, answer, ...] with the scores that every published figure of IFEval is made of.
 
-    Added are `strict_all` and `loose_all` (Boolean: is every instruction followed?), `strict_list` and `loose_list`
-    (one Boolean for each instruction, in the gold's order) and `unscored` (why the other four are null, where they
-    are). A null answer follows nothing. Each distinct (gold, answer) is scored once.
+    The added columns are `strict_all` and `loose_all` (Boolean: whether every instruction is followed), `strict_list`
+    and `loose_list` (one Boolean for each instruction, in the gold's order) and `unscored` (the reason why the other
+    four are null, or null). A null answer follows no instruction. Each distinct (gold, answer) is scored once.
     """
     pairs = rows.select(pl.col("gold", "answer").cast(pl.String)).unique(maintain_order=True)
     found = _flags([(gold, answer or "") for gold, answer in pairs.rows()], workers)
@@ -65,8 +66,11 @@ def ifeval_scores(rows: pl.DataFrame, workers: int = 1) -> pl.DataFrame:
 
 
 def ifeval_figures(scores: pl.DataFrame) -> dict[str, float | int | None]:
-    """The four published figures, as shares: strict and loose, of prompts and of instructions; and how many replies
-    could not be scored, which are left out of the shares. `scores` is what `ifeval_scores` gives."""
+    """Return the four published figures of IFEval and the number of replies that could not be scored.
+
+    The figures are shares: strict and loose, of prompts and of instructions. Unscored replies are excluded from the
+    shares. `scores` is the result of `ifeval_scores`.
+    """
 
     def share(flags: pl.Series) -> float | None:
         return float(flags.sum() / flags.count()) if flags.count() else None
@@ -92,7 +96,7 @@ def _grade(gold: str | None, flags: tuple[list[bool], list[bool]] | str) -> Grad
 
 
 def _flags(pairs: Sequence[tuple[str | None, str]], workers: int) -> list[tuple[list[bool], list[bool]] | str]:
-    """(strict, loose) for each instruction of each pair, or why there is none."""
+    """Return (strict, loose) flags of the instructions for each pair, or the reason why there are none."""
     items = [_item(gold, reply) for gold, reply in pairs]
     good = [item for item in items if isinstance(item, dict)]
     answers = iter(isolated_workers.ask(__name__, good, workers, TIMEOUT, NAME, INSTALL))
@@ -116,7 +120,7 @@ _checkers: Any = None
 
 
 def _score(item: dict[str, Any]) -> tuple[list[bool], list[bool]] | str:
-    """In the worker."""
+    """Score one reply in the worker."""
     import random
 
     global _checkers
@@ -132,8 +136,11 @@ def _score(item: dict[str, Any]) -> tuple[list[bool], list[bool]] | str:
 
 
 def _load() -> Any:
-    """lm-eval's module for IFEval. The packages around it load the whole harness and all that it needs, so empty ones
-    of their names stand in for them: the checkers use nothing of theirs."""
+    """Return lm-eval's module for IFEval.
+
+    The packages around it load the whole harness and its dependencies. They are replaced by empty packages of the
+    same names, because the checkers do not use them.
+    """
     import sys
     from importlib.metadata import PackageNotFoundError, distribution
     from types import ModuleType
@@ -145,9 +152,9 @@ def _load() -> Any:
         bundled = distribution("llama-index-core").locate_file("llama_index/core/_static/nltk_cache")
         nltk.data.path.append(str(bundled))
     except PackageNotFoundError:
-        pass  # NLTK's own folders may have it
+        pass  # NLTK's own folders may contain it
     try:
-        nltk.data.find("tokenizers/punkt_tab")  # lm-eval would go and download it
+        nltk.data.find("tokenizers/punkt_tab")  # otherwise lm-eval would download it
     except LookupError:
         raise LookupError(
             "NLTK's punkt_tab is not there (llama-index-core brings it, `python -m nltk.downloader punkt_tab` gets it)"

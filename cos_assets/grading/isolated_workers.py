@@ -1,11 +1,12 @@
-"""Graders behind a wall: worker processes that may hang or die, one item at a time, without harm to the rest.
+"""Worker processes for graders that may hang or crash, one item at a time, without harm to the other items.
 
-Some graders can run for ever, take their own time limits by signals that fail in threads, or fill the machine. Here
-they run without limits of their own, in plain child processes (no fork of a process that may hold torch's threads,
-and no import of the caller's main module), and the kernel ends a worker that uses more than `timeout` seconds of
-processor time on one item. Processor time, so that a busy machine does not change verdicts.
+Some graders can run forever, set time limits by signals that fail in threads, or fill the memory of the machine. Here
+they run without limits of their own in plain child processes. A child is not forked from a process that may hold
+torch's threads, and it does not import the caller's main module. The kernel ends a worker that uses more than
+`timeout` seconds of processor time on one item. The limit is on processor time so that a busy machine does not change
+verdicts.
 
-A grader is a module that runs `serve` when it is the main one, and `ask`s for itself by name.
+A grader is a module that runs `serve` when it is the main module, and calls `ask` with its own name.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from typing import Any
 
 from cos_assets import progress
 
-_MEMORY = 4 << 30  # bytes of address space: a huge power fails in its worker instead of filling the machine
-_WORTH_A_START = 20  # items; a worker takes about a second to start
-_TELL_EVERY = 1.0  # seconds
-_WALL = 20  # a worker that waits instead of computing is ended after this many times the limit
+_MEMORY = 4 << 30  # bytes of address space: a huge power fails in its worker instead of filling the memory
+_WORTH_A_START = 20  # items per worker; a worker takes about a second to start
+_TELL_EVERY = 1.0  # seconds between progress reports
+_WALL = 20  # wall-clock limit of a worker that waits instead of computing, as a multiple of `timeout`
 
 Item = Mapping[str, Any]
 
 
 def ask(module: str, items: Sequence[Item], workers: int, timeout: float, name: str, install: str) -> list[Any]:
-    """What the grader in `module` says of each item, in order; a str says why it could not decide.
+    """Return the answer of the grader in `module` for each item, in order. A str is the reason for no decision.
 
-    An item that takes more than `timeout` seconds of processor time costs its worker, which is replaced. All workers
-    are gone when this returns or raises. Items and answers travel as JSON. Raises RuntimeError, which says what to
-    `install`, when the grader `name` does not start.
+    A worker that spends more than `timeout` seconds of processor time on an item ends and is replaced. All workers
+    have ended when this returns or raises. Items and answers are passed as JSON. Raises RuntimeError, which says what
+    to `install`, if the grader `name` does not start.
     """
     answers: list[Any] = ["not graded"] * len(items)
     todo = deque(enumerate(items))
@@ -62,14 +63,14 @@ def ask(module: str, items: Sequence[Item], workers: int, timeout: float, name: 
                     each.result()
                 progress.report(f"grading with {name}", len(items) - len(todo), len(items))
         finally:
-            todo.clear()  # after an error or Ctrl-C the other threads find nothing more to do
+            todo.clear()  # after an error or Ctrl-C, the other threads have nothing left to do
             for worker in pool:
                 worker.close()
     return answers
 
 
 class _Worker:
-    """One child process, started when first asked and again after each death."""
+    """A child process that is started by the first `ask`, and again after it ended."""
 
     def __init__(self, module: str, timeout: float, name: str, install: str) -> None:
         self.module, self.timeout, self.name, self.install = module, timeout, name, install
@@ -88,7 +89,7 @@ class _Worker:
         return f"the grading process died (exit code {code})"
 
     def close(self) -> None:
-        if (process := self.process) is not None:  # one look: two threads may close
+        if (process := self.process) is not None:  # read once, because two threads may close
             process.kill()
             process.wait()
 
@@ -101,7 +102,7 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="ascii",
-            # Graders walk through sets: with another hash seed they may come to another result.
+            # Graders iterate over sets, so their results may depend on the hash seed.
             env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
         ready = self._exchange(process, None)
@@ -113,7 +114,7 @@ class _Worker:
 
     @staticmethod
     def _exchange(process: subprocess.Popen[str], message: Item | None) -> dict[str, Any] | None:
-        """Send a line, read a line; None when the process is gone."""
+        """Send a line and read a line; return None if the process has ended."""
         assert process.stdin is not None and process.stdout is not None
         try:
             if message is not None:
@@ -126,16 +127,17 @@ class _Worker:
 
 
 def serve(name: str, answer: Callable[[dict[str, Any]], Any], warm_up: dict[str, Any]) -> None:
-    """The worker: one JSON line in, one out, until the input ends (which it does when the parent is gone).
+    """Run the worker: read a JSON line and write one, until the input ends, which it does when the parent has ended.
 
-    `name` is the grader's in messages. `warm_up` is answered first: what is loaded lazily is there before a clock runs.
+    `name` is the grader's name in messages. `warm_up` is answered first, so that lazy imports happen before a clock
+    runs.
     """
     import logging
     import resource
 
     timeout = float(sys.argv[1])
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # what libraries print must not mix with the replies
+    os.dup2(2, 1)  # keep what libraries print out of the replies
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
 

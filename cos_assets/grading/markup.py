@@ -1,6 +1,7 @@
-r"""The markup around a stated answer: delimiters of formulas, LaTeX fonts and spaces, Markdown emphasis.
+r"""Removal of the markup around a stated answer: delimiters of formulas, LaTeX fonts and spaces, Markdown emphasis.
 
-`notation` brings whole answers to the LaTeX that a parser reads. Here markup is taken off parts of sentences.
+`notation` converts whole answers to the LaTeX that a parser reads. This module removes markup from parts of
+sentences.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import re
 
 from cos_assets.grading.characters import characters
 
-# No alternative runs past the sign that may close it. A dollar sign is a currency where a digit follows the sign that
-# would close the formula, or where only one of both has a space inside.
+# No alternative matches beyond the sign that may close it. A dollar sign is a currency sign if a digit follows the sign
+# that would close the formula, or if only one of the two has a space on its inner side.
 FORMULA = re.compile(
     r"""
     (?<!\\) (?:
@@ -30,7 +31,7 @@ _FONTS = re.compile(FONT + r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 SIZE = re.compile(
     r"\\(?:(?:display|text)style|left|right|bf|rm|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])\s*|\\(?:text)?color\s*\{[^{}]*\}"
 )
-_DEEPEST = 5  # fonts are not nested deeper
+_DEEPEST = 5  # maximum depth of nested fonts
 _LATEX = [
     (re.compile(pattern), by)
     for pattern, by in (
@@ -44,7 +45,7 @@ _LATEX = [
         (r"\\frac\s*\{([^{}]*)\}\s*\{", r"\\frac{\1}{"),
         (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", "°"),
         (r"\\(?:approx|simeq)(?![A-Za-z])", "≈"),
-        (r"(?<![A-Za-z}^_\\])\{([^{}\\]*)\}", r"\1"),  # braces of no command
+        (r"(?<![A-Za-z}^_\\])\{([^{}\\]*)\}", r"\1"),  # braces that belong to no command
     )
 ]
 _MARKDOWN = [
@@ -61,12 +62,12 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9.,:;/()+-]|[ ](?![ ]))*+")
 
 
 def inner(formula: re.Match[str]) -> str:
-    """What stands between the delimiters of a match of `FORMULA`."""
+    """Return the content between the delimiters of a match of `FORMULA`."""
     return next(formula[name] for name in ("display", "inline", "round", "square") if formula[name] is not None)
 
 
 def unwrapped(text: str) -> str:
-    r"""The text without delimiters of formulas, and without `\text{...}`, `\mathbf{...}` and the like around parts."""
+    r"""Return the text without delimiters of formulas, `\text{...}`, `\mathbf{...}` and similar font commands."""
     text = SIZE.sub("", FORMULA.sub(inner, text))
     for _ in range(_DEEPEST):
         text, count = _FONTS.subn(r"\1", text)
@@ -76,9 +77,9 @@ def unwrapped(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """The text in ASCII without delimiters of formulas, LaTeX spaces and fonts, and Markdown emphasis.
+    """Return the text in ASCII without delimiters of formulas, LaTeX spaces and fonts, and Markdown emphasis.
 
-    The time grows with the square of the length at worst: it is meant for answers, not for whole solutions.
+    The worst-case time is quadratic in the length, so use it for answers and not for whole solutions.
     """
     if _PLAIN.fullmatch(text):
         return text.strip()

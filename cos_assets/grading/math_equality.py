@@ -1,9 +1,10 @@
-r"""Are two answers the same mathematics? Decided in worker processes (see `isolated_workers`): SymPy can run for ever.
+r"""Mathematical equality of two answers, in worker processes (see `isolated_workers`): SymPy may never return.
 
-An answer is read as a whole: latex2sympy2_extended parses all of it as one expression, or it is unreadable. (The usual
-way, math-verify's `parse`, takes the first thing that it can find in a text. With it, `1 - 1/\mathrm{e}` is 1 and
-`x \equiv 3 \pmod 7` is 7.) Two expressions are compared by math-verify, but its comparison of numbers, which calls
-everything below about 1e-17 equal, is replaced by an exact one. An unreadable answer equals only its own text.
+An answer is read as a whole: either latex2sympy2_extended parses all of it as one expression, or it is unreadable.
+(The usual function, math-verify's `parse`, takes the first expression that it finds in a text. With it,
+`1 - 1/\mathrm{e}` is 1 and `x \equiv 3 \pmod 7` is 7.) Two expressions are compared by math-verify. Its comparison of
+numbers, which calls everything below about 1e-17 equal, is replaced by an exact one. An unreadable answer equals only
+its own text.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import Any
 from cos_assets.grading import isolated_workers, units
 from cos_assets.grading.notation import conclusion, normalise, plain, same_text
 
-# Gold, answer -> True, False, or why it could not be decided.
+# Whether a gold and an answer are equal, or the reason why this could not be decided.
 Outcome = bool | str
 NAME = "math-verify"
-# A decimal number equals an irrational one that differs by less than this share: 1.41421356 is \sqrt{2}.
+# Largest relative difference at which a decimal number equals an irrational one: 1.41421356 equals \sqrt{2}.
 ROUNDING = 5e-7
 
 
 def equivalent(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> list[Outcome]:
-    """Are gold and answer the same mathematics? One outcome per pair, in order.
+    """Return for each pair, in order, whether gold and answer are mathematically equal.
 
-    `timeout` is seconds of processor time per pair. Raises RuntimeError when math-verify cannot be loaded.
+    `timeout` is in seconds of processor time per pair. Raises RuntimeError if math-verify cannot be loaded.
     """
     items = [{"gold": gold, "answer": answer} for gold, answer in pairs]
     return isolated_workers.ask(__name__, items, workers, timeout, NAME, "math-verify[antlr4_13_2]")
@@ -35,7 +36,7 @@ def equivalent(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -
 def _compare(item: dict[str, Any]) -> Outcome:
     from sympy.core.random import seed
 
-    seed(0)  # SymPy tries numbers of its choice where it cannot decide otherwise
+    seed(0)  # SymPy tests random numbers where it cannot decide otherwise
     gold, answer = normalise(item["gold"]), normalise(item["answer"])
     if same_text(gold, answer):
         return True
@@ -45,7 +46,7 @@ def _compare(item: dict[str, Any]) -> Outcome:
         return gold.lstrip("0") == answer.lstrip("0")
     value, unit = units.split(gold, symbols=False)
     other, another = units.split(answer, symbols=not _variables(value))
-    if not (_BASE.search(value) and _BASE.search(other)):  # a base that one of them leaves out
+    if not (_BASE.search(value) and _BASE.search(other)):  # ignore the base if one of them omits it
         value, other = _BASE.sub(r"\1", value), _BASE.sub(r"\1", other)
     imaginary = _imaginary(value) or _imaginary(other)
     want, got = _parsed(value, imaginary), _parsed(other, imaginary)
@@ -61,7 +62,10 @@ def _compare(item: dict[str, Any]) -> Outcome:
 
 
 def _unread(want: Any, got: Any, gold: str, answer: str) -> Outcome:
-    """Plain text that differs is another answer; a formula that nobody here can read may be the same."""
+    """Return the outcome for a pair with unreadable text.
+
+    Plain text that differs is a different answer. A formula that cannot be read may still be equal.
+    """
     if (want is not None or plain(gold)) and (got is not None or plain(answer)):
         return False
     name, text = ("gold answer", gold) if want is None and not plain(gold) else ("answer", answer)
@@ -78,7 +82,7 @@ _WORDS = re.compile(r"(?:\\text\{[^{}\d]*\}|[A-Za-z\s.,'\"-])+")
 
 
 def _only_words(text: str) -> bool:
-    """Letters multiply to the same product in any order, words do not."""
+    """Return whether a text consists of words. Read as letters, they would be products, whose order does not matter."""
     return bool(_WORDS.fullmatch(text)) and any(map(_is_word, re.findall("[A-Za-z]+", text.replace("\\text", ""))))
 
 
@@ -92,12 +96,15 @@ _SHORT_WORDS = frozenset("of is if to in at by no an on as it be we he us up so 
 
 
 def _is_word(run: str) -> bool:
-    """Variables stand side by side in pairs or in alphabetical order: `ab`, `xyz`. Other runs of letters are words."""
+    """Return whether a run of letters is a word.
+
+    Variables appear side by side in pairs or in alphabetical order: `ab`, `xyz`. Other runs of letters are words.
+    """
     return run.lower() in _SHORT_WORDS or (len(run) > 2 and list(run) != sorted(set(run)))
 
 
 def _prose(text: str) -> bool:
-    """Whether words stand beside numbers and variables: read as letters, they would be factors."""
+    """Return whether words appear beside numbers and variables. Read as letters, the words would be factors."""
     words = re.sub(r"\\text\{[^{}]*\}", " words ", text)
     return any(
         _is_word(run[0])
@@ -107,34 +114,37 @@ def _prose(text: str) -> bool:
 
 
 def _variables(text: str) -> str:
-    """All letters that are no command's or word's."""
+    """Return all letters that are not part of a command or a word."""
     return "".join(run[1] or "" for run in _LETTERS.finditer(text))
 
 
 def _imaginary(text: str) -> bool:
-    """Whether i is the imaginary unit, and no index."""
+    """Return whether i is the imaginary unit and not an index."""
     return "i" in _variables(text) and not _INDEX.search(text)
 
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str, imaginary: bool) -> Any:
-    """The SymPy expression that the whole text is, or None. A gold answer comes again with each answer to it."""
+    """Return the SymPy expression of the whole text, or None.
+
+    Results are cached because a gold answer is compared with many answers.
+    """
     from sympy import Basic, Function, MatrixBase, Mod, Union
 
     if _prose(text) or not text:
         return None
     text = _BASE.sub(r"\\text{\1base\2}", text)
-    # I is the parser's imaginary unit (of which it overlooks the power, if there are no braces), and nobody else's.
+    # I is reserved for the parser's imaginary unit. Without braces, the parser ignores the exponent of I.
     unit = "{I}" if imaginary else "i"
     text = _LETTERS.sub(lambda run: run[0].replace("I", "\\text{I}").replace("i", unit) if run[1] else run[0], text)
     if not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
         text = text.replace("^{\\circ}", "")
     text = re.sub(r"%(?=\s*(?:[,;)\]]|$))", "", text)
-    if "matrix" not in text:  # the parser would take it for a transpose, which a number does not have
+    if "matrix" not in text:  # the parser would read it as a transpose, which a number does not have
         text = re.sub(r"\^\{(?:T|\\top)\}", r"^{\\text{T}}", text)
-    if re.search(r"\\\{[^{}]*:", text):  # it would be a division
+    if re.search(r"\\\{[^{}]*:", text):  # the parser would read the colon of a set as a division
         return None
-    if re.search(r"\{[^{}]*\\pm", text) and text.count("\\pm") == 1:  # the parser reads it between terms only
+    if re.search(r"\{[^{}]*\\pm", text) and text.count("\\pm") == 1:  # the parser reads \pm only between terms
         name, is_, value = text.rpartition("=")
         text = name + is_ + ", ".join(value.replace("\\pm", sign) for sign in "+-")
     if not re.search(r"[<>]|\\[lg]e(?![a-z])", text):
@@ -154,7 +164,7 @@ def _parsed(text: str, imaginary: bool) -> Any:
         found = parser.parse(text)
     except MemoryError:
         raise
-    except Exception:  # the parser, SymPy and ANTLR raise all kinds
+    except Exception:  # the parser, SymPy and ANTLR raise many types
         return None
     return found if isinstance(found, Basic | MatrixBase) else None
 
@@ -168,7 +178,7 @@ def _parser() -> Any:
     from sympy import Rational, Symbol
 
     class Parser(_Latex2Sympy):
-        """Decimals are exact, factors side by side are a product, and what the base class passes over is an error."""
+        """A parser with exact decimals and products of adjacent factors. What the base class ignores is an error."""
 
         def parse_number(self, text: str) -> Any:
             return Rational(text.replace(",", ""))
@@ -198,7 +208,7 @@ def _parser() -> Any:
             first = self.convert_postfix(arr[i])
             if i == len(arr) - 1 and not isinstance(first, list):
                 return first
-            if isinstance(first, list):  # the sign of a derivative
+            if isinstance(first, list):  # the operator of a derivative
                 return super().convert_postfix_list(arr, i)
             if _SIDE_BY_SIDE.search(f"{arr[i].getText()} {arr[i + 1].getText()}"):
                 raise ValueError("two numbers side by side are not one")
@@ -210,7 +220,7 @@ def _parser() -> Any:
 
 
 def _divides_by_zero(expression: Any) -> bool:
-    """0/0 is no number; simplified in some orders it becomes one."""
+    """Return whether an expression divides by zero. Simplified in some orders, 0/0 becomes a number."""
     from sympy import Basic, Pow, nan, zoo
 
     powers = expression.atoms(Pow) if isinstance(expression, Basic) else ()
@@ -222,14 +232,14 @@ def _divides_by_zero(expression: Any) -> bool:
 
 @cache
 def _verify() -> Any:
-    """math-verify's `verify`, with two of its parts replaced: it offers no other way."""
+    """Return math-verify's `verify` with two of its parts replaced. The package offers no other way to change them."""
     from math_verify import grader
     from sympy import Ne
 
     solve = grader.sympy_solve_and_compare
 
     def solved(gold: Any, answer: Any, *precision: int) -> bool:
-        # Two equations without a solution have equal (empty) lists of solutions.
+        # Two equations without a solution would be equal, because both lists of solutions are empty.
         from sympy import solve as solutions
 
         return bool(solutions(gold, gold.free_symbols)) and solve(gold, answer, *precision)
@@ -246,9 +256,10 @@ def _equal(want: Any, got: Any) -> bool:
 
 
 def _same_number(one: Any, other: Any, *_: int) -> bool:
-    """Two numbers, or matrices of numbers, exactly; a decimal number and an irrational one to six digits.
+    """Return whether two numbers, or two matrices of numbers, are equal.
 
-    The difference is evaluated until its sign is certain: no number is too small to differ.
+    The comparison is exact; that of a decimal and an irrational number is to six digits. The difference is evaluated
+    until its sign is certain, so no number is too small to differ.
     """
     from sympy import Expr, MatrixBase
 

@@ -1,8 +1,9 @@
-r"""Final answers as people and models write them, brought to one notation.
+r"""Normalization of final answers, as people and models write them, to one LaTeX notation.
 
-`normalise` gives the LaTeX that the parser of `math_equality` reads: `½` and `\dfrac12` are `\frac{1}{2}`, "5 and 6" is
-`5, 6`. It rewrites what it knows and leaves the rest as it is. The parser must refuse what nobody understands, and it
-cannot refuse what is no longer there, so only markup is removed: spaces, fonts, sizes and delimiters.
+`normalise` returns the LaTeX that the parser of `math_equality` reads: `½` and `\dfrac12` become `\frac{1}{2}`, and
+"5 and 6" becomes `5, 6`. It rewrites known forms and leaves the rest unchanged. Only markup is removed: spaces,
+fonts, sizes and delimiters. The parser has to refuse what it does not understand, and it cannot refuse text that was
+removed here.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _AROUND = (
 
 
 def bare(text: str) -> str:
-    """An answer without the markup around the whole of it (bold, code, dollar signs, a box) and its full stop."""
-    for _ in range(8):  # deeper nesting is not written by anybody
+    """Return an answer without the markup around all of it (bold, code, dollar signs, a box) and its full stop."""
+    for _ in range(8):  # deeper nesting does not occur in practice
         before = text
         text = text.strip()
         if text.endswith(".") and not text.endswith(("\\right.", "..")):
@@ -41,22 +42,22 @@ def bare(text: str) -> str:
 
 
 def words(text: str) -> str:
-    """The words of an answer in text, without markup, LaTeX's spaces and its escapes."""
+    """Return the words of an answer in text, without markup, LaTeX spaces and LaTeX escapes."""
     text = re.sub(r"\\[,;: ]|~|\\q?quad(?![A-Za-z])", " ", unwrapped(bare(text)))
     return re.sub(r"\\([%&#$_])", r"\1", text)
 
 
 def _alone(text: str, start: str, end: str) -> bool:
-    """Whether the marks at the two ends of a text belong together: not in `$5$ or $6$`."""
+    """Return whether the marks at the two ends of a text belong together. In `$5$ or $6$` they do not."""
     inside = text[len(start) : -len(end)]
-    if start[-1] == "{":  # braces around a list are a set's
+    if start[-1] == "{":  # braces around a list denote a set
         is_list = start == "{" and (not inside.strip() or "," in re.sub(r"[(\[{].*[)\]}]", "", inside))
         return _group(text, len(start) - 1) == len(text) and not is_list
     return bool(inside) and end[-1] not in inside.replace("\\" + end[-1], "")
 
 
 def _group(text: str, at: int) -> int:
-    """Where the bracket that opens at `at` has closed (the position behind it); -1 where it does not."""
+    """Return the position behind the bracket that closes the one at `at`; -1 if it is not closed."""
     opening, closing = text[at], {"{": "}", "(": ")", "[": "]"}[text[at]]
     depth = 0
     for i in range(at, len(text)):
@@ -68,7 +69,7 @@ def _group(text: str, at: int) -> int:
 
 
 def _boxes(text: str) -> str:
-    """What is in the last box of a text and in those close before it; the text itself where it has none."""
+    """Return the content of the last box and of the boxes close before it; the text itself if it has no box."""
     boxes: list[str] = []
     at = len(text)
     while (start := max(text.rfind("\\boxed", 0, at), text.rfind("\\fbox", 0, at))) >= 0:
@@ -87,19 +88,19 @@ def _boxes(text: str) -> str:
 
 
 def _in_font(font: re.Match[str]) -> str:
-    """What stands in a font: a connective, a function's name, mathematics, or words, which stay marked as such."""
+    """Return the content of a font command. Only words, units and vectors keep a font command."""
     inside = " ".join(font[1].split())
     if not inside or re.fullmatch(rf",?\s*(?:and|or)|[,;]|%|(?:{_PERCENT})\.?|\(?mod|{_FUNCTIONS}", inside):
         return f" {inside} "
     if re.match(r"\\(?:mathbf|b)", font[0]) and inside in ("i", "j", "k"):
-        return f"\\mathbf{{{inside}}}"  # a vector
+        return f"\\mathbf{{{inside}}}"  # a unit vector
     unit = inside in SYMBOLS and re.search(r"[\d})]\s*\Z", font.string[max(0, font.start() - 9) : font.start()])
     return f"\\text{{{inside}}}" if unit or re.search(r"[A-Za-z]{2}|[A-Za-z]\.", inside) else f" {inside} "
 
 
 # --- one notation ----------------------------------------------------------------------------------------------------
 
-_FUNCTIONS = "sqrt|a(?:rc)?(?:sin|cos|tan)h?|(?:sin|cos|tan)h?|cot|csc|log|ln|gcd|lcm|pi|theta"  # no units
+_FUNCTIONS = "sqrt|a(?:rc)?(?:sin|cos|tan)h?|(?:sin|cos|tan)h?|cot|csc|log|ln|gcd|lcm|pi|theta"  # not units
 _TAKES_BRACKETS = "exp|max|min|sec"
 _PERCENT = "percent(?:age)?|pct"
 _MACRO, _BARE = r"\\(?:{})(?![A-Za-z])", r"(?<![\\A-Za-z])(?:{})(?![A-Za-z])"
@@ -112,7 +113,7 @@ _SAME = {
 }  # fmt: skip
 _Rules = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 _BEFORE_FONTS: _Rules = [
-    # Spaces and sizes say nothing, and `\right.` closes nothing.
+    # Spaces and sizes have no meaning, and `\right.` closes nothing.
     (r"\\\\\s*\[[^\]]*(?:pt|em|ex|mm)\]", r"\\\\"),
     (r"(?<=\d),\s*\\!\s*(?=\d{3})", ""),
     (r"\\!|\\neg(?:thin|med|thick)space(?![A-Za-z])", ""),
@@ -129,7 +130,7 @@ _BEFORE_FONTS: _Rules = [
     (r'\\?"', ""),
 ]
 _AFTER_FONTS: _Rules = [
-    # Plain words for which mathematics has signs.
+    # Plain words that have a mathematical sign.
     (rf"(?<![\\A-Za-z{{])({_FUNCTIONS}|(?:{_TAKES_BRACKETS})(?=\s*\())(?![A-Za-z}}])", r"\\\1 "),
     (_BARE.format("inf(?:inity)?|oo"), r"\\infty "),
     (r"\s*" + _BARE.format(_PERCENT), "%"),
@@ -141,7 +142,7 @@ _AFTER_FONTS: _Rules = [
     (r"'+", r"^{\\prime}"),
     (r"\^?\s*\\degree(?![A-Za-z])|\^\s*\{?\s*\\circ\s*\}?", r"^{\\circ}"),
     (r"\\\{\s*\\\}", r"\\emptyset "),
-    # Numbers. Two on two lines are not one.
+    # Numbers. Two numbers on two lines are not one number.
     (r"(?<=\d)\s*\n\s*(?=\d)", ", "),
     (r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d{3})", ""),
     (r"(?<=\d)[eE]([+-]?\d+)(?![\d.A-Za-z])", r" \\times 10^{\1}"),
@@ -150,19 +151,19 @@ _AFTER_FONTS: _Rules = [
     (r"\\begin\{(cases|aligned|gathered)\}([^&]*)\\end\{\1\}", lambda rows: rows[2].strip().replace("\\\\", ", ")),
     (r"(?i)^(?:(?:the set of )?all real(?: number)?s|all of \\mathbb\{R\})\.?$", r"\\mathbb{R}"),
     (r"(?i)^no solutions?\.?$", r"\\emptyset"),
-    # What stands before an answer that is a side of an equation.
+    # The relation sign before an answer that is one side of an equation.
     (r"^\s*(?:=|\\approx(?![A-Za-z]))", ""),
 ]
 _REWRITES = [[(re.compile(was), now) for was, now in table] for table in (_BEFORE_FONTS, _AFTER_FONTS)]
 
 
 def normalise(text: str) -> str:
-    """The answer as LaTeX that the parser reads, if it reads it."""
+    """Return the answer in the LaTeX notation of the parser. The result may still be unreadable for the parser."""
     text = characters(text)
     if not re.search(r"matrix|array|cases|align", text):
-        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # escaped once too often
+        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # escaped twice
     text = bare(_boxes(text))
-    if len(re.findall(r"(?<!\\)\$", text)) % 2:  # a lone one is a price
+    if len(re.findall(r"(?<!\\)\$", text)) % 2:  # a single dollar sign denotes a price
         text = re.sub(r"(?<!\\)\$", r"\\$", text)
     for was, now in _REWRITES[0]:
         text = was.sub(now, text)
@@ -179,7 +180,10 @@ _TAKEN = re.compile(r"(?:(-?\d+(?:\.\d+)?|-?[A-Za-z](?![A-Za-z]))|(\\[A-Za-z]+|[
 
 
 def _arguments(text: str) -> str:
-    r"""Braces around what fractions, roots, powers and indices take: `\frac12`, `\sqrt2`, `x^10`, `2^(n+1)`."""
+    r"""Add braces around the arguments of fractions, roots, powers and indices.
+
+    Examples are `\frac12`, `\sqrt2`, `x^10` and `2^(n+1)`.
+    """
     at = 0
     while found := _TAKES.search(text, at):
         start = at = found.end()
@@ -213,9 +217,9 @@ _MIXED = re.compile(r"(?<![\d.^_/)])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}|(?<![\d.^_/
 
 
 def _numbers(text: str) -> str:
-    """Thousands without marks; mixed numbers and repeating decimals as fractions."""
+    """Remove thousands separators, and write mixed numbers and repeating decimals as fractions."""
     text = _SPACED.sub(lambda number: number[0].replace(" ", ""), text)
-    # In brackets a comma parts two numbers.
+    # In brackets, a comma separates two numbers.
     if not re.search(r"[(\[]|\\\{", text):
         text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
     return _MIXED.sub(_mixed, _REPEATING.sub(_repeating, text))
@@ -229,7 +233,7 @@ def _repeating(number: re.Match[str]) -> str:
 
 def _mixed(number: re.Match[str]) -> str:
     whole, over, under = (int(group) for group in number.groups() if group is not None)
-    # `11 7/6` is no mixed number: two readings are possible, so it gets none.
+    # `11 7/6` is not a mixed number. It has two possible readings, so it is left unchanged.
     return rf"\frac{{{whole * under + over}}}{{{under}}}" if over < under else number[0]
 
 
@@ -237,7 +241,7 @@ def _mixed(number: re.Match[str]) -> str:
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two normalised answers say the same in the same signs."""
+    """Return whether two normalized answers are the same text, apart from case, white space and fonts of words."""
     return _letters(one) == _letters(other)
 
 
@@ -249,7 +253,7 @@ def _letters(text: str) -> str:
 
 
 def plain(text: str) -> bool:
-    """Whether a normalised answer is plain text: words, numbers and their signs, no formula."""
+    """Return whether a normalized answer is plain text (words, numbers and their signs) and contains no formula."""
     return not re.search(r"[\\^_{}]", re.sub(r"\\text\{[^{}]*\}|\\lor(?![a-z])", "", text))
 
 
@@ -265,6 +269,9 @@ _DENIED = re.compile(r"\b(?:false|wrong|incorrect|untrue|not (?:true|correct|rig
 
 
 def conclusion(text: str) -> str | None:
-    """What a normalised sentence says in the end: "so the sum is 5" and "therefore x > 5 is the solution"."""
+    """Return what a normalized sentence concludes; None if it concludes nothing or contains a denial.
+
+    Examples of such sentences are "so the sum is 5" and "therefore x > 5 is the solution".
+    """
     found = _CONCLUSION.fullmatch(_REMARK.sub("", re.sub(r"\\text\{([^{}]*)\}", r"\1 ", text)))
     return None if found is None or _DENIED.search(text) else found[1]

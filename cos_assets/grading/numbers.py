@@ -1,11 +1,11 @@
-r"""Numbers as people and models write them, read exactly and completely, or not at all.
+r"""Exact parsing of numbers as people and models write them. A text is read completely or not at all.
 
     1,200   10{,}000   10 000   12,00,000   -5   .5   2.5e6   5 \times 10^3   5 × 10³   0.\overline{3}
     3/4   \frac34   2 1/2   2\frac{1}{2}   2½   5 million   2 dozen   $18   18 €   USD 18   10%   \text{72}   ４２
 
-Marks are marks, not factors: `10%` is the number 10. Nothing is rounded: 16.5 is not 16, and 0.333 is not 1/3.
-Everything else is not a number: a decimal comma (`1,22`) because it may as well be a list, two alternatives, a clock
-time, an expression, and numbers in words.
+Percent and currency signs are markup, not factors: `10%` is the number 10. Nothing is rounded: 16.5 is not 16, and
+0.333 is not 1/3. Any other text is not a number: a decimal comma (`1,22`), because it may also be a list, two
+alternatives, a clock time, an expression, and numbers in words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from cos_assets.grading.markup import plain
 
-# Longer texts are not numbers anybody states; the limit also keeps int() below Python's own limit on digits.
+# Nobody states longer numbers. The limit also keeps int() below Python's own limit on digits.
 MAX_CHARACTERS = 1000
 SCALES = {
     "hundred": 10**2,
@@ -29,9 +29,9 @@ SCALES = {
     "lakh": 10**5,
     "crore": 10**7,
 }
-"""Words behind a number that multiply it."""
+"""Words that multiply the number before them."""
 
-# Atomic, so that no part of a number is taken for it: `1,2345` starts with 1, not with 1,234.
+# Atomic, so that a part of a number does not match as the number: `1,2345` starts with 1, not with 1,234.
 _INTEGER = r"""(?>
     [0-9]{1,3}(?:,[0-9]{3})++(?![0-9]) | [0-9]{1,2}(?:,[0-9]{2}(?=,))++,[0-9]{3}(?![0-9])
   | [0-9]{1,3}(?:[ '][0-9]{3})++(?![0-9]) | [0-9]++
@@ -58,7 +58,7 @@ _NUMBER = re.compile(
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The exact value of a text that is one number and nothing else, or None."""
+    """Return the exact value of a text that is one number and nothing else; None for any other text."""
     if len(text) > MAX_CHARACTERS:
         return None
     found = _NUMBER.fullmatch(_shown(text).removesuffix(".").rstrip())
@@ -66,7 +66,7 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def same_number(gold: str, answer: str) -> bool | None:
-    """Whether two texts are the same number, exactly; None when one of them is not a number."""
+    """Return whether two texts are exactly the same number; None if one of them is not a number."""
     left, right = parse_number(gold), parse_number(answer)
     return None if left is None or right is None else left == right
 
@@ -98,12 +98,12 @@ def _fraction(whole: str | None, over: str, under: str) -> Fraction | None:
     value = Fraction(int(_digits(over)), bottom)
     if whole is None:
         return value
-    # `11 7/6` is no mixed number: two readings are possible, so it gets none.
+    # `11 7/6` is not a mixed number. It has two possible readings, so it has no value.
     return int(_digits(whole)) + value if 0 <= value < 1 else None
 
 
 def _power(text: str | None) -> Fraction:
-    """The value of `10^{3}`; 1 for None."""
+    """Return the value of `10^{3}`; 1 for None."""
     return Fraction(1) if text is None else Fraction(10) ** int(text.partition("^")[2].strip("{} "))
 
 
@@ -119,7 +119,7 @@ _FILLER = re.compile(
 )
 _NAME = re.compile(r"\A[A-Za-z][A-Za-z ]{1,60}:\s+")
 _SYMBOLS = frozenset("ghlmsAJLNVW")  # units; other single letters are variables
-_CHANGES = frozenset(  # words behind a number that make another number of it, or none
+_CHANGES = frozenset(  # words that turn the number before them into another number, or into none
     """half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth
     eighths ninth ninths tenth tenths eleventh elevenths twelfth twelfths sixteenth sixteenths twentieth twentieths
     hundredth hundredths thousandth thousandths score bn mn mln mil mio pi sqrt sin cos tan log ln exp plus minus over
@@ -129,14 +129,15 @@ _WORDS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred"
     "|half|quarter|third|more|less|fewer|so|above|up"
 )
-# What may stand behind a number that is complete: the end, a sentence's end, or a sign that explains.
+# What may follow a complete number: the end of the text or of a sentence, or a sign that starts an explanation.
 _END = re.compile(
     r"\s*[.,;:]?\s*\Z|\s*\.\s|\s*;\s+(?![$€£¥₹+-]?(?:\.?[0-9]|\\))|\s*≈|\s+-{1,3}\s+(?=[A-Za-z]{2})|\s*[–—]\s*(?=[A-Za-z]{2})"
     r"|\s*[,:]\s+(?![$€£¥₹+-]?(?:\.?[0-9]|\\))(?!(?:or|and|to)\b[^.]*[0-9])(?!\w+\s*=)|\s+[(\[](?!\s*(?:or|and|mod)\b)"
 )
 _AROUND = re.compile(r"[(\[\"']([^()\[\]\"',]*)[)\]\"']\.?")
 _UNIT = re.compile(r"\s*[-/]?\s*(°|[ap]\.\s?m\b|(?:\\mu ?)?[A-Za-z]+)(?!_)")
-# The part of a statement in which another number would belong to the answer, and numbers in it that do not.
+# `_CLAUSE` ends the part of a statement in which another number would belong to the answer. `_ASIDE` matches the
+# numbers in this part that do not belong to it.
 _CLAUSE = re.compile(
     r"[;(]|,(?!\s*(?:and\s|or\s)?[$€£]?[0-9])|[.!](?=\s|\Z)|\s-{1,3}\s|[–—]|\b(?:because|since|as|so|which|that)\b"
 )
@@ -152,7 +153,7 @@ _SEVERAL = re.compile(r"[,;:<>≤≥≠]|[<>!]\s*$|\b(?:and|or|because|since|whe
 _CALLED = r"\\?[A-Za-z][A-Za-z ]*+(?:_\{?\w+\}?)?\s?(?:\([^()]*\))?"
 _CALLED_SO = re.compile(rf"\s*{_CALLED}(?:\s*[-+*/]\s*{_CALLED})?\s*")
 _WORD = re.compile(r"\\[A-Za-z]+|[A-Za-z]{2,}")
-# Inside of a text: no part of a word, a list, a clock time or a longer number.
+# A number inside a text that is not part of a word, a list, a clock time or a longer number.
 _INSIDE = re.compile(rf"(?<![\w.,:/^])(?P<all>{_NUMBER.pattern})(?![:.,/]?[0-9]|\^)", _NUMBER.flags)
 _BOUND = re.compile(
     r"(?:\b(?:at (?:least|most)|than|up to|over|under|below|above|not|nearly|almost|between|from|of|and|or|by|to|plus"
@@ -163,17 +164,18 @@ _LONGEST_SCALE = 40
 
 
 def without_unit(text: str) -> str | None:
-    r"""The number of a text that starts with one and goes on with nothing but its unit or an explanation.
+    r"""Return the number at the start of a text if only its unit or an explanation follows it; None otherwise.
 
-    18 of "18 apples", "$18 a day", `18 \text{ cm}^2` and "18, because ..."; none of "18 or 19", "18x", "18 and a half".
+    The number is 18 for "18 apples", "$18 a day", `18 \text{ cm}^2` and "18, because ...". It is None for "18 or 19",
+    "18x" and "18 and a half".
     """
     return _first(_shown(text))
 
 
 def stated_number(text: str) -> str | None:
-    r"""The one number that a statement gives, as it is written: that of `without_unit`, or a side of an equation.
+    r"""Return the only number of a statement as it is written: that of `without_unit`, or a side of an equation.
 
-    5 of `x = 5`, 7 of `3 + 4 = 7`, 72 of "Total: 72 clips"; none of `x = 1, y = 2`.
+    The number is 5 for `x = 5`, 7 for `3 + 4 = 7`, and 72 for "Total: 72 clips". It is None for `x = 1, y = 2`.
     """
     shown = _NAME.sub("", _shown(text))
     if (number := _first(shown)) is not None:
@@ -186,7 +188,10 @@ def stated_number(text: str) -> str | None:
 
 
 def only_number(text: str) -> str | None:
-    """The number of a sentence that holds no other one ("She sold 72 clips"), unless it is a bound ("at least 5")."""
+    """Return the only number of a sentence ("She sold 72 clips"); None if it is a bound ("at least 5").
+
+    A sentence with several numbers also gives None.
+    """
     shown = _shown(text)
     found = next(_INSIDE.finditer(shown), None)
     if found is None or re.search(r"[0-9]", shown[: found.start()] + shown[found.end() :]):
@@ -196,14 +201,14 @@ def only_number(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """The number that stands last in a text, read completely; None where it holds none."""
+    """Return the last number of a text, read completely; None if the text contains no number."""
     end = next((place for place in range(len(text), 0, -1) if text[place - 1].isdecimal()), 0)
     found = list(_INSIDE.finditer(plain(text[max(0, end - MAX_CHARACTERS) : end + _LONGEST_SCALE])))
     return re.sub(r"\A[+-] ", "", found[-1]["all"].strip()) if found else None
 
 
 def _shown(text: str) -> str:
-    """The start of a text without its markup. A text that goes on is marked, so that no number ends at the cut."""
+    """Return the start of a text without its markup. A cut text ends in an ellipsis, so no number ends at the cut."""
     if len(text) > MAX_CHARACTERS:
         return f"{plain(text[:MAX_CHARACTERS])}…"
     shown = plain(text)
@@ -218,15 +223,18 @@ def _first(shown: str) -> str | None:
 
 
 def _is_side(text: str) -> bool:
-    """Whether a side of an equation leaves the other one a result: a name (`x`, `f(2)`, `a + b`, "Total clips"), or a
-    computation with numbers, with or without units. A formula in variables (`4x - 5y`) does not."""
+    """Return whether a side of an equation leaves the result to the other side.
+
+    It does if it is a name (`x`, `f(2)`, `a + b`, "Total clips") or a computation with numbers, with or without
+    units. A formula in variables (`4x - 5y`) does not.
+    """
     if _CALLED_SO.fullmatch(text):
         return not re.search(r"\b(?:and|or|because|since|when|if)\b", text)
     return not _SEVERAL.search(text) and not re.search(r"[A-Za-z]", _WORD.sub("", text))
 
 
 def _is_whole(rest: str) -> bool:
-    """Whether a number is all that is stated, judged by what follows it: nothing, its unit, an explanation."""
+    """Return whether a number is all that is stated. It may be followed by nothing, its unit or an explanation."""
     if _END.match(rest):
         return True
     unit = _UNIT.match(rest)

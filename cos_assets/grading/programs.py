@@ -1,18 +1,19 @@
-"""Which program does a reply state?
+"""Extraction of the program that a reply states.
 
-Code fences and marks such as [BEGIN] and <code> divide a reply into blocks. Which mark opens a block and which closes
-it does not matter, so unclosed and stray marks do no harm. The program is the last block that is Python and defines a
-wanted name. What it uses and does not define is taken from the other blocks, and later definitions of its functions
-replace its own.
+Code fences and marks such as [BEGIN] and <code> divide a reply into blocks. It does not matter which mark opens a
+block and which closes it, so unclosed and stray marks do no harm. The program is the last block that is Python and
+defines a wanted name. Names that it uses and does not define are taken from the other blocks. Later definitions of
+its functions replace its own.
 
-Where no block is such a program, the search goes on in this order:
+If no block is such a program, the search continues in this order:
 
     1. the last block that continues the prompt, as the body of its function
     2. the same two searches in the parts of blocks that are Python: runs of lines between lines of prose
     3. the runs of lines of the whole reply, and code in single backticks
-    4. the last block that defines any function, that is Python at all, or that looks like it: tests say what is wrong
+    4. the last block that defines any function, else the last one that is or looks like Python: the tests then report
+       the error
 
-The time is proportional to the length of the reply, and at most `MAX_PARSED` characters of its parts are parsed.
+The time is linear in the length of the reply, and at most `MAX_PARSED` characters of its parts are parsed.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-# A longer text is not read as Python here, only in the sandbox, where it cannot use up memory or the stack.
+# A longer text is parsed only in the sandbox, where it cannot exhaust memory or the stack.
 MAX_CHARACTERS = 100_000
 # A longer reply is taken as one program. Of the parts of a shorter one, this many characters are parsed at most.
 MAX_REPLY = 200_000
 MAX_PARSED = 2_000_000
 _PER_PARSE = 200  # in characters: the fixed cost of parsing a short text
 _MAX_BLOCKS = 200
-# How many marks the strings of a block may hold, and how many lines at the margin a statement may have.
+# The maximum number of marks in the strings of a block, and of lines at the margin in a statement.
 _MAX_INSIDE = 20
 
 _PARSER = threading.Lock()
@@ -69,19 +70,19 @@ _LOOKS_LIKE_CODE = re.compile(
 )
 # "Sure! def add(a, b):"
 _AFTER_PROSE = re.compile(r"^(\w.*?[.:!?]) +(?=def \w+ ?\()", re.MULTILINE)
-# Not the head of a statement with a mistake in it: what is indented below that is no program of its own.
+# Excludes the head of a statement with a mistake: what is indented below it is not a program of its own.
 _PROSE_ABOVE = re.compile(r"(?!\s|@|(?:async|class|def|for|if|try|while|with)\b)")
 # A line that does not begin a statement at the margin.
 _GOES_ON = re.compile(r"[\s)\]}#]|(?:else|elif|except|finally)\b|\Z")
 
 
 def parse(code: str) -> ast.Module | None:
-    """The syntax tree, or None for what is not Python, or not read here."""
+    """Return the syntax tree; None for text that is not Python or longer than `MAX_CHARACTERS`."""
     if len(code) > MAX_CHARACTERS:
         return None
     try:
-        # Python's parser counts its depth for all threads together, and mistakes one for another ("AST constructor
-        # recursion depth mismatch").
+        # Python's parser counts its recursion depth for all threads together, so concurrent calls fail ("AST
+        # constructor recursion depth mismatch").
         with _PARSER, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of "\d" in a string
             return ast.parse(code)
@@ -90,10 +91,10 @@ def parse(code: str) -> ast.Module | None:
 
 
 def stated_program(reply: str, wanted: Iterable[str] = (), prompt: str = "") -> str | None:
-    """The program that a reply states, or the text that continues `prompt`; None where the reply holds no code.
+    """Return the program that a reply states, or the text that continues `prompt`; None if it contains no code.
 
-    `wanted` are the names that the tests use. A program has to define one of them, by any statement; where none is
-    wanted, any function or class counts. A function whose body is left out, such as a repeated head, does not count.
+    `wanted` are the names that the tests use. A program has to define one of them, by any statement. If `wanted` is
+    empty, any function or class counts. A function whose body is omitted, such as a repeated head, does not count.
     """
     if len(reply) > MAX_REPLY or not reply.strip():
         return reply if reply.strip() else None
@@ -121,20 +122,20 @@ def stated_program(reply: str, wanted: Iterable[str] = (), prompt: str = "") -> 
 
 
 def defined_names(code: str) -> frozenset[str]:
-    """The names that a program binds at its top level; none for what is not Python."""
+    """Return the names that a program binds at its top level; the empty set for text that is not Python."""
     tree = parse(code)
     return frozenset[str]().union(*map(_binds, tree.body)) if tree else frozenset()
 
 
 def free_names(tree: ast.AST) -> set[str]:
-    """The names that a program uses and binds nowhere, builtins among them."""
+    """Return the names that a program uses and does not bind anywhere, including builtins."""
     nodes = list(ast.walk(tree))
     used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     return used - set(_bound(nodes))
 
 
 class _Parser:
-    """`parse` for the parts of one reply; from `MAX_PARSED` characters on, nothing is Python any more."""
+    """`parse` for the parts of one reply. After `MAX_PARSED` characters, it returns None for any text."""
 
     def __init__(self) -> None:
         self.left = MAX_PARSED
@@ -160,7 +161,7 @@ class _Statement(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """A part of a reply: the text as it stands, and where that is Python, the program in it."""
+    """A part of a reply: its original text and, if that is Python, the program in it."""
 
     text: str
     code: str = ""
@@ -173,7 +174,11 @@ def _partial(texts: Iterable[str], parser: _Parser) -> list[_Block]:
 
 
 def _block(texts: Sequence[str], parser: _Parser) -> _Block:
-    """The block that `texts` are up to the first mark, up to the second, and so on. A mark in a string ends none."""
+    """Return the block of the first of `texts` that is Python, or else of the first text.
+
+    `texts` end at the first mark, at the second mark, and so on. A longer one is tried only if the text before ends
+    in a string, because a mark in a string does not end a block.
+    """
     for text in texts:
         for code in dict.fromkeys(_readings(text)):
             tree = parser(code)
@@ -190,7 +195,11 @@ def _in_string(text: str) -> bool:
 
 
 def _readings(text: str) -> Iterator[str]:
-    """As it stands, in from the margin, in one line with the name of the language, and as an interactive session."""
+    """Yield the possible readings of a text as code.
+
+    They are: unchanged, dedented, without leading white space, without the name of the language on the line of the
+    code, and as an interactive session.
+    """
     yield text
     yield textwrap.dedent(text)
     yield text.lstrip()
@@ -201,8 +210,10 @@ def _readings(text: str) -> Iterator[str]:
 
 
 def _program(code: str, tree: ast.Module) -> tuple[str, tuple[_Statement, ...]]:
-    """The program and its statements, without words on lines of their own: a heading such as "Explanation" would be an
-    unknown name when it runs."""
+    """Return the program and its statements, without prose on lines of its own.
+
+    A heading such as "Explanation" would be an unknown name when the program runs.
+    """
     lines = code.split("\n")
     statements, idle, kept = [], set[int](), set[int]()
     for node in tree.body:
@@ -219,8 +230,10 @@ def _program(code: str, tree: ast.Module) -> tuple[str, tuple[_Statement, ...]]:
 
 
 def _whole(blocks: Sequence[_Block], wanted: frozenset[str], partial: bool = True) -> str | None:
-    """The last block, or `partial` one, that defines a wanted name, after what it needs of the others, and before what
-    corrects it."""
+    """Return the program of the last block that defines a wanted name. Blocks that are `partial` may be excluded.
+
+    Definitions that it needs from other blocks come before it, and later definitions that correct it come after it.
+    """
     bound = defaultdict[str, list[tuple[int, int, _Statement]]](list)
     main = None
     for place, block in enumerate(blocks):
@@ -242,7 +255,7 @@ def _whole(blocks: Sequence[_Block], wanted: frozenset[str], partial: bool = Tru
         used = set[str]()
         for name in missing:
             found = [f for f in bound[name] if f[0] != main and (f[2].defines or name not in _BUILTINS)]
-            if found:  # the last function or class; or the last variable of an earlier block
+            if found:  # prefer the last function or class, then the last variable of an earlier block
                 place, number, statement = max(found, key=lambda f: (f[2].defines, f[2].defines or f[0] < main, f[:2]))
                 before[place, number] = statement.code
                 used |= free_names(statement.node)
@@ -258,7 +271,7 @@ def _whole(blocks: Sequence[_Block], wanted: frozenset[str], partial: bool = Tru
 
 
 def _is_excerpt(statement: _Statement, earlier: Sequence[tuple[int, int, _Statement]]) -> bool:
-    """Does it repeat the beginning of a function, to explain it?"""
+    """Return whether a statement repeats the beginning of an earlier function, in order to explain it."""
     if not (statement.defines and earlier):
         return False
     code = earlier[-1][2].code
@@ -266,8 +279,10 @@ def _is_excerpt(statement: _Statement, earlier: Sequence[tuple[int, int, _Statem
 
 
 def _continuation(blocks: Sequence[_Block], prompt: str, wanted: frozenset[str], parser: _Parser) -> str | None:
-    """The last block that gives the prompt's function a body: as it stands, or else with the indentation that a block
-    or the start of a reply loses."""
+    """Return the last block that gives the prompt's function a body.
+
+    The block is tried as it is, and then with the indentation that a block or the start of a reply loses.
+    """
     tree = parser(prompt)
     heads = [node for node in tree.body if isinstance(node, _DEFINITIONS)] if tree else []
     line = prompt.split("\n")[heads[-1].body[0].lineno - 1] if heads else ""
@@ -299,7 +314,7 @@ def _is_code(block: _Block) -> bool:
 
 
 def _texts(reply: str) -> Iterator[list[str]]:
-    """The texts between marks, each also as it is with the marks after it inside."""
+    """Yield, for each mark, the text up to the next mark, and the longer texts that contain the marks after it."""
     marks = [(0, 0, ""), *_marks(reply), (len(reply), len(reply), "")]
     for number, (_, begin, indent) in enumerate(marks[:-1]):
         first, *more = (end for end, *_ in marks[number + 1 : number + 2 + _MAX_INSIDE])
@@ -309,8 +324,10 @@ def _texts(reply: str) -> Iterator[list[str]]:
 
 
 def _marks(reply: str) -> Iterable[tuple[int, int, str]]:
-    """(start, end, indentation of the lines that follow) of the last marks. Marks with nothing between them are one,
-    and a comment holds none."""
+    """Return (start, end, indentation of the following lines) of the last marks.
+
+    Marks with nothing between them are merged, and marks in a comment are ignored.
+    """
     marks: deque[tuple[int, int, str]] = deque(maxlen=_MAX_BLOCKS)
     for line in _MARKED_LINE.finditer(reply):
         found = list(_MARK.finditer(line[0]))
@@ -331,7 +348,7 @@ def _marks(reply: str) -> Iterable[tuple[int, int, str]]:
 
 
 def _unindented(text: str, indent: str) -> str:
-    """Without the indentation, if the first line has it, and without the ">" of a quote on blank lines."""
+    """Remove the indentation if the first line has it, and the ">" of a quote on blank lines."""
     if not indent or not text.lstrip("\n").startswith(indent.rstrip() or indent):
         return text
     lines = text.split("\n")
@@ -339,7 +356,10 @@ def _unindented(text: str, indent: str) -> str:
 
 
 def _runs(text: str, parser: _Parser) -> list[str]:
-    """The longest runs of lines that are Python, statement by statement; and what is indented below a line of prose."""
+    """Return the longest runs of lines that are Python, and the texts indented below a line of prose.
+
+    A run is extended statement by statement.
+    """
     lines = _AFTER_PROSE.sub(r"\1\n", text).split("\n")
     starts = sorted({0, *(number for number, line in enumerate(lines) if not _GOES_ON.match(line)), len(lines)})
     runs: list[list[str]] = [[]]
@@ -357,10 +377,10 @@ def _runs(text: str, parser: _Parser) -> list[str]:
 
 
 def _statement_end(lines: list[str], starts: list[int], at: int, parser: _Parser) -> int | None:
-    """Where the statement that begins at `starts[at]` ends, as an index of `starts`; None where none begins."""
+    """Return the end of the statement that begins at `starts[at]`, as an index of `starts`; None if there is none."""
     statement = lines[starts[at] : starts[at + 1]]
     first = next((line for line in statement if line.strip() and not line.lstrip().startswith("#")), "")
-    head = "if True:\n" if first[:1] in (" ", "\t") else ""  # comments at the margin may stand among indented lines
+    head = "if True:\n" if first[:1] in (" ", "\t") else ""  # comments at the margin may precede indented lines
     for after in range(at + 1, min(at + 1 + _MAX_INSIDE, len(starts))):
         text = "\n".join(lines[starts[at] : starts[after]])
         if parser(head + text) is not None:
@@ -395,13 +415,16 @@ def _bound(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _binds(statement: ast.stmt) -> frozenset[str]:
-    """The names that a statement binds where it stands."""
+    """Return the names that a statement binds in its own scope."""
     return frozenset(_bound(_own(statement)))
 
 
 def _own(statement: ast.stmt) -> Iterator[ast.AST]:
-    """The nodes of a statement that belong to no function inside it. An import from a module that the sandbox does not
-    have is left out: a demonstration imports the program from a file."""
+    """Yield the nodes of a statement that belong to no function inside it.
+
+    An import from a module that the sandbox does not have is omitted: a demonstration imports the program from a
+    file.
+    """
     todo: list[ast.AST] = [statement]
     while todo:
         node = todo.pop()
@@ -415,14 +438,14 @@ def _own(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _is_idle(node: ast.stmt) -> bool:
-    """Is it an expression that does nothing, or the declaration of a variable ("Note: important")?"""
+    """Return whether a statement is an expression without effect or a declaration of a variable ("Note: important")."""
     if isinstance(node, ast.AnnAssign):
         return node.value is None
     return isinstance(node, ast.Expr) and not any(isinstance(part, _EFFECTS) for part in ast.walk(node))
 
 
 def _is_left_out(node: ast.stmt) -> bool:
-    """Is it a function whose body, or a part of it, is left out?"""
+    """Return whether a statement is a function whose body, or a part of it, is omitted."""
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return False
     if any(isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) and n.value.value is ... for n in node.body):

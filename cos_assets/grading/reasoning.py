@@ -1,12 +1,12 @@
-"""Where the reply starts in what a model wrote: behind its reasoning, and before leaked special tokens.
+"""The start of the reply in a completion: behind the reasoning, and before leaked special tokens.
 
     <think>Maybe 24. No, that is May alone.</think>In all she sold 72 clips.
 
-A reasoning block is read in these forms: tags of the names below in angle or square brackets, also where only the
-closing tag was generated because the prompt ended with the opening one; and the channels of the harmony format, with or
-without its special tokens. A tag in quotes or backticks is text. An opening tag counts at the start of a line only.
+Two forms of reasoning blocks are read. The first is tags of the names below in angle or square brackets; the opening
+tag may be missing because the prompt ended with it. The second is the channels of the harmony format, with or without
+its special tokens. A tag in quotes or backticks is text. An opening tag counts only at the start of a line.
 
-Every function takes time in proportion to the text.
+Every function takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CLOSE = re.compile(
 )
 _FINAL = re.compile(r"<\|channel\|>\s*final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL = "<|channel|>"
-# The same format after its special tokens were left out: the names of role and channel run into the text.
+# The same format without its special tokens: the names of role and channel run into the text.
 _BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\"'(\[])")
 _BARE_FINAL = "assistantfinal"
 
@@ -41,7 +41,7 @@ _END = re.compile(
 
 
 def reply_start(text: str) -> int:
-    """The offset at which the reply starts; `len(text)` where the reasoning never ends."""
+    """Return the offset at which the reply starts; `len(text)` if the reasoning never ends."""
     if _CHANNEL in text:
         final = _last(_FINAL.finditer(text))
         return len(text) if final is None else final.end()
@@ -54,9 +54,9 @@ def reply_start(text: str) -> int:
 
 
 def reply_of(completion: str) -> str | None:
-    """What a model answers, without its reasoning and up to the first special token that was left in the text.
+    """Return the reply in a completion, without its reasoning and up to the first leaked special token.
 
-    None where the reasoning never ends. `</s>` behind an `<s>` is HTML and stays.
+    Returns None if the reasoning never ends. `</s>` behind an `<s>` is HTML and is kept.
     """
     begin = _START.match(completion)
     text = completion[begin.end() :] if begin else completion

@@ -1,20 +1,20 @@
-"""Python programs that nobody has read, run where they can do no harm.
+"""Execution of untrusted Python programs in a sandbox.
 
-A job is one Python process in a sandbox of its own, made by bubblewrap (`bwrap`): no network; its own processes, users,
-host name and shared memory; the system's programs and libraries, and the interpreter with its standard library,
-read-only, and nothing else of the file system; an empty environment; one scratch folder in memory. When the job ends,
-or is ended, its process namespace goes with everything in it.
-There is no mode without a sandbox: where none can be made, `require` says what to install.
+A job is one Python process in its own sandbox, which bubblewrap (`bwrap`) creates. The job has no network, and it has
+its own processes, users, host name and shared memory. Of the file system it sees only the system's programs and
+libraries and the interpreter with its standard library, all read-only, and one scratch folder in memory. Its
+environment is empty. When the job ends or is ended, its process namespace is destroyed with everything in it. There
+is no mode without a sandbox: if none can be created, `require` says what to install.
 
-Memory is bounded per process (address space) times the number of processes, plus the scratch folders: there is no
-limit on the sum below that without cgroups, which need rights that most machines do not give. Under pressure the kernel
-ends a job before anything else.
+Memory is bounded by the limit per process (address space) times the number of processes, plus the scratch folders. A
+lower limit on the sum would require cgroups, which need rights that most machines do not give. If memory runs out,
+the kernel ends a job before anything else.
 
-Started by root, a job is root nowhere: the kernel does not count root's processes, so the job goes on under a user id
-that owns nothing. Otherwise it runs in a user namespace.
+If the caller is root, a job still has no root rights: it runs under a user id that owns nothing, because the kernel
+does not count root's processes. For any other caller, it runs in a user namespace.
 
-With COS_SANDBOX_URL, jobs run on a SandboxFusion server instead (https://bytedance.github.io/SandboxFusion), which has
-limits of its own for everything but time.
+With COS_SANDBOX_URL, jobs run on a SandboxFusion server instead (https://bytedance.github.io/SandboxFusion), which
+has its own limits for everything but time.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ Part = tuple[str, str]
 _REPORT_BYTES = 1 << 16
 _TAIL = 2000
 _LIMITS = {"memory": "memory", "processes": "process", "disk": "disk"}
-# Ids that systemd hands out to services for the time they run: they own no files.
+# User ids that systemd assigns to services while they run. They own no files.
 _UIDS = range(61184, 65520)
-# Out of memory, the kernel ends this process before others. Inside, /proc is read-only: a job cannot take that back.
+# If memory runs out, the kernel ends this process first. In the sandbox /proc is read-only, so a job cannot undo this.
 _FIRST_TO_GO = ("/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh")
 _START = (
     "import marshal, os, sys\n"
@@ -65,19 +65,20 @@ _START = (
     "code, limits = marshal.loads(os.read(job, int(os.read(job, 16))))\n"
     "exec(marshal.loads(code))"
 )
-_LOOK_EVERY = 1.0  # seconds between two looks at what a job has used
-_PATIENCE = 20  # times the wall limit that a job may take on a machine that does not let it run
+_LOOK_EVERY = 1.0  # seconds between two measurements of a job's usage
+_PATIENCE = 20  # maximum wall-clock time, in multiples of the wall limit, on a machine that withholds its cores
 # The best of five runs of `_workload` on one core of an AMD EPYC with CPython 3.11.7.
 REFERENCE_SECONDS = 0.012
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may use. Times are for the reference machine; elsewhere `slowness` stretches them.
+    """Limits of a job. Times are for the reference machine; elsewhere they are multiplied by `slowness`.
 
-    `cpu_seconds` is processor time of one process, rounded up to whole seconds. `wall_seconds` ends a job that waits.
-    Time in which a job was ready to run and the machine ran others does not count. `memory` and `file` are bytes of one
-    process and one file, `scratch` bytes of the scratch folder (and again of shared memory), `output` bytes printed.
+    `cpu_seconds` is the processor time of one process, rounded up to whole seconds. `wall_seconds` ends a job that
+    waits; time in which a job was ready to run while the machine ran others does not count. `memory` and `file` are
+    bytes of one process and of one file. `scratch` is in bytes of the scratch folder (and the same again of shared
+    memory), and `output` in bytes printed.
     """
 
     cpu_seconds: float = 3
@@ -92,10 +93,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """How a job ended. `part` is the one that failed, `reason` one line; `output` the end of what was printed.
+    """The result of a job: the outcome, the part that failed, a reason in one line, and the end of the printed text.
 
-    Two outcomes say nothing about the program: "interrupted" (the machine did not run it, or somebody stopped or killed
-    it) and "form" (its tests cannot be run as they are written).
+    Two outcomes do not depend on the program: "interrupted" (the machine did not run it, or it was stopped or killed
+    from outside) and "form" (its tests cannot be run as they are written).
     """
 
     outcome: Outcome
@@ -109,12 +110,13 @@ class Result:
 def run(parts: Sequence[Part], limits: Limits | None = None, *, entry_point: str | None = None) -> Result:
     """Execute parts (name, source) one after another, with the standard library only.
 
-    The last part may be "tests" (of `entry_point`). They run as their author meant (see `harness.plan`), in a process
-    of their own where they can: to them the program is what it returns. The other parts share one fresh Python module.
-    "ok" means that every part ran to its end: a program that leaves early, with whatever exit code, is an "error".
+    The last part may be "tests" (of `entry_point`). Tests run as their author meant (see `harness.plan`), in a
+    process of their own if they can: they then see only what the program returns. The other parts share one fresh
+    Python module. "ok" means that every part ran to its end. A program that exits early, with any exit code, is an
+    "error".
 
-    Safe to call from many threads and processes: at most one program runs per usable core. One that is interrupted
-    runs once more, alone. Raises RuntimeError where there is no sandbox (see `require`).
+    Safe to call from many threads and processes: at most one program runs per usable core. A program that is
+    interrupted runs once more, alone. Raises RuntimeError if there is no sandbox (see `require`).
     """
     require()
     limits = limits or Limits()
@@ -132,7 +134,10 @@ def run(parts: Sequence[Part], limits: Limits | None = None, *, entry_point: str
 
 
 def require() -> None:
-    """Raises RuntimeError, one line that says what to install, unless a sandbox can be made (tried once a process)."""
+    """Raise RuntimeError unless a sandbox can be created. The error is one line that says what to install.
+
+    The check is made once per process.
+    """
     if not os.environ.get("COS_SANDBOX_URL"):
         _try()
 
@@ -149,7 +154,10 @@ def _try() -> None:
 
 @cache
 def slowness() -> float:
-    """How much slower than the reference this machine runs Python: at least 1. Measured once a process."""
+    """Return how many times slower than the reference this machine runs Python, at least 1.
+
+    It is measured once per process.
+    """
     return max(1.0, min(_workload() for _ in range(5)) / REFERENCE_SECONDS)
 
 
@@ -161,12 +169,12 @@ def _workload() -> float:
     return time.thread_time() - started
 
 
-# --- here ------------------------------------------------------------------------------------------------------------
+# --- on this machine -------------------------------------------------------------------------------------------------
 
 
 @cache
 def _code() -> bytes:
-    """What runs inside, compiled, with the call that starts it."""
+    """Return the compiled code that runs inside the sandbox, with the call that starts it."""
     return marshal.dumps(
         compile(sandbox_runner.text() + "main(limits, job, report)\n", "<inside>", "exec", dont_inherit=True)
     )
@@ -176,7 +184,7 @@ def _local(program: dict[str, Any], limits: Limits) -> Result:
     token, factor = secrets.token_hex(32).encode(), slowness()
     wall, cpu = limits.wall_seconds * factor, math.ceil(limits.cpu_seconds * factor)
     uid = random.choice(_UIDS) if os.getuid() == 0 else 0
-    # The process of the tests is one more than the program's own.
+    # The tests use one process in addition to the program's own.
     job = {"uid": uid, "core": 0, "cpu": cpu, "memory": limits.memory, "file": limits.file}
     job |= {"open_files": limits.open_files, "processes": limits.processes + 1}
     body = b"".join(b"%016d" % len(each) + each for each in (marshal.dumps((_code(), job)), marshal.dumps(program)))
@@ -200,7 +208,7 @@ def _local(program: dict[str, Any], limits: Limits) -> Result:
         first = None
         try:
             for file in given:
-                file.close()  # the ends that are the job's: what it closes is closed
+                file.close()  # the job's ends of the pipes, so that the job's close is seen as the end of the stream
             first = _first_process(info)
             output, told, stopped = _watch(process, stdout.fileno(), report.fileno(), limits.output, clock)
         finally:
@@ -222,7 +230,7 @@ def _local(program: dict[str, Any], limits: Limits) -> Result:
     if last:
         return result(*_told(last.decode(errors="replace")))
     killed = code == 128 + signal.SIGKILL
-    if code == 128 + signal.SIGXCPU or (killed and clock.used >= cpu - _LOOK_EVERY):  # the first can be ignored
+    if code == 128 + signal.SIGXCPU or (killed and clock.used >= cpu - _LOOK_EVERY):  # a job can ignore SIGXCPU
         return result("time", None, f"time limit: {cpu} s of processor time")
     if killed:
         return result("interrupted", None, "the program was killed (SIGKILL)")
@@ -231,7 +239,7 @@ def _local(program: dict[str, Any], limits: Limits) -> Result:
 
 
 def _told(report: str) -> tuple[Outcome, str | None, str]:
-    """Outcome, part and reason as `sandbox_runner` reports them."""
+    """Return the outcome, part and reason of a report of `sandbox_runner`."""
     outcome, part, reason = [*report.split("\t", 2), "", ""][:3]
     if outcome in _LIMITS:
         return outcome, part, f"{_LIMITS[outcome]} limit: {reason}"  # type: ignore[return-value]
@@ -239,7 +247,7 @@ def _told(report: str) -> tuple[Outcome, str | None, str]:
 
 
 def _walls(limits: Limits, root: bool) -> list[str]:
-    """bwrap's arguments: what the job sees, and what it shares with the machine."""
+    """Return bwrap's arguments for what the job sees and what it shares with the machine."""
     walls = ["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     walls += ["--unshare-cgroup-try", "--hostname", "sandbox", "--cap-drop", "ALL"]
     walls += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user", "--uid", "65534"]
@@ -253,7 +261,7 @@ def _walls(limits: Limits, root: bool) -> list[str]:
     prefix = Path(sys.base_prefix)
     if prefix != Path("/usr"):
         for folder in (*reversed(prefix.parents[:-1]), prefix, prefix / "bin"):
-            walls += ["--dir", str(folder)]  # bwrap would make them for its own user only
+            walls += ["--dir", str(folder)]  # created implicitly, they would be accessible to bwrap's own user only
         walls += ["--ro-bind", _python(), _python(), "--ro-bind", str(prefix / "lib"), str(prefix / "lib")]
         walls += _hidden(*_packages(prefix / "lib"))
     scratch = ("--perms", "1777", "--size", str(limits.scratch), "--tmpfs")
@@ -263,12 +271,12 @@ def _walls(limits: Limits, root: bool) -> list[str]:
 
 
 def _packages(lib: Path) -> list[str]:
-    """The folders of installed packages in a folder of libraries."""
+    """Return the folders of installed packages in a folder of libraries."""
     return [str(found) for name in ("site", "dist") for found in lib.glob(f"python3*/{name}-packages")]
 
 
 def _hidden(*folders: str) -> list[str]:
-    """bwrap's arguments that put an empty folder in the place of each that is there."""
+    """Return bwrap's arguments that replace each existing folder with an empty one."""
     empty = [
         ("--size", "4096", "--tmpfs", folder, "--remount-ro", folder) for folder in folders if Path(folder).is_dir()
     ]
@@ -276,26 +284,29 @@ def _hidden(*folders: str) -> list[str]:
 
 
 def _python() -> str:
-    """The interpreter itself, not a virtual environment's link to it: packages are no part of the sandbox."""
+    """Return the interpreter itself, not a virtual environment's link to it: the sandbox contains no packages."""
     return str(Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"))
 
 
 class _Clock:
-    """The time that a job may still take, without the time for which the machine withheld a core from it.
+    """The remaining time of a job, excluding the time for which the machine withheld a core from it.
 
-    `used` is the processor time of all its processes when last looked at, in seconds.
+    `used` is the processor time of all its processes at the last measurement, in seconds.
     """
 
     def __init__(self, pid: int, wall: float, cpu: float) -> None:
         self.pid, self.wall, self.cpu = pid, wall, cpu
         self.started = time.monotonic()
         self.used, self.withheld, self.held = 0.0, 0.0, False
-        self._before: float | None = None  # withheld until the program began
+        self._before: float | None = None  # time withheld before the program began
         self._looked = self.started
-        self._elapsed = 0.0  # at the last look
+        self._elapsed = 0.0  # at the last measurement
 
     def begin(self) -> None:
-        """The program begins: until now the kernel made its namespaces, which it does for one job after another."""
+        """Start the clock of the program.
+
+        Until now, the kernel created the job's namespaces, which it does for one job after another.
+        """
         self._look()
         self.started, self._before, self._elapsed = time.monotonic(), self.withheld, 0.0
 
@@ -303,19 +314,19 @@ class _Clock:
         return time.monotonic() - self.started
 
     def left(self) -> float:
-        # Time that passes while this process looks, which may itself wait for a core, is counted at the next look.
+        # The time that a measurement takes counts at the next one, because this process may itself wait for a core.
         elapsed = self.elapsed()
         if time.monotonic() - self._looked >= min(self.wall, _LOOK_EVERY):
             self._look()
             self._elapsed = elapsed
         if self._before is None:
             return max(0.0, _PATIENCE * self.wall - elapsed)
-        # What several busy processes of a job withhold from one another is no fault of the machine.
+        # Time that several busy processes of a job withhold from one another is not the machine's fault.
         withheld = 0.0 if self.used >= self.cpu else self.withheld - self._before
         return max(0.0, min(self.wall + withheld, _PATIENCE * self.wall) - self._elapsed)
 
     def interrupted(self) -> str | None:
-        """Why a job whose time is over could not run; None where it could, and waited or computed."""
+        """Return why a job whose time is over could not run; None if it could, and waited or computed."""
         if self.held:
             return "the program was stopped, or waited for a disk"
         if self.used < self.cpu and self.elapsed() >= _PATIENCE * self.wall:
@@ -323,7 +334,11 @@ class _Clock:
         return None
 
     def _look(self) -> None:
-        """`run_delay` of /proc/PID/task/TID/schedstat: nanoseconds in which a thread was ready, and another ran."""
+        """Measure the usage of the job's processes.
+
+        `run_delay` of /proc/PID/task/TID/schedstat is the time in nanoseconds in which a thread was ready while
+        another ran.
+        """
         used, withheld, held = 0.0, 0.0, False
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(self.pid)
@@ -340,7 +355,7 @@ class _Clock:
 def _watch(
     process: subprocess.Popen[bytes], stdout: int, report: int, limit: int, clock: _Clock
 ) -> tuple[bytes, bytes, Literal["time", "output"] | None]:
-    """What the job prints and reports until it has ended, and what it has to be stopped for, if anything."""
+    """Return what the job printed and reported until its end, and why it has to be stopped, if it has to be."""
     buffers = {stdout: bytearray(), report: bytearray()}
     limits = {stdout: limit, report: _REPORT_BYTES}
     stopped: Literal["time", "output"] | None = None
@@ -363,7 +378,7 @@ def _watch(
             elif not chunk:
                 poll.unregister(fd)
                 open_fds.remove(fd)
-    while not stopped:  # both were closed, by the end of the job or by the job
+    while not stopped:  # both streams are closed, by the end of the job or by the job itself
         left = clock.left()
         try:
             process.wait(min(left, _LOOK_EVERY))
@@ -374,8 +389,8 @@ def _watch(
 
 
 def _first_process(info: IO[bytes]) -> int | None:
-    """A handle of the first process in the job's namespace; None where it is gone, or never was."""
-    text = info.read()  # bwrap closes it once the job has been started, or cannot be
+    """Return a handle of the first process in the job's namespace; None if it has ended or never started."""
+    text = info.read()  # bwrap closes it once the job has started, or has failed to start
     try:
         return os.pidfd_open(json.loads(text)["child-pid"]) if text else None
     except ProcessLookupError:
@@ -383,7 +398,7 @@ def _first_process(info: IO[bytes]) -> int | None:
 
 
 def _end(process: subprocess.Popen[bytes], first: int | None) -> None:
-    """The kernel ends a namespace with its first process; wait until all of it is gone."""
+    """End the first process, with which the kernel ends the whole namespace, and wait until all of it has ended."""
     if first is not None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(first, signal.SIGKILL)
@@ -396,7 +411,7 @@ def _end(process: subprocess.Popen[bytes], first: int | None) -> None:
 
 
 def _memory(stack: contextlib.ExitStack, data: bytes) -> IO[bytes]:
-    """A file in memory, to be read from its start."""
+    """Return a file in memory with `data`, positioned at its start."""
     file = stack.enter_context(os.fdopen(os.memfd_create("job"), "w+b"))
     file.write(data)
     file.seek(0)
@@ -404,7 +419,7 @@ def _memory(stack: contextlib.ExitStack, data: bytes) -> IO[bytes]:
 
 
 def _pipe(stack: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
-    """Its reading and its writing end."""
+    """Return the reading and the writing end of a new pipe."""
     out, into = os.pipe()
     return stack.enter_context(os.fdopen(out, "rb", 0)), stack.enter_context(os.fdopen(into, "wb", 0))
 
@@ -418,7 +433,10 @@ def _stdout(process: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 def _remote(url: str, program: dict[str, Any], limits: Limits) -> Result:
-    """POST /run_code. The pass token is the first line of the input, and printed last, when all parts have run."""
+    """Run a program by POST /run_code. The pass token is the first line of its input.
+
+    The token is printed last, when all parts have run.
+    """
     token, wall = secrets.token_hex(32), limits.wall_seconds * slowness()
     stdin = f"{token}\n{json.dumps(program)}"
     body = {"language": "python", "code": f"{sandbox_runner.text()}\nremote()\n", "stdin": stdin, "run_timeout": wall}

@@ -1,6 +1,6 @@
-r"""Where a reply states an answer: the boxes in it, and the sentences and lines that announce one.
+r"""Statements of an answer in a reply: its boxes, and the sentences and lines that announce an answer.
 
-Every function takes time in proportion to the text: a completion may be megabytes of one mark.
+Every function takes time linear in the length of the text, because a completion may be megabytes of one mark.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cos_assets.grading.markup import FORMULA
 
-# No formula of an answer is longer; only so far is its end looked for.
+# The end of a formula is searched within this many characters; no formula of an answer is longer.
 LONGEST = 2000
 
 _BOX = re.compile(r"\\{1,3}+(?:boxed|fbox)(?:\s*(\{)|[ ]*([-+]?[0-9][0-9.,/]*))|\\.|[{}]", re.DOTALL)
@@ -43,7 +43,7 @@ _MARKS = {
         ("choice", f"{_OPTION} | {_FORMS}"),
     )
 }
-# What is left of a mark behind it: emphasis, a colon, words that lead to the answer, and a line break.
+# What may follow a mark before the answer: emphasis, a colon, words that lead to the answer, and a line break.
 _SAME_LINE = re.compile(r"(?:[*_]++(?![^\s:]) | [ \t:：=])*", re.VERBOSE)
 _LEADING = re.compile(
     r"(?:,?\s*(?:therefore|thus|hence|then|so|indeed|clearly|actually|obviously|of course|simply|just|for sure|equal to"
@@ -63,15 +63,18 @@ _OWN_LINE = re.compile(r"(?:\A|\n) {0,3}\Z")
 
 
 class Statement(NamedTuple):
-    """What is announced: the inside of a box, or what follows a mark, to the end of the line and of its formula."""
+    """An announced answer: the content of a box, or the text behind a mark.
+
+    The text behind a mark extends to the end of its line and of its formula.
+    """
 
     text: str
     form: str
-    """`box`, or how it is announced: `hash`, `line`, `heading`, `colon`, `sentence` or `option`."""
+    """`box`, or the form of the announcement: `hash`, `line`, `heading`, `colon`, `sentence` or `option`."""
     own_line: bool
-    """It does not stand behind other text on its line."""
+    """Whether no other text precedes it on its line."""
     last: bool
-    """No other text follows it."""
+    """Whether no other text follows it."""
 
 
 class _Place(NamedTuple):
@@ -82,20 +85,20 @@ class _Place(NamedTuple):
 
 
 def boxed(text: str) -> str | None:
-    r"""What stands in the `\boxed{...}` that is opened last of those that are closed; None when there is none.
+    r"""Return the content of the `\boxed{...}` that is opened last of those that are closed; None if there is none.
 
-    Braces are balanced, `\{` is no brace, and `\boxed 5` (a number) and `\fbox{...}` count, as in MATH. An empty box
-    and a placeholder such as `\boxed{...}` do not.
+    Braces are balanced, and `\{` does not count as a brace. `\boxed 5` (a number) and `\fbox{...}` count as boxes, as
+    in MATH. An empty box and a placeholder such as `\boxed{...}` do not.
     """
     boxes = _boxes(text)
     return _inside(text, boxes[-1]) if boxes else None
 
 
 def statements(text: str, kind: str) -> Iterator[Statement]:
-    """Where an answer of a kind ("number", "math", "text" or "choice") is announced, the last place first.
+    """Yield the statements of an answer of a kind ("number", "math", "text" or "choice"), the last one first.
 
-    What stands in a box is part of the box. Two boxes with "or" between them are one statement, except in mathematics,
-    where the last box counts.
+    Marks inside a box are part of the box. Two boxes with "or" or "and" between them are one statement, except in
+    mathematics, where the last box counts.
     """
     places = _places(text, kind)
     stop = len(text)
@@ -117,7 +120,7 @@ def _places(text: str, kind: str) -> list[_Place]:
     marks = (
         _Place(str(found.lastgroup), found.start(), found.end(), -1)
         for found in _MARKS[kind].finditer(text)
-        if found.lastgroup != "checked"  # "we may check our answer: ..." states none
+        if found.lastgroup != "checked"  # "we may check our answer: ..." does not state an answer
     )
     places: list[_Place] = []
     covered = 0
@@ -129,7 +132,7 @@ def _places(text: str, kind: str) -> list[_Place]:
 
 
 def _boxes(text: str) -> list[_Place]:
-    """The closed boxes with an answer in them, in the order in which they are opened."""
+    """Return the closed boxes that contain an answer, in the order in which they are opened."""
     start = min((i for i in (text.find("\\boxed"), text.find("\\fbox")) if i >= 0), default=len(text))
     open_braces: list[_Place | None] = []  # for each open brace, the box that it opens
     boxes: list[_Place] = []
@@ -151,7 +154,10 @@ def _inside(text: str, box: _Place) -> str:
 
 
 def _after(text: str, mark: _Place, stop: int) -> Statement | None:
-    """What follows a mark: on its line, or on the next line with text, up to the end of the line or of a formula."""
+    """Return the statement behind a mark, from its line or the next line with text; None if there is none.
+
+    It extends to the end of the line or of a formula.
+    """
     begin = _skip(_SAME_LINE, text, mark.inside, stop)
     below = mark.form == "heading"
     if mark.form not in ("hash", "line"):
@@ -174,7 +180,7 @@ def _skip(pattern: re.Pattern[str], text: str, begin: int, stop: int) -> int:
 
 
 def _line_end(text: str, begin: int, stop: int) -> int:
-    """Where the line ends, or the one on which a formula ends that starts in it."""
+    """Return the end of the line, or of the line on which a formula that starts in it ends."""
     for found in _BREAK.finditer(text, begin, min(stop, begin + LONGEST)):
         if found[0] == "\n":
             return found.start()

@@ -1,7 +1,7 @@
-"""Is the reasoning right, and not only the answer? Arithmetic that a machine can follow; no model is called here.
+"""Checks of the reasoning in a solution, not only of its answer: arithmetic without a model.
 
-`check_equations` reads any text and checks the arithmetic of each equation it finds. `check_program` knows the program
-behind a problem, and decides for certain.
+`check_equations` reads any text and checks the arithmetic of each equation that it finds. `check_program` uses the
+program behind a problem, and its decision is certain.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cos_assets.grading.equations import holds, read
 from cos_assets.grading.expressions import Tree, parse, tokens, value
 
 # A Mersenne prime. Two different polynomials of degree d agree at a random point with probability at most d / PRIME
-# (Schwartz-Zippel): with two points, five steps are told apart but for a chance below 1e-30.
+# (Schwartz-Zippel). With two points, wrong chains of five steps pass with a probability below 1e-30.
 PRIME = 2**61 - 1
 POINTS = 2
 MAX_READINGS = 4096
@@ -28,7 +28,7 @@ Residues = tuple[int, ...]
 
 @dataclass(frozen=True)
 class StepCheck:
-    """`first_wrong_step` counts the equations from 1; it is None where no single step is to blame."""
+    """The result of a check. `first_wrong_step` counts equations from 1; it is None if no single step is to blame."""
 
     label: Literal["right", "wrong", "unreadable"]
     first_wrong_step: int | None
@@ -36,7 +36,7 @@ class StepCheck:
 
 
 def equations(text: str) -> tuple[str, ...]:
-    """Every equation of a text in canonical form: no spaces, the operands of + and of * sorted.
+    """Return every equation of a text in canonical form: no spaces, the operands of + and of * sorted.
 
     >>> equations("She has 5 + 3 = 8 eggs. 8*2 = <<8*2=16>>16")
     ('3+5=8', '2*8=16')
@@ -45,13 +45,13 @@ def equations(text: str) -> tuple[str, ...]:
 
 
 def check_equations(text: str) -> StepCheck:
-    """Is every equation in the text true? "unreadable" if none can be read. What the numbers mean is not judged.
+    """Check whether every equation in a text is true. The label is "unreadable" if no equation can be read.
 
-    Plain text is read with calculator marks (`<<16-3-4=9>>9`), currency signs, thousands commas, units behind numbers,
-    `x`, `×`, `÷`, "50% of 20 = 10", and chains (`16 - 3 = 13 - 4 = 9`, each result carried on); formulas in LaTeX also
-    with powers, roots, fractions, factorials, binomials and π. A decimal result may be rounded or cut off at its last
-    digit. An equation with any token that is not understood is skipped, and so is a false one that has another common
-    reading (see `equations`).
+    The meaning of the numbers is not judged. Plain text may contain calculator marks (`<<16-3-4=9>>9`), currency
+    signs, thousands commas, units behind numbers, `x`, `×`, `÷`, "50% of 20 = 10", and chains (`16 - 3 = 13 - 4 = 9`,
+    where each result is carried on). Formulas in LaTeX may also contain powers, roots, fractions, factorials,
+    binomials and π. A decimal result may be rounded or truncated at its last digit. An equation is skipped if any of
+    its tokens is not understood, or if it is false and has another common reading (see `equations`).
     """
     told = False
     for number, equation in enumerate(read(text), 1):
@@ -64,17 +64,17 @@ def check_equations(text: str) -> StepCheck:
 
 @lru_cache(maxsize=20_000)  # finetuned models often write the same solution
 def check_program(truth: str, text: str) -> StepCheck:
-    """Does a solution compute what the problem asks, by whatever right chain?
+    """Check whether a solution computes what the problem asks, by any correct chain of steps.
 
-    Right when each equation is true, each operand is a number of the problem or an earlier result, and the stated
-    answer (the last result, where none is stated) equals the gold program for any other numbers too: literals are
-    replaced by random residues modulo a large prime, constants stay. So 2 + 2 for 2 * 2 and slips that cancel are
-    caught, while reordered and equivalent chains pass. Where one written number may stand for several things (an
-    earlier result equal to a literal), any reading that makes the solution right is accepted.
+    A solution is right if each equation is true, each operand is a number of the problem or an earlier result, and
+    the stated answer (the last result, if none is stated) equals the result of the gold program for any other numbers
+    too. For this, literals are replaced by random residues modulo a large prime, and constants are kept. This catches
+    2 + 2 for 2 * 2 and errors that cancel, while reordered and equivalent chains pass. If a written number may denote
+    several values (an earlier result equal to a literal), any reading that makes the solution right is accepted.
 
-    `truth` is JSON: {"literals": [12, 3, 4], "constants": [index, ...], "program": [["*", 1, 2], ["+", 0, 3]]}, where
-    operand i is literal i, or the result of step i - len(literals). Deterministic: the residues come from a seed.
-    Raises ValueError where `truth` is not of this form.
+    `truth` is JSON: {"literals": [12, 3, 4], "constants": [index, ...], "program": [["*", 1, 2], ["+", 0, 3]]}.
+    Operand i is literal i, or the result of step i - len(literals). The check is deterministic: the residues come
+    from a seed. Raises ValueError if `truth` does not have this form.
     """
     literals, at_random, gold = _program(truth)
     known: dict[int, set[Residues]] = {}
@@ -115,8 +115,11 @@ _SENTENCE = re.compile(r"([-+*/() \d]+)=\s*(\d{1,40})\s*")
 
 @lru_cache(maxsize=50_000)
 def _sentence(sentence: str) -> tuple[Tree, tuple[int, ...], int, bool] | None:
-    """A step: its expression, the numbers in it, its result, and whether the equation is true. A solution's steps come
-    back in thousands of others, hence the cache."""
+    """Return the expression of a step, the numbers in it, its result, and whether the equation is true.
+
+    Returns None if the step is not an equation. Results are cached because thousands of solutions share the same
+    steps.
+    """
     match = _SENTENCE.fullmatch(sentence)
     tree = parse(tokens(match[1])) if match else None
     if match is None or tree is None or isinstance(tree, str):
@@ -127,7 +130,7 @@ def _sentence(sentence: str) -> tuple[Tree, tuple[int, ...], int, bool] | None:
 
 @lru_cache(maxsize=4096)
 def _program(truth: str) -> tuple[tuple[int, ...], tuple[Residues, ...], Residues]:
-    """The literals, their residues at each point, and the residues of the gold result."""
+    """Return the literals, their residues at each point, and the residues of the gold result."""
     try:
         data = json.loads(truth)
         literals = tuple(int(n) for n in data["literals"])

@@ -1,8 +1,9 @@
-"""The system calls that no program in the sandbox may make, as a filter for the kernel (seccomp, classic BPF).
+"""A filter (seccomp, classic BPF) of the system calls that no program in the sandbox may make.
 
-Namespaces of its own would give a program new rights inside them and file systems without a size limit; the rest is
-memory that no limit counts (shared memory, memory files, io_uring), or a large surface of the kernel that no solution
-needs. Sockets are of the local and internet families only: others, such as VM sockets, are in no network namespace.
+New namespaces would give a program new rights inside them, and file systems without a size limit. The other refused
+calls allocate memory that no limit counts (shared memory, memory files, io_uring), or expose a large surface of the
+kernel that no solution needs. Sockets are restricted to the local and internet families, because others, such as VM
+sockets, are not confined by a network namespace.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import struct
 
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _X32 = 0x40000000  # the second numbering of x86-64
-# Per machine: its audit number, clone, socket and socketpair, and what is refused: unshare, setns, clone3 (its flags
-# are out of a filter's sight), shmget, memfd_create, memfd_secret, ptrace, add_key, request_key, keyctl, bpf,
-# perf_event_open, userfaultfd, io_uring_setup.
+# For each machine type: its audit number and the numbers of clone, of socket and socketpair, and of the refused calls:
+# unshare, setns, clone3 (a filter cannot read its flags), shmget, memfd_create, memfd_secret, ptrace, add_key,
+# request_key, keyctl, bpf, perf_event_open, userfaultfd, io_uring_setup.
 # Source: <asm/unistd_64.h> and <asm-generic/unistd.h>.
 _MACHINES = {
     "x86_64": (0xC000003E, 56, (41, 53), (272, 308, 435, 29, 319, 447, 101, 248, 249, 250, 321, 298, 323, 425)),
@@ -29,9 +30,9 @@ _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | 38  # ENOSYS: call
 
 
 def system_call_filter() -> bytes:
-    """The filter as bwrap's `--seccomp` reads it: an array of struct sock_filter.
+    """Return the filter in the form that bwrap's `--seccomp` reads: an array of struct sock_filter.
 
-    Raises RuntimeError on a machine whose call numbers are not written down here.
+    Raises RuntimeError on a machine type whose call numbers are not listed in `_MACHINES`.
     """
     if platform.machine() not in _MACHINES:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""The unit at the end, or the currency sign at the start, of a normalised answer; whether two units are the same."""
+"""Units of normalized answers: split off the unit at the end or the currency sign at the start, and compare units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNIT = re.compile(
     rf"|\s*{_NAME}(?:(?:\s+|\s*/\s*|\s*\\cdot\s*|(?=\\text)){_NAME})*)"
 )
 _BEFORE = re.compile(rf"(?P<sign>-?)\s*(?P<unit>{_CURRENCY})\s*(?P<value>-?[\d.\\].*)")
-# Units in short, without their plural's s, in full.
+# Full names of abbreviated units. The keys have no plural s.
 _SHORT = {
     "mm": "millimeter", "cm": "centimeter", "dm": "decimeter", "m": "meter", "km": "kilometer", "in": "inch",
     "inche": "inch", "ft": "foot", "feet": "foot", "yd": "yard", "mi": "mile", "mg": "milligram", "g": "gram",
@@ -24,10 +24,10 @@ _SHORT = {
     "₹": "rupee", "inr": "rupee", "r": "rupee", "¢": "cent", "%": "percent", "°": "degree", "sq": "square",
     "cu": "cubic",
 }  # fmt: skip
-# Letters that a unit may be; any other letter is a variable.
+# Single letters that may be a unit. Any other letter is a variable.
 SYMBOLS = frozenset("ghlmsAJLNVW")
 _KNOWN = frozenset(_SHORT.values())
-# Words that change a number, or say that it is not all.
+# Words that change a number, or show that the number is not the whole answer.
 _NO_UNIT = frozenset(
     """hundred thousand million billion trillion lakh crore dozen dozens score half halves third thirds quarter quarters
     fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth
@@ -38,10 +38,10 @@ _NO_UNIT = frozenset(
 
 
 def split(text: str, symbols: bool) -> tuple[str, str]:
-    """(value, unit) of a normalised answer; the unit is "" where there is none.
+    """Split a normalized answer into (value, unit). The unit is "" if there is none.
 
-    Words that change a number ("million", "or more") are no unit, and a letter beside a number is a variable, unless
-    `symbols` says that a letter that is a unit's symbol ("5 m") is one.
+    Words that change a number ("million", "or more") are not units. A letter beside a number is a variable, unless
+    `symbols` is true and the letter is the symbol of a unit ("5 m").
     """
     if found := _BEFORE.fullmatch(text):
         value, unit = split(found["value"], symbols)
@@ -54,7 +54,7 @@ def split(text: str, symbols: bool) -> tuple[str, str]:
 
 def _is_unit(value: str, unit: str, symbols: bool) -> bool:
     if unit.startswith("^"):
-        return not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", value)  # the degrees of an angle in a function count
+        return not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", value)  # keep the degrees of a function's argument
     words = re.findall(r"[A-Za-zµ]+", re.sub(r"\\(?:text|cdot)|\.", "", unit))
     bare = re.findall(r"[A-Za-zµ]+", re.sub(r"\\text\{[^{}]*\}|\\[A-Za-z]+", "", unit))
     if len(words) > 4 or (bare and not re.search(r"\d", value)):
@@ -66,14 +66,17 @@ def _is_unit(value: str, unit: str, symbols: bool) -> bool:
 
 
 def _is_product(letters: str) -> bool:
-    """`2ab` is two times a times b, "2 cm" is a length: short runs of letters are units if they are known ones."""
+    """Return whether letters are a product of variables: `2ab` is 2 times a times b, and "2 cm" is a length.
+
+    A short run of letters is a unit only if it is a known one.
+    """
     if len(letters) > 3 or (len(letters) > 1 and _word(letters) in _KNOWN):
         return False
     return len(letters) < 3 or list(letters) == sorted(set(letters)) or not re.search("[aeiouy]", letters)
 
 
 def same(one: str, other: str) -> bool | None:
-    """Whether two units are the same; None where it cannot be told. No unit ("") is any."""
+    """Return whether two units are the same; None if this cannot be decided. An empty unit ("") equals any unit."""
     left, right = _words(one), _words(other)
     if left == right or not left or not right:
         return True
@@ -81,7 +84,7 @@ def same(one: str, other: str) -> bool | None:
 
 
 def _words(unit: str) -> list[str]:
-    """The unit's words in full and in alphabetical order: `cm^2` and "sq. centimetres" are centimeter, square."""
+    """Return the full words of a unit in alphabetical order: centimeter, square for `cm^2` and "sq. centimetres"."""
     text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", unit).replace("/", " per ").replace("^{\\circ}", " ° ")
     text = re.sub(r"\^\{2\}", " square ", re.sub(r"\^\{3\}", " cubic ", text)).replace("\\", "").replace(".", "")
     return sorted(" ".join(map(_word, text.split())).split())

@@ -1,1 +1,1 @@
-"""Is a sample's answer right, and is its reasoning right: verdicts, step checker, models as judges, votes, people."""
+"""Verdicts on answers, and judgements of reasoning by the step checker, models, votes and human annotators."""

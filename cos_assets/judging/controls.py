@@ -1,4 +1,4 @@
-"""Controls: solutions of the same problems that are known to be right or wrong, which every judge judges, too."""
+"""Controls: solutions of the same problems that are known to be right or wrong, and that every judge also judges."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cos_assets.metrics.controls import REFERENCE, WRONG_ANSWER
 
 
 def draw_controls(samples: pl.DataFrame, problems: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
-    """At most `count` controls of each kind: [problem_id, sample_index, completion, correct, control].
+    """Draw at most `count` controls of each kind: [problem_id, sample_index, completion, correct, control].
 
-    References are solutions of `problems` [problem_id, solution]. They have no sample index, and `correct` is null.
-    Their draw depends on the seed and the problems alone, so all sets of a study share them. Wrong answers are those of
-    the complete `samples` [problem_id, sample_index, completion, verdict] that were graded as wrong.
+    References are the solutions in `problems` [problem_id, solution]. Their `sample_index` and `correct` are null.
+    Their draw depends only on the seed and the problems, so all sets of a study share them. Wrong answers are the
+    complete `samples` [problem_id, sample_index, completion, verdict] with the verdict wrong.
     """
     solved = problems.filter(pl.col("solution").str.strip_chars() != "")
     references = solved.select("problem_id", sample_index=pl.lit(None, pl.Int32), completion="solution")
@@ -28,10 +28,11 @@ def draw_controls(samples: pl.DataFrame, problems: pl.DataFrame, count: int, see
 
 
 def controls_of(judgements: pl.DataFrame, judge: str) -> pl.DataFrame:
-    """The controls that a judge has judged, each once: [problem_id, control, wrong_reasoning].
+    """Return the controls that a judge has judged, each once: [problem_id, control, wrong_reasoning].
 
-    `judgements` are those of one or more sets [model, problem_id, sample_index, control, judge, wrong_reasoning]. Sets
-    share reference solutions, and budgets share samples. Tables of earlier versions have no controls.
+    `judgements` are those of one or more sets [model, problem_id, sample_index, control, judge, wrong_reasoning].
+    Duplicates occur because sets share reference solutions and budgets share samples. Tables of earlier versions have
+    no controls.
     """
     if "control" not in judgements.columns:
         judgements = judgements.with_columns(control=pl.lit(None, pl.String))

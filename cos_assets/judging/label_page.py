@@ -1,6 +1,6 @@
-"""The page on which solutions are labelled: one file, nothing from elsewhere, what models wrote is never run.
+"""The HTML page for labeling solutions: one file without external resources that never executes text from models.
 
-Maths is turned into MathML here, which browsers draw themselves; LaTeX that cannot be turned stays as it was written.
+Math is converted to MathML, which browsers render natively. LaTeX that cannot be converted is shown as text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import polars as pl
 from cos_assets.judging.labels import FIELDS
 from cos_assets.judging.llm import steps
 
-# No part of it looks further than to the next mark of its kind, so that the time is linear in the text's length.
-# $…$ as Pandoc reads it: no space within, next to the marks, and no digit behind, so that $5 and $6 are money.
+# Each alternative stops at the next delimiter of its kind, so that matching takes linear time in the text's length.
+# $…$ follows Pandoc: no space just inside the delimiters, and no digit after them, so that $5 and $6 are money.
 _MATHS = re.compile(
     r"\$\$(?P<block>(?:(?!\$\$).)+)\$\$|(?<!\\)\\\[(?P<display>(?:(?!(?<!\\)\\\[|\\\]).)+)\\\]"
     r"|(?<!\\)\\\((?P<inline>(?:(?!\\[()]).)+)\\\)|(?<![\\$])\$(?P<dollar>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\d)",
@@ -33,7 +33,7 @@ _LONGEST = 2000
 
 
 def page(study: str, shown: pl.DataFrame) -> str:
-    """The HTML of `labels.tasks`. Who wrote a solution stands nowhere in it."""
+    """Return the HTML page for the samples of `labels.tasks`. It does not reveal which model wrote a solution."""
     import jinja2
 
     template = Path(__file__).with_name("label_page.html.j2").read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def page(study: str, shown: pl.DataFrame) -> str:
         | {"reference": rendered(row["solution"] or ""), "steps": [rendered(step) for step in steps(row["text"])]}
         for row in shown.to_dicts()
     ]
-    # What was entered is kept under this name: another export has another one.
+    # The browser stores the entered labels under this name, which differs between exports.
     name = hashlib.sha256("/".join([study, *shown["id"], *shown["text_hash"]]).encode()).hexdigest()[:16]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -54,7 +54,7 @@ def page(study: str, shown: pl.DataFrame) -> str:
 
 
 def rendered(text: str) -> str:
-    """A text as HTML: everything escaped, the maths in it as MathML."""
+    """Convert a text to HTML: escape it and convert math to MathML."""
     from markupsafe import Markup
 
     out, at = [], 0
@@ -68,8 +68,11 @@ def rendered(text: str) -> str:
 
 
 def _mathml(latex: str, block: bool) -> str | None:
-    """None for what is no LaTeX that can be turned. The converter lets tags and links in a text through, so of its
-    output only elements and attributes that draw something are taken."""
+    """Convert LaTeX to MathML; None if that is not possible.
+
+    The converter passes tags and links in the text through. Output with an element that is not in the allowlist is
+    therefore rejected, and attributes that are not in the allowlist are removed.
+    """
     from latex2mathml.converter import convert
 
     if len(latex) > _LONGEST:

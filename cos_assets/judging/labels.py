@@ -1,9 +1,9 @@
-"""Human labels: which samples to ask about, what annotators said, and how far they agree with others and with judges.
+"""Human labels: the choice of samples, the import of labels, and the agreement of annotators and judges.
 
     <root>/<study>/labels/<time>-<id>.parquet      one file per import, never changed
 
-A label belongs to a sample, named by study, model, problem and index; budgets share their samples, so it counts for all
-of them. Of two labels that one annotator gave a sample the later import counts; both are kept.
+A label belongs to a sample, identified by study, model, problem and index. Budgets share samples, so a label counts for
+all budgets. If an annotator labels a sample twice, the later import counts; both are kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cos_assets.storage.paths import Place, replace
 
 LABELS = ("right", "wrong", "unsure")
 FIELDS = ("number", "study", "id", "text_hash", "label", "first_wrong_step", "comment")
-"""The columns of the file that annotators fill in; `number` is the solution's on the page."""
+"""The columns of the file that annotators fill in. `number` is the number of the solution on the page."""
 
 SCHEMA = pl.Schema(
     {
@@ -46,7 +46,7 @@ SCHEMA = pl.Schema(
         "imported_at": pl.String,
     }
 )
-# A sample's name without its model in sight, and what was shown.
+# The sample's id, which hides its model, and the hash of the text that was shown.
 _ID = "left(sha256(concat_ws('/', s.study, s.model, s.problem_id, s.sample_index::VARCHAR)), 16)"
 _HASH = "left(sha256(s.completion), 16)"
 _STAMP = "%Y%m%dT%H%M%S%f"
@@ -54,14 +54,17 @@ _MAX_COMMENT = 2000
 
 
 class LabelError(ValueError):
-    """Labels cannot be exported or imported; the message is one line and says why."""
+    """Raised if labels cannot be exported or imported. The message is one line with the reason."""
 
 
 def step_of_equation(solution_steps: Sequence[str], equation: int) -> int | None:
-    """The step that holds an equation, both counted from 1: the step checker counts equations. None past the last."""
+    """Return the step that contains an equation, both counted from 1; None if there are fewer equations.
+
+    The step checker counts equations, annotators count steps.
+    """
     from cos_assets.grading.equations import read
 
-    found = read("\n".join(solution_steps))  # a formula may go over several steps
+    found = read("\n".join(solution_steps))  # a formula may span several steps
     if equation > len(found):
         return None
     ends = itertools.accumulate(len(step) + 1 for step in solution_steps)
@@ -69,10 +72,11 @@ def step_of_equation(solution_steps: Sequence[str], equation: int) -> int | None
 
 
 def drawn(candidates: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
-    """At most `n` samples of each model, of [model, problem_id, sample_index, judged]; a larger n holds a smaller one.
+    """Draw at most `n` samples of each model from `candidates` [model, problem_id, sample_index, judged].
 
-    What a judge has read comes first, so that the two can be compared. Then one sample of each problem comes before a
-    second of any, and problems that more models can show before others: the models are compared on the same ones.
+    A larger n contains a smaller one. Judged samples come first, so that annotators and judges can be compared. Then
+    one sample of each problem comes before a second of any. Among these, problems with candidates of more models come
+    first, so that models are compared on the same problems.
     """
 
     def lot(*name: Any) -> str:
@@ -92,10 +96,10 @@ def drawn(candidates: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
 def tasks(
     root: Place, study: str, n: int, seed: int = 0, budgets: Sequence[str] = (), models: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """What is to be labelled, in a shuffled order: [number, study, id, text_hash, question, answer, solution, text].
+    """Return the samples to label, shuffled: [number, study, id, text_hash, question, answer, solution, text].
 
-    Correct samples only; of tasks without gold answers, all. Raises LabelError where the study, budget or model has
-    none, naming what there is.
+    They are drawn from the correct samples, or from all samples if the task has no gold answers. Raises LabelError if
+    the study, budget or model has no verdicts (the message lists those that have), or if there is no such sample.
     """
     known_views = views(root)
     if not {"samples", "verdicts", "problems"} <= known_views:
@@ -138,7 +142,7 @@ def tasks(
 
 
 def empty_csv(shown: pl.DataFrame) -> str:
-    """The file that annotators fill in, for `tasks`."""
+    """Return the CSV file that annotators fill in, for the samples of `tasks`."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -147,11 +151,12 @@ def empty_csv(shown: pl.DataFrame) -> str:
 
 
 def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.DataFrame, int]:
-    """Check and store a filled-in file: where it lies, its labels in the schema `SCHEMA`, and how many rows are empty.
+    """Check and store a filled-in file.
 
-    Every row is checked before anything is written: the sample is known, its text is the one that was labelled, the
-    label is one of `LABELS`, a first wrong step stands beside `wrong` only and is a step of the solution. Raises
-    LabelError that names file and row.
+    Returns the path of the stored file, the labels in the schema `SCHEMA`, and the number of empty rows. All rows are
+    checked before anything is written: the sample exists, its text is the one that was labeled, the label is one of
+    `LABELS`, and a first wrong step is given for the label `wrong` only and is a step of the solution. Raises
+    LabelError with the file and row.
     """
     if not re.fullmatch(r"\w[\w .@-]{0,59}", annotator):
         raise LabelError(f"--annotator: {annotator!r}; allowed are up to 60 letters, digits, spaces and . @ -")
@@ -190,7 +195,10 @@ def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.Da
 
 
 def _later(folder: Place) -> datetime:
-    """Now, or right after the last import where that came from a machine whose clock is ahead: the later one counts."""
+    """Return the current time, or a time just after the last import if a machine with a fast clock wrote that.
+
+    Later imports replace earlier ones, so the times must increase.
+    """
     names = [file.name for file in folder.glob("*.parquet")] if isinstance(folder, Path) else list(folder.objects())
     stamps = [name.partition("-")[0] for name in names if name.endswith(".parquet")]
     last = max(stamps, default="")
@@ -201,9 +209,11 @@ def _later(folder: Place) -> datetime:
 
 
 def opinions(root: Place, study: str) -> pl.DataFrame:
-    """What each annotator, and each judge of the labelled samples, said: [model, problem_id, sample_index, rater,
-    human, label, correct], `correct` being the verdict on the answer (null where there is none). Who annotates under
-    the name of a judge gets " (human)" behind it.
+    """Return the latest labels of all annotators, and the judges' labels of the same samples.
+
+    The columns are [model, problem_id, sample_index, rater, human, label, correct]. `correct` is the verdict on the
+    answer (null if there is none). An annotator with the name of a judge gets the suffix " (human)". Raises LabelError
+    if there are no labels.
     """
     known_views = views(root)
     if "labels" not in known_views:
@@ -234,8 +244,11 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
 
 
 def summary(said: pl.DataFrame, confidence: float = 0.95) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Of `opinions`: the agreement of every pair (`metrics.agreement`), and the false positive rate that each rater
-    gives each model, on the labelled samples with a correct answer: [model, rater, value, low, high, n_…]."""
+    """Return the agreement of pairs of raters, and the false positive rate per model and rater.
+
+    `said` is from `opinions`. Agreement: see `metrics.agreement`. The rates cover the labeled samples with a correct
+    answer (or without a verdict) and have the columns [model, rater, value, low, high, n_…].
+    """
     humans = said.filter("human")["rater"].unique().to_list()
     pairs = agreement(said.select("model", "problem_id", "sample_index", "rater", "label"), humans, confidence)
     wrong = pl.when(pl.col("label").is_in(["right", "wrong"])).then(pl.col("label") == "wrong")
@@ -244,9 +257,9 @@ def summary(said: pl.DataFrame, confidence: float = 0.95) -> tuple[pl.DataFrame,
 
 
 def labelled(said: pl.DataFrame) -> pl.DataFrame:
-    """What judges and people say of the same samples: [rater, problem_id, judge: bool, human: bool], True for wrong.
+    """Return judge and human labels of the same samples: [rater, problem_id, judge: bool, human: bool], True for wrong.
 
-    `said` is from `opinions`; people's label is the one on which all who decided agree.
+    `said` is from `opinions`. Samples on which the deciding annotators disagree are left out.
     """
     on = ["model", "problem_id", "sample_index"]
     decided = said.filter(pl.col("label").is_in(["right", "wrong"]), pl.col("correct").fill_null(True))
@@ -259,7 +272,7 @@ def labelled(said: pl.DataFrame) -> pl.DataFrame:
 
 
 def labelled_here(root: Place, study: str, judgements: pl.DataFrame) -> pl.DataFrame:
-    """`labelled` of the judgements of a study, by the labels that are stored now; empty where nobody has labelled."""
+    """Return `labelled` for the judgements of a study and the currently stored labels; empty if there are no labels."""
     sample = ["model", "problem_id", "sample_index"]
     files = mirror(root / f"{study}/labels", "*.parquet")
     stored = pl.concat([SCHEMA.to_frame(), *(pl.read_parquet(file, hive_partitioning=False) for file in files)])
@@ -272,10 +285,10 @@ def labelled_here(root: Place, study: str, judgements: pl.DataFrame) -> pl.DataF
 
 
 def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0.95) -> pl.DataFrame:
-    """The false positive rate of all that a judge has read of a model, corrected for the judge's errors on the samples
-    of all models that people have labelled, too (`corrected_rate`): [model, judge, value, low, high, n_labelled].
+    """Return the corrected false positive rate per model and judge: [model, judge, value, low, high, n_labelled].
 
-    `said` is from `opinions`.
+    The rate covers all samples of the model that the judge has read. It is corrected for the judge's errors on the
+    human-labeled samples of all models (`corrected_rate`). `said` is from `opinions`.
     """
     on, known = ["model", "problem_id", "sample_index"], labelled(said)
     rows = []
@@ -295,7 +308,7 @@ def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0
 
 
 def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> list[str]:
-    """`summary` and `corrected` as lines of text."""
+    """Format the results of `summary` and `corrected` as lines of text."""
 
     def number(row: dict[str, Any], value: str) -> str:
         if row[value] is None:
@@ -342,14 +355,14 @@ def _step(where: str, row: dict[str, str], count: int) -> int | None:
 
 
 def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
-    """The labelled rows with their numbers (the header is row 1), and how many have no label."""
+    """Return the filled-in rows with their numbers (the header is row 1), and the number of empty rows."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise LabelError(f"{file}: cannot be read: {cause}") from None
     head = text.partition("\n")[0]
-    # Spreadsheets of many countries write semicolons.
+    # Spreadsheets write semicolons in many locales.
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ",")
     if missing := [name for name in FIELDS[1:] if name not in (reader.fieldnames or ())]:
         raise LabelError(f"{file}: row 1: no column {missing[0]!r}; expected are {', '.join(FIELDS)}")
@@ -376,15 +389,15 @@ def _known(root: Place, rows: Sequence[tuple[int, dict[str, str]]]) -> dict[tupl
 
 
 def _id(study: str, model: str, problem_id: str, sample_index: int) -> str:
-    """What `_ID` says in SQL."""
+    """Return a sample's id, as `_ID` computes it in SQL."""
     return hashlib.sha256(f"{study}/{model}/{problem_id}/{sample_index}".encode()).hexdigest()[:16]
 
 
 def views(root: Place) -> set[str]:
-    """The names of the views that have rows."""
+    """Return the names of the views that have rows."""
     return catalog.filled(root, "problems", "samples", "verdicts", "judgements", "labels")
 
 
 def quoted(text: str) -> str:
-    """A text as SQL has it."""
+    """Quote a text as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""A model as judge: it reads problem, reference answer and the solution in numbered steps, and answers in JSON."""
+"""A model as judge: it reads the problem, reference answer and solution in numbered steps, and replies in JSON."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cos_assets.generation.types import Model, Sampling
 from cos_assets.grading.reasoning import reply_of
 from cos_assets.judging.table import Label, table
 
-# Raise it with every change of the prompts, of `steps` or of `read`: judgements under another version are another
-# judge's. Replies are not asked for again where the prompt is the same.
+# Raise it with every change of the prompts, of `steps` or of `read`: judgements with another version count as those of
+# another judge. Replies to unchanged prompts are reused.
 PROMPT_VERSION = "2"
 PROMPT = """\
 Below are a problem{given} and a solution in numbered steps. Check the solution step by step. A step is wrong if it \
@@ -54,11 +54,11 @@ RESPONSE_FORMAT = {
         },
     },
 }
-"""What a chat server is asked for (`response_format`)."""
+"""The `response_format` of requests to a chat server."""
 
 _REFUSAL = re.compile(r"\W*(i['’]m sorry|i am sorry|sorry|i can(no|['’])t|i['’]m unable|i am unable|as an ai)\b", re.I)
 _OBJECT = re.compile(r"\{\s*(?=[\\\"'“‘]|reason|first_wrong_step)")
-# A placeholder or two alternatives in place of the judgement: json_repair would take the first word of them.
+# A placeholder or two alternatives in place of the judgement, of which json_repair would take the first word.
 _UNDECIDED = re.compile(
     r"(reasoning_correct\W{1,6})(?:<[^<>]{0,99}>|(?:true|false|yes|no)\W{0,3}(?:or\b|/|\|)\W{0,3}(?:true|false|yes|no)\b)",
     re.IGNORECASE,
@@ -66,7 +66,7 @@ _UNDECIDED = re.compile(
 _HEADLESS = re.compile(r"\A\s*(?=[\"']reason[\"']\s*:)")  # JSON without its first brace
 _NUMBER = re.compile(r"(?<![-.0-9])[0-9]{1,9}(?!\.?[0-9])")
 _WORDS = {"true": True, "yes": True, "correct": True, "false": False, "no": False, "incorrect": False}
-_LONGEST = 8000  # characters of malformed JSON that are repaired; for some texts this takes quadratic time
+_LONGEST = 8000  # maximum length of malformed JSON to repair, in characters; for some texts this takes quadratic time
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _SHOWN = 200
 
@@ -81,11 +81,11 @@ def judge(
     reference: bool,
     name: str,
 ) -> tuple[pl.DataFrame, int]:
-    """A label for each of `rows` [problem_id, sample_index, completion, correct, weight], in the schema `table.SCHEMA`,
-    and how many of the judge's replies were bought now.
+    """Judge each of `rows`; return the judgements in the schema `table.SCHEMA`, and the number of newly bought replies.
 
-    Equal solutions of a problem are one prompt, which is asked and paid for once. `first_wrong_step` counts `steps`.
-    `reference` shows the judge the reference answer, where the problem has one.
+    `rows` has the columns [problem_id, sample_index, completion, correct, weight]. Equal solutions of a problem share
+    one prompt, which is sent and paid for once. `first_wrong_step` is an index into `steps`, from 1. With `reference`,
+    the prompt contains the reference answer, if the problem has one.
     """
     by_id = {problem["problem_id"]: problem for problem in problems.to_dicts()}
     texts = [prompt(by_id[p], text, reference) for p, text in rows.select("problem_id", "completion").iter_rows()]
@@ -111,7 +111,7 @@ _TEXT: Any = {"problem_id": pl.String, "prompt": pl.String}
 
 
 def steps(text: str) -> list[str]:
-    """The steps of a solution, without a reasoning block: its lines; the sentences of one that has a single line.
+    """Split a solution, without its reasoning block, into lines. A single line is split into sentences.
 
     >>> steps("2 + 2 = 4 . The answer is 4 .")
     ['2 + 2 = 4 .', 'The answer is 4 .']
@@ -121,7 +121,7 @@ def steps(text: str) -> list[str]:
 
 
 def prompt(problem: Mapping[str, Any], text: str, reference: bool) -> str:
-    """What the judge is asked about one solution."""
+    """Return the judge's prompt for one solution."""
     answer = problem["answer"] if reference else None
     given, rule = WITHOUT if answer is None else WITH
     return PROMPT.format(
@@ -134,10 +134,11 @@ def prompt(problem: Mapping[str, Any], text: str, reference: bool) -> str:
 
 
 def read(reply: str, finish_reason: str | None, count: int) -> Label:
-    """A judge's reply as a label. Reasoning and the text around the JSON are passed over, small mistakes in the JSON
-    are repaired, and of several objects the last one that judges counts.
+    """Parse a judge's reply to a label.
 
-    `count` is the number of steps: another step is none. In a reply that was cut off only whole objects count.
+    Reasoning and text around the JSON are ignored, and small mistakes in the JSON are repaired. Of several objects the
+    last one with a judgement counts. `count` is the number of steps; a first wrong step outside 1 to `count` becomes
+    None. In a truncated reply only complete objects count.
     """
     text = reply_of(reply) or ""
     for found in reversed(_objects(_HEADLESS.sub("{", text), whole=finish_reason != "length")):
@@ -155,7 +156,7 @@ def read(reply: str, finish_reason: str | None, count: int) -> Label:
 
 
 def _verdict(found: Mapping[str, Any]) -> bool | None:
-    """Is the reasoning right, as an object says? None where it does not say."""
+    """Return whether an object calls the reasoning right; None if it contains no judgement."""
     right = found.get("reasoning_correct")
     if isinstance(right, str):
         return _WORDS.get(right.strip().casefold())
@@ -163,19 +164,23 @@ def _verdict(found: Mapping[str, Any]) -> bool | None:
 
 
 def _step(step: Any, count: int) -> int | None:
-    """The number in 2, 2.0, "2" and "Step 2", where there is one step of that number."""
+    """Return the number in 2, 2.0, "2" or "Step 2", if it is between 1 and `count`; else None."""
     numbers = _NUMBER.findall(str(int(step) if isinstance(step, float) and step.is_integer() else step))
     return int(numbers[0]) if len(numbers) == 1 and 1 <= int(numbers[0]) <= count else None
 
 
 def _reason(reason: Any) -> str | None:
-    r"""What a judge gives as its reason. LaTeX such as \beta and \frac begins like an escape of JSON."""
+    r"""Return a judge's reason. Restore LaTeX such as \beta and \frac, whose start JSON decodes as \b and \f."""
     return reason.strip().replace("\b", r"\b").replace("\f", r"\f") if isinstance(reason, str) else None
 
 
 def _objects(text: str, whole: bool) -> list[dict[str, Any]]:
-    """The JSON objects of a text, from left to right. From the first malformed one on, they are those that json_repair
-    makes of the rest, where one of them judges. Without `whole`, what is not closed is left out."""
+    """Return the JSON objects of a text, from left to right.
+
+    If there are malformed objects, json_repair parses the rest of the text from the first malformed one, or else from
+    the last. Its objects replace the rest if one of them contains a judgement. Without `whole`, the text that is
+    repaired ends at the last closing brace, which drops an incomplete object.
+    """
     if "reasoning_correct" not in text:
         return []
     decoder, at = json.JSONDecoder(strict=False), 0
@@ -209,7 +214,7 @@ def _repaired(text: str) -> list[dict[str, Any]]:
 
 
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
-    """The object in an object that holds nothing else: {"judgement": {...}}."""
+    """Unwrap an object whose only value is an object, such as {"judgement": {...}}."""
     while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
         value = inner
     return value

@@ -1,4 +1,4 @@
-"""What a judge says of a set of samples: its false positive rate and its own errors, or why it gives no rate."""
+"""The false positive rate that a judge finds in a set of samples, and the judge's own errors."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ CORRECTED_BY = {"controls": "its controls", "labels": "people's labels"}
 
 @dataclass(frozen=True)
 class JudgeRate:
-    """One judge on one set of samples with a correct answer."""
+    """Results of one judge on one set of samples with a correct answer."""
 
     rate: Interval
-    """The false positive rate; NaN where `why_none` says why there is none, or where nothing was read."""
+    """The false positive rate; NaN if `why_none` gives a reason for no rate, or if no sample was read."""
     read: int
     unread: int
     controls: Controls
     corrected: Interval | None
-    """The rate without the judge's errors (`corrected_rate`), where these are known."""
+    """The rate corrected for the judge's errors (`corrected_rate`); None if these are not known."""
     corrected_by: Literal["controls", "labels"] | None
     why_none: str | None
 
     @property
     def readable(self) -> float:
-        """The share of the samples that the judge could read; NaN where it was given none."""
+        """The share of the samples that the judge could read; NaN if there are no samples."""
         return self.read / (self.read + self.unread) if self.read + self.unread else math.nan
 
 
 def rate_of(
     judged: pl.DataFrame, controls: pl.DataFrame, confidence: float = 0.95, labelled: pl.DataFrame | None = None
 ) -> JudgeRate:
-    """The rate of one judge on one set, or the reason for none.
+    """Compute the rate of one judge on one set of samples, or the reason for no rate.
 
-    `judged` are its judgements of the set's samples with a correct answer (`table.of_judge`), `controls` those of its
-    controls (`controls.controls_of`), `labelled` what it and people say of the same samples (`labels.labelled`).
+    `judged` are the judge's judgements of the set's samples with a correct answer (`table.of_judge`). `controls` are
+    its judgements of controls (`controls.controls_of`). `labelled` compares its judgements with human labels of the
+    same samples (`labels.labelled`).
 
     A judge gives no rate if it read less than half of the samples, or if it cannot tell right from wrong. The rate is
-    corrected by people's labels where there are any, because they show how the judge errs on the samples themselves.
+    corrected by human labels if there are any, because they measure the judge's errors on the samples themselves.
+    Otherwise it is corrected by the controls, if they show that the judge can tell right from wrong.
     """
     errors = control_rates(controls, confidence)
     unread = judged["wrong_reasoning"].null_count()
@@ -72,7 +74,7 @@ def _too_little(read: int, given: int) -> str | None:
 
 
 def cannot_tell(controls: Controls) -> str | None:
-    """Why a judge's rate would mean nothing, in words; None where it can tell, or has too few controls to say."""
+    """Return a message if a judge cannot tell right from wrong; None if it can, or if there are too few controls."""
     if controls.tells is not False:
         return None
     return (
@@ -82,7 +84,7 @@ def cannot_tell(controls: Controls) -> str | None:
 
 
 def share(found: Share) -> str:
-    """A share of controls with its interval, for example "2.0 % [0.4, 10.5], 1 of 50"; "none read" without any."""
+    """Format a share of controls with its interval, e.g. "2.0 % [0.4, 10.5], 1 of 50"; "none read" if none was read."""
     if not found.read:
         return "none read"
     low, high = 100 * found.rate.low, 100 * found.rate.high

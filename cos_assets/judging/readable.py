@@ -1,7 +1,7 @@
-"""Can the answers be read? A look at the first solutions before the rest is bought, and at all of them afterwards.
+"""Check that final answers can be extracted: from the first solutions before the rest is bought, and from all later.
 
-A model that was not told which form of answer is read, or that is cut off before it states one, gives solutions that
-count as wrong whatever they say. That shows in the first few.
+Solutions of a model that was not told the expected answer format, or that is cut off before it states an answer, count
+as wrong whatever they contain. The first few solutions show this.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from cos_assets.grading.reasoning import reply_of
 from cos_assets.tasks import Task
 
 ALMOST_NONE = 1
-"""So many of them may be readable without the purchase going on."""
+"""The purchase stops if at most this many of the first solutions are readable."""
 MOST_UNREAD = 0.05
-"""Share of the complete solutions that may state no answer that is read."""
+"""The maximum share of complete solutions without an answer that can be extracted."""
 _ENDING = 200
 _ENDINGS = 3
 
 
 class Unreadable(ValueError):
-    """Almost no solution can be read, so that buying more of them would be for nothing."""
+    """Raised if almost no solution can be read, so that buying more would be a waste."""
 
 
 class Unread(NamedTuple):
-    """The complete solutions that state no answer which is read."""
+    """Statistics of the complete solutions without an answer that can be extracted."""
 
     complete: int
     unread: int
     lenient_read: int
-    """How many of the unread ones `extract: flexible` reads."""
+    """The number of unread solutions that `extract: flexible` can read."""
     lenient_correct: int
-    """How many of these are right."""
+    """The number of these whose answer is right."""
     endings: tuple[str, ...]
-    """How some of the unread ones end."""
+    """The last characters of some of the unread solutions."""
 
     @property
     def share(self) -> float:
@@ -46,14 +46,14 @@ class Unread(NamedTuple):
 
 
 def first_look(task: Task, who: str, block: str, max_tokens: int) -> Look:
-    """What looks at the first solutions that `who` gives. `block` is the block of the study whose keys its message
-    names: sampling or evaluation.
+    """Return a function that checks the first solutions of `who`, for the argument `look` of `generate`.
 
-    It raises Unreadable where at most `ALMOST_NONE` of them is complete and states an answer.
+    It raises Unreadable if at most `ALMOST_NONE` of them is complete and states an answer. `block` is the block of the
+    study whose keys the error message names: sampling or evaluation.
     """
 
     def look(solutions: Sequence[tuple[str, str]]) -> None:
-        # Instructions are checked in whatever was written.
+        # Instructions are checked in truncated solutions, too.
         whole = [text for text, reason in solutions if reason != "length" or task.answer_kind == "instructions"]
         readable = sum(task.answer(text) is not None for text in whole)
         if readable > ALMOST_NONE:
@@ -79,9 +79,10 @@ def first_look(task: Task, who: str, block: str, max_tokens: int) -> Look:
 
 
 def unread(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> Unread:
-    """What `rows` [problem_id, completion, finish_reason, answer] leave unread; `problems` has their gold answers.
+    """Count the complete solutions in `rows` without an answer that can be extracted.
 
-    The lenient reading is the last number of the text, graded like any other answer.
+    `rows` has the columns [problem_id, completion, finish_reason, answer], and `problems` the gold answers. The lenient
+    answer is the last number of the text (`Task.lenient_answer_in`). It is graded like any other answer.
     """
     complete = rows.filter(pl.col("finish_reason") == "stop")
     texts = complete.filter(pl.col("answer").is_null()).select("problem_id", "completion")
@@ -97,6 +98,6 @@ def unread(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int 
 
 
 def ending(text: str) -> str:
-    """The end of a text in one line."""
+    """Return the end of a text as one line."""
     line = " ".join(text[-4 * _ENDING :].split())
     return line if len(line) <= _ENDING else f"…{line[-_ENDING:]}"

@@ -1,4 +1,4 @@
-"""The step checker as a judge: is the reasoning of a sample right? It costs nothing."""
+"""The step checker as a judge of the reasoning of samples. It has no cost."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from cos_assets import progress
 from cos_assets.judging.table import Label, table
 from cos_assets.tasks import Task
 
-# Raise it when the step checker's rules change: stored judgements then count as old.
+# Raise it when the step checker's rules change, so that stored judgements count as outdated.
 JUDGE_VERSION = "2"
 
 
 def judge(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, name: str = "steps") -> pl.DataFrame:
-    """A label for each of `rows` [problem_id, sample_index, completion, correct, weight], in the schema
-    `table.SCHEMA`. Steps are equations, counted from 1; "unreadable" where the checker finds none."""
+    """Judge each of `rows` [problem_id, sample_index, completion, correct, weight]; return the schema `table.SCHEMA`.
+
+    Steps are equations, counted from 1. The label is "unreadable" if the checker finds none.
+    """
     by_id = {problem["problem_id"]: problem for problem in problems.to_dicts()}
     known: dict[tuple[str, str], Label] = {}
     labels = []

@@ -1,4 +1,4 @@
-"""What every judge is given, and what it leaves: which samples are judged, and one row for each."""
+"""Input and output of judges: the draw of the samples to judge, and the table of judgements with one row per sample."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import polars as pl
 
 UNTOLD = ("unreadable", "refused", "truncated", "failed", "undecided")
-"""Labels that say nothing on the reasoning, and why: no judgement could be read, the judge declined, its reply was cut,
-no reply came (the next run asks again), a vote was a tie."""
+"""Labels without a judgement of the reasoning. In this order: the reply contains no judgement, the judge refused, its
+reply was truncated, there was no reply (the next run asks again), a vote was a tie or had no votes."""
 
 SCHEMA = pl.Schema(
     {
@@ -32,7 +32,10 @@ SCHEMA = pl.Schema(
 
 
 class Label(NamedTuple):
-    """What a judge says of one sample: right, wrong, or one of `UNTOLD`. Steps count from 1, in the judge's own way."""
+    """A judge's label of one sample: right, wrong, or one of `UNTOLD`.
+
+    Steps are counted from 1; what a step is depends on the judge.
+    """
 
     label: str
     first_wrong_step: int | None = None
@@ -40,11 +43,11 @@ class Label(NamedTuple):
 
 
 def draw(pool: pl.DataFrame, count: int | None, seed: int) -> pl.DataFrame:
-    """`count` rows (all, if None) of `pool` [problem_id, sample_index, ...], in its order, with a column `weight`.
+    """Draw `count` rows (all, if None) of `pool` [problem_id, sample_index, ...], in its order, and add `weight`.
 
-    One sample of each problem comes before a second of any. Problems come by a lot that depends on the seed and their
-    name alone, so that two models have the same problems judged as far as both have solved them, and a larger draw
-    holds a smaller one. `weight` is how many rows of its problem's pool a drawn row stands for.
+    One sample of each problem is drawn before a second of any. The random order of the problems depends on the seed and
+    their ids only. Therefore the same problems are judged for two models, as far as both have solved them, and a larger
+    draw contains a smaller one. `weight` is the number of rows of its problem in `pool` that a drawn row represents.
     """
     lots = [
         (_lot(seed, problem, index), _lot(seed, problem))
@@ -63,8 +66,10 @@ def draw(pool: pl.DataFrame, count: int | None, seed: int) -> pl.DataFrame:
 
 
 def table(rows: pl.DataFrame, judge: str, version: str, labels: Iterable[Label]) -> pl.DataFrame:
-    """The judgements of one judge in the schema `SCHEMA`. `rows` are samples and controls, with flops and cost where
-    the judge took any; `labels` has one for each of them."""
+    """Return the judgements of one judge in the schema `SCHEMA`.
+
+    `rows` are samples and controls, with `flops` and `cost` if the judge has any. `labels` contains one label per row.
+    """
     told = pl.DataFrame(
         list(labels),
         schema={"label": pl.String, "first_wrong_step": pl.Int32, "reason": pl.String},
@@ -80,7 +85,7 @@ def table(rows: pl.DataFrame, judge: str, version: str, labels: Iterable[Label])
 
 
 def of_judge(judgements: pl.DataFrame, judge: str) -> pl.DataFrame:
-    """What one judge says of samples with a correct answer: what its false positive rate is made of."""
+    """Return one judge's judgements of samples with a correct answer, the basis of its false positive rate."""
     return judgements.filter(pl.col("judge") == judge, pl.col("correct"))
 
 

@@ -1,4 +1,4 @@
-"""Samples to verdicts: what each solution answers, whether that is right, and which solutions count as the same."""
+"""Verdicts of samples: extract and grade each answer, and compute keys of equal solutions."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ VERDICT_COLUMNS = (*GRADED_COLUMNS, "text_key", "equations_key")
 
 
 def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> pl.DataFrame:
-    """What `graded` says of each sample, and two keys of the correct ones for diversity: `text_key`, equal for texts
-    that differ in white space only, and `equations_key`, equal for solutions that count as one (`Task.identity`): with
-    the same canonical equations in the same order, or, without any, with the same text but for case and markup.
+    """Grade each sample with `graded` and add two keys of the correct samples for diversity.
+
+    `text_key` is equal for texts that differ in white space only. `equations_key` is equal for solutions that count as
+    one (`Task.identity`): those with the same canonical equations in the same order, or, without equations, those with
+    the same text except for case and markup. Both are null for samples that are not correct.
     """
     rows = graded(samples, problems, task, workers).with_columns(samples["completion"])  # the order is the same
     right = rows.filter("correct")["completion"].unique(maintain_order=True)
@@ -43,11 +45,11 @@ def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers:
 
 
 def graded(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> pl.DataFrame:
-    """One verdict per sample, in the order of `samples` [problem_id, sample_index, completion, finish_reason].
+    """Return one verdict per sample, in the order of `samples` [problem_id, sample_index, completion, finish_reason].
 
-    `answer` is what the solution states last; `strict` is what a second grader, which compares strings, says of it. A
-    task without gold answers leaves `correct` null, and `verdict` of complete solutions too.
-    Raises ValueError for a sample of a problem that `problems` does not hold.
+    `answer` is the final answer of the solution. `strict` is the result of a second grader, which compares strings. For
+    a task without gold answers, `correct` is null, and `verdict` is null for complete solutions.
+    Raises ValueError for a sample whose problem is not in `problems`.
     """
     gold = problems.select("problem_id", "level", gold="answer")
     if strangers := samples.join(gold, on="problem_id", how="anti").height:
@@ -68,7 +70,7 @@ def graded(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: i
 
 
 def verdict_counts(rows: pl.DataFrame) -> dict[str, int]:
-    """How many of rows [verdict] have each verdict."""
+    """Return the number of `rows` [verdict] with each verdict."""
     counts = dict(rows["verdict"].value_counts().iter_rows())
     return {verdict: counts.get(verdict, 0) for verdict in VERDICTS}
 
@@ -76,8 +78,10 @@ def verdict_counts(rows: pl.DataFrame) -> dict[str, int]:
 def second_opinion(
     verdicts: pl.DataFrame, problems: pl.DataFrame, examples: int = 5
 ) -> tuple[float | None, pl.DataFrame]:
-    """How often the second grader disagrees, as a share of the answers that both graded (None where there are none),
-    and the most frequent disagreements: [gold, answer, verdict, samples], long texts cut.
+    """Return how often the second grader disagrees, and the most frequent disagreements.
+
+    The first value is a share of the answers that both graded; None if there are none. The second has the columns
+    [gold, answer, verdict, samples], with gold and answer cut to 200 characters.
     """
     both = verdicts.filter(pl.col("strict").is_not_null() & pl.col("verdict").is_in(["correct", "wrong"]))
     differ = both.filter(pl.col("strict") != pl.col("correct"))

@@ -1,10 +1,10 @@
-"""Labelled samples as data to train verifiers on: JSON lines in the columns that TRL's trainers take.
+"""Export of labeled samples as training data for verifiers: JSON lines with the columns of TRL's trainers.
 
-    outcome.jsonl      {prompt, completion, label}: is the final answer right (unpaired preference)
+    outcome.jsonl      {prompt, completion, label}: whether the final answer is right (unpaired preference)
     process.jsonl      {prompt, completions, labels}: the steps and whether each is right (PRMTrainer)
     preference.jsonl   {prompt, chosen, rejected}: a right and a wrong solution of one problem (RewardTrainer)
 
-`prompt` is the question. Steps behind the first wrong one are left out, since nobody judged them (as in PRM800K,
+`prompt` is the question. Steps after the first wrong one are left out, because they were not judged (as in PRM800K,
 Lightman et al. 2023, arXiv 2305.20050).
 """
 
@@ -29,17 +29,17 @@ _KEY = ["model", "problem_id", "sample_index"]
 
 
 def export(root: Place, study: str, out: Path, judge: str | None = None) -> dict[str, int]:
-    """Write the three files into `out`; how many rows each has, and how many labels could not be used.
+    """Write the three files to `out`; return their numbers of rows, and the number of labels without a usable step.
 
-    Samples are those with a verdict correct or wrong, each text of a problem once. Whether the reasoning is right is
-    what annotators say, where they agree, else what `judge` says (may be left out where the study has one judge). In
-    `preference`, right is a right answer whose reasoning is not known to be wrong, and every sample is in one pair at
-    most. Raises LabelError where there is nothing to export, or no such judge.
+    The samples are those with the verdict correct or wrong, each text of a problem once. The label of the reasoning is
+    that of the annotators if they agree, else that of `judge` (optional if the study has one judge). In `preference`, a
+    chosen sample has a right answer and reasoning that is not known to be wrong. Each sample is in at most one pair.
+    Raises LabelError if there is nothing to export or the judge does not exist.
     """
     samples = _samples(root, study)
     labels = _labels(root, study, judge)
     rows = samples.join(labels, on=_KEY, how="left").sort(_KEY)
-    # Of equal texts the one that somebody has judged.
+    # Of equal texts, prefer one that has a label.
     rows = rows.sort(pl.col("label").is_null(), maintain_order=True).unique(["problem_id", "text"], maintain_order=True)
     rows = rows.sort("problem_id", "model", "sample_index")
     process = [(row["question"], *_steps(row)) for row in rows.drop_nulls("label").to_dicts()]
@@ -75,7 +75,10 @@ def _samples(root: Place, study: str) -> pl.DataFrame:
 
 
 def _labels(root: Place, study: str, judge: str | None) -> pl.DataFrame:
-    """[*_KEY, label, step, equations]: right or wrong; `equations` says that the step counts equations."""
+    """Return [*_KEY, label, step, equations] with the labels right and wrong.
+
+    `equations` is true if `step` counts equations and not steps.
+    """
     shape = {"label": pl.String, "step": pl.Int32, "equations": pl.Boolean}
     empty = pl.DataFrame(schema={"model": pl.String, "problem_id": pl.String, "sample_index": pl.Int32, **shape})
     known = views(root)
@@ -105,7 +108,7 @@ def _labels(root: Place, study: str, judge: str | None) -> pl.DataFrame:
 
 
 def _steps(row: dict[str, Any]) -> tuple[list[str], list[bool]]:
-    """The steps that were judged, and which are right; none where nobody said which one is wrong."""
+    """Return the judged steps and whether each is right; empty lists if the first wrong step is unknown."""
     told = steps(row["text"])
     if row["label"] == "right":
         return told, [True] * len(told)
@@ -118,7 +121,7 @@ def _steps(row: dict[str, Any]) -> tuple[list[str], list[bool]]:
 
 
 def _pairs(rows: pl.DataFrame) -> list[dict[str, str]]:
-    """As many pairs of a problem as it has right or wrong samples, whichever are fewer, matched by lot."""
+    """Pair right and wrong samples of each problem at random, as many pairs as the smaller side has samples."""
     out = []
     for part in rows.partition_by("problem_id", maintain_order=True):
         right = part["correct"] & (part["label"].fill_null("right") == "right")

@@ -1,4 +1,4 @@
-"""Several judges together: what most of those say who say anything."""
+"""Majority vote of several judges."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _KEY = ["problem_id", "sample_index", "control"]
 
 
 def judge(rows: pl.DataFrame, members: Mapping[str, pl.DataFrame], name: str) -> pl.DataFrame:
-    """A label for each of `rows`, from the members' judgements of at least these samples.
+    """Label each of `rows` by the majority of the members' judgements, which cover at least these samples.
 
-    A member that could say nothing has no vote; a tie, and nobody's vote, is "undecided". No step is named: judges
-    count steps in different ways. What it costs stands with its members.
+    A member without a label right or wrong has no vote. The label is "undecided" for a tie, or if no member has a vote.
+    `first_wrong_step` is null, because judges count steps in different ways. The cost is recorded with the members.
     """
     said = {
         member: {tuple(key): label for *key, label in frame.select(*_KEY, "label").iter_rows()}

@@ -1,10 +1,11 @@
-"""How far two raters agree beyond chance: Cohen's kappa (Cohen 1960, Educational and Psychological Measurement 20:37).
+"""Agreement of two raters beyond chance: Cohen's kappa (Cohen 1960, Educational and Psychological Measurement 20:37).
 
-The variance is that of the linearised kappa, its terms first summed within problems, since samples of one problem are
-alike: M/(M-1) · Σ(Σu)² / N², M problems, N samples. With one sample per problem that is, but for M/(M-1), the variance
-of Fleiss, Cohen & Everitt 1969 (Psychological Bulletin 72:323). The limits are kappa ± Student's t on M - 1 degrees of
-freedom, within [-1, 1]. Where all samples agree that variance is 0: the lower limit is then what kappa would be at the
-lower Wilson limit of the agreement in M problems, with chance agreement as it is.
+The variance is that of the linearized kappa. Its terms are first summed within problems, because samples of one
+problem are correlated: M/(M-1) · Σ(Σu)² / N² for M problems and N samples. With one sample per problem this equals
+the variance of Fleiss, Cohen & Everitt 1969 (Psychological Bulletin 72:323), except for the factor M/(M-1). The
+limits are kappa ± Student's t quantile with M - 1 degrees of freedom, clipped to [-1, 1]. If the raters agree on all
+samples, this variance is 0. The lower limit is then the kappa at the lower Wilson limit of the agreement in M
+problems, with the chance agreement unchanged.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ _SAMPLE = ("model", "problem_id", "sample_index")
 
 
 def kappa(pairs: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Cohen's kappa of [problem_id, a, b], one row per sample with its two labels; `n` is the number of problems.
+    """Return Cohen's kappa of `pairs` [problem_id, a, b], with one row per sample and the labels of both raters.
 
-    NaN where chance alone would make them agree always: both gave one and the same label to all. ValueError: nulls.
+    `n` of the result is the number of problems. The values are NaN if chance agreement is 1, that is, if both raters
+    gave the same single label to all samples. Raises ValueError for nulls.
     """
     require(pairs, ["problem_id", "a", "b"], "pairs")
     if not pairs.height:
@@ -68,12 +70,14 @@ def kappa(pairs: pl.DataFrame, confidence: float = 0.95) -> Interval:
 
 
 def agreement(opinions: pl.DataFrame, humans: Sequence[str], confidence: float = 0.95) -> pl.DataFrame:
-    """Every pair of raters of which one at least is among `humans`, over the samples that both decided.
+    """Return the agreement of every pair of raters with at least one of `humans`, over the samples that both decided.
 
-    `opinions` has [model, problem_id, sample_index, rater, label]; a label that is neither right nor wrong decides
-    nothing, and the samples where one of the two did not decide are counted in `undecided`. Gives [a, b, n_samples,
-    n_problems, undecided, agree, kappa, low, high] and the confusion table: `right_wrong` is a right, b wrong. Pairs
-    without a common sample are left out. ValueError: a rater with two labels for a sample.
+    `opinions` has the columns [model, problem_id, sample_index, rater, label]. A label other than "right" or "wrong"
+    is undecided. `undecided` counts the samples that at least one of the two raters left undecided.
+
+    Returns a frame [a, b, n_samples, n_problems, undecided, agree, kappa, low, high] followed by the confusion table:
+    `right_wrong` is the number of samples that a calls right and b calls wrong. Pairs without a common sample are
+    omitted. Raises ValueError if a rater has two labels for a sample.
     """
     require(opinions, [*_SAMPLE, "rater", "label"], "opinions")
     require_unique(opinions, ["rater", *_SAMPLE], "opinions")

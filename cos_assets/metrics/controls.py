@@ -1,9 +1,10 @@
-"""How a judge does on controls: solutions that are known to be right or wrong.
+"""Error rates of a judge on controls: solutions that are known to be right or wrong.
 
-The false-alarm rate is the share of the right ones that the judge calls wrong, the recall the share of the wrong ones
-that it calls wrong. Both are ratios over problems with Wilson's score interval (`intervals`). Their difference, known
-as Youden's J (Youden 1950, Cancer 3:32), is 0 for a judge that does not look. Its interval is Newcombe's method 10
-(Newcombe 1998, Statistics in Medicine 17:2635), which joins the two score intervals.
+The false-alarm rate is the share of the right solutions that the judge calls wrong. The recall is the share of the
+wrong solutions that it calls wrong. Both are ratios over problems with Wilson's score interval (see `intervals`).
+Their difference, Youden's J (Youden 1950, Cancer 3:32), is 0 for a judge whose verdicts do not depend on the
+solution. Its interval is Newcombe's method 10 (Newcombe 1998, Statistics in Medicine 17:2635), which combines the two
+score intervals.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from cos_assets.metrics.frames import require
 from cos_assets.metrics.intervals import Interval, paired_ratio_difference, ratio_interval
 
 REFERENCE, WRONG_ANSWER = "reference", "wrong_answer"
-"""The kinds of controls: reference solutions, which are right, and complete samples with a wrong answer."""
+"""Kinds of controls: reference solutions, which are right, and complete samples with a wrong answer."""
 
 
 class Share(NamedTuple):
-    """How many of the controls of one kind the judge called wrong, of how many that it read."""
+    """The share of the controls of one kind that the judge called wrong.
+
+    `read` counts the controls with a readable verdict, `unread` the others. `wrong` counts the ones called wrong.
+    """
 
     rate: Interval
     wrong: int
@@ -30,7 +34,7 @@ class Share(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """A judge's errors. `difference` is recall less false alarms."""
+    """Error rates of a judge. `difference` is the recall minus the false-alarm rate."""
 
     false_alarms: Share
     recall: Share
@@ -42,16 +46,18 @@ class Controls(NamedTuple):
 
     @property
     def tells(self) -> bool | None:
-        """Can the judge tell right from wrong: is the interval of `difference` above zero? None where it has read
-        controls of fewer than two problems of a kind, which give no interval."""
+        """Whether the judge can tell right from wrong, that is, whether the interval of `difference` is above zero.
+
+        None if fewer than two problems of either kind have readable controls, because there is then no interval.
+        """
         return None if self.difference.low != self.difference.low else self.difference.low > 0
 
 
 def control_rates(controls: pl.DataFrame, confidence: float = 0.95) -> Controls:
-    """The errors of one judge on its controls [problem_id, control, wrong_reasoning: bool | null], a row for each.
+    """Return the error rates of one judge on `controls` [problem_id, control, wrong_reasoning: bool | null].
 
-    A null is a control that the judge could not read; it is counted and left out of the rates. ValueError: a missing
-    column.
+    `controls` has one row per control. A null marks a control whose verdict could not be read; it is counted and
+    excluded from the rates. Raises ValueError for a missing column.
     """
     require(controls, ["problem_id", "control", "wrong_reasoning"], "controls", nulls=["wrong_reasoning"])
     kinds = [controls.filter(pl.col("control") == kind) for kind in (REFERENCE, WRONG_ANSWER)]
@@ -65,10 +71,11 @@ def control_rates(controls: pl.DataFrame, confidence: float = 0.95) -> Controls:
 
 
 def corrected_by_controls(judged: pl.DataFrame, controls: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """`corrected_rate` with the errors that the judge makes on its controls, both as above.
+    """Return `corrected_rate` of `judged` with the judge's error rates on its controls.
 
-    A wrong answer is easier to catch than wrong reasoning behind a right one, so this recall is an upper bound, and the
-    corrected rate is rather too low than too high.
+    `judged` is as in `corrected_rate` and `controls` as in `control_rates`. A wrong answer is easier to detect than
+    wrong reasoning behind a right answer. The recall is therefore an upper bound, and the corrected rate tends to be
+    too low rather than too high.
     """
     read = controls.filter(pl.col("wrong_reasoning").is_not_null())
     known = read.select("problem_id", judge="wrong_reasoning", human=pl.col("control") == WRONG_ANSWER)

@@ -1,8 +1,8 @@
-"""Coverage@k (pass@k): the chance that at least one of k samples of a problem is correct.
+"""Coverage@k (pass@k): the probability that at least one of k samples of a problem is correct.
 
-With n samples of which c are correct, drawing k of them without replacement misses with probability
-C(n-c, k) / C(n, k); one minus that is the unbiased estimator of Chen et al. 2021 (arXiv 2107.03374, section 2.1).
-The metric is its mean over problems (Bansal et al. 2024, arXiv 2408.16737).
+With n samples of which c are correct, a draw of k samples without replacement contains no correct one with
+probability C(n-c, k) / C(n, k). One minus that is the unbiased estimator of Chen et al. 2021 (arXiv 2107.03374,
+section 2.1). The metric is its mean over problems (Bansal et al. 2024, arXiv 2408.16737).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from cos_assets.metrics.frames import (
 )
 from cos_assets.metrics.intervals import SHARE, Columns, Interval, ratio_columns
 
-# Factors of the product taken one by one. The arguments of Stirling's series are then at least this large.
+# Number of factors multiplied out one by one. It keeps the arguments of Stirling's series at least this large.
 _PEELED = 8
-# B(2i) / (2i (2i-1)), i = 1..7: Stirling's series of log x!, exact to 1e-16 from x = 8 on.
+# B(2i) / (2i (2i-1)), i = 1..7: Stirling's series of log x!, accurate to 1e-16 for x >= 8.
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-# Values held at once while a curve is computed: 8 MB per array.
+# Maximum number of values per array while a curve is computed (8 MB).
 _BLOCK = 1 << 20
 CURVE = {"k": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n_problems": pl.Int64}
 
 
 def _stirling_error(x: np.ndarray) -> np.ndarray:
-    """log x! less ((x + 1/2) log x - x + log(2π)/2)."""
+    """Return log x! minus ((x + 1/2) log x - x + log(2π)/2)."""
     inverse = 1 / x
     square = inverse * inverse
     total = np.full_like(x, _STIRLING[-1])
@@ -45,12 +45,13 @@ def _stirling_error(x: np.ndarray) -> np.ndarray:
 
 
 def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray, missed: bool) -> np.ndarray:
-    """1 - C(n-c, k)/C(n, k), or the quotient itself if `missed`; float arrays of one shape.
+    """Return 1 - C(n-c, k)/C(n, k), or the quotient itself if `missed`, for float arrays of one shape.
 
-    The quotient is symmetric in c and k: Π (n - j - b)/(n - j), j = 0..a-1, with a the smaller and b the larger.
-    Its last few factors are multiplied out, where 1 - Π is summed from positive terms; the rest is the
-    exponential of a difference of four log-factorials, arranged so that their large parts cancel on paper and not in
-    floating point (plain lgamma is off by 2e-4, relative, at n = 1e6, c = k = 1).
+    The quotient is symmetric in c and k: Π (n - j - b)/(n - j) for j = 0..a-1, where a is the smaller and b the
+    larger of the two. The last few factors are multiplied out; there, 1 - Π is summed from positive terms. The
+    remaining factors are the exponential of a difference of four log-factorials. The formula is arranged so that
+    their large parts cancel algebraically and not in floating point (plain lgamma has a relative error of 2e-4 at n =
+    1e6, c = k = 1).
     """
     certain = c + k > n
     a = np.minimum(c, k)
@@ -75,7 +76,7 @@ def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray, missed: bool) -> np.n
     log_rest += (at_rest - at_none) + (_stirling_error(n_ - b) - _stirling_error(unhit))
     quotient = np.where(plain, np.where(certain, 0.0, 1.0), peeled * np.exp(log_rest))
     if not missed:
-        # Each where it is exact: what is left of 1, or the sum of positive terms.
+        # Use whichever form is accurate: 1 minus a small quotient, or the sum of positive terms.
         covered = np.where(plain, 0.0, hit - peeled * np.expm1(log_rest))
         quotient = np.where(quotient < 0.5, 1.0 - quotient, covered)
     return np.where(n < k, np.nan, quotient)
@@ -97,7 +98,7 @@ def _blockwise(n: Any, c: Any, k: Any, missed: bool) -> np.ndarray:
     wrong = np.broadcast_arrays(total, correct, correct > total)
     if wrong[2].any():
         raise ValueError(f"c is {wrong[1][wrong[2]][0]} of n = {wrong[0][wrong[2]][0]}; allowed is 0 <= c <= n")
-    # The iterator broadcasts without copies and hands out flat pieces that fit the processor's cache.
+    # nditer broadcasts without copies and yields flat chunks that fit the processor's cache.
     walk = np.nditer(
         [*arrays, None],
         flags=["external_loop", "buffered", "zerosize_ok"],
@@ -114,23 +115,25 @@ def _blockwise(n: Any, c: Any, k: Any, missed: bool) -> np.ndarray:
 
 
 def coverage_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
-    """1 - C(n-c, k)/C(n, k) for arrays that broadcast together; NaN where n < k.
+    """Return 1 - C(n-c, k)/C(n, k) for arrays that broadcast together; NaN where n < k.
 
-    n samples, c of them correct, k drawn. Relative error below 1e-12 for counts of 1e6 and more, also where the
-    result is tiny. ValueError: c < 0, c > n, k < 1, numbers that are not whole.
+    n is the number of samples, c the number of correct ones and k the number drawn. The relative error is below 1e-12
+    for counts of 1e6 and more, even where the result is tiny. Raises ValueError for c < 0, c > n, k < 1, or values
+    that are not integers.
     """
     return _blockwise(n, c, k, missed=False)
 
 
 def uncovered_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
-    """C(n-c, k)/C(n, k) = 1 - coverage, relative error below 1e-11 also where coverage rounds to 1."""
+    """Return C(n-c, k)/C(n, k) = 1 - coverage, with a relative error below 1e-11 even where coverage rounds to 1."""
     return _blockwise(n, c, k, missed=True)
 
 
 def count_correct(samples: pl.DataFrame, by: str | Sequence[str] | None = None) -> pl.DataFrame:
-    """Frame [*by, problem_id, n, c] from samples [*by, problem_id, correct: bool]: samples and correct ones.
+    """Return the number of samples n and of correct samples c per problem: frame [*by, problem_id, n, c].
 
-    A problem without any sample has no row here; give it one with n = 0 to see it counted in no k.
+    `samples` has the columns [*by, problem_id, correct: bool]. A problem without samples has no row in the result.
+    Add a row with n = 0 to keep it in the table; it is then not counted at any k.
     """
     keys = [*by_columns(by), "problem_id"]
     require(samples, [*keys, "correct"], "samples", nulls=by_columns(by))
@@ -154,10 +157,10 @@ def _checked(counts: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
 
 
 def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
-    """Coverage of every problem at every k: frame [problem_id, k, value], null where n < k.
+    """Return the coverage of every problem at every k: frame [problem_id, k, value], null where n < k.
 
-    `counts` has [problem_id, n, c]. Rows are sorted by problem_id and k. One k of it is what
-    `intervals.paired_difference` takes. ValueError: as `coverage`.
+    `counts` has the columns [problem_id, n, c]. Rows are sorted by problem_id and k. The rows of one k are valid
+    input for `intervals.paired_difference`. Raises ValueError as `coverage` does.
     """
     sizes = sample_sizes(ks)
     rows = _checked(counts, []).sort("problem_id")
@@ -174,12 +177,12 @@ def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
 def coverage(
     counts: pl.DataFrame, ks: Iterable[int], confidence: float = 0.95, by: str | Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """Mean coverage@k over problems: frame [*by, k, value, low, high, n_problems], sorted.
+    """Return the mean coverage@k over problems: frame [*by, k, value, low, high, n_problems], sorted.
 
-    `counts` has [*by, problem_id, n, c], one row per problem (and group). Numbers of samples may differ: at k only
-    problems with n >= k count, and n_problems says how many; none gives nulls. The interval is the score interval
-    of `intervals.mean_interval`. No rows in give no rows out. ValueError: a missing column, a null, a repeated
-    problem, c outside 0..n, k < 1.
+    `counts` has the columns [*by, problem_id, n, c], with one row per problem (and group). The number of samples may
+    differ between problems: at each k only problems with n >= k count, and n_problems is their number. If there are
+    none, the values are null. The interval is the score interval of `intervals.mean_interval`. Empty input gives an
+    empty frame. Raises ValueError for a missing column, a null, a repeated problem, c outside 0..n, or k < 1.
     """
     keys, sizes = by_columns(by), sample_sizes(ks)
     _checked(counts, keys)
@@ -192,20 +195,20 @@ def coverage(
 
 
 def curve_frame(sizes: np.ndarray, parts: Sequence[Columns]) -> pl.DataFrame:
-    """Columns of consecutive k as a frame [k, value, low, high, n_problems]; NaN becomes null."""
+    """Concatenate the columns of consecutive k to a frame [k, value, low, high, n_problems]; NaN becomes null."""
     stacked = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)] if parts else [np.empty(0)] * 4
     named = dict(zip(("value", "low", "high", "n_problems"), stacked, strict=True))
     return pl.DataFrame({"k": sizes, **named}, schema=CURVE).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def blocks(rows: int, sizes: np.ndarray) -> Iterable[np.ndarray]:
-    """`sizes` in consecutive pieces, so that rows x piece stays small in memory."""
+    """Split `sizes` into consecutive chunks, such that an array of rows x chunk has a bounded size."""
     step = max(1, _BLOCK // max(rows, 1))
     return (sizes[start : start + step] for start in range(0, sizes.size, step))
 
 
 def _mean_curve(rows: pl.DataFrame, sizes: np.ndarray, confidence: float) -> pl.DataFrame:
-    # Problems with equal counts have equal values: computed once, weighted by how many there are.
+    # Problems with equal counts have equal values: compute each once and weight it by the number of problems.
     distinct = rows.group_by("n", "c").len().sort("n", "c")
     n, c, problems = (distinct[name].to_numpy() for name in ("n", "c", "len"))
     parts = []
@@ -216,9 +219,10 @@ def _mean_curve(rows: pl.DataFrame, sizes: np.ndarray, confidence: float) -> pl.
 
 
 def pass_at_1(samples: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Accuracy: the mean over problems of the share of correct samples, from [problem_id, correct: bool].
+    """Return the accuracy: the mean over problems of the share of correct samples, from [problem_id, correct: bool].
 
-    One greedy completion per problem is one 0/1 value per problem; the mean of several is coverage@1.
+    With one greedy completion per problem, each problem has one 0/1 value. With several samples per problem, the mean
+    is coverage@1.
     """
     counts = count_correct(samples).filter(pl.col("n") > 0)
     if not counts.height:

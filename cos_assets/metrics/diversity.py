@@ -1,16 +1,16 @@
-"""Diversity@k: how many different correct solutions k samples of a problem hold.
+"""Diversity@k: the number of distinct correct solutions among k samples of a problem.
 
-A problem with n samples has correct classes j of m_j samples each; a class is a solution text (exact, normalised)
-or a list of canonical equations, given as a key. Of k samples drawn without replacement, the expected number of
-distinct correct classes is Σ_j (1 - C(n-m_j, k)/C(n, k)): each term is the estimator of Chen et al. 2021
-(arXiv 2107.03374) with the class in the place of "correct", so the sum is unbiased for the expected number among k
-fresh samples (the rarefaction curve of Hurlbert 1971, Ecology 52:577). Without de-duplication it is k·c/n.
+A problem with n samples has correct classes j of m_j samples each. A class is given by a key: a solution text (exact
+or normalized) or a list of canonical equations. For k samples drawn without replacement, the expected number of
+distinct correct classes is Σ_j (1 - C(n-m_j, k)/C(n, k)). Each term is the estimator of Chen et al. 2021 (arXiv
+2107.03374) with the class in place of "correct", so the sum is unbiased for the expected number among k fresh samples
+(the rarefaction curve of Hurlbert 1971, Ecology 52:577). Without de-duplication it is k·c/n.
 
-Two denominators (Bansal et al. 2024, arXiv 2408.16737, figure 3b):
+There are two denominators (Bansal et al. 2024, arXiv 2408.16737, figure 3b):
 
 * "all": the mean over all problems;
-* "solved": the sum over problems divided by the expected number of solved problems, k·pass@1/coverage@k when nothing
-  is de-duplicated. The values plotted in the paper are of this kind and agree with distinct = "none".
+* "solved": the sum over problems divided by the expected number of solved problems, k·pass@1/coverage@k without
+  de-duplication. The values plotted in the paper are of this kind and agree with distinct = "none".
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ _PER_PROBLEM = {"k": pl.Int64, "numerator": pl.Float64, "denominator": pl.Float6
 
 
 def class_counts(samples: pl.DataFrame, key: str = "key") -> pl.DataFrame:
-    """Samples per correct class: frame [problem_id, <key>, m] from [problem_id, correct, <key>], sorted.
+    """Count the samples per correct class: frame [problem_id, <key>, m], sorted.
 
-    ValueError: a correct sample without a key (give "" to the class of texts that have none).
+    `samples` has the columns [problem_id, correct, <key>]. Raises ValueError for a correct sample without a key (use
+    "" as the key of texts that have none).
     """
     require(samples, ["problem_id", "correct", key], "samples", nulls=[key])
     require_bool(samples, "correct", "samples")
@@ -51,7 +52,7 @@ def _classes(samples: pl.DataFrame, key: str) -> pl.DataFrame:
     correct = samples.filter("correct").select("problem_id", key)
     if unkeyed := correct[key].null_count():
         raise ValueError(f"samples: {unkeyed} of {correct.height} correct samples have no {key}")
-    # Millions of texts: the streaming engine needs half the time and memory of the other.
+    # With millions of texts, the streaming engine needs half the time and memory of the in-memory engine.
     groups_of = correct.lazy().group_by("problem_id", key).agg(pl.len().cast(pl.Int64).alias("m"))
     return groups_of.collect(engine="streaming")
 
@@ -59,15 +60,15 @@ def _classes(samples: pl.DataFrame, key: str) -> pl.DataFrame:
 def _curves(
     samples: pl.DataFrame, sizes: np.ndarray, key: str | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For pieces of `sizes`: the piece, expected (distinct) correct samples and chance of being solved, both [N, K].
+    """Yield chunks of `sizes` with the expected (distinct) correct samples and the chance of being solved.
 
-    Problems in the order of their ids; NaN in both where n < k.
+    Both arrays have shape [N, K], with problems sorted by id; they are NaN where n < k.
     """
     from scipy.sparse import csr_array
 
     problems = samples.group_by("problem_id").agg(pl.len().alias("n"), pl.col("correct").sum().alias("c"))
     problems = problems.sort("problem_id").with_row_index("row")
-    # Few (n, c) and (n, m) are distinct: each is evaluated once and shared out over the problems that have it.
+    # Few (n, c) and (n, m) pairs are distinct, so each is evaluated once for all problems that have it.
     solved = problems.select("n", "c").unique().sort("n", "c").with_row_index("pair")
     of_problem = problems.join(solved, on=["n", "c"]).sort("row")["pair"].to_numpy()
     largest = problems.height
@@ -101,11 +102,12 @@ def _checked(samples: pl.DataFrame, by: Sequence[str], keys: Sequence[str]) -> p
 
 
 def diversity_curve(samples: pl.DataFrame, ks: Iterable[int], key: str | None = "key") -> pl.DataFrame:
-    """Every problem at every k: frame [problem_id, k, numerator, denominator], null where n < k, sorted.
+    """Return the diversity of every problem at every k: frame [problem_id, k, numerator, denominator], sorted.
 
-    numerator: expected distinct correct solutions (`key` None: correct samples); denominator: chance of being
-    solved. Two of these at one k each are what `intervals.paired_ratio_difference(..., bounds=None)` takes; the
-    numerators alone, as "value", are what `paired_difference(..., bounds=None)` takes. ValueError: as `diversity`.
+    `numerator` is the expected number of distinct correct solutions (of correct samples if `key` is None),
+    `denominator` the chance of being solved; both are null where n < k. Two such frames, filtered to one k each, are
+    valid input for `intervals.paired_ratio_difference(..., bounds=None)`. The numerators alone, renamed to "value",
+    are valid input for `paired_difference(..., bounds=None)`. Raises ValueError as `diversity` does.
     """
     sizes = sample_sizes(ks)
     _checked(samples, [], [key] if key else [])
@@ -131,14 +133,15 @@ def diversity(
     by: str | Sequence[str] | None = None,
     keys: Mapping[str, str] = EXACT,
 ) -> pl.DataFrame:
-    """Diversity@k: frame [*by, distinct, denominator, k, value, low, high, n_problems].
+    """Return diversity@k: frame [*by, distinct, denominator, k, value, low, high, n_problems].
 
-    `samples` has [*by, problem_id, sample_index, correct: bool] and the columns that `keys` names as {label: column},
-    for example {"exact": "text_key", "equations": "equations_key"}. `distinct` is "none" (not de-duplicated) or a
-    label of `keys`; `denominator` is "all" or "solved". At k only problems with n >= k count; n_problems is their
-    number for "all", and how many of them have a correct sample for "solved". Intervals are score intervals over
-    problems, a ratio estimator for "solved" (see `intervals`); no problem gives nulls. No rows in, no rows out.
-    ValueError: a missing column, a null (a key may be null where the sample is wrong), a repeated sample, k < 1.
+    `samples` has the columns [*by, problem_id, sample_index, correct: bool] and the columns in the values of `keys`
+    ({label: column}), for example {"exact": "text_key", "equations": "equations_key"}. `distinct` is "none" (not
+    de-duplicated) or a label of `keys`; `denominator` is "all" or "solved". At each k only problems with n >= k
+    count. n_problems is their number for "all", and the number of them with a correct sample for "solved". Intervals
+    are score intervals over problems, with a ratio estimator for "solved" (see `intervals`). If no problem counts,
+    the values are null. Empty input gives an empty frame. Raises ValueError for a missing column, a null (a key may
+    be null if the sample is wrong), a repeated sample, or k < 1.
     """
     groups_by, sizes = by_columns(by), sample_sizes(ks)
     samples = _checked(samples, groups_by, list(keys.values()))

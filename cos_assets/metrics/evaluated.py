@@ -1,5 +1,7 @@
-"""What finetuned models are worth, from their answers: accuracy, pass@k, maj@k and false positives, pooled over seeds
-of training, by level and by subject."""
+"""Metrics of finetuned models from their answers: accuracy, pass@k, maj@k and false positive rate.
+
+They are pooled over training seeds and also given by level and by subject.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,11 @@ SCHEMA = pl.Schema(
 
 
 def by_problem_and_seed(values: pl.DataFrame) -> np.ndarray:
-    """[problem_id, seed, value] as a table of shape [problems, seeds], both in order; a null seed is one of its own.
-    A problem without a value for each seed is left out: a mean over other seeds would compare other models."""
+    """Return [problem_id, seed, value] as a sorted array of shape [problems, seeds]; null counts as a seed.
+
+    Problems without a value for every seed are left out, because a mean over different seeds would compare different
+    models.
+    """
     seeds = values["seed"].n_unique()
     rows = values.group_by("problem_id", "seed").agg(pl.col("value").mean())
     whole = rows.filter(pl.len().over("problem_id") == seeds).sort("problem_id", "seed")
@@ -32,8 +37,10 @@ def by_problem_and_seed(values: pl.DataFrame) -> np.ndarray:
 
 
 def pooled(values: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Mean of [problem_id, seed, value] with an interval that carries the spread between problems and between seeds.
-    NaN where there is nothing."""
+    """Return the mean of [problem_id, seed, value]; the interval includes the spread between problems and seeds.
+
+    The values are NaN if there are no rows.
+    """
     return crossed_interval(by_problem_and_seed(values), confidence)
 
 
@@ -44,18 +51,23 @@ def evaluation_metrics(
     maj_at: Sequence[int] = (),
     confidence: float = 0.95,
 ) -> pl.DataFrame:
-    """One row per model, benchmark, metric, k and group, in the schema `SCHEMA`.
+    """Return one row per model, benchmark, metric, k and group, with the schema `SCHEMA`.
 
     Parameters
     ----------
     evaluated : answers [budget, source, target, benchmark, seed, temperature, problem_id, correct, answer_class,
-        wrong_reasoning]; those of temperature 0 are the greedy ones.
-    problems : [benchmark, problem_id, level, subject], the last two null where there is none.
+        wrong_reasoning]; answers with temperature 0 are the greedy ones.
+    problems : [benchmark, problem_id, level, subject]; level and subject may be null.
 
-    metric: "accuracy", greedy; "pass", that one of k drawn answers is right (at k = 1 the mean of all that were drawn);
-    "majority", that the most frequent of k is; "false_positive_rate" of all right answers, where the step checker could
-    read at least half of them. Level and subject are null for all problems together. Seeds are pooled; the interval of
-    a false positive rate is that of the problems alone.
+    The metrics are:
+
+    * "accuracy": of the greedy answers;
+    * "pass": the chance that one of k sampled answers is right (at k = 1 the mean of all sampled answers);
+    * "majority": the chance that the most frequent of k sampled answers is right;
+    * "false_positive_rate": of all right answers, given only if the step checker could read at least half of them.
+
+    Level and subject are null in the rows for all problems together. Seeds are pooled. The interval of a false
+    positive rate covers only the spread between problems.
     """
     per_problem = pl.concat(list(_values(evaluated, pass_at, maj_at)))
     facts = problems.select("benchmark", "problem_id", "level", "subject").unique(["benchmark", "problem_id"])
@@ -82,7 +94,7 @@ def evaluation_metrics(
 
 
 def _values(evaluated: pl.DataFrame, pass_at: Iterable[int], maj_at: Iterable[int]) -> Iterable[pl.DataFrame]:
-    """[*KEYS, seed, problem_id, metric, k, value]: what each model does on each problem."""
+    """Yield the value of each model on each problem: frames [*KEYS, seed, problem_id, metric, k, value]."""
     model = [*KEYS, "seed"]
     columns = [*model, "problem_id", "metric", "k", "value"]
     greedy, drawn = (evaluated.filter((pl.col("temperature") == 0) == yes) for yes in (True, False))

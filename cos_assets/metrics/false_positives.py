@@ -1,11 +1,12 @@
-"""False positive rate: of the samples with a correct final answer, the share whose reasoning is wrong.
+"""False positive rate: the share of samples with wrong reasoning among those with a correct final answer.
 
-Defined in Bansal et al. 2024 (arXiv 2408.16737). Samples are drawn and judged one by one, but those of one problem
-tend to fail alike, so the interval is that of a ratio over problems (`intervals`). Treating 500 samples of 300 problems
-as independent holds the truth 82 % of the time, not 95 %, where two samples of a problem correlate by 0.3.
+The rate is defined in Bansal et al. 2024 (arXiv 2408.16737). Samples are drawn and judged individually, but samples
+of one problem tend to fail together, so the interval is that of a ratio over problems (see `intervals`). If 500
+samples of 300 problems are treated as independent although two samples of a problem correlate by 0.3, the 95 %
+interval covers the true rate only 82 % of the time.
 
-A judge errs, too. Where people have labelled some of what it judged, `corrected_rate` takes its errors out (Rogan &
-Gladen 1978, American Journal of Epidemiology 107:71).
+A judge also makes errors. If people have labeled some of the judged samples, `corrected_rate` corrects for them
+(Rogan & Gladen 1978, American Journal of Epidemiology 107:71).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cos_assets.metrics.intervals import (
 )
 
 LEAST_READ = 0.5
-"""Share of the correct samples that a judge has to read. Those that it cannot read are not like those that it can."""
+"""Minimum share of the correct samples with a readable verdict: unreadable samples differ from readable ones."""
 
 _RATE = {
     "value": pl.Float64,
@@ -38,9 +39,9 @@ _RATE = {
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
-    """Score interval of k of n independent observations (Wilson 1927, JASA 22:209); all NaN when n is 0.
+    """Return the score interval of k out of n independent observations (Wilson 1927, JASA 22:209); all NaN if n is 0.
 
-    ValueError: k outside 0..n.
+    Raises ValueError for k outside 0..n.
     """
     from scipy.special import ndtri
 
@@ -53,10 +54,11 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
 
 
 def false_positive_sums(judged: pl.DataFrame) -> pl.DataFrame:
-    """Per problem: frame [problem_id, numerator, denominator] = judged wrong, judged; sorted, without unread rows.
+    """Return the numbers of samples judged wrong and judged at all per problem, sorted, without unread rows.
 
-    `judged` has [problem_id, wrong_reasoning: bool | null], one row per judged correct sample. With a column `weight`
-    both are sums of weights: how many samples of its problem a row stands for, where not all were judged.
+    `judged` has the columns [problem_id, wrong_reasoning: bool | null], with one row per judged correct sample. The
+    result has the columns [problem_id, numerator, denominator]. With a column `weight`, both are sums of weights; the
+    weight is the number of samples of its problem that a row represents if not all were judged.
     """
     weighted = "weight" in judged.columns
     require(judged, ["problem_id", "wrong_reasoning", *["weight"] * weighted], "judged", nulls=["wrong_reasoning"])
@@ -70,10 +72,11 @@ def false_positive_sums(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def false_positive_rate(judged: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Share of judged correct samples with wrong reasoning, with an interval clustered by problem.
+    """Return the share of judged correct samples with wrong reasoning, with an interval clustered by problem.
 
-    `judged` as in `false_positive_sums`; `n` is the number of problems. With no wrong (or only wrong) reasoning the
-    interval is that of one sample per problem: nothing is known on how alike the samples of a problem are.
+    `judged` is as in `false_positive_sums`; `n` of the result is the number of problems. If no reasoning is wrong (or
+    all is), the data do not show how correlated the samples of a problem are. The interval is then that of one sample
+    per problem.
     """
     sums = false_positive_sums(judged)
     return ratio_interval(sums["numerator"].to_numpy(), sums["denominator"].to_numpy(), confidence)
@@ -82,10 +85,11 @@ def false_positive_rate(judged: pl.DataFrame, confidence: float = 0.95) -> Inter
 def false_positives(
     judged: pl.DataFrame, confidence: float = 0.95, by: str | Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """The rate per group: frame [*by, value, low, high, n_problems, n_samples, n_unread]; no rows in, none out.
+    """Return the rate per group: frame [*by, value, low, high, n_problems, n_samples, n_unread].
 
-    `judged` has [*by, problem_id, wrong_reasoning]. A null stands for a verdict that could not be read: it is left
-    out of the rate and counted in n_unread. n_samples counts the samples in the rate.
+    `judged` has the columns [*by, problem_id, wrong_reasoning]. A null is a verdict that could not be read: it is
+    excluded from the rate and counted in n_unread. n_samples is the number of samples in the rate. Empty input gives
+    an empty frame.
     """
     keys = by_columns(by)
     require(judged, [*keys, "problem_id", "wrong_reasoning"], "judged", nulls=[*keys, "wrong_reasoning"])
@@ -100,24 +104,28 @@ def false_positives(
 
 
 def false_positive_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Rate of a less rate of b, joint over problems; both as in `false_positive_sums`. Less is better."""
+    """Return the rate of a minus the rate of b, paired over problems. A negative value favors a.
+
+    Both inputs are as in `false_positive_sums`.
+    """
     return paired_ratio_difference(false_positive_sums(a), false_positive_sums(b), confidence)
 
 
 def corrected_rate(judged: pl.DataFrame, labelled: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """The rate that a judge without errors would have found, with an interval that carries the judge's errors, too.
+    """Return the rate that an error-free judge would have found; the interval includes the judge's errors.
 
-    `judged` as in `false_positive_sums`; `labelled` has [problem_id, judge: bool, human: bool], one row per sample that
-    both have read, True for wrong reasoning. Who chose them must not have looked at what the judge said. With the
-    sensitivity s, P(judge wrong | human wrong), and the specificity t, P(judge right | human right), it is
-    (rate + t - 1) / (s + t - 1) (Rogan & Gladen 1978), cut to [0, 1].
+    `judged` is as in `false_positive_sums`. `labelled` has the columns [problem_id, judge: bool, human: bool], with
+    one row per sample that both have read; True means wrong reasoning. The labeled samples must be selected without
+    looking at the judge's verdicts. With the sensitivity s = P(judge wrong | human wrong) and the specificity t =
+    P(judge right | human right), the corrected rate is (rate + t - 1) / (s + t - 1) (Rogan & Gladen 1978), clipped to
+    [0, 1].
 
-    The interval is that of Lang & Reiczigel 2014 (Preventive Veterinary Medicine 113:13), which puts z²/2 and 1
-    pseudo-observations of either kind to the rate and to s and t. Samples of a problem being alike, each share has the
-    effective sample size of a ratio over problems (see `intervals`). The two sets are taken as independent. `n` is the
-    number of problems judged. Nothing is known ([0, 1], the value NaN) where people found no right or no wrong
-    reasoning, or where the judge is no better than chance.
-    ValueError: a missing column, a null in `labelled`.
+    The interval is that of Lang & Reiczigel 2014 (Preventive Veterinary Medicine 113:13). It adds z²/2
+    pseudo-observations of each kind to the rate and 1 of each kind to s and t. Because samples of a problem are
+    correlated, each share has the effective sample size of a ratio over problems (see `intervals`). The two sets are
+    treated as independent. `n` is the number of judged problems. If people found no right or no wrong reasoning, or
+    if the judge is no better than chance, the value is NaN and the interval is [0, 1]. Raises ValueError for a
+    missing column or a null in `labelled`.
     """
     from scipy.special import ndtri
 
@@ -143,7 +151,7 @@ def corrected_rate(judged: pl.DataFrame, labelled: pl.DataFrame, confidence: flo
     shift = 2 * z * z * (true * s * (1 - s) / m_s - (1 - true) * t * (1 - t) / m_t)
     variance = p * (1 - p) / m + true**2 * s * (1 - s) / m_s + (1 - true) ** 2 * t * (1 - t) / m_t
     half = z * np.sqrt(variance) / informed
-    # The estimate itself is not to be left out where it was cut.
+    # Keep the clipped estimate inside its own interval.
     low = min(value, float(np.clip(true + shift - half, 0.0, 1.0)))
     return Interval(value, low, max(value, float(np.clip(true + shift + half, 0.0, 1.0))), n)
 
@@ -154,12 +162,12 @@ def _hits(labelled: pl.DataFrame, hit: pl.Expr) -> pl.DataFrame:
 
 
 def _share(sums: pl.DataFrame) -> tuple[float, float, int]:
-    """Σy / Σx over problems, its effective sample size p(1-p)/variance (Kish 1965), and the number of problems."""
+    """Return Σy / Σx over problems, its effective sample size p(1-p)/variance (Kish 1965), and their number."""
     y, x = (sums[name].to_numpy().astype(float) for name in ("numerator", "denominator"))
     n = len(x)
     if not n:
         return np.nan, 0.0, 0
     share = float(y.sum() / x.sum())
     variance = n / max(n - 1, 1) * float(((y - share * x) ** 2).sum()) / float(x.sum()) ** 2
-    # All alike: nothing is known on how alike the samples of a problem are, and each problem counts as one.
+    # All values equal: the correlation within problems is unknown, so each problem counts as one observation.
     return share, share * (1 - share) / variance if variance > 1e-24 else float(n), n

@@ -1,4 +1,4 @@
-"""What every metric asks of its input frame, so that the messages read alike."""
+"""Checks and helpers for the input frames of all metrics, with uniform error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 
 def require(frame: pl.DataFrame, columns: Sequence[str], name: str, *, nulls: Sequence[str] = ()) -> None:
-    """A ValueError unless `frame` has `columns` and no null in them (`nulls` names those that may hold some)."""
+    """Raise ValueError unless `frame` has `columns` without nulls; the columns in `nulls` may contain nulls."""
     for column in columns:
         if column not in frame.columns:
             raise ValueError(f"{name}: no column {column!r}; it has {frame.columns}, needed are {list(columns)}")
@@ -19,9 +19,10 @@ def require(frame: pl.DataFrame, columns: Sequence[str], name: str, *, nulls: Se
 
 
 def require_unique(frame: pl.DataFrame, columns: Sequence[str], name: str) -> None:
-    """A ValueError that names the first repeated row of `columns`."""
+    """Raise ValueError naming the first repeated row of `columns`, if there is one."""
     *outer, last = columns
-    # Within groups: counting distinct rows of several columns at once takes ten times as long and 1 GB for 7.5M rows.
+    # Count within groups: counting distinct rows of several columns at once takes ten times as long, and 1 GB for 7.5M
+    # rows.
     distinct = pl.col(last).n_unique()
     count = frame.group_by(outer).agg(distinct)[last].sum() if outer else frame.select(distinct).item()
     if count != frame.height:
@@ -31,13 +32,13 @@ def require_unique(frame: pl.DataFrame, columns: Sequence[str], name: str) -> No
 
 
 def require_bool(frame: pl.DataFrame, column: str, name: str) -> None:
-    """A ValueError unless `column` is boolean: 0/1 numbers or "true" would be counted in other ways than meant."""
+    """Raise ValueError unless `column` is boolean: 0/1 numbers or "true" strings would be counted wrongly."""
     if frame.schema[column] != pl.Boolean:
         raise ValueError(f"{name}: {column} has type {frame.schema[column]}; allowed is Boolean")
 
 
 def sample_sizes(ks: Iterable[int]) -> np.ndarray:
-    """`ks` as sorted distinct int64; a ValueError names one that is not a whole number of at least 1."""
+    """Return `ks` as sorted distinct int64 values; raise ValueError for one that is not an integer >= 1."""
     values = sorted(set(ks))
     for k in values:
         if k < 1 or k != int(k):
@@ -50,7 +51,7 @@ def by_columns(by: str | Sequence[str] | None) -> list[str]:
 
 
 def groups(frame: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
-    """Each group's values of `by` and its rows, in the order of the values; one group of all rows if `by` is empty."""
+    """Yield the values of `by` and the rows of each group, sorted by the values; one group if `by` is empty."""
     if not by:
         yield {}, frame
         return
@@ -59,10 +60,10 @@ def groups(frame: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, A
 
 
 def group_schema(frame: pl.DataFrame, by: Sequence[str], columns: Mapping[str, Any]) -> pl.Schema:
-    """The group columns in the types `frame` has them in, then `columns`."""
+    """Return the schema of the group columns, with their types in `frame`, followed by `columns`."""
     return pl.Schema([*((name, frame.schema[name]) for name in by), *columns.items()])
 
 
 def with_group(frame: pl.DataFrame, values: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
-    """`frame` with the group's values as its first columns, in the types of `schema`."""
+    """Return `frame` with the group's values as its first columns, with the types of `schema`."""
     return frame.select(*(pl.lit(value, dtype=schema[name]).alias(name) for name, value in values.items()), pl.all())

@@ -1,29 +1,31 @@
 """Intervals for metrics whose unit is the problem, not the sample.
 
-Samples of one problem are alike, so a metric is first summed within problems and its error is taken between
-problems ("clustered": Miller 2024, arXiv 2411.00640, section 2). Everything here is a closed form: the same data
-give the same interval, whatever the order of the rows.
+Samples of one problem are correlated, so a metric is first summed within problems, and its standard error is computed
+between problems ("clustered": Miller 2024, arXiv 2411.00640, section 2). All formulas are in closed form: the same
+data give the same interval, whatever the order of the rows.
 
 * Every metric is a ratio of two sums over problems, R = Σy / Σx; a mean has x = 1. Its variance is that of the
-  linearised ratio, M/(M-1) · Σ(y - R·x)² / (Σx)², M the problems with x > 0 (Cochran 1977, Sampling Techniques,
-  section 6.3), with Student's t on M - 1 degrees of freedom.
-* A metric with known bounds (a share, or a count out of k) gets Wilson's score interval (Wilson 1927, JASA 22:209) on
-  the effective sample size p(1-p)/variance (Kish 1965; for complex samples Franco et al. 2019, J. Survey Statistics
-  and Methodology 7:334). Unlike value ± t·se it stays within the bounds, has a width when all problems agree, and
-  holds its level near 0 and 1: at 20 problems and a true share of 0.95, 98 % against 64 %. As with Wilson's own, the
-  level of 0/1 values swings about the nominal one (92 % at a share of exactly 0.01 and 100 problems).
-* A difference joins the two intervals with their correlation over the shared problems: Newcombe's method 10 for paired
-  proportions (Newcombe 1998, Statistics in Medicine 17:2635; as "MOVER" Zou & Donner 2008, ibid. 27:1693). Without
-  bounds it is the paired t interval.
+  linearized ratio, M/(M-1) · Σ(y - R·x)² / (Σx)², where M is the number of problems with x > 0 (Cochran 1977,
+  Sampling Techniques, section 6.3), with Student's t with M - 1 degrees of freedom.
+* A metric with known bounds (a share, or a count out of k) has Wilson's score interval (Wilson 1927, JASA 22:209)
+  with the effective sample size p(1-p)/variance (Kish 1965; for complex samples Franco et al. 2019, J. Survey
+  Statistics and Methodology 7:334). Unlike value ± t·se it stays within the bounds, has a positive width if all
+  problems agree, and keeps its level near 0 and 1: with 20 problems and a true share of 0.95 it contains the share in
+  98 % of cases, against 64 %. As for Wilson's own interval, the level for 0/1 values oscillates around the nominal
+  one (92 % at a share of exactly 0.01 and 100 problems).
+* A difference combines the two intervals with their correlation over the shared problems: Newcombe's method 10 for
+  paired proportions (Newcombe 1998, Statistics in Medicine 17:2635; called "MOVER" in Zou & Donner 2008, ibid.
+  27:1693). Without bounds it is the paired t interval.
+* A metric of several trainings of one model (seeds) is a table of problems × seeds, both treated as random. The
+  variance of its mean is (MS_problems - MS_rest)/(P·S) + MS_seeds/(P·S), with the mean squares of the two-way layout
+  without replication (Brennan 2001, Generalizability Theory, sections 3.2 and 5.4). Each part uses Student's t with
+  its own degrees of freedom, the second S - 1, and the squared half-widths are added (Zou & Donner 2008, as above).
+  In simulated trainings with 2 to 5 seeds, 95 % intervals cover the true value in 94 to 99 % of cases; without the
+  spread between seeds, in as little as half of them.
 
-* A metric of several trainings of one model (seeds) is a table of problems × seeds, both drawn. The variance of its
-  mean is (MS_problems - MS_rest)/(P·S) + MS_seeds/(P·S), mean squares of the two-way layout without replication
-  (Brennan 2001, Generalizability Theory, sections 3.2 and 5.4). Each part counts with Student's t on its own degrees
-  of freedom, the second on S - 1, and the squares add up (Zou & Donner 2008, as below). In simulated trainings, 2 to 5
-  seeds, 95 % intervals hold the truth in 94 to 99 % of cases; without the spread between seeds it is as little as half.
-
-Where it falls short: when a few problems carry most of the sum. A rate of 5 % with a correlation of 0.3 between samples
-of one problem, 500 samples on 300 problems: 93.5 %; 20 problems that are hardly ever solved, but some often: 84 %.
+Limitation: 95 % intervals contain the true value too seldom if a few problems contribute most of the sum. For a rate
+of 5 % with a correlation of 0.3 between samples of one problem and 500 samples of 300 problems, they do so in 93.5 %
+of cases. For 20 problems that are almost never solved, except for some that are often solved, in 84 %.
 """
 
 from __future__ import annotations
@@ -36,15 +38,15 @@ import polars as pl
 from cos_assets.metrics.frames import require, require_unique
 
 Bounds = tuple[Any, Any] | None
-"""Least and greatest possible value: two numbers, or two arrays with one entry per column; None if not bounded."""
+"""Minimum and maximum possible value: two numbers, or two arrays with one entry per column; None if unbounded."""
 
 SHARE = (0.0, 1.0)
-# A variance below this is rounding: the values are all alike.
+# A variance up to this is rounding error: all values are equal.
 _ZERO = 1e-24
 
 
 class Interval(NamedTuple):
-    """`value` with its limits, in the unit of the metric, from `n` problems; NaN limits below two problems."""
+    """A `value` with its limits, in the unit of the metric, from `n` problems; NaN limits if n < 2."""
 
     value: float
     low: float
@@ -53,7 +55,7 @@ class Interval(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The same for K metrics at once: four arrays of shape [K]."""
+    """The fields of `Interval` for K metrics at once: four arrays of shape [K]."""
 
     value: np.ndarray
     low: np.ndarray
@@ -68,7 +70,7 @@ def check_confidence(confidence: float) -> float:
 
 
 def t_quantile(n: np.ndarray, confidence: float) -> np.ndarray:
-    """Two-sided quantile of Student's t for `n` problems (n - 1 degrees of freedom); NaN where n < 2."""
+    """Return the two-sided quantile of Student's t for `n` problems (n - 1 degrees of freedom); NaN where n < 2."""
     from scipy.special import stdtrit
 
     n = np.asarray(n, dtype=float)
@@ -76,11 +78,11 @@ def t_quantile(n: np.ndarray, confidence: float) -> np.ndarray:
 
 
 def score_limits(share: np.ndarray, size: np.ndarray, quantile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of `share` in [0, 1] from `size` (effective) observations (Wilson 1927)."""
+    """Return Wilson's score interval of `share` in [0, 1] from `size` (effective) observations (Wilson 1927)."""
     shift = quantile**2 / size
     centre = (share + shift / 2) / (1 + shift)
     half = np.sqrt(shift * (share * (1 - share) + shift / 4)) / (1 + shift)
-    # Rounding must not put the estimate itself outside.
+    # Rounding must not exclude the estimate itself.
     low, high = np.minimum(centre - half, share), np.maximum(centre + half, share)
     return np.maximum(low, 0.0), np.minimum(high, 1.0)
 
@@ -98,7 +100,7 @@ def _limits(
     share = np.clip((value - least) / span, 0.0, 1.0)
     spread = variance / span**2
     alike = spread <= _ZERO
-    # With no spread at all the sample says nothing on it: n - 1 is what 0/1 values would have.
+    # Equal values carry no information on the variance; use n - 1, the effective size of 0/1 values.
     size = np.where(alike, np.maximum(n - 1, 1), share * (1 - share) / np.where(alike, 1.0, spread))
     low, high = score_limits(share, np.maximum(size, 1e-9), quantile)
     fixed = (width <= 0) & (n >= 2)
@@ -112,10 +114,11 @@ def ratio_columns(
     confidence: float = 0.95,
     bounds: Bounds = None,
 ) -> Columns:
-    """R = Σy / Σx of every column with its interval; see the module's docstring for the estimator.
+    """Return R = Σy / Σx of every column with its interval; see the module docstring for the estimator.
 
-    `numerator` y and `denominator` x have shape [N, K]: one row per problem. `weights` [N] says how many problems a
-    row stands for. A row whose denominator is 0 or NaN takes no part in that column. No row left gives NaN and n 0.
+    `numerator` (y) and `denominator` (x) have shape [N, K], with one row per problem. `weights` [N] is the number of
+    problems that each row represents. Rows whose denominator is 0 or NaN are excluded from that column. A column
+    without rows has NaN values and n = 0.
     """
     mass = np.ones(len(numerator)) if weights is None else np.asarray(weights, dtype=float)
     counts = denominator > 0
@@ -134,7 +137,7 @@ def _only(columns: Columns) -> Interval:
 
 
 def _vector(values: Any, name: str, bounds: Bounds = None) -> np.ndarray:
-    """`values` as finite floats of shape [N] within `bounds`."""
+    """Return `values` as finite floats of shape [N]; raise ValueError for values outside `bounds`."""
     array = np.asarray(values, dtype=float)
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}; allowed is one value per problem, shape [N]")
@@ -149,19 +152,21 @@ def _vector(values: Any, name: str, bounds: Bounds = None) -> np.ndarray:
 
 
 def mean_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """Mean of one value per problem, `values` of shape [N].
+    """Return the mean of one value per problem, with `values` of shape [N].
 
-    Several samples per problem enter as their mean: that is the clustered standard error of Miller 2024 for equal
-    numbers of samples. `bounds` (0, 1) gives a score interval, None value ± t·sd/√N; see the module's docstring.
-    ValueError: a value that is not finite or outside the bounds.
+    Pass the mean of the samples if a problem has several: this is the clustered standard error of Miller 2024 for
+    equal numbers of samples. `bounds` (0, 1) gives a score interval, None gives value ± t·sd/√N; see the module
+    docstring. Raises ValueError for a value that is not finite or outside the bounds.
     """
     array = np.sort(_vector(values, "values", bounds))[:, None]
     return _only(ratio_columns(array, np.ones_like(array), None, confidence, bounds))
 
 
 def crossed_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """Mean of `values` of shape [P, S], one row per problem and one column per seed of training; both count as drawn,
-    so the limits carry the spread between seeds. One seed is `mean_interval`. ValueError: as there.
+    """Return the mean of `values` of shape [P, S], with one row per problem and one column per training seed.
+
+    Problems and seeds are both treated as random, so the limits include the spread between seeds. With one seed the
+    result is that of `mean_interval`. Raises ValueError as `mean_interval` does.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or not table.shape[1]:
@@ -184,11 +189,11 @@ def crossed_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHA
 
 
 def crossed_difference(a: Any, b: Any, confidence: float = 0.95) -> Interval:
-    """mean(a) - mean(b) of shares of the same problems, in the same order: shapes [P, S] and [P, S'], as
-    `crossed_interval` has them.
+    """Return mean(a) - mean(b) for shares of the same problems in the same order, with shapes [P, S] and [P, S'].
 
-    With several seeds on both sides they are paired in their order, the first S of both: that holds whether or not
-    what a seed decides (the order of rows, say) is alike on both sides. ValueError: numbers of problems that differ.
+    If both sides have several seeds, the seeds are paired in order, and only the first min(S, S') of each side are
+    used. This is valid whether or not the effects of a seed (such as the order of rows) are the same on both sides.
+    Raises ValueError if the numbers of problems differ.
     """
     left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if left.shape[0] != right.shape[0]:
@@ -202,10 +207,11 @@ def crossed_difference(a: Any, b: Any, confidence: float = 0.95) -> Interval:
 
 
 def ratio_interval(numerator: Any, denominator: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """Σ numerator / Σ denominator, both one sum per problem of shape [N]; problems with denominator 0 take no part.
+    """Return Σ numerator / Σ denominator, with one value of each per problem, shape [N].
 
-    A relative gain of A over B on the same problems is `ratio_interval(a, b, bounds=None)` less 1.
-    ValueError: shapes that differ, values that are not finite, a negative denominator.
+    Problems with denominator 0 are excluded. The relative gain of A over B on the same problems is `ratio_interval(a,
+    b, bounds=None)` minus 1. Raises ValueError for different shapes, values that are not finite, or a negative
+    denominator.
     """
     y, x = _vector(numerator, "numerator"), _vector(denominator, "denominator")
     if y.shape != x.shape:
@@ -219,7 +225,7 @@ def ratio_interval(numerator: Any, denominator: Any, confidence: float = 0.95, b
 def _difference(
     a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], confidence: float, bounds: Bounds
 ) -> Interval:
-    """R_a - R_b from (numerator, denominator) pairs of shape [N], aligned by problem: Newcombe's method 10."""
+    """Return R_a - R_b from (numerator, denominator) pairs of shape [N], aligned by problem (Newcombe's method 10)."""
     arms = [ratio_columns(y[:, None], x[:, None], None, confidence, bounds) for y, x in (a, b)]
     (value_a, low_a, high_a, _), (value_b, low_b, high_b, _) = (_only(arm) for arm in arms)
     n = int(((a[1] > 0) | (b[1] > 0)).sum())
@@ -239,11 +245,12 @@ def _difference(
 
 
 def paired_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """mean(a) - mean(b) over the same problems; frames [problem_id, value], one row per problem.
+    """Return mean(a) - mean(b) over the same problems, for frames [problem_id, value] with one row per problem.
 
-    `bounds` are those of the values, not of the difference. With bounds, problems that all tie still give a width:
-    that of two pseudo-problems won by either side (Bonett & Price 2012, J. Educational and Behavioral Statistics
-    37:479). ValueError: repeated problems, values that are null or outside the bounds, problem sets that differ.
+    `bounds` are those of the values, not of the difference. With bounds, the interval has a positive width even if
+    all problems tie: that of two pseudo-problems, one won by each side (Bonett & Price 2012, J. Educational and
+    Behavioral Statistics 37:479). Raises ValueError for repeated problems, values that are null or outside the
+    bounds, or different sets of problems.
     """
     for name, frame in (("a", a), ("b", b)):
         require(frame, ["problem_id", "value"], name)
@@ -267,12 +274,12 @@ def paired_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95
 def paired_ratio_difference(
     a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95, bounds: Bounds = SHARE
 ) -> Interval:
-    """Σy_a/Σx_a - Σy_b/Σx_b; frames [problem_id, numerator, denominator], one row per problem.
+    """Return Σy_a/Σx_a - Σy_b/Σx_b for frames [problem_id, numerator, denominator] with one row per problem.
 
-    For ratios such as the false positive rate (bounds (0, 1)) or diversity over solved problems (bounds None). A
-    problem that stands on one side only adds nothing to the other (0 of 0): a model that never solved it has no
-    correct sample to judge. `n` counts problems with a denominator on either side. ValueError: repeated problems,
-    nulls, negative denominators.
+    It applies to ratios such as the false positive rate (bounds (0, 1)) or the diversity over solved problems (bounds
+    None). A problem that is on one side only counts as 0 of 0 on the other: a model that never solved it has no
+    correct sample to judge. `n` is the number of problems with a denominator on either side. Raises ValueError for
+    repeated problems, nulls, or negative denominators.
     """
     columns = ["problem_id", "numerator", "denominator"]
     for name, frame in (("a", a), ("b", b)):
@@ -288,9 +295,9 @@ def paired_ratio_difference(
 
 
 def better(interval: Interval, higher: str = "wc", lower: str = "se") -> str:
-    """Who wins a difference: `higher` if the interval lies above 0, `lower` if below, else "cannot tell".
+    """Return the winner of a difference: `higher` if the interval is above 0, `lower` if below, else "cannot tell".
 
-    For a metric where less is better (false positives) swap the two names. NaN limits cannot tell.
+    Swap the two names for a metric where lower is better (false positive rate). NaN limits give "cannot tell".
     """
     if interval.low > 0:
         return higher

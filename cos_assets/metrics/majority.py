@@ -1,9 +1,9 @@
-"""maj@k: is the most frequent of k answers to a problem right?
+"""maj@k: the probability that the most frequent of k answers to a problem is right.
 
-Self-consistency, Wang et al. 2022 (arXiv 2203.11171, section 2). Of n samples the estimate is the mean over all subsets
-of size k, exactly: as coverage@k (Chen et al. 2021, arXiv 2107.03374) it does not depend on the order of samples, and
-uses all of them. Samples without an answer do not vote. Of classes of answers with equally many votes each wins equally
-often: two tied, one of them right, count 1/2.
+This is self-consistency, Wang et al. 2022 (arXiv 2203.11171, section 2). For n samples the estimate is the exact mean
+over all subsets of size k: like coverage@k (Chen et al. 2021, arXiv 2107.03374) it does not depend on the order of
+the samples and uses all of them. Samples without an answer do not vote. Answer classes with equally many votes win
+with equal probability: a tie of two classes, one of them right, counts 1/2.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from cos_assets.metrics.frames import require, require_bool, sample_sizes
 from cos_assets.metrics.intervals import mean_interval
 
 MAX_SAMPLES = 1000
-"""Above it the number of subsets is no float any more."""
+"""Above this, the number of subsets exceeds the range of a float."""
 
 
 def maj_at_k(samples: pl.DataFrame, k: int) -> pl.DataFrame:
-    """Frame [problem_id, value], sorted: the chance that the majority of k of the samples is right; null for fewer than
-    k samples.
+    """Return the probability that the majority of k samples is right: frame [problem_id, value], sorted.
 
-    `samples` has [problem_id, answer, correct: bool], one row per sample; answer is null where none was stated. Equal
-    answers are one class, and all correct ones are; make equivalent wrong answers equal beforehand (see
-    `grading.classes`). ValueError: a missing column, a null, k < 1, more than `MAX_SAMPLES` samples of a problem.
+    The value is null for problems with fewer than k samples. `samples` has the columns [problem_id, answer, correct:
+    bool], with one row per sample; answer is null if none was stated. Equal answers form one class, and all correct
+    answers form one class. Make equivalent wrong answers equal before the call (see `grading.classes`). Raises
+    ValueError for a missing column, a null, k < 1, or more than `MAX_SAMPLES` samples of a problem.
     """
     [k] = sample_sizes([k])
     require(samples, ["problem_id", "answer", "correct"], "samples", nulls=["answer"])
@@ -50,8 +50,11 @@ def maj_at_k(samples: pl.DataFrame, k: int) -> pl.DataFrame:
 
 
 def majority(samples: pl.DataFrame, ks: Iterable[int], confidence: float = 0.95) -> pl.DataFrame:
-    """Mean maj@k over problems: frame [k, value, low, high, n_problems], as `coverage` has it; problems with fewer than
-    k samples do not count at k, and none gives nulls. Input and errors as `maj_at_k`."""
+    """Return the mean maj@k over problems: frame [k, value, low, high, n_problems], with the columns of `coverage`.
+
+    Problems with fewer than k samples do not count at k; if no problem counts, the values are null. Input and errors
+    are those of `maj_at_k`.
+    """
     curve = []
     for k in sample_sizes(ks):
         values = maj_at_k(samples, int(k))["value"].drop_nulls()
@@ -61,13 +64,17 @@ def majority(samples: pl.DataFrame, ks: Iterable[int], confidence: float = 0.95)
 
 @lru_cache(maxsize=100_000)
 def _chance(n: int, right: int, others: tuple[int, ...], k: int) -> float:
-    """Of all ways to draw k of n samples, the share in which the right class wins, a tie with t others counting
-    1 / (1 + t). `right` samples are right, `others` are the sizes of the wrong classes; what is left does not vote."""
+    """Return the share of the draws of k out of n samples in which the right class wins.
+
+    A tie with t other classes counts 1 / (1 + t). `right` is the number of right samples, `others` are the sizes of
+    the wrong classes; the remaining samples do not vote.
+    """
     silent, won = n - right - sum(others), 0.0
     for votes in range(1, min(right, k) + 1):
         room = k - votes
         most_ties = room // votes
-        # ways[s, t]: to draw s of the classes so far, none with more than `votes`, and t of them with as many.
+        # ways[s, t]: number of ways to draw s samples of the classes so far, with no class above `votes` samples and t
+        # classes with exactly `votes`.
         ways = np.zeros((room + 1, most_ties + 1))
         ways[0, 0] = 1
         for size in others:

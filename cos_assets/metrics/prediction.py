@@ -1,21 +1,22 @@
-"""What more samples will bring, told from a few per problem: coverage@k and correct samples far past a pilot.
+"""Prediction of coverage@k and of the number of correct samples at large k from a pilot with few samples per problem.
 
-The chance p that one sample of a problem is correct differs between problems: Beta(a, b), so that c of n samples are
-correct with the beta-binomial probability C(n, c)·B(a+c, b+n-c)/B(a, b) (Skellam 1948, J. Royal Statistical Society B
-10:257; for pass@k, arXiv 2510.05197). In the zero-inflated model a share of the problems is never solved (p = 0). A few
-samples seldom tell the two apart, and far out they differ by points, so a prediction from both is their mixture with
-weights exp(-BIC/2), BIC = parameters·log(problems) - 2·log-likelihood (Schwarz 1978, Annals of Statistics 6:461;
-Kass & Raftery 1995, JASA 90:773). `choose` names the one with the lower BIC.
+The probability p that one sample of a problem is correct differs between problems. It is modeled as Beta(a, b), so c
+of n samples are correct with the beta-binomial probability C(n, c)·B(a+c, b+n-c)/B(a, b) (Skellam 1948, J. Royal
+Statistical Society B 10:257; for pass@k, arXiv 2510.05197). In the zero-inflated model a share of the problems is
+never solved (p = 0). A few samples seldom distinguish the two models, and at large k their predictions differ by
+percentage points. A prediction from both is therefore their mixture with weights exp(-BIC/2), where BIC =
+parameters·log(problems) - 2·log-likelihood (Schwarz 1978, Annals of Statistics 6:461; Kass & Raftery 1995, JASA
+90:773). `choose` returns the model with the lower BIC.
 
-The prediction is for these problems, the pilot's samples included: what is solved stays solved, and a problem with
-0 of n is missed by k - n further ones with probability B(a, b+k)/B(a, b+n). A problem without any sample (n = 0) is a
-new one of the same kind. The interval is for what will be counted after the purchase, and joins two errors: the
-parameters' (inverse Hessian of the log-likelihood, delta method) and the chance in the samples still to be drawn; as
-everywhere it is a score interval (`intervals`), so it stays within what is possible.
+The prediction is for the given problems, including the pilot's samples: a solved problem stays solved, and a problem
+with 0 of n correct is missed by k - n further samples with probability B(a, b+k)/B(a, b+n). A problem without samples
+(n = 0) is a new one of the same kind. The interval is for the count that will be observed after sampling. It combines
+two errors: that of the parameters (inverse Hessian of the log-likelihood, delta method) and the randomness of the
+samples still to be drawn. It is a score interval (see `intervals`), so it stays within the possible range.
 
-Where it falls short: where some problems are never solved and the pilot is too small to show it. On 500 problems x 4
-with 5 to 20 % never solved, at 10 times the pilot, the 90 % interval held the count in 45 to 81 % of 80 simulations (in
-1 to 60 % with the chosen model alone).
+Limitation: the interval is too narrow if some problems are never solved and the pilot is too small to show it. On 500
+problems x 4 samples with 5 to 20 % never solved, at 10 times the pilot, the 90 % interval contained the count in 45
+to 81 % of 80 simulations (in 1 to 60 % with the chosen model alone).
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from cos_assets.metrics.coverage import CURVE, coverage, coverage_at_k
 from cos_assets.metrics.frames import require, require_unique, sample_sizes
 from cos_assets.metrics.intervals import check_confidence
 
-# Scale of the penalty on log a and log b. It only matters where the likelihood has no maximum (nothing solved, all
-# solved, all problems alike); elsewhere it moves log a towards 0 by about variance(log a)·log a/9, and log b alike.
+# Scale of the penalty on log a and log b. It only matters if the likelihood has no maximum (nothing solved, all solved,
+# or no spread between problems). Otherwise it moves log a towards 0 by about variance(log a)·log a/9; likewise log b.
 _SCALE = 3.0
-# Step of the central differences on log a, log b and logit of the never solved share.
+# Step of the central differences in log a, log b and the logit of the never-solved share.
 _STEP = 1e-4
 
 
 class Fit(NamedTuple):
-    """Beta(a, b) on a share 1 - `never` of the problems, p = 0 on the others.
+    """A fitted model: Beta(a, b) for a share 1 - `never` of the problems, and p = 0 for the others.
 
-    `covariance` is that of (log a, log b) or (log a, log b, logit never), shape [2, 2] or [3, 3]; `n_problems` those
-    with a sample.
+    `covariance` is that of (log a, log b) or (log a, log b, logit never), with shape [2, 2] or [3, 3]. `n_problems`
+    is the number of problems with a sample.
     """
 
     a: float
@@ -59,7 +60,7 @@ class Fit(NamedTuple):
 
 
 def _checked(counts: pl.DataFrame) -> pl.DataFrame:
-    """Distinct [n, c] and how many problems have them as "len", sorted."""
+    """Return the distinct [n, c], sorted, with the number of problems that have them as "len"."""
     require(counts, ["problem_id", "n", "c"], "counts")
     require_unique(counts, ["problem_id"], "counts")
     wrong = counts.filter((pl.col("c") < 0) | (pl.col("c") > pl.col("n")))
@@ -82,7 +83,7 @@ def _theta(fit: Fit) -> np.ndarray:
 
 
 def _log_likelihood(theta: np.ndarray, n: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log P(this sequence of c hits in n) of every pair, and its derivatives by theta; shapes [N] and [N, 2 or 3]."""
+    """Return log P(this sequence of c hits in n) and its derivatives by theta; shapes [N] and [N, 2 or 3]."""
     from scipy.special import betaln, digamma
 
     a, b, never = _parameters(theta)
@@ -94,17 +95,18 @@ def _log_likelihood(theta: np.ndarray, n: np.ndarray, c: np.ndarray) -> tuple[np
     alive = np.log1p(-never) + value
     mixed = np.where(c == 0, np.logaddexp(np.log(never), alive), alive)
     share = np.exp(alive - mixed)
-    # A problem without a hit is a never solved one with chance 1 - share.
+    # A problem without a hit is a never-solved one with probability 1 - share.
     return mixed, np.stack([*(share * slope for slope in slopes), 1 - share - never], axis=1)
 
 
 def fit(counts: pl.DataFrame, zero_inflated: bool = False) -> Fit:
-    """Fit of the (zero-inflated) beta-binomial to `counts` [problem_id, n, c]; n may differ between problems.
+    """Fit the (zero-inflated) beta-binomial model to `counts` [problem_id, n, c]; n may differ between problems.
 
-    Maximum likelihood with a weak penalty, normal with standard deviation 3 on log a and log b and uniform on the
-    never solved share, so that the fit exists where nothing or everything is solved. ValueError: a missing column, a
-    null, a repeated problem, c outside 0..n; fewer than two problems with samples, or none with two samples (three if
-    `zero_inflated`): the spread between problems cannot be told then.
+    The fit is maximum likelihood with a weak penalty: normal with standard deviation 3 on log a and log b, and
+    uniform on the never-solved share. The penalty makes the fit exist even if nothing or everything is solved. Raises
+    ValueError for a missing column, a null, a repeated problem, c outside 0..n, fewer than two problems with samples,
+    or no problem with two samples (three if `zero_inflated`), because the spread between problems is then not
+    identifiable.
     """
     from scipy.optimize import minimize
 
@@ -129,7 +131,7 @@ def fit(counts: pl.DataFrame, zero_inflated: bool = False) -> Fit:
             slope[2] -= 1 - 2 * never
         return total, slope
 
-    # From the mean rate and a wide spread; a quarter of the problems without a hit are taken as never solved.
+    # Start from the mean rate and a wide spread, with a quarter of the problems without a hit as never solved.
     mean = (weights @ c + 0.5) / (weights @ n + 1)
     start = [np.log(mean), np.log(1 - mean)]
     if zero_inflated:
@@ -147,25 +149,28 @@ def fit(counts: pl.DataFrame, zero_inflated: bool = False) -> Fit:
 
 
 def fits(counts: pl.DataFrame) -> list[Fit]:
-    """The beta-binomial, and the zero-inflated one where some problem has three samples. ValueError: as `fit`."""
+    """Return the beta-binomial fit, and also the zero-inflated one if some problem has three samples.
+
+    Raises ValueError as `fit` does.
+    """
     plain = fit(counts)
     return [plain, fit(counts, zero_inflated=True)] if (counts["n"] >= 3).any() else [plain]
 
 
 def choose(found: Sequence[Fit]) -> Fit:
-    """The one with the lowest BIC."""
+    """Return the fit with the lowest BIC."""
     return min(found, key=lambda one: one.bic)
 
 
 def weights_of(found: Sequence[Fit]) -> np.ndarray:
-    """exp(-BIC/2) of each, as shares; shape [number of fits]."""
+    """Return exp(-BIC/2) of each fit, normalized to sum 1; shape [number of fits]."""
     bic = np.array([one.bic for one in found])
     share = np.exp((bic.min() - bic) / 2)
     return share / share.sum()
 
 
 def _log_alive(a: float, b: float, n: np.ndarray) -> np.ndarray:
-    """log chance that a problem of Beta(a, b) is missed by n samples."""
+    """Return the log probability that a problem of Beta(a, b) is missed by n samples."""
     from scipy.special import betaln
 
     return betaln(a, b + n) - betaln(a, b)
@@ -185,15 +190,19 @@ def _solved(theta: np.ndarray, n: np.ndarray, c: np.ndarray, k: int) -> np.ndarr
 
 
 def solved_chance(found: Fit, n: Any, c: Any, k: int) -> np.ndarray:
-    """Chance that a problem with c of n correct is solved once k samples are there in all; arrays of shape [N].
+    """Return the probability that a problem with c of n correct is solved with k samples in total, shape [N].
 
-    Where n > k it is the chance among the first k of the n, 1 - C(n-c, k)/C(n, k).
+    Where n > k it is the probability among k of the n samples, 1 - C(n-c, k)/C(n, k).
     """
     return _solved(_theta(found), np.asarray(n, dtype=float), np.asarray(c, dtype=float), k)
 
 
 def _kept(theta: np.ndarray, n: np.ndarray, c: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Correct samples that k samples in all add to those of the first min(n, k), mean and variance, shape [N]."""
+    """Return the mean and variance of the unknown correct samples among k samples in total, both of shape [N].
+
+    Where n <= k, the c correct samples are known and the k - n further ones are random. Where n > k, all k are
+    random: a draw from the n samples without replacement.
+    """
     a, b, never = _parameters(theta)
     alive = (1 - never) * np.exp(_log_alive(a, b, n))
     alive = np.where(c > 0, 1.0, alive / (never + alive))
@@ -207,13 +216,13 @@ def _kept(theta: np.ndarray, n: np.ndarray, c: np.ndarray, k: int) -> tuple[np.n
 
 
 def _coverage_moments(theta: np.ndarray, weights: np.ndarray, n: np.ndarray, c: np.ndarray, k: int) -> np.ndarray:
-    """Mean and variance of the number of problems solved."""
+    """Return the mean and variance of the number of solved problems."""
     chance = _solved(theta, n, c, k)
     return np.array([weights @ chance, weights @ (chance * (1 - chance))])
 
 
 def _kept_moments(theta: np.ndarray, weights: np.ndarray, n: np.ndarray, c: np.ndarray, k: int) -> np.ndarray:
-    """Mean and variance of the number of correct samples added."""
+    """Return the mean and variance of the number of added correct samples."""
     mean, variance = _kept(theta, n, c, k)
     return np.array([weights @ mean, weights @ variance])
 
@@ -221,7 +230,10 @@ def _kept_moments(theta: np.ndarray, weights: np.ndarray, n: np.ndarray, c: np.n
 def _interval(
     found: Sequence[Fit], moments: Callable[[np.ndarray], np.ndarray], largest: float, confidence: float
 ) -> tuple[float, float, float]:
-    """Value and limits of a count of at most `largest`, whose mean and variance `moments` gives for parameters."""
+    """Return the value and limits of a count of at most `largest`.
+
+    `moments` returns the mean and variance of the count for given parameters.
+    """
     from scipy.special import ndtr
 
     tail = (1 - check_confidence(confidence)) / 2
@@ -242,8 +254,8 @@ def _interval(
     sizes = np.maximum(shares * (1 - shares), 1e-15) / np.maximum(spreads, 1e-18)
 
     def quantile(level: float) -> float:
-        # The score interval is where the normal distribution of (x - share)·√(size/x(1-x)) has its quantiles; the
-        # mixture's are found by halving, since that rises in x.
+        # The score limits are the quantiles of the normal distribution of (x - share)·√(size/x(1-x)). Those of the
+        # mixture are found by bisection, because the mixture's probability increases with x.
         low, high = 0.0, 1.0
         for _ in range(60):
             x = (low + high) / 2
@@ -268,17 +280,18 @@ def _columns(counts: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def predict_coverage(
     found: Fit | Sequence[Fit], counts: pl.DataFrame, ks: Iterable[int], confidence: float = 0.9
 ) -> pl.DataFrame:
-    """Share of these problems that k samples in all will solve: frame [k, value, low, high, n_problems].
+    """Predict the share of the given problems that k samples in total solve: frame [k, value, low, high, n_problems].
 
-    `found` is one fit, or several to be mixed (`fits`). `counts` has [problem_id, n, c], as the fit or with further
-    problems (n = 0 for one not sampled yet). The interval is for the share that will be counted. No problem gives
-    nulls. ValueError: as `fit`; k < 1.
+    `found` is one fit, or several to be mixed (see `fits`). `counts` has the columns [problem_id, n, c] and contains
+    the problems of the fit, or additional ones (n = 0 for a problem without samples). The interval is for the share
+    that will be observed. If there are no problems, the values are null. Raises ValueError as `fit` does, and for k <
+    1.
     """
     models, (weights, n, c), rows = _sequence(found), _columns(counts), []
     problems = int(weights.sum())
     for k in sample_sizes(ks).tolist():
         chance = _solved(_theta(models[0]), n, c, k)
-        # What the parameters cannot change: solved already, or more samples there than k has room for wrong ones.
+        # Independent of the parameters: already solved, or so few wrong samples that any k contain a correct one.
         sure = (c > 0) & ((n <= k) | (chance >= 1))
         left = ~sure
         moments = partial(_coverage_moments, weights=weights[left], n=n[left], c=c[left], k=k)
@@ -291,9 +304,10 @@ def predict_coverage(
 def predict_kept(
     found: Fit | Sequence[Fit], counts: pl.DataFrame, ks: Iterable[int], confidence: float = 0.9
 ) -> pl.DataFrame:
-    """Correct samples over all these problems once each has k: frame [k, value, low, high, n_problems].
+    """Predict the number of correct samples over all given problems with k samples each.
 
-    A sum, not a mean. Otherwise as `predict_coverage`.
+    Returns a frame [k, value, low, high, n_problems]. The value is a sum, not a mean. Otherwise as
+    `predict_coverage`.
     """
     models, (weights, n, c), rows = _sequence(found), _columns(counts), []
     problems = int(weights.sum())
@@ -306,11 +320,11 @@ def predict_kept(
 
 
 def extrapolate_log_log(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
-    """The baseline: frame [k, value], a straight line through log(-log coverage@j) over log j, j = 1..least n.
+    """Extrapolate a straight line through log(-log coverage@j) over log j, j = 1..least n: frame [k, value].
 
-    Least squares on the exponentiated power law of Brown et al. 2024 (arXiv 2407.21787). It has no interval, its
-    points are not independent, and it is off further out (arXiv 2510.05197): it is here to be compared with.
-    ValueError: as `fit`; fewer than two samples on some problem.
+    This baseline is a least-squares fit of the exponentiated power law of Brown et al. 2024 (arXiv 2407.21787). It
+    has no interval, its points are not independent, and it is inaccurate at large k (arXiv 2510.05197). It exists
+    only for comparison. Raises ValueError as `fit` does, and for fewer than two samples of some problem.
     """
     sizes = sample_sizes(ks)
     _checked(counts)
@@ -330,9 +344,9 @@ def extrapolate_log_log(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame
 
 
 def further_correct(found: Fit | Sequence[Fit], n: Any, c: Any, k: int) -> np.ndarray:
-    """Chances of 0, 1, 2, … correct ones among the further samples that make k of n (none where n >= k).
+    """Return the probabilities of 0, 1, 2, … correct ones among the further samples from n to k (none where n >= k).
 
-    `n` and `c` of shape [N] give [N, 1 + most further samples].
+    `n` and `c` have shape [N]; the result has shape [N, 1 + maximum number of further samples].
     """
     from scipy.special import betaln, gammaln
 

@@ -1,4 +1,4 @@
-"""All data metrics of one sample set as one long table."""
+"""All data metrics of one sample set as one table in long format."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ SCHEMA = pl.Schema(
 
 
 def sample_metrics(verdicts: pl.DataFrame, confidence: float = 0.95) -> pl.DataFrame:
-    """coverage@k and diversity@k at every k (at `MAX_POINTS` of them for more samples), over all levels (level null)
-    and by level. `verdicts` has [problem_id, sample_index, level, correct, text_key, equations_key]; coverage at k = 1
-    is the accuracy per sample. Where nothing could be verified (correct null), there is no row.
+    """Return coverage@k and diversity@k at every k, for all levels together (level null) and by level.
+
+    With more than `MAX_POINTS` samples per problem, the metrics are given at `MAX_POINTS` values of k. `verdicts` has
+    the columns [problem_id, sample_index, level, correct, text_key, equations_key]. The coverage at k = 1 is the
+    accuracy per sample. Samples that could not be verified (correct null) are excluded.
     """
     verdicts = verdicts.filter(pl.col("correct").is_not_null())
     most = verdicts.group_by("problem_id").len()["len"].max()
@@ -48,13 +50,14 @@ def sample_metrics(verdicts: pl.DataFrame, confidence: float = 0.95) -> pl.DataF
 
 
 def adaptive_metrics(verdicts: pl.DataFrame, floor: int, samples: int, confidence: float = 0.95) -> pl.DataFrame:
-    """The same for samples of which some problems got more than others, in the same schema.
+    """Return the metrics of `sample_metrics` for samples whose number differs between problems.
 
-    Curves go up to `floor`, the number that all problems have: beyond it, how many a problem has depends on what they
-    were, and no estimate of coverage@k is unbiased. At k = `samples`, the mean: the share of problems solved by all of
-    their samples and their different solutions (equations), as bought; and as "uniform_coverage" and
-    "uniform_diversity" what the first `samples` of every problem would have given. Those that were not bought are
-    predicted (see `prediction`, `richness`), so that it stands beside at equal spend. By level there are curves only.
+    The schema is the same. Curves go up to `floor`, the number of samples that all problems have. Beyond it, the
+    number of samples of a problem depends on their outcomes, and no estimate of coverage@k is unbiased. At k =
+    `samples`, the mean number of samples, the table has the share of problems solved by all of their samples and the
+    mean number of distinct solutions (equations), as sampled. "uniform_coverage" and "uniform_diversity" are what the
+    first `samples` of every problem would have given; samples that were not drawn are predicted (see `prediction`,
+    `richness`). This is the comparison at equal cost. By level there are only curves.
     """
     verdicts = verdicts.filter(pl.col("correct").is_not_null())
     curves = sample_metrics(verdicts.filter(pl.col("sample_index") < floor), confidence)
@@ -84,7 +87,7 @@ def adaptive_metrics(verdicts: pl.DataFrame, floor: int, samples: int, confidenc
 
 
 def points(most: int) -> list[int]:
-    """1 to `most`; of many, evenly spaced on a log scale, the ends among them."""
+    """Return 1 to `most`, or at most `MAX_POINTS` values evenly spaced on a log scale, including both ends."""
     if most <= MAX_POINTS:
         return list(range(1, most + 1))
     return sorted({round(most ** (i / (MAX_POINTS - 1))) for i in range(MAX_POINTS)})

@@ -1,5 +1,5 @@
-"""What is missing or stale, in which order it is made, and who runs it: `cos run`, schedules, Dagster's instance.
+"""Orchestration: which partitions are missing or stale, their order, and their execution by `cos run` and schedules.
 
-`graph` cuts assets into batches, `due` says which partitions have to be made, `executor` runs batches in processes,
-`schedule` asks for backfills. To add a rule that results are held to: `checks`, and docs/checks.md.
+`graph` groups assets into batches, `due` determines which partitions have to be materialized, `executor` runs batches
+in processes, `schedule` requests backfills. To add a check of results, see `checks` and docs/checks.md.
 """

@@ -1,7 +1,7 @@
-"""What results are held to: each rule stands in the UI, and says of each partition whether it is kept.
+"""Asset checks: the rules that results are checked against, for each partition, as the UI shows them.
 
-Checks are computed where a result is made, from what is at hand there: nothing is read twice. What only is doubtful
-warns. What would make money be spent on a mistake stops all that reads from the partition, in this run and in later
+Checks are computed where a result is made, from the data at hand, so nothing is read twice. Doubtful results only warn.
+Mistakes that would cause money to be wasted stop everything that reads from the partition, in this run and in later
 ones, until the partition has been made again and passes.
 """
 
@@ -20,20 +20,22 @@ from cos_assets.grading.grade import VERDICTS
 from cos_assets.judging.readable import MOST_UNREAD, Unread
 
 TRUNCATED = 0.10
-"""Share of completions that may be cut off. They count as wrong: with more of them, max_tokens is what is measured."""
+"""Maximum share of truncated completions. They count as wrong, so a larger share measures max_tokens, not the model."""
 GRADER_ERRORS = 0.02
-"""Share of answers that may be left without a verdict. The paper's effects are a few points, so this is below them."""
+"""Maximum share of answers without a verdict. The paper's effects are a few points, so the limit is below them."""
 ALIKE, ENOUGH = 0.9, 5
-"""Share of problems, of at least so many, whose samples may all be the same text. Small models often repeat themselves;
-all but the same everywhere is what an engine gives that ignores the seed or the temperature."""
+"""Maximum share of problems whose samples are all the same text, and the minimum number of problems to apply it to.
+Small models often repeat themselves, but an engine that ignores the seed or the temperature does so almost everywhere.
+"""
 MISMATCH = 0.10
-"""By how much of the budget samplers may differ in what they took. The nominal rule takes solutions of equal length."""
+"""Maximum relative difference of the samplers' spend at one budget. The nominal rule assumes equal solution lengths."""
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is held to. `failing` warns, is an error, or stops what reads from the partition."""
+    """A rule for results. `failing` is the effect of a failure: a warning, an error, or a stop of what reads from the
+    partition."""
 
     name: str
     description: str
@@ -65,7 +67,7 @@ READABLE = Rule(
     f"Fewer than {MOST_UNREAD:.0%} of the complete solutions state no answer that is read.",
 )
 SCORED = replace(GRADABLE, failing="warns")
-"""The same of finetuned models' answers, from which nothing is bought any more."""
+"""GRADABLE for the answers of evaluated models. It only warns, because nothing is bought from these answers."""
 ADDED_UP = Rule("verdicts_add_up", "One verdict of a known kind for every sample, and none for anything else.", "stops")
 CURVED = Rule(
     "coverage_is_monotonic", "coverage@k is between 0 and 1, inside its interval, never less at a larger k.", "stops"
@@ -93,15 +95,15 @@ MATCHED = Rule(
 
 @dataclass(frozen=True)
 class Check:
-    """Whether a rule is kept, and by how much."""
+    """The result of a rule on one partition."""
 
     rule: Rule
     counts: Mapping[str, float]
-    """What was found, by name."""
+    """The findings, by name."""
     examples: str | None = None
     """In Markdown."""
     kept: bool | None = None
-    """None: it is kept where all counts are 0."""
+    """Whether the rule is kept; None: it is kept if all counts are 0."""
 
     @property
     def passed(self) -> bool:
@@ -109,7 +111,7 @@ class Check:
 
     @property
     def sentence(self) -> str:
-        """For who reads the terminal or a log."""
+        """The check and its findings in one line, for a terminal or a log."""
         return sentence(self.rule.name, self.counts)
 
     @property
@@ -128,7 +130,7 @@ class Check:
 
 
 def sentence(name: str, counts: Mapping[str, Any]) -> str:
-    """A check and what it found, in one line."""
+    """Return a check and its findings in one line."""
     found = ", ".join(
         f"{key} {value:,.4g}" for key, value in counts.items() if isinstance(value, int | float) and value
     )
@@ -136,13 +138,14 @@ def sentence(name: str, counts: Mapping[str, Any]) -> str:
 
 
 def sound(changed: Sequence[str], stopped: Sequence[str]) -> Check:
-    """`changed` says which tables are not what was written, `stopped` which failed a check that stops."""
+    """Check the inputs of a step. `changed` lists tables that are not as written, `stopped` those with a failed check
+    that stops."""
     lines = [f"- {line}" for line in (*changed, *stopped)]
     return Check(SOUND, {"changed": len(changed), "stopped": len(stopped)}, "\n".join(lines) or None)
 
 
 def short(rows: pl.DataFrame) -> Check:
-    """Of completions [finish_reason]."""
+    """Check completions [finish_reason]."""
     cut = int((rows["finish_reason"] == "length").sum())
     return _share(SHORT, "truncated", cut, rows.height, TRUNCATED)
 
@@ -152,7 +155,7 @@ def numbered(rows: pl.DataFrame, keys: Sequence[str] = ("problem_id", "sample_in
 
 
 def varied(rows: pl.DataFrame, temperature: float) -> Check:
-    """Of samples [problem_id, completion] that were drawn at a temperature."""
+    """Check samples [problem_id, completion] that were drawn at `temperature`."""
     texts = rows.group_by("problem_id").agg(samples=pl.len(), texts=pl.col("completion").n_unique())
     repeated = texts.filter(pl.col("samples") > 1)
     alike = repeated.filter(pl.col("texts") == 1).height
@@ -162,12 +165,12 @@ def varied(rows: pl.DataFrame, temperature: float) -> Check:
 
 
 def gradable(rows: pl.DataFrame, rule: Rule = GRADABLE) -> Check:
-    """Of verdicts [verdict]."""
+    """Check verdicts [verdict]."""
     return _share(rule, "grader_error", int((rows["verdict"] == "grader_error").sum()), rows.height, GRADER_ERRORS)
 
 
 def readable(parts: Sequence[Unread]) -> Check:
-    """Of what each problem set leaves unread."""
+    """Check the unread answers of one or more problem sets together."""
     complete, unread = sum(part.complete for part in parts), sum(part.unread for part in parts)
     counts = {
         "unread": unread,
@@ -182,7 +185,7 @@ def readable(parts: Sequence[Unread]) -> Check:
 
 
 def added_up(samples: pl.DataFrame, verdicts: pl.DataFrame, has_gold: bool) -> Check:
-    """`has_gold`: without gold answers a complete solution has no verdict (null)."""
+    """Check verdicts against their samples. Without gold answers (`has_gold` false) a verdict may be null."""
     keys = ["problem_id", "sample_index"]
     known = (
         pl.col("verdict").is_in(VERDICTS)
@@ -199,7 +202,11 @@ def added_up(samples: pl.DataFrame, verdicts: pl.DataFrame, has_gold: bool) -> C
 
 
 def curved(metrics: pl.DataFrame) -> Check:
-    """Of sample metrics. Where fewer problems have as many samples, coverage is that of others, and may be less."""
+    """Check the coverage curves of sample metrics.
+
+    Values are only compared where they are over equally many problems: with fewer problems at a larger k, coverage may
+    be lower.
+    """
     rows = metrics.filter(pl.col("metric") == "coverage", pl.col("value").is_not_nan()).sort("level", "k")
     inside = pl.col("value").is_between(pl.col("low").fill_nan(0) - _ROUNDING, pl.col("high").fill_nan(1) + _ROUNDING)
     before = pl.col("value").shift().over("level", "n_problems")
@@ -212,8 +219,8 @@ def curved(metrics: pl.DataFrame) -> Check:
 
 
 def controlled(answers: pl.DataFrame, targets: Sequence[str], problems: Mapping[str, int]) -> Check:
-    """Of the untouched models' greedy answers [target, benchmark, problem_id, temperature]; `problems` says how many
-    each benchmark has."""
+    """Check the untouched models' greedy answers [target, benchmark, problem_id, temperature]. `problems` has the
+    number of problems of each benchmark."""
     greedy = answers.filter(pl.col("temperature") == 0)
     answered = {
         (target, benchmark): count
@@ -231,8 +238,11 @@ def controlled(answers: pl.DataFrame, targets: Sequence[str], problems: Mapping[
 
 
 def matched(samples: pl.DataFrame, plan: pl.DataFrame) -> Check:
-    """Of all samples [budget, model, flops, cost, completion_tokens]: how far the dearest sampler of a budget is from
-    the cheapest, in what the plan matches. Where the ledger does not know, nothing is said."""
+    """Check how far the most expensive sampler of a budget is from the cheapest, in the quantity that the plan matches.
+
+    `samples` are all samples [budget, model, flops, cost, completion_tokens]. A sampler whose spend the ledger does not
+    know is left out.
+    """
     column = RULES[str(plan["match"].first()) if plan.height else "number"].spent()
     speed = plan.select("budget", "model", "tokens_per_second")
     took = (

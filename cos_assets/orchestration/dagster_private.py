@@ -1,17 +1,17 @@
-"""What is used of Dagster's private modules, each with its reason. Dagster is pinned below 1.14 for their sake.
+"""Imports from Dagster's private modules, each with its reason. They are why Dagster is pinned below 1.14.
 
 * `BaseAssetGraph`: the type of the asset graph; no public module names it.
 * `CachingStaleStatusResolver`, `StaleCause`, `StaleStatus`, `extract_data_version_from_entry`: stale status and its
-  causes by Dagster's own rules. The public API has them in GraphQL only.
+  causes by Dagster's own rules. The public API offers them in GraphQL only.
 * `LoadingContext`, `LoadingContextForTest`, `AssetRecord`, `PartitionKeyFilter`, `AssetCheckExecutionRecordStatus`: one
   query for many assets, or for all partitions of a check, instead of one for each.
 * `AutomationContext`, `AssetGraphView`, `EntitySubset`, `AssetGraphSubset`, `AssetKeyPartitionKey`,
   `SensorExecutionData`: automation conditions on single partitions.
-* `DagsterRun`, `StepEventStatus`, `MAX_RETRIES_TAG`, `SENSOR_NAME_TAG`, `WILL_RETRY_TAG`: what a failed run tried, and
-  whether Dagster's daemon is going to retry it.
-* `copy`, `get_current_datetime`, `is_valid_cron_schedule`: a copy of an immutable record, the clock that tests turn,
+* `DagsterRun`, `StepEventStatus`, `MAX_RETRIES_TAG`, `SENSOR_NAME_TAG`, `WILL_RETRY_TAG`: which steps a failed run
+  started, and whether Dagster's daemon is going to retry it.
+* `copy`, `get_current_datetime`, `is_valid_cron_schedule`: a copy of an immutable record, the clock that tests set,
   the cron parser of schedules.
-* `CheckRunHealthResult`, `LaunchRunContext`, `WorkerStatus`: what a run launcher answers about its workers.
+* `CheckRunHealthResult`, `LaunchRunContext`, `WorkerStatus`: the types with which a run launcher reports on workers.
 """
 
 from __future__ import annotations

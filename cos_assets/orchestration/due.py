@@ -1,8 +1,8 @@
-"""How partitions stand: what `cos run` and a schedule make again.
+"""Status of partitions: which ones `cos run` and schedules have to materialize.
 
-Missing or stale by Dagster's own rules: by data versions (equal content is no change) and code versions. Besides, what
-was made but failed a check that stops what reads from it, and what is not on the disk as it was written: a table, or
-the model that a table names. Dagster itself takes both for materialized.
+A partition is due if Dagster's own rules make it missing or stale, by data versions (equal content is no change) and
+code versions. It is also due if a blocking check failed, or if its files are not as they were written: the table, or
+the model that the table names. Dagster itself counts both as materialized.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOLD = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordSta
 
 
 class PartitionStatus:
-    """How the partitions of a graph stand at one moment; each is looked up once."""
+    """Status of the partitions of a graph at one moment. Each is looked up once."""
 
     def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, loading: LoadingContext) -> None:
         self.log, self.graph, self.loading = instance.event_log_storage, graph, loading
@@ -45,15 +45,18 @@ class PartitionStatus:
         self.said: dict[dg.AssetCheckKey, dict[str | None, dg.AssetCheckEvaluation | None]] = {}
 
     def prefetch(self, keys: Collection[dg.AssetKey], every_partition: bool = False) -> None:
-        """Look these assets up together: one query instead of one for each. With `every_partition`, also what their
-        checks said: one query for all partitions of a check instead of one for each."""
+        """Look up these assets in one query instead of one per asset.
+
+        With `every_partition`, also look up the results of their blocking checks: one query for all partitions of a
+        check instead of one per partition.
+        """
         AssetRecord.blocking_get_many(self.loading, keys)
         for check in self.graph.get_check_keys_for_assets(set(keys)) if every_partition else ():
             if self.graph.get(check).blocking:
                 self.said[check] = self._said(check)
 
     def why(self, key: dg.AssetKey, partition: str | None) -> str | None:
-        """Why a partition has to be made; None where it is up to date."""
+        """Return why a partition has to be materialized; None where it is up to date."""
         status = self.resolver.get_status(key, partition)
         if status == StaleStatus.MISSING:
             return "missing"
@@ -77,7 +80,7 @@ class PartitionStatus:
             return True
         *study, asset = key.path
         where = as_dict(partition, node.partitions_def) if partition is not None else {}
-        if not isinstance(self.root, Path):  # what is fetched from there is compared with its digests
+        if not isinstance(self.root, Path):  # object stores: files are compared with their digests when fetched
             return tables.folder(self.root, "/".join(study), asset, where) / tables.DATA in self.listed("/".join(study))
         if not tables.intact(self.root, "/".join(study), asset, where):
             return False
@@ -98,8 +101,10 @@ class PartitionStatus:
         return False
 
     def _said(self, check: dg.AssetCheckKey) -> dict[str | None, dg.AssetCheckEvaluation | None]:
-        """The last evaluation of a check on each partition. What a run only planned, because it was killed, says
-        nothing: what was said before it counts."""
+        """Return the last evaluation of a check on each partition.
+
+        Evaluations that a killed run planned but did not make are ignored; the ones before them count.
+        """
         latest: dict[str | None, dg.AssetCheckEvaluation | None] = {}
         cursor = None
         while page := self.log.get_asset_check_execution_history(check, _PAGE, cursor, _TOLD):
@@ -110,12 +115,12 @@ class PartitionStatus:
 
 
 def _sentence(cause: StaleCause) -> str:
-    """Dagster's reason, with the table that it is about where that is another one."""
+    """Return Dagster's reason, preceded by the table that it is about where that is another one."""
     other = cause.dependency_asset_key
     return cause.reason if other is None else f"{other.path[-1]} {cause.reason.removeprefix('has ')}"
 
 
 def blocks_downstream(check: dg.AssetCheckEvaluation | None) -> bool:
-    """Does the outcome of a check keep what reads from the partition from being made?"""
+    """Return whether the outcome of a check blocks the assets that read from the partition."""
     error = dg.AssetCheckSeverity.ERROR
     return check is not None and bool(check.blocking) and not check.passed and check.severity == error

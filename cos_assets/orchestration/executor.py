@@ -1,4 +1,4 @@
-"""Batches on several processes at once: who is free takes the next batch whose needs are settled."""
+"""Execution of batches in several processes: a free process takes the next batch whose needs are settled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRESS_EVERY = 0.2  # seconds
 
 
 class Watcher(Protocol):
-    """Sees what happens; see `terminal` for the one that draws."""
+    """Receives the events of a run; `terminal` has the implementation that draws progress bars."""
 
     def started(self, batch: Batch, assets: list[dg.AssetKey]) -> None: ...
     def progress(self, batch: Batch, now: progress.Report) -> None: ...
@@ -31,7 +31,7 @@ class Watcher(Protocol):
 
 @dataclass
 class Summary:
-    """What a whole run did, in partitions of assets."""
+    """Result of a whole run, counted in partitions of assets."""
 
     made: int = 0
     fresh: int = 0
@@ -49,11 +49,11 @@ def run(
     again: Container[Unit] = (),
     stale: Container[str] | None = None,
 ) -> Summary:
-    """Bring every batch up to date, and make the units `again` whether they are or not. `jobs` 1 works in this process;
-    more are processes of their own. `stale` names the batches of which something is known to be stale; the others are
-    looked at only if something that they read is made.
+    """Bring every batch up to date, and materialize the units in `again` even where they are.
 
-    A batch is skipped when something it reads failed; others go on.
+    With `jobs` = 1 the batches run in this process, otherwise in that many worker processes. `stale` names the batches
+    known to contain something stale; the others are examined only if a batch they read from ran. Assets are skipped
+    when something they read failed; the others run.
     """
     waiting = {batch.name: batch for batch in batches}
     settled: set[str] = set()
@@ -73,7 +73,7 @@ def run(
 
     with pool:
         while waiting or pool.busy:
-            # What is missing or stale can only be known once everything before it is settled.
+            # What is missing or stale is only known once everything upstream is settled.
             for batch in [b for b in waiting.values() if b.needs <= settled]:
                 if not pool.free:
                     break
@@ -106,7 +106,7 @@ def run(
 
 
 def _reached(batch: Batch, todo: list[dg.AssetKey], broken: set[Unit]) -> list[dg.AssetKey]:
-    """Those of `todo` that read, directly or not, from something broken."""
+    """Return the assets of `todo` that read, directly or indirectly, from something broken."""
     lost: list[dg.AssetKey] = []
     for key in todo:
         mine = {(made, batch.partition) for made in lost}
@@ -120,7 +120,7 @@ def _title(key: dg.AssetKey, partition: str | None) -> str:
 
 
 class _Here:
-    """Works in this process, one batch at a time."""
+    """Runs batches in this process, one at a time."""
 
     def __init__(self, graph: Graph, dagster: dg.DagsterInstance, watcher: Watcher) -> None:
         self.graph, self.dagster, self.watcher = graph, dagster, watcher
@@ -151,7 +151,7 @@ class _Here:
 
 
 class _Processes:
-    """Works in processes that are started once, because loading torch takes longer than many a batch."""
+    """Runs batches in worker processes. They are started once, because loading torch takes longer than many batches."""
 
     def __init__(self, jobs: int, watcher: Watcher) -> None:
         self.watcher = watcher
@@ -176,7 +176,7 @@ class _Processes:
         self.free[0].submit(batch, todo)
 
     def collect(self) -> list[tuple[Batch, list[dg.AssetKey], Outcome]]:
-        """What has come back, at least one piece of news."""
+        """Wait for at least one message of the workers; return the outcomes of finished batches, forward progress."""
         outcomes = []
         by_pipe = {worker.pipe: worker for worker in self.busy}
         for pipe in wait(list(by_pipe)):
@@ -186,7 +186,7 @@ class _Processes:
             try:
                 kind, *news = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
-                # Killed, out of memory, crashed: its batch has failed, and a new process takes the next one.
+                # The worker was killed, ran out of memory or crashed: its batch failed, and a new process replaces it.
                 code = worker.stop()
                 self.workers[self.workers.index(worker)] = _Worker()
                 lost = dict.fromkeys(todo, f"the process that made it ended (exit code {code})")
@@ -223,10 +223,10 @@ class _Worker:
 
 
 def _work(pipe: Connection, parent: int) -> None:
-    """The life of a worker: load the code location once, then one batch after the other until the pipe closes."""
+    """Main function of a worker: load the code location once, then run batches until the pipe closes."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair; it ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     definitions = instance.definitions()
@@ -240,7 +240,7 @@ def _work(pipe: Connection, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A worker must not go on buying for a parent that was killed."""
+    """End this worker when its parent is gone, so that it does not keep buying for a killed run."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

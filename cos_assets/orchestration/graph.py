@@ -1,8 +1,8 @@
-"""Materialize what is missing or stale: which partitions, in which order, several at a time.
+"""The asset graph as batches: which partitions to materialize, and in which order.
 
-A *batch* is what one Dagster run materializes: the assets of one partition that are cut in the same way, or one asset
-without partitions. Batches wait for the batches they read from. Each is looked at when its turn comes, so an asset that
-was made again with equal content leaves what comes after it alone.
+A *batch* is what one Dagster run materializes: the assets of one partition that share their partitioning, or one asset
+without partitions. Batches wait for the batches they read from. Each is examined only when its turn comes, so an asset
+that was materialized again with equal content does not cause its downstream assets to be made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cos_assets.orchestration.partitions import dimensions
 from cos_assets.orchestration.run_launcher import PROCESS_TAG
 from cos_assets.storage.processes import gone, identity
 
-_PLAIN = re.compile(r"""(?<![\w/:"'])[A-Za-z_]\w*(?![\w/:"'(])""")  # a name that is no key of its own, and no attribute
+_PLAIN = re.compile(r"""(?<![\w/:"'])[A-Za-z_]\w*(?![\w/:"'(])""")  # a plain name: not part of a key, no attribute
 Unit = tuple[dg.AssetKey, str | None]
 """One partition of an asset; None where it has no partitions."""
 
@@ -31,23 +31,23 @@ class Batch:
     name: str
     partition: str | None
     assets: list[dg.AssetKey]
-    """In the order in which they depend on one another."""
+    """In dependency order."""
     needs: set[str] = field(default_factory=set)
-    """Names of the batches that come first."""
+    """Names of the batches that must be settled first."""
     reads: dict[dg.AssetKey, set[Unit]] = field(default_factory=dict)
-    """What each asset reads directly."""
+    """The units that each asset reads directly."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch: the assets made, and for those that failed the reason."""
+    """Result of a batch: the assets made, and the reasons of those that failed."""
 
     made: tuple[dg.AssetKey, ...]
     failed: dict[dg.AssetKey, str]
     seconds: float
     run_id: str = ""
     warned: tuple[str, ...] = ()
-    """Checks that failed and stop nothing, each in one line."""
+    """Failed checks that block nothing, one line each."""
 
 
 class Graph:
@@ -56,14 +56,14 @@ class Graph:
     def __init__(self, definitions: dg.Definitions) -> None:
         self.definitions = definitions
         self.graph = definitions.resolve_asset_graph()
-        # People's labels come from elsewhere.
+        # Excludes people's labels, which no run makes.
         self._made = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).is_materializable]
 
     def studies(self) -> list[str]:
         return sorted({key.path[0] for key in self.graph.get_all_asset_keys()})
 
     def keys(self, study: str | None = None) -> list[dg.AssetKey]:
-        """The assets of a study that runs make, or all of them, each after what it reads."""
+        """Return the materializable assets of a study, or of all studies, in dependency order."""
         return [key for key in self._made if study is None or key.path[0] == study]
 
     def with_ancestors(self, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
@@ -74,10 +74,10 @@ class Graph:
         return [key for key in self._made if key in wanted]
 
     def select(self, study: str, selection: str) -> list[dg.AssetKey]:
-        """Assets of `study` that Dagster's selection syntax names (`+report`, `verdicts or samples+`); a plain name in
-        it is one of the study's assets.
+        """Return the assets that a comma-separated list of selections names, in Dagster's syntax.
 
-        Raises ValueError where nothing is selected.
+        Examples are `+report` and `verdicts or samples+`. A plain name means the asset of `study` with that name.
+        Raises ValueError for a selection that Dagster cannot parse or resolve.
         """
         found: set[dg.AssetKey] = set()
         own = {key.path[-1] for key in self.keys(study)}
@@ -95,7 +95,7 @@ class Graph:
         return [key for key in self._made if key in found]
 
     def units(self, keys: Iterable[dg.AssetKey]) -> list[Unit]:
-        """Every partition of the assets, in the order of their dependencies."""
+        """Return every partition of the assets, in the order of `keys`."""
         units: list[Unit] = []
         for key in keys:
             partitions = self.graph.get(key).partitions_def
@@ -108,7 +108,7 @@ class Graph:
         return {(parent.asset_key, parent.partition_key) for parent in found}
 
     def reads_any(self, unit: Unit, of: set[Unit]) -> bool:
-        """Does a unit read, directly or not, from one of these?"""
+        """Return whether a unit reads, directly or indirectly, from one of the units `of`."""
         seen, frontier = {unit}, {unit}
         while frontier:
             frontier = {parent for one in frontier for parent in self.parents(one)} - seen
@@ -118,7 +118,7 @@ class Graph:
         return False
 
     def batches(self, units: Iterable[Unit]) -> list[Batch]:
-        """The units in batches, each after those it needs."""
+        """Group the units into batches, with what each reads and needs."""
         batches: dict[str, Batch] = {}
         home: dict[Unit, str] = {}
         for key, partition in units:
@@ -133,14 +133,14 @@ class Graph:
     def due(
         self, instance: dg.DagsterInstance, batches: Collection[Batch], again: Container[Unit] = ()
     ) -> dict[str, dict[dg.AssetKey, str]]:
-        """What has to be made of each batch, by its name, and why; batches that are up to date are left out."""
+        """Return {batch: {asset: reason}} of what has to be made; batches that are up to date are left out."""
         status = self._status(instance)
         status.prefetch({key for batch in batches for key in self._looked_at(batch)}, every_partition=True)
         found = {batch.name: self._due(status, batch, again) for batch in batches}
         return {name: keys for name, keys in found.items() if keys}
 
     def stale(self, instance: dg.DagsterInstance, batch: Batch, again: Container[Unit] = ()) -> list[dg.AssetKey]:
-        """The batch's assets that are not up to date, those among the units `again`, and those that read from these."""
+        """Return the batch's assets that are not up to date or in `again`, and those that read from these."""
         status = self._status(instance)
         status.prefetch(self._looked_at(batch))
         return list(self._due(status, batch, again))
@@ -159,7 +159,7 @@ class Graph:
         return todo
 
     def stopped(self, instance: dg.DagsterInstance, units: Iterable[Unit]) -> set[Unit]:
-        """The units of which nothing may be made, because they failed a check."""
+        """Return the units that failed a blocking check, so that nothing may read them."""
         status = self._status(instance)
         return {unit for unit in units if status.is_blocked(*unit)}
 
@@ -177,7 +177,7 @@ class Graph:
 def materialize(
     definitions: dg.Definitions, instance: dg.DagsterInstance, assets: list[dg.AssetKey], partition: str | None
 ) -> Outcome:
-    """One Dagster run in this process; a failed asset does not stop those that do not read from it."""
+    """Run Dagster in this process. A failed asset does not stop the assets that do not read from it."""
     started = time.perf_counter()
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -194,7 +194,7 @@ def materialize(
     for event in result.filter_events(lambda e: e.is_step_failure):
         error = event.step_failure_data.error
         if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-            raise KeyboardInterrupt  # Dagster has caught it, and would go on
+            raise KeyboardInterrupt  # Dagster has caught it and would continue
         while error is not None and error.cause is not None:
             error = error.cause
         key = by_step.get(event.step_key or "")
@@ -212,9 +212,9 @@ def materialize(
 
 
 def close_orphans(instance: dg.DagsterInstance) -> int:
-    """Mark the runs of killed `cos run` processes as failed, so that the UI does not show them running for ever.
+    """Mark the runs of killed `cos run` processes as failed, so that the UI does not show them as running for ever.
 
-    Runs of other machines and containers, which may share the instance, are left alone.
+    Runs of other machines and containers, which may share the instance, are left alone. Returns the number of runs.
     """
     count = 0
     active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]

@@ -1,4 +1,4 @@
-"""Dagster's instance and code location, as the command line finds them: the same ones the UI shows."""
+"""Dagster's instance and code location for the command line, the same that the UI uses."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _FORMER_LAUNCHER = "module: cos_assets.launcher"
 def prepare(root: str | Place | None = None) -> Place:
     """Set COS_HOME and, unless the user has set it, DAGSTER_HOME in this process and its children; return the root.
 
-    The instance lies in <root>/dagster, or in the local copy of a root on an object store. A dagster.yaml that is there
-    already stays as it is, apart from names of this package that have changed. Raises PlaceError for an object store
-    that cannot be written.
+    The instance is stored in <root>/dagster, or in the local copy of a root on an object store. An existing
+    dagster.yaml is kept, apart from names of this package that have changed. Raises PlaceError for an object store that
+    cannot be written.
     """
     root = paths.place(root) if root else tables.home()
     paths.check(root)
@@ -41,14 +41,14 @@ def prepare(root: str | Place | None = None) -> Place:
 
 
 def _update(config: Path) -> None:
-    """A dagster.yaml of an earlier version names the run launcher by its former module."""
+    """Update the module of the run launcher in a dagster.yaml that an earlier version wrote."""
     if config.is_file() and _FORMER_LAUNCHER in (text := config.read_text(encoding="utf-8")):
         new = text.replace(_FORMER_LAUNCHER, "module: cos_assets.orchestration.run_launcher")
         paths.replace(config, lambda file: file.write_text(new, encoding="utf-8"))
 
 
 def definitions(module: str = CODE_LOCATION) -> dg.Definitions:
-    """Load the code location. Raises StudyError where a defs.yaml has mistakes."""
+    """Load the code location. Raises StudyError for a defs.yaml with mistakes."""
     loaded = importlib.import_module(module).defs
     return loaded() if callable(loaded) else loaded
 

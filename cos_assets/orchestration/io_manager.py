@@ -1,7 +1,7 @@
-"""Assets in and out of the table tree.
+"""Dagster IO manager of the table tree.
 
-Out: a polars frame becomes one Parquet file, with its lineage beside it. In: whatever partitions an asset needs come as
-one LazyFrame, so that nobody has to ask whether it was one or several.
+An output is a polars frame, written to one Parquet file with its lineage beside it. An input is one LazyFrame,
+regardless of how many partitions the asset needs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cos_assets.storage import tables
 from cos_assets.storage.paths import Place, place
 from cos_assets.storage.schemas import description
 
-BETWEEN_FILES = 1.0  # seconds; a table and its lineage are two files, and a writer may have replaced one of them
+BETWEEN_FILES = 1.0  # seconds; a table and its lineage are two files, and a writer may have replaced only one of them
 STOPPED_BY = "stopped_by"
-"""The fact that names the checks because of which nothing may be made of a table."""
+"""The fact that names the failed checks because of which nothing may read a table."""
 
 
 class _Read(NamedTuple):
-    """A partition that a step has read: what the lineage says of it, and whether it may be used."""
+    """A partition that a step has read: its entry for the lineage, and whether it may be used."""
 
     entry: dict[str, Any]
     recorded: bool
@@ -58,12 +58,12 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             files.append(file)
             entry = {"asset": f"{study}/{asset}"} | {name: lineage.get(name) for name in ("partition", "data_version")}
             name = f"{study}/{asset} {lineage.get('partition') or ''}".strip()
-            # By name: a step that is tried again reads again.
+            # Keyed by name, because a retried step reads its inputs again.
             read[name] = _Read(entry, recorded, lineage.get("facts", {}).get(STOPPED_BY, []))
         return tables.joined(files)
 
     def _opened(self, study: str, asset: str, partition: dict[str, str]) -> tuple[Path | BytesIO, dict[str, Any], bool]:
-        """A table's file, what lineage.json says of it, and whether that is so."""
+        """Return a table's file, its lineage.json, and whether the two agree."""
         for seconds in (0.0, BETWEEN_FILES):
             time.sleep(seconds)
             file = tables.opened(self.path, study, asset, partition)
@@ -73,7 +73,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         return file, lineage, False
 
     def input_problems(self, context: dg.AssetExecutionContext) -> tuple[list[str], list[str]]:
-        """What of the tables that a step has read is not what was written, and what failed a check that stops it."""
+        """Return two lists of messages on the tables that a step has read: those that are not as written, and those
+        with a failed check that stops."""
         read = self._read.get((context.run_id, context.get_step_execution_context().step.key), {})
         changed = [
             f"{name}: not what was written; materialize it again" for name, its in read.items() if not its.recorded
@@ -109,7 +110,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         )
 
     def _catalogue(self, context: dg.OutputContext) -> None:
-        """See to it that `cos.duckdb` is there, whoever launched the run. What was made does not depend on it."""
+        """Make sure that `cos.duckdb` exists, however the run was launched. A failure only warns: results do not need
+        it."""
         from cos_assets.storage import catalog
 
         try:

@@ -1,5 +1,5 @@
-"""How a study's assets are cut: the pilot by model, what is bought by budget and model, and by budget and source from
-the SFT set on."""
+"""Partitions of a study's assets: the pilot by model, bought samples by budget and model, and everything from the SFT
+set on by budget and source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import dagster as dg
 from cos_assets.study import StudySpec
 
 MODEL = "model"
-"""The dimension of assets that are cut in one way only."""
+"""The dimension of assets with a single partition dimension."""
 
 
 def pilot_by_model(spec: StudySpec) -> dg.StaticPartitionsDefinition:
@@ -26,7 +26,7 @@ def by_source(spec: StudySpec) -> dg.MultiPartitionsDefinition:
 
 
 def models_of_source(spec: StudySpec) -> dg.MultiPartitionMapping:
-    """budget|model -> budget|source: a source needs the samples of its models, at its own budget."""
+    """Return the mapping from budget|model to budget|source: a source needs its models' samples, at its own budget."""
     arms = spec.arms
     used = {model: [name for name, arm in arms.items() if model in arm.models] for model in spec.models}
     return dg.MultiPartitionMapping(
@@ -38,7 +38,7 @@ def models_of_source(spec: StudySpec) -> dg.MultiPartitionMapping:
 
 
 def as_dict(key: str, partitions: dg.PartitionsDefinition | None) -> dict[str, str]:
-    """A partition key as {dimension: key}; empty where there are no partitions."""
+    """Return a partition key as {dimension: key}; empty where there are no partitions."""
     if partitions is None:
         return {}
     if not isinstance(partitions, dg.MultiPartitionsDefinition):
@@ -48,7 +48,7 @@ def as_dict(key: str, partitions: dg.PartitionsDefinition | None) -> dict[str, s
 
 
 def dimensions(partitions: dg.PartitionsDefinition) -> list[str]:
-    """The names of the dimensions, in the order in which keys have them."""
+    """Return the names of the dimensions, in the order that partition keys use."""
     multi = isinstance(partitions, dg.MultiPartitionsDefinition)
     return list(partitions.partition_dimension_names) if multi else [MODEL]  # type: ignore[attr-defined]
 

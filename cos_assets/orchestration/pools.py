@@ -1,9 +1,9 @@
-"""Who waits for whom: Dagster's pools.
+"""Dagster's concurrency pools.
 
-Assets whose models run here, or that train, share the pool `gpu`. A machine gets as many places in it as it has GPUs;
-where it has none, the pool is without a limit, and cores are shared by `max_concurrent_runs` and `cos run --jobs`.
-Models that are asked over HTTP need no pool: their engine keeps to the provider's limits, and each model's ledger lets
-one writer in at a time, whatever the pools say.
+Assets that train, or whose models run on this machine, share the pool `gpu`. Its limit is the number of GPUs. Without a
+GPU the pool has no limit, and `max_concurrent_runs` and `cos run --jobs` limit the use of cores. Models that are called
+over HTTP need no pool: their engine keeps to the provider's limits. The ledger of each model admits one writer at a
+time, independent of the pools.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ GPU = "gpu"
 
 
 def pool_of(models: Iterable[ModelSpec | TargetSpec]) -> str | None:
-    """The pool of an asset that asks these models."""
+    """Return the pool of an asset that calls these models; None where it needs none."""
     return GPU if any(engines.get(model.engine).gpu for model in models) else None
 
 
 def gpus() -> int:
-    """NVIDIA GPUs of this machine, without loading a library that would take hold of them."""
+    """Return the number of NVIDIA GPUs of this machine, without loading a library that would initialize them."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def set_limit(instance: dg.DagsterInstance) -> None:
-    """Give the pool as many places as there are GPUs, unless somebody has set a limit (in the UI, by `dagster instance
-    concurrency set gpu N`, or `default_limit` in dagster.yaml)."""
+    """Set the limit of the pool to the number of GPUs, unless a limit is already set (in the UI, by `dagster instance
+    concurrency set gpu N`, or by `default_limit` in dagster.yaml)."""
     log, count = instance.event_log_storage, gpus()
     unset = count and instance.global_op_concurrency_default_limit is None
     if unset and GPU not in log.get_concurrency_keys():

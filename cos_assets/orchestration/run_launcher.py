@@ -1,8 +1,8 @@
-"""Runs on this machine, watched: the run launcher that cos_assets/dagster.yaml names.
+"""Run launcher for this machine with health checks of run processes. The instance's dagster.yaml names it.
 
-Dagster's default launcher cannot tell whether a run's process is alive once the code server that started it is gone: a
-run that died with it (a reboot, the OOM killer, SIGKILL) would stand as started for ever, and hold its place in the
-queue and its pool.
+Dagster's default launcher cannot tell whether a run's process is alive once the code server that started it is gone. A
+run that died with it (a reboot, the OOM killer, SIGKILL) would be shown as started for ever, and hold its slots in the
+queue and in its pool.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from cos_assets.orchestration.dagster_private import CheckRunHealthResult, Launc
 from cos_assets.storage.processes import gone, identity, machine
 
 PROCESS_TAG = "cos/process"
-"""Of a run: the process that makes it (see `processes`)."""
+"""Tag of a run: the identity of its process (see `processes`)."""
 MACHINE_TAG = "cos/machine"
-"""Of a run that this launcher started: the machine on which its process runs."""
+"""Tag of a run that this launcher started: the machine of its process."""
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
-    """The default launcher, which also tells the daemon's run monitoring whose process is gone."""
+    """The default launcher, which also reports runs whose process is gone to the daemon's run monitoring."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         if (here := machine()) is not None:
@@ -32,9 +32,9 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """A run is well as long as the process that last said it works on it is alive.
+        """Return whether the process that last reported to work on a run is alive.
 
-        One of another machine, or whose process never said who it is, counts as well: nobody can tell.
+        A run of another machine, or without a reported process, counts as healthy, because its state is unknown.
         """
         known = run.tags.get(PROCESS_TAG, "")
         if MACHINE_TAG in run.tags:
@@ -43,7 +43,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
             pid, since = _reported(self._instance, run)
             if pid is None:
                 return CheckRunHealthResult(WorkerStatus.RUNNING)
-            if known.split()[-2:-1] != [str(pid)]:  # not looked at since it said so
+            if known.split()[-2:-1] != [str(pid)]:  # not checked since this process reported
                 known = _identity(pid, since) or ""
                 if not known:
                     return CheckRunHealthResult(WorkerStatus.FAILED, f"its process (pid {pid}) is gone")
@@ -54,7 +54,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
 
 def _reported(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int | None, float]:
-    """The number of the process that last said it works on a run, and when."""
+    """Return the pid of the process that last reported to work on a run, and the time of the report."""
     for entry in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
         metadata = entry.get_dagster_event().engine_event_data.metadata
         if "pid" in metadata:
@@ -63,7 +63,8 @@ def _reported(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int | N
 
 
 def _identity(pid: int, since: float) -> str | None:
-    """Of the process that had this number at a time; None where it is gone, and a younger one has its number."""
+    """Return the identity of the process that had this pid at the time `since`; None where it is gone, also where a
+    younger process has its pid."""
     try:
         younger = psutil.Process(pid).create_time() > since + 1
     except psutil.NoSuchProcess:

@@ -1,11 +1,13 @@
-"""What a study's `schedule:` does: fill what is missing or stale, at the ticks of a clock, as one backfill.
+"""Schedules of studies: at each cron tick, one backfill of all missing or stale partitions.
 
-Dagster's declarative automation decides and its daemon launches, so the schedule is a sensor that the UI switches on
-and off, and each asset's Automation tab says why a partition was taken or left. Dagster's own conditions for what
-changed (`any_deps_updated`, `code_version_changed`, `data_version_changed`) compare one look with the look before: they
-miss what changed while the sensor was off, and take an input that was made again with equal content for a change. So
-the conditions here look at what is, by the same rules as `cos run`. They are code of this project, therefore the sensor
-is evaluated by the code location's server (`use_user_code_server`).
+Dagster's declarative automation decides and its daemon launches, so the schedule is a sensor that can be switched on
+and off in the UI, and each asset's Automation tab explains why a partition was selected or not.
+
+Dagster's own conditions for changes (`any_deps_updated`, `code_version_changed`, `data_version_changed`) compare two
+consecutive evaluations. They miss changes made while the sensor was off, and report an input that was materialized
+again with equal content as a change. The conditions here therefore examine the current state, by the same rules as
+`cos run`. They are code of this project, so the sensor is evaluated by the code location's server
+(`use_user_code_server`).
 """
 
 from __future__ import annotations
@@ -45,16 +47,16 @@ from cos_assets.study import StudySpec
 from cos_assets.study.errors import StudyError
 
 CODE_TAG = "cos/code"
-"""Of a scheduled run: a hash of the code versions it ran with, so that what failed is tried again after a change."""
+"""Tag of a scheduled run: a hash of its code versions, so that failed partitions are retried after a code change."""
 
 TOLD_TAG = "cos/told_again"
-"""Of a run whose failure was reported a second time: its id, as what runs it again inherits its tags."""
+"""Tag of a run whose failure was reported a second time. The value is the run's id, because retries inherit tags."""
 OVERLOOKED = datetime.timedelta(minutes=1)
-"""After so long Dagster's daemon has overlooked that a run is to be run again. It looks every five seconds."""
+"""Time after which Dagster's daemon, which polls every five seconds, has missed that a run is to be retried."""
 
 
 def check(spec: StudySpec, where: str) -> None:
-    """Raises StudyError for a schedule that Dagster would not take; `where` names the file."""
+    """Raise StudyError for a schedule that Dagster would not accept. `where` is the file, for the message."""
     if spec.schedule is not None and not is_valid_cron_schedule(spec.schedule.cron):
         raise StudyError(
             f"{where}: schedule: {spec.schedule.cron!r} is not a cron expression; expected five fields (minute, hour,"
@@ -63,7 +65,7 @@ def check(spec: StudySpec, where: str) -> None:
 
 
 def condition(spec: StudySpec) -> dg.AutomationCondition | None:
-    """When the partitions of a study's assets are due; None for a study without a schedule."""
+    """Return the condition under which partitions of a study are due; None for a study without a schedule."""
     if spec.schedule is None:
         return None
     tick = AC.cron_tick_passed(spec.schedule.cron, spec.schedule.timezone)
@@ -74,7 +76,7 @@ def condition(spec: StudySpec) -> dg.AutomationCondition | None:
 
 
 def sensors(spec: StudySpec) -> list[dg.SensorDefinition]:
-    """The schedule of a study, if it has one. It also fills what the study reads from studies without a schedule."""
+    """Return the schedule of a study, if it has one. It also fills its inputs from studies without a schedule."""
     found = condition(spec)
     if spec.schedule is None or found is None:
         return []
@@ -85,7 +87,7 @@ def sensors(spec: StudySpec) -> list[dg.SensorDefinition]:
                 f"{spec.name}_schedule",
                 target=_FilledBy(spec.name),
                 run_tags={MAX_RETRIES_TAG: str(spec.schedule.retries)},
-                default_condition=_Read(spec.name) & found,  # of what has no schedule of its own
+                default_condition=_Read(spec.name) & found,  # for assets without a schedule of their own
                 use_user_code_server=True,
                 description=f"Fills what is missing or stale of {spec.name}: `{spec.schedule.cron}`"
                 f" ({spec.schedule.timezone}), {spec.schedule.retries} retries.",
@@ -94,8 +96,11 @@ def sensors(spec: StudySpec) -> list[dg.SensorDefinition]:
 
 
 class _Schedule(dg.AutomationConditionSensorDefinition):
-    """Asks for one backfill a tick. Dagster's own asks for single runs where no asset has two partitions to make; they
-    start at once, in whatever order they depend on one another."""
+    """Requests one backfill per tick.
+
+    Dagster's sensor requests single runs where no asset has two partitions to make. These all start at once, even where
+    they depend on each other.
+    """
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
         _tell_again(context.instance, self.name)
@@ -131,10 +136,12 @@ class _Schedule(dg.AutomationConditionSensorDefinition):
 
 
 def _tell_again(instance: dg.DagsterInstance, sensor: str) -> None:
-    """Dagster overlooks a failed run where its daemon reads the failure before the run's status is written, and looks
-    at each failure once. Its backfill would wait for the retry for ever, and the schedule for the backfill. So the
-    failure is reported once more, when the run's status is there to be read. Once: what the daemon then decides not to
-    run again, because its backfill was cancelled, is not told every minute."""
+    """Report again, once, the failures that Dagster's daemon missed.
+
+    The daemon reads each failure once, and misses it if that happens before the run's status is written. The backfill
+    would then wait for the retry for ever, and the schedule for the backfill. The failure is reported only one more
+    time, because the daemon may decide not to retry the run, for example if its backfill was canceled.
+    """
     waiting = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE],
         tags={SENSOR_NAME_TAG: sensor, WILL_RETRY_TAG: "true"},
@@ -147,7 +154,7 @@ def _tell_again(instance: dg.DagsterInstance, sensor: str) -> None:
 
 
 class _FilledBy(dg.AssetSelection):
-    """A study's assets, and those that they read from studies that no schedule fills."""
+    """A study's assets, and their upstream assets in studies without a schedule."""
 
     def __init__(self, study: str) -> None:
         self.study = study
@@ -161,7 +168,7 @@ class _FilledBy(dg.AssetSelection):
         }
 
     def resolve_checks_inner(self, asset_graph: BaseAssetGraph, allow_missing: bool) -> Set[dg.AssetCheckKey]:
-        return set()  # they are made with their assets
+        return set()  # checks are evaluated with their assets
 
     def to_selection_str(self) -> str:
         return f'group:"{self.study}"'
@@ -177,13 +184,13 @@ def _with_ancestors(graph: BaseAssetGraph, study: str) -> set[dg.AssetKey]:
 
 
 def _code(graph: BaseAssetGraph, study: str) -> str:
-    """A hash of the code versions of all that a study is made by."""
+    """Return a hash of the code versions of a study's assets and of their ancestors."""
     versions = {key.to_user_string(): graph.get(key).code_version for key in _with_ancestors(graph, study)}
     return hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class _State:
-    """What is known of partitions at one tick, asked for once."""
+    """State of the partitions at one tick. Each value is queried once."""
 
     def __init__(self, view: AssetGraphView) -> None:
         self.instance, self.graph = view.instance, view.asset_graph
@@ -198,7 +205,7 @@ class _State:
         return self.graph.get_parents_partitions(*unit).parent_partitions
 
     def _read_by(self, study: str) -> set[Unit]:
-        """The partitions, of any study, that a study's own are made from, directly or not."""
+        """Return a study's partitions and all their ancestors, of any study."""
         found: set[Unit] = set()
         for key in self.graph.get_all_asset_keys():
             if key.path[0] == study:
@@ -211,12 +218,12 @@ class _State:
         return found
 
     def _planned(self) -> set[Unit]:
-        """The partitions that backfills under way have still to make."""
+        """Return the partitions that active backfills have not materialized yet."""
         left = (data.target_subset - data.materialized_subset for data in self.backfills())
         return {unit for subset in left for unit in subset.iterate_asset_partitions()}
 
     def version(self, unit: Unit, before: float | None = None) -> str | None:
-        """The data version of a partition, now or at some time."""
+        """Return the data version of a partition, now or before a time."""
         record = self._last(unit, before)
         found = extract_data_version_from_entry(record.event_log_entry) if record else None
         return found.value if found else None
@@ -227,8 +234,10 @@ class _State:
         return next(iter(self.instance.fetch_materializations(wanted, limit=1).records), None)
 
     def _failed_run(self, unit: Unit) -> dg.RunRecord | None:
-        """The last run that was to make a partition, where it tried and failed: before it had, or by a check of the
-        result. What was not reached, because something before it failed, has not failed."""
+        """Return the last run that was to make a partition, if it failed to make it or a check blocks the result.
+
+        Returns None otherwise. A step that was not reached, because an upstream step failed, has not failed.
+        """
         planned = self.instance.get_latest_planned_materialization_info(*unit)
         record = self.instance.get_run_record_by_id(planned.run_id) if planned else None
         if record is None or record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
@@ -242,11 +251,11 @@ class _State:
         return None if by_it and not self.status.is_blocked(*unit) else record
 
 
-_state = lru_cache(maxsize=2)(_State)  # every tick has a view of its own
+_state = lru_cache(maxsize=2)(_State)  # every tick has its own view
 
 
 class _Rule(dg.AutomationCondition[dg.AssetKey]):
-    """A condition on each partition by itself."""
+    """A condition that is evaluated for each partition separately."""
 
     label = ""
 
@@ -270,7 +279,7 @@ class _Rule(dg.AutomationCondition[dg.AssetKey]):
 
 
 class _Read(_Rule):
-    """Of another study's assets only what this one is made from: the rest would be bought unasked."""
+    """Limits assets of other studies to the partitions that this study reads; the others would be bought needlessly."""
 
     def __init__(self, study: str) -> None:
         self.study = study
@@ -288,8 +297,8 @@ class _MissingOrStale(_Rule):
 
 
 class _Planned(_Rule):
-    """To Dagster a partition of a backfill is not in progress from the failure of its run until that has been retried,
-    nor is what reads it."""
+    """Covers partitions of a backfill between the failure of a run and its retry: Dagster does not count these, or what
+    reads them, as in progress."""
 
     label = "in a backfill that has not ended, and not made by it"
 
@@ -298,7 +307,7 @@ class _Planned(_Rule):
 
 
 class _ReadsWhatIsMade(_Rule):
-    """`AC.will_be_requested` sees only what can be made in the same run, so nothing across partitionings."""
+    """Replaces `AC.will_be_requested`, which only covers what the same run can make: nothing across partitionings."""
 
     label = "reads what is made at this tick"
 
@@ -307,7 +316,7 @@ class _ReadsWhatIsMade(_Rule):
 
 
 class _Waits(_Rule):
-    """Nothing is made from what is not as it should be: it would be made twice, or for nothing."""
+    """Holds back partitions with inputs that are not up to date: they would be made twice, or in vain."""
 
     label = "reads what is missing or stale, and not made at this tick"
 
@@ -320,8 +329,10 @@ class _Waits(_Rule):
 
 
 class _Left(_Rule):
-    """What has failed as often as it may is left alone until there is reason to hope. A run that a person launched has
-    no tag of the code: the schedule tries what it left, too."""
+    """Holds for a partition that failed in all its retries, until its code or its inputs change.
+
+    Runs that a person launched have no `CODE_TAG`, so the schedule retries their failures.
+    """
 
     label = "left: it failed, and neither its code nor what it reads has changed since"
 
@@ -351,7 +362,7 @@ def _requested(context: AutomationContext[Any], unit: Unit) -> bool:
 
 
 def _tell(context: AutomationContext[Any], line: str) -> None:
-    """In the tick's log. `context.log` is another logger below Dagster's own, whose lines do not come there."""
+    """Write a line to the tick's log. `context.log` is a child logger whose lines do not appear there."""
     context._root_log.warning(line)
 
 

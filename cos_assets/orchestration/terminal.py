@@ -1,4 +1,4 @@
-"""What `cos run` shows: a line for each batch that is finished, and a bar for each that is under way."""
+"""Terminal output of `cos run`: a line for each finished batch, and a progress bar for each running one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cos_assets.orchestration.graph import Batch, Outcome
 from cos_assets.progress import Report, duration
 
 _SPEED, _SPENDING = 100, 150
-"""From how many columns on there is room for them: the bar must not give way."""
+"""Minimum terminal widths, in columns, for showing the speed and the spending next to the progress bar."""
 
 
 class Terminal:
-    """A watcher. Without a terminal (a pipe, a CI log) it writes finished batches only."""
+    """A `Watcher` that writes to a rich console. Without a terminal (a pipe, a CI log) it draws no progress bars."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -1,4 +1,4 @@
-"""Faults of a network, which pass: what failed by one may be tried again as it is."""
+"""Transient network faults, after which the same work can be retried unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 WAITS = (5.0, 30.0, 120.0)
-"""Seconds before the second, third and fourth try."""
+"""Seconds before the second, third and fourth attempt."""
 _CODES = {
     errno.ECONNABORTED,
     errno.ECONNREFUSED,
@@ -19,7 +19,7 @@ _CODES = {
     errno.ENETUNREACH,
     errno.ETIMEDOUT,
 }
-# Of libraries that wrap what the system says; looked up only where they are loaded, which they are if they raised.
+# Exceptions of libraries that wrap system errors. A library that raised is loaded, so only loaded modules are searched.
 _WRAPPED = {
     "httpx": ("TransportError",),
     "httpx2": ("TransportError",),  # of huggingface-hub and openai
@@ -29,9 +29,9 @@ _WRAPPED = {
 
 
 def is_fault(error: BaseException) -> bool:
-    """Does an error, or what it was raised from, come from the network?
+    """Return whether an error, or an error it was raised from, is a network fault.
 
-    A plain ConnectionError does not count: engines raise it when their own tries are used up.
+    A plain ConnectionError does not count: engines raise it when their own retries are used up.
     """
     kinds = tuple(
         getattr(sys.modules[module], name)

@@ -1,4 +1,4 @@
-"""The answer of a study: which data was the better buy, by how much, plus or minus how much."""
+"""The report of a study: which data was the better buy, by how much, and with which interval."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ class Report:
     verdicts: list[Verdict]
     accuracies: pl.DataFrame
     figures: Mapping[str, str]
-    """Name -> SVG text: answer, accuracy, evaluated, ablations, quality, curves, levels, learning; what has data."""
+    """Name -> SVG text of each figure that has data: answer, accuracy, evaluated, ablations, quality, curves, levels,
+    learning."""
     judges: list[str]
-    """How each judge errs, and why it gives no false positive rate."""
+    """The errors of each judge, and the reasons why a judge gives no false positive rate."""
     html: str
-    """One page that needs nothing else."""
+    """The report as one self-contained page."""
 
     @property
     def summary_markdown(self) -> str:
-        """The verdicts and the paired differences, as Dagster's UI shows them."""
+        """The verdicts and the paired differences as Markdown, for Dagster's UI."""
         lines = [f"- {verdict.sentence}" for verdict in self.verdicts] or ["- nothing to compare"]
         rows = ["", "| budget | metric | difference | interval | better |", "|---|---|---|---|---|"]
         for row in self.comparisons.iter_rows(named=True):
@@ -41,10 +42,12 @@ class Report:
 
 
 def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> Report:
-    """The report from a study's tables by name: problems, budget_plan, samples, verdicts, sample_metrics, judgements,
-    labelled (see `judging.labels`), sft_set, checkpoints and evals (those of all targets), base_eval, eval_metrics,
-    ablations. One that is absent or empty leaves out what it is needed for; so does no `origin`. Nothing in it depends
-    on the clock or the machine.
+    """Build the report from a study's tables by name.
+
+    The tables are problems, budget_plan, samples, verdicts, sample_metrics, judgements, labelled (see
+    `judging.labels`), sft_set, checkpoints and evals (those of all targets), base_eval, eval_metrics and ablations.
+    If a table is absent or empty, the parts that need it are left out; the same holds for `origin`. The result does
+    not depend on the clock or the machine.
     """
     tables = complete(tables)
     plan = tables["budget_plan"]
@@ -75,7 +78,7 @@ def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> 
 
 
 def summary_text(report: Report) -> str:
-    """The answer for a terminal."""
+    """Return the verdicts and the paired differences as text for a terminal."""
     lines = [verdict.sentence for verdict in report.verdicts] or ["There is nothing to compare."]
     rows = [page.difference_cells(row) for row in report.comparisons.iter_rows(named=True)]
     if rows:

@@ -1,4 +1,4 @@
-"""Every data arm against the samplers' own data: what models trained on it are worth, and by how much that is more."""
+"""Ablations: every data arm compared with the samplers' own data, by the accuracy of models trained on it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ SCHEMA = pl.Schema(
 
 
 def references(spec: StudySpec) -> tuple[str, ...]:
-    """The arms that all others are held against: the two samplers' own, or the only one's."""
+    """Return the arms that all others are compared with: the two samplers' own, or the only sampler's."""
     return spec.pair or tuple(spec.models)
 
 
 def twins(spec: StudySpec) -> dict[str, str]:
-    """The sources of the weak model's samples that have the same of the strong model's beside them, and which."""
+    """Return name -> twin for the sources of the weak model's samples that have an otherwise equal source of the
+    strong model's samples."""
     if spec.pair is None:
         return {}
     weak, strong = spec.pair
@@ -43,11 +44,11 @@ def twins(spec: StudySpec) -> dict[str, str]:
 
 
 def table(spec: StudySpec, tables: Tables) -> pl.DataFrame:
-    """One row per budget, benchmark, arm, reference and target in the schema `SCHEMA`: greedy accuracy of both, and
-    arm − reference, paired on problems and, with several, on seeds of training.
+    """Return one row per budget, benchmark, arm, reference and target in the schema `SCHEMA`.
 
-    Arms are all of the study's, `reference` the `references` and an arm's twin (see `twins`); target "all" is the mean
-    of the targets per problem. `tables` need `evals`.
+    A row holds the greedy accuracy of both arms, and arm − reference, paired on problems and, if there are several,
+    on training seeds. Arms are all arms of the study. References are the `references` and an arm's twin (see
+    `twins`). Target "all" is the mean of the targets per problem. `tables` need `evals`.
     """
     tables, pairs, frames = complete(tables), twins(spec), []
     names = {name: name.replace("weak", "arm").replace("strong", "reference") for name in _SIDES}
@@ -66,18 +67,18 @@ _SIDES = [side + end for side in ("weak", "strong") for end in ("", "_value", "_
 
 
 def _means(spec: StudySpec, compared: pl.DataFrame) -> pl.DataFrame:
-    """What is shown: the mean of the targets on the first benchmark."""
+    """Return the rows to show: the mean of the targets on the first benchmark."""
     return compared.filter(pl.col("target") == ALL_TARGETS, pl.col("benchmark") == next(iter(spec.benchmarks)))
 
 
 def head(spec: StudySpec) -> list[str]:
-    """What the columns of `cells` are called."""
+    """Return the column titles of `cells`."""
     own = [f"− {name}" for name in references(spec)]
     return ["budget", "data", "rows", "wrong", "accuracy", *own, *(["− its twin"] if twins(spec) else [])]
 
 
 def cells(spec: StudySpec, tables: Tables, compared: pl.DataFrame) -> Iterable[tuple[str, ...]]:
-    """A line per budget and arm for the page."""
+    """Yield a line per budget and arm for the page."""
     shown, pairs = _means(spec, compared), twins(spec)
     for budget in spec.budgets:
         for arm in spec.arms:
@@ -91,7 +92,7 @@ def cells(spec: StudySpec, tables: Tables, compared: pl.DataFrame) -> Iterable[t
 
 
 def settings(spec: StudySpec) -> list[tuple[str, str]]:
-    """What each source is, as its author could have written it."""
+    """Return the name and settings of each source, as its author could have written them."""
     return [
         (name, yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=math.inf).strip()[1:-1])
         for name, source in spec.sources.items()
@@ -105,7 +106,7 @@ def _of(row: Mapping[str, Any], value: str, low: str, high: str, form: str) -> t
 
 
 def _difference(row: Mapping[str, Any] | None) -> str:
-    """In points, with its interval."""
+    """Format a difference in points, with its interval."""
     if row is None:
         return "–"
     points = {name: 100 * row[name] for name in ("difference", "low", "high")}
@@ -114,7 +115,7 @@ def _difference(row: Mapping[str, Any] | None) -> str:
 
 
 def _made_of(tables: Tables, budget: str, arm: str) -> tuple[str, str]:
-    """How many rows an arm has, and the share of them whose answer is wrong."""
+    """Return the number of rows of an arm, and the share of them with a wrong answer."""
     rows = tables["sft_set"].filter(budget=budget, source=arm)
     graded = rows.join(tables["verdicts"], on=["budget", "model", "problem_id", "sample_index"], how="inner")["correct"]
     wrong = "–" if not graded.count() else f"{1 - graded.mean():.1%}"  # type: ignore[operator]
@@ -122,7 +123,7 @@ def _made_of(tables: Tables, budget: str, arm: str) -> tuple[str, str]:
 
 
 def figure(spec: StudySpec, compared: pl.DataFrame) -> Any:
-    """Accuracy after training on each arm, and its difference to the samplers' own data and to its twin."""
+    """Draw the accuracy after training on each arm, and its difference to the samplers' own data and to its twin."""
     shown, pairs = _means(spec, compared), twins(spec)
     budgets = [budget for budget in spec.budgets if shown.filter(budget=budget).height]
     arms = [arm for arm in spec.arms if shown.filter(arm=arm).height]

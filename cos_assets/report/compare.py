@@ -1,4 +1,4 @@
-"""The weak-cheap model's data against the strong-expensive model's: paired differences, and the verdict from them."""
+"""Comparison of the weak-cheap model's data with the strong-expensive model's: paired differences and verdicts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ LESS_IS_BETTER = frozenset({"false_positive_rate"})
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which data was the better buy at one budget: a sampler's name, or "cannot tell"."""
+    """The data that was the better buy at one budget: the name of a sampler, or "cannot tell"."""
 
     budget: str
     better: str
@@ -68,14 +68,16 @@ class Verdict:
 
 
 def comparisons(spec: StudySpec, tables: Tables) -> pl.DataFrame:
-    """One row per budget and metric (and target), in the schema `SCHEMA`: both sides, and weak − strong, paired.
+    """Return one row per budget and metric (and target), in the schema `SCHEMA`: both sides and weak − strong,
+    paired.
 
-    metric: coverage, diversity (distinct equations per problem) and diversity_exact (distinct texts), each with all
-    that the budget bought; false_positive_rate, where the first judge gives one of both sides; accuracy on each
-    benchmark of each target finetuned on the two models' data, and of their mean per problem (target "all"), which on
-    the first benchmark is the verdict of a budget.
-    Pairs are problems that both sides have; n_problems says how many. What is not there gives no rows: a study with
-    one sampler has none.
+    The metrics are coverage, diversity (distinct equations per problem) and diversity_exact (distinct texts), each of
+    all samples that the budget bought; false_positive_rate, if the first judge gives one for both sides; and accuracy
+    on each benchmark, for each target finetuned on the two models' data and for their mean per problem (target
+    "all"). The mean on the first benchmark decides the verdict of a budget.
+
+    Pairs are problems that both sides have; n_problems is their number. Missing data gives no rows, and neither does
+    a study with one sampler.
     """
     pair, tables = spec.pair, complete(tables)
     if pair is None:
@@ -89,7 +91,8 @@ def comparisons(spec: StudySpec, tables: Tables) -> pl.DataFrame:
 
 
 def verdicts(spec: StudySpec, plan: pl.DataFrame, compared: pl.DataFrame) -> list[Verdict]:
-    """The answer for each budget, from the accuracy over all targets, or from coverage where nothing is finetuned."""
+    """Return the verdict for each budget, from the mean accuracy over all targets, or from coverage if there is no
+    such accuracy."""
     found = []
     for budget in spec.budgets:
         rows = compared.filter(pl.col("budget") == budget)
@@ -104,9 +107,9 @@ def verdicts(spec: StudySpec, plan: pl.DataFrame, compared: pl.DataFrame) -> lis
 
 
 def accuracies(spec: StudySpec, tables: Tables) -> pl.DataFrame:
-    """pass@1 with its interval for every [budget, source, target, benchmark]; budget is null for the untouched models.
+    """Return pass@1 with its interval for every [budget, source, target, benchmark].
 
-    Limits are NaN where one problem was answered.
+    The budget is null for untouched models. Limits are NaN if only one problem was answered.
     """
     keys, tables = ["budget", "source", "target", "benchmark"], complete(tables)
     rows = [tables[name] for name in ("base_eval", "evals") if tables[name].height]
@@ -139,10 +142,10 @@ def accuracies(spec: StudySpec, tables: Tables) -> pl.DataFrame:
 
 
 def _of_samples(spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, str]) -> Iterable[dict[str, Any]]:
-    """Rows on the sample sets of a budget: at k, or as bought where samples are not shared out evenly.
+    """Yield the rows for the sample sets of a budget: at k, or as bought if the allocation is adaptive.
 
-    k is what (at least) nine problems in ten have: one that has fewer is left out of both sides, and one that has more
-    counts by the unbiased estimate at k.
+    k is the number of samples that at least nine problems in ten have. A problem with fewer samples is left out of
+    both sides; a problem with more counts by the unbiased estimate at k.
     """
     at = pl.col("budget") == budget
     sides, ks = [], []
@@ -171,7 +174,7 @@ def _of_samples(spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, s
 def _at_k(
     budget: str, pair: tuple[str, str], sides: list[pl.DataFrame], ks: list[int], spec: StudySpec
 ) -> Iterable[dict[str, Any]]:
-    """Coverage and diversity at k, on the problems of which both sides have that many."""
+    """Yield coverage and diversity at k, over the problems for which both sides have k samples."""
     enough = [
         rows.filter(pl.len().over("problem_id") >= k).select("problem_id").unique()
         for rows, k in zip(sides, ks, strict=True)
@@ -211,7 +214,8 @@ def _at_k(
 def _as_bought(
     budget: str, pair: tuple[str, str], sides: list[pl.DataFrame], ks: list[int], spec: StudySpec
 ) -> Iterable[dict[str, Any]]:
-    """Coverage and diversity of all samples, of which some problems have more than others; k is their mean."""
+    """Yield coverage and diversity of all samples if some problems have more samples than others. k is the mean
+    number per problem."""
     solved = pl.col("correct").any().cast(pl.Float64)
     metrics = {"coverage": solved} | {
         metric: pl.col(KEYS[label]).drop_nulls().n_unique().cast(pl.Float64)
@@ -228,7 +232,8 @@ def _as_bought(
 def of_models(
     spec: StudySpec, tables: Tables, budget: str, pair: tuple[str, str], benchmark: str
 ) -> Iterable[dict[str, Any]]:
-    """Rows in `SCHEMA` on what the targets make of two arms' data: of each, and of their mean (`ALL_TARGETS`)."""
+    """Yield rows in `SCHEMA` for the accuracy of targets finetuned on two arms' data: of each target, and of their
+    mean (`ALL_TARGETS`)."""
     per_problem = (
         _greedy(tables["evals"])
         .filter(pl.col("budget") == budget, pl.col("source").is_in(pair), pl.col("benchmark") == benchmark)
@@ -237,7 +242,7 @@ def of_models(
         .select("target", "source", *_SCORED)
     )
     finished = [t for t in spec.targets if t in set(per_problem["target"])]
-    # Of the same targets for every problem: a mean over other ones would compare other things.
+    # Only problems that all these targets have, so that every mean is over the same targets.
     means = (
         per_problem.filter(pl.col("target").is_in(finished))
         .group_by("source", "problem_id", "seed")
@@ -264,14 +269,15 @@ def of_models(
 
 
 def _greedy(evals: pl.DataFrame) -> pl.DataFrame:
-    """The greedy answers, one value each."""
+    """Return the greedy answers, with a column `value` from `correct`."""
     rows = evals.filter(pl.col("temperature") == 0) if "temperature" in evals.columns else evals
     seed = pl.col("seed") if "seed" in evals.columns else pl.lit(None)
     return rows.with_columns(seed=seed.cast(pl.Int64), value=pl.col("correct").cast(pl.Float64))
 
 
 def _paired(sides: list[pl.DataFrame]) -> list[np.ndarray]:
-    """[problem_id, seed, value] of both sides as tables [problems, seeds] of the problems that both have whole."""
+    """Return [problem_id, seed, value] of both sides as arrays [problems, seeds], over the problems that both sides
+    have for all seeds."""
     for one, other in ((0, 1), (1, 0)):
         seeds = sides[other]["seed"].n_unique()
         whole = sides[other].filter(pl.col("seed").n_unique().over("problem_id") == seeds)
@@ -280,7 +286,7 @@ def _paired(sides: list[pl.DataFrame]) -> list[np.ndarray]:
 
 
 def _interval(curve: pl.DataFrame) -> Interval:
-    """The one point of a metric's curve."""
+    """Return the only point of a metric's curve."""
     value, low, high, n = curve.select("value", "low", "high", "n_problems").fill_null(np.nan).row(0)
     return Interval(value, low, high, n)
 
@@ -306,12 +312,13 @@ def _row(
 
 
 def percent(share: float) -> str:
-    """0.95 as "95 %", 0.975 as "97.5 %"."""
+    """Format a share: 0.95 as "95 %", 0.975 as "97.5 %"."""
     return f"{100 * share:g} %"
 
 
 def _verdict(spec: StudySpec, plan: pl.DataFrame, row: Mapping[str, Any], finished: int) -> Verdict:
-    """`row` of the comparisons as a sentence; `finished` targets have accuracies on both models' data."""
+    """Return the verdict for a `row` of the comparisons. `finished` is the number of targets with accuracies on both
+    models' data."""
     budget, found, weak, strong = (row[name] for name in ("budget", "better", "weak", "strong"))
     bought = dict(plan.filter(pl.col("budget") == budget).select("model", "samples").iter_rows())
     names = ", ".join(f"{model} {bought[model]}" for model in (strong, weak) if model in bought)

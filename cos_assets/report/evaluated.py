@@ -1,4 +1,4 @@
-"""What finetuned models are worth beyond one greedy answer: pass@k, maj@k and false positives."""
+"""Evaluation of finetuned models beyond one greedy answer: pass@k, maj@k and false positives."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cos_assets.study import StudySpec
 
 
 def head(table: pl.DataFrame) -> list[str]:
-    """What the columns of `cells` are called."""
+    """Return the column titles of `cells`."""
     return ["budget", "model", "finetuned on", "benchmark", *(name for name, _ in _metrics(table))]
 
 
 def cells(spec: StudySpec, table: pl.DataFrame) -> Iterable[tuple[str, ...]]:
-    """A line per model and benchmark of `metrics.evaluated.evaluation_metrics`, over all problems."""
+    """Yield a line per model and benchmark of `metrics.evaluated.evaluation_metrics`, over all problems."""
     whole = _whole(table)
     for (budget, source, target, benchmark), rows in _models(spec, whole):
         values = []
@@ -29,8 +29,8 @@ def cells(spec: StudySpec, table: pl.DataFrame) -> Iterable[tuple[str, ...]]:
 
 
 def figure(spec: StudySpec, table: pl.DataFrame) -> Any:
-    """pass@k (lines) and maj@k (dashes) over k, on the first benchmark: a row per budget, a panel per target, a colour
-    per arm; grey is the untouched model."""
+    """Draw pass@k (lines) and maj@k (dashed) over k, on the first benchmark: a row per budget, a panel per target, a
+    color per arm. Gray is the untouched model."""
     first = next(iter(spec.benchmarks))
     rows = _whole(table).filter(pl.col("benchmark") == first, pl.col("metric").is_in(["pass", "majority"]))
     found = [budget for budget in spec.budgets if rows.filter(budget=budget).height]
@@ -60,7 +60,7 @@ def figure(spec: StudySpec, table: pl.DataFrame) -> Any:
 
 
 def drawable(table: pl.DataFrame) -> bool:
-    """Whether `figure` has anything to show: more than one k."""
+    """Return whether `figure` has anything to show, which needs more than one k."""
     return _whole(table).filter(pl.col("metric").is_in(["pass", "majority"]))["k"].n_unique() > 1
 
 
@@ -69,7 +69,7 @@ def _whole(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _models(spec: StudySpec, table: pl.DataFrame) -> Iterable[tuple[tuple, pl.DataFrame]]:
-    """The rows of each [budget, source, target, benchmark], in the order of the study; the untouched ones first."""
+    """Yield the rows of each [budget, source, target, benchmark] in the study's order, untouched models first."""
     for benchmark in spec.benchmarks:
         for budget in (None, *spec.budgets):
             for target in spec.targets:
@@ -81,7 +81,7 @@ def _models(spec: StudySpec, table: pl.DataFrame) -> Iterable[tuple[tuple, pl.Da
 
 
 def _metrics(table: pl.DataFrame) -> list[tuple[str, pl.Expr]]:
-    """The metrics that there are, by the names they have on the page."""
+    """Return the metrics that the table has: their names on the page, and filters for their rows."""
     found = []
     for metric, name in (("accuracy", "greedy"), ("pass", "pass@"), ("majority", "maj@")):
         for k in table.filter(metric=metric)["k"].unique().sort():

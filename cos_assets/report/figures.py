@@ -1,6 +1,7 @@
-"""The report's figures as SVG text: no script, equal bytes for equal data, fonts of the reader's own.
+"""The report's figures as SVG text. They contain no script and use the reader's fonts; equal data gives equal bytes.
 
-Colours are Okabe and Ito's, told apart by readers with any colour vision; every line and point is labelled beside it.
+The colors are those of Okabe and Ito, which readers with any color vision can tell apart. Every line and point is
+labeled beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _STYLE: Any = {
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
 }
-# What a page's style may set instead; alone, a figure has these.
+# Colors that a page's style may override by CSS variables. A standalone figure uses the colors themselves.
 _THEMED = {"#111827": "--ink", "#374151": "--ink", "#4b5563": "--soft", "#6b7280": "--soft", "#9ca3af": "--line"} | {
     "#e5e7eb": "--grid",
     "#ffffff": "--paper",
@@ -58,8 +59,10 @@ _METRICS = {
 def canvas(
     rows: int, columns: int, width: float, height: float, layout: Any = None, **more: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """A figure in the project's style and its axes, [rows, columns]; width and height in inches, `layout` as matplotlib
-    takes it, by default that of the style."""
+    """Yield a figure in the project's style, and its axes [rows, columns].
+
+    Width and height are in inches. `layout` is passed to matplotlib; by default it is that of the style.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,7 +75,7 @@ def canvas(
 
 @contextmanager
 def _panels(count: int, height: float) -> Iterator[tuple[Any, list[Any]]]:
-    """One panel per budget, at most three in a row, with shared axes and labels at the left."""
+    """Yield a figure with one panel per budget, at most three in a row, with shared axes and labels at the left."""
     columns = min(count, 3)
     rows = math.ceil(count / columns)
     with canvas(rows, columns, 8.6, height * rows, sharex=True, sharey=True) as (figure, axes):
@@ -82,11 +85,11 @@ def _panels(count: int, height: float) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def svg(draw: Callable[[], Any]) -> str:
-    """The drawn figure as SVG text that can stand inside a page, whose theme it takes (`_THEMED`)."""
+    """Return the drawn figure as SVG text to embed in a page, whose theme it adopts (`_THEMED`)."""
     import matplotlib as mpl
 
     out = io.StringIO()
-    with mpl.rc_context(_STYLE):  # the salt of ids counts when the figure is written
+    with mpl.rc_context(_STYLE):  # the salt of ids is used when the figure is saved
         draw().savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
     for paint, name in _THEMED.items():
@@ -99,7 +102,7 @@ def png(draw: Callable[[], Any], path: Path) -> None:
 
 
 def colour(spec: StudySpec, source: str) -> str:
-    """A sampler has a colour of its own, which the arms made of its samples alone share."""
+    """Return the color of a source. A sampler has its own color, which the arms made of its samples alone share."""
     others = [name for name, arm in spec.sources.items() if len(arm.models) != 1]
     names = [*spec.models, *others]
     named = spec.arms[source].models[0] if source in spec.sources and source not in others else source
@@ -107,7 +110,7 @@ def colour(spec: StudySpec, source: str) -> str:
 
 
 def answer(spec: StudySpec, compared: pl.DataFrame) -> Any:
-    """Every paired difference with its interval against zero: the picture of the answer."""
+    """Draw every paired difference with its interval against zero."""
     first = next(iter(spec.benchmarks))
     compared = compared.filter(pl.col("benchmark").is_null() | (pl.col("benchmark") == first))
     weak, strong = spec.pair or ("", "")
@@ -136,7 +139,7 @@ def answer(spec: StudySpec, compared: pl.DataFrame) -> Any:
 
 
 def _rows(spec: StudySpec) -> dict[tuple[str, str | None], str]:
-    """(metric, target) of each row of the answer figure, from the top, and its label."""
+    """Return (metric, target) -> label of each row of the answer figure, from the top."""
     rows: dict[tuple[str, str | None], str] = {("coverage", None): "coverage of the data"}
     rows |= {("accuracy", target): f"accuracy of {target}" for target in spec.targets}
     return rows | {("accuracy", ALL_TARGETS): "mean accuracy of the models"}
@@ -147,14 +150,15 @@ def _is(metric: str, target: str | None) -> pl.Expr:
 
 
 def drawable(plan: pl.DataFrame, metrics: pl.DataFrame) -> bool:
-    """Whether `curves` has anything to show."""
+    """Return whether `curves` has anything to show."""
     return bool(plan.join(metrics, on=["budget", "model"], how="semi").height)
 
 
 def curves(spec: StudySpec, plan: pl.DataFrame, metrics: pl.DataFrame) -> Any:
-    """coverage@k and diversity@k over what k samples cost, so that equal budgets stand above one another.
+    """Draw coverage@k and diversity@k over the cost of k samples, so that equal budgets have the same x.
 
-    Drawn from the largest budget that was sampled; the others are marked where they end on its curves.
+    The curves are those of the largest budget that was sampled. The other budgets are marked where they end on the
+    curves.
     """
     sampled = plan.join(metrics, on=["budget", "model"], how="semi")
     costs = pl.col("samples") * pl.col("unit_cost")
@@ -209,7 +213,7 @@ def curves(spec: StudySpec, plan: pl.DataFrame, metrics: pl.DataFrame) -> Any:
 
 
 def at_levels(plan: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
-    """[budget, model, level, value, low, high]: coverage by level of all that each budget bought."""
+    """Return [budget, model, level, value, low, high]: coverage by level over all samples that each budget bought."""
     bought = plan.select("budget", "model", k="samples")
     rows = metrics.filter(pl.col("metric") == "coverage", pl.col("level").is_not_null())
     found = rows.join(bought, on=["budget", "model", "k"], how="semi")
@@ -217,7 +221,7 @@ def at_levels(plan: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
 
 
 def levels(spec: StudySpec, rows: pl.DataFrame) -> Any:
-    """Coverage by level of difficulty (see `at_levels`), one panel per budget."""
+    """Draw coverage by level of difficulty (see `at_levels`), one panel per budget."""
     names = rows["level"].unique().sort().to_list()
     budgets = [budget for budget in spec.budgets if rows.filter(budget=budget).height]
     with _panels(len(budgets), 2.6) as (figure, axes):
@@ -237,7 +241,7 @@ def levels(spec: StudySpec, rows: pl.DataFrame) -> Any:
 
 
 def _apart(values: list[float], gap: float) -> list[float]:
-    """`values` in their order, pushed up where two are closer than `gap`."""
+    """Return `values` in their order, moved up where two are closer than `gap`."""
     placed: dict[int, float] = {}
     last = -math.inf
     for i in sorted(range(len(values)), key=lambda i: values[i]):
@@ -246,7 +250,7 @@ def _apart(values: list[float], gap: float) -> list[float]:
 
 
 def quality(spec: StudySpec, compared: pl.DataFrame) -> Any:
-    """Coverage, diversity and false positive rate of both sample sets at each budget, with intervals."""
+    """Draw coverage, diversity and false positive rate of both sample sets at each budget, with intervals."""
     weak, strong = spec.pair or ("", "")
     found = [m for m in _METRICS if compared.filter(pl.col("metric") == m).height]
     with canvas(1, max(len(found), 1), 8.6, 2.9) as (figure, axes):
@@ -259,7 +263,7 @@ def quality(spec: StudySpec, compared: pl.DataFrame) -> Any:
                     low, value, high = (row[f"{side}_{name}"] * scale for name in ("low", "value", "high"))
                     if math.isnan(value):
                         continue
-                    # One problem has no interval.
+                    # A single problem has no interval.
                     low, high = (value if math.isnan(limit) else limit for limit in (low, high))
                     top, paint = max(top, high), colour(spec, row[side])
                     axis.plot([place + shift] * 2, [low, high], color=paint, linewidth=2)
@@ -283,8 +287,10 @@ def quality(spec: StudySpec, compared: pl.DataFrame) -> Any:
 
 
 def accuracy(spec: StudySpec, table: pl.DataFrame) -> Any:
-    """Accuracy of every target after every source, with intervals; the untouched model as a dashed line. On the first
-    benchmark: further ones stand in the tables."""
+    """Draw the accuracy of every target after every source, with intervals, and the untouched model as a dashed line.
+
+    Only the first benchmark is drawn. The others are in the tables.
+    """
     first = next(iter(spec.benchmarks))
     table = table.filter(pl.col("benchmark") == first)
     arms = [s for s in spec.arms if table.filter(pl.col("source") == s).height]
@@ -324,7 +330,7 @@ def accuracy(spec: StudySpec, table: pl.DataFrame) -> Any:
 
 
 def legend(figure: Any, entries: list[tuple[str, str]]) -> None:
-    """(name, colour) of each line, below the figure."""
+    """Add a legend of `entries` (name, color) below the figure."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=paint, marker="o", linewidth=2, label=name) for name, paint in entries]
@@ -332,7 +338,8 @@ def legend(figure: Any, entries: list[tuple[str, str]]) -> None:
 
 
 def _reference(spec: StudySpec, plan: pl.DataFrame, budget: str) -> tuple[float, str]:
-    """What a token of the budget's reference model costs, and its name; 1 where the plan does not say."""
+    """Return the cost of a sample of the budget's reference model, and the model's name. The cost is 1 if the plan
+    does not state it."""
     model = spec.reference_model(budget)
     costs = plan.filter(pl.col("budget") == budget, pl.col("model") == model)["unit_cost"].to_list()
     return (costs[0] if costs and math.isfinite(costs[0]) and costs[0] > 0 else 1.0), model

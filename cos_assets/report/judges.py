@@ -1,4 +1,4 @@
-"""The judges: every false positive rate with the judge's own errors beside it, or the reason why there is none."""
+"""The judges in a report: every false positive rate with the judge's own errors, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HEAD = (
 
 
 class Note(NamedTuple):
-    """A sentence on a judge; `missing` says that a rate is missing."""
+    """A sentence about a judge. `missing` means that it reports a missing rate."""
 
     text: str
     missing: bool = False
 
 
 def rate(spec: StudySpec, tables: Tables, judge: str, budget: str, model: str) -> JudgeRate | None:
-    """What a judge says of a sample set; None where it has judged none of it. Its controls are those of all sets."""
+    """Return a judge's rate for a sample set, or None if it judged none of it. Its controls are those of all sets."""
     judged = of_judge(tables["judgements"], judge).filter(budget=budget, model=model)
     if judged.is_empty():
         return None
@@ -38,7 +38,7 @@ def rate(spec: StudySpec, tables: Tables, judge: str, budget: str, model: str) -
 
 
 def cells(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
-    """A line per sample set and judge."""
+    """Yield a line per sample set and judge."""
     for (budget, model, judge), found in _all(spec, tables, spec.judge.all):
         corrected = "–" if found.corrected is None else _percent(found.corrected, "cannot be told")
         yield (
@@ -50,7 +50,7 @@ def cells(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
 
 
 def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[Note]:
-    """One for each reason for which a judge gives no rate, and one for each judge on how it errs."""
+    """Return a note for each reason why a judge gives no rate, and a note for each judge on its errors."""
     reasons: dict[tuple[str, str], list[str]] = {}
     told: dict[str, Note] = {}
     for (budget, model, judge), found in _all(spec, tables, judges):
@@ -65,9 +65,10 @@ def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[Note]:
 
 
 def of_evaluations(spec: StudySpec, tables: Tables) -> tuple[pl.DataFrame, list[Note]]:
-    """The metrics of finetuned models, whose right answers the step checker reads, and what is known of its errors.
+    """Return the metrics of finetuned models, and notes on the errors of the step checker.
 
-    Where it cannot tell right from wrong on the study's own problems, its rates are left out.
+    The step checker reads the models' right answers. If it cannot tell right from wrong on the study's own problems,
+    its rates are left out.
     """
     metrics = tables["eval_metrics"]
     rates = pl.col("metric") == "false_positive_rate"

@@ -1,4 +1,4 @@
-"""One page over all studies: what each found, with its picture, and the way to its own page."""
+"""The overview page of all studies: the verdicts of each with its figure, and a link to its own page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cos_assets.study import StudySpec
 
 NAME = "overview.html"
 ANSWER = "answer.json"
-"""Beside a study's page: what the overview says of it."""
+"""The file beside a study's page that holds what the overview shows of it."""
 
 
 def answer(spec: StudySpec, verdicts: list[dict[str, str]]) -> str:
-    """What stands in a study's `ANSWER`; `verdicts` are {budget, better, sentence}."""
+    """Return the content of a study's `ANSWER`. `verdicts` are {budget, better, sentence}."""
     facts = {
         "study": spec.name,
         "description": spec.as_written(spec.description),
@@ -28,7 +28,7 @@ def answer(spec: StudySpec, verdicts: list[dict[str, str]]) -> str:
 
 
 def build(root: Place) -> Place:
-    """Write <root>/overview.html anew, of all studies that have a report there."""
+    """Write <root>/overview.html for all studies that have a report there, and return its path."""
     found = [_read(root / f"{study}/report") for study in folders(root)]
     html = environment().get_template("overview.html.j2").render(studies=[one for one in found if one])
     replace(root / NAME, partial(_write, html))

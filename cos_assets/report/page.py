@@ -1,4 +1,4 @@
-"""The HTML page: one file, nothing from elsewhere; its only script copies tables."""
+"""The HTML page of a report: a single self-contained file. Its only script copies tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def render(
     figures: Mapping[str, str],
     origin: Provenance,
 ) -> str:
-    """The page as text; the same bytes for the same tables."""
+    """Render the page as text. Equal tables give equal bytes."""
     from markupsafe import Markup
 
     evaluations, step_notes = judges.of_evaluations(spec, tables)
@@ -88,7 +88,7 @@ def render(
 
 
 def environment() -> Any:
-    """Where the pages' templates are; what is put into them is escaped."""
+    """Return the Jinja environment of the page templates. It escapes inserted values."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
@@ -96,7 +96,7 @@ def environment() -> Any:
 
 
 def _captions(spec: StudySpec) -> dict[str, str]:
-    """What each figure shows, for those who see it and for those who do not; its numbers stand in the tables."""
+    """Return the caption of each figure, also for readers who cannot see it. The numbers are in the tables."""
     weak, strong = spec.pair or ("", "")
     limits = f"with {percent(spec.confidence)} intervals"
     return {
@@ -115,7 +115,7 @@ def _captions(spec: StudySpec) -> dict[str, str]:
 
 
 def _judge(spec: StudySpec) -> str:
-    """Who says which reasoning is wrong."""
+    """Describe the judge that decides which reasoning is wrong."""
     judge = spec.judge.all[spec.judge.first]
     if judge.of:
         return f"a vote of {', '.join(judge.of)}"
@@ -125,7 +125,7 @@ def _judge(spec: StudySpec) -> str:
 
 
 def difference_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    """budget, metric, difference, interval, better."""
+    """Return the cells budget, metric, difference, interval, better."""
     scale, unit = (1, "") if row["metric"] in _COUNTED else (100, " points")
     digits = 2 if scale == 1 else 1
     interval = _interval(row["low"] * scale, row["high"] * scale, f"+.{digits}f")
@@ -135,7 +135,7 @@ def difference_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def side_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Both sides with their intervals, and on how many problems they are compared."""
+    """Return the cells of both sides with their intervals, and the number of problems on which they are compared."""
     scale, unit = (1, "") if row["metric"] in _COUNTED else (100, " %")
     digits = 2 if scale == 1 else 1
     cells = []
@@ -147,7 +147,7 @@ def side_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _interval(low: float, high: float, form: str) -> str:
-    """Fewer than two problems have no interval."""
+    """Format an interval. There is none for fewer than two problems."""
     return "–" if math.isnan(low) or math.isnan(high) else f"[{low:{form}}, {high:{form}}]"
 
 
@@ -179,8 +179,8 @@ def _plan_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _spend(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
-    """What each sample set took: samples, tokens, FLOPs, money, and of the matched quantity the share of what the
-    reference model's took; and what was of use."""
+    """Yield a line per sample set: problems, samples, tokens, FLOPs, cost, the matched quantity as a share of the
+    reference model's, samples that were cut off, and the share of correct ones."""
     for budget in spec.budgets:
         reference = _matched(spec, tables, budget, spec.reference_model(budget))
         for model in spec.models:
@@ -203,7 +203,7 @@ def _spend(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
 
 
 def _uneven(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
-    """What adaptive allocation bought, and what as many samples for every problem would have."""
+    """Yield the metrics of adaptive allocation beside those of equal numbers of samples for all problems."""
     if spec.allocation != "adaptive":
         return
     for budget in spec.budgets:
@@ -226,7 +226,7 @@ def _uneven(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
 
 
 def _matched(spec: StudySpec, tables: Tables, budget: str, model: str) -> float | None:
-    """What a sample set took of the matched quantity, by the ledger; None where that is not known of every sample."""
+    """Return what a sample set took of the matched quantity, by the ledger. None if it is unknown for any sample."""
     mine = {"budget": budget, "model": model}
     rows, plan = tables["samples"].filter(**mine), tables["budget_plan"].filter(**mine)
     speeds = plan.get_column("tokens_per_second", default=None)
@@ -237,7 +237,7 @@ def _matched(spec: StudySpec, tables: Tables, budget: str, model: str) -> float 
 
 
 def _total(rows: pl.DataFrame, column: str, form: str) -> str:
-    """A sum; what is unknown in all rows stays unknown, in some is said."""
+    """Format a sum. If it is unknown for all rows, so is the sum; if for some, their number is added."""
     unknown = rows[column].null_count()
     if unknown == rows.height:
         return "unknown" if column != "cost" else "–"
@@ -254,7 +254,7 @@ def _counts(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
 
 
 def _training(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
-    """What each finetuning saw and took."""
+    """Yield a line per finetuning: its rows, tokens, epochs, kept step, validation accuracy and FLOPs."""
     arms, targets = list(spec.arms), list(spec.targets)
     for budget in spec.budgets:
         rows = tables["checkpoints"].filter(pl.col("budget") == budget).to_dicts()
@@ -274,7 +274,7 @@ def _training(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
 
 
 def _given(spec: StudySpec) -> dict[str, Any]:
-    """The study as its author could have written it: defaults left out, no place of this machine in it."""
+    """Return the study as its author could have written it: without defaults and without paths of this machine."""
     given = spec.model_dump(mode="json", exclude_defaults=True)
     given["task"] = _task(spec.task)
     if spec.evaluation.benchmarks:

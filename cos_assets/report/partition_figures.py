@@ -11,15 +11,18 @@ import polars as pl
 from cos_assets.report.figures import COLOURS, GREY, canvas
 
 _BINS = 24
-_WIDTH, _HEIGHT = 4.6, 2.1  # inches, as what follows
+_WIDTH, _HEIGHT = 4.6, 2.1  # inches, like the next line
 _EDGE, _TOP, _BOTTOM, _LEFT, _LETTER = 0.15, 0.28, 0.29, 0.55, 0.082
 _BLUE, _RED = COLOURS[1], COLOURS[0]
 
 
 @contextmanager
 def _canvas(height: float, labels: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
-    """A figure with one axis; the labels are those of its y axis. The margins are set by rule: letting matplotlib find
-    them draws the figure twice, and there is one for every partition."""
+    """Yield a figure with one axis. `labels` are those of its y axis.
+
+    The margins are computed here, because letting matplotlib find them draws the figure twice, and every partition
+    has a figure.
+    """
     with canvas(1, 1, _WIDTH, height, layout="none") as (figure, axes):
         left = _LEFT if not labels else _EDGE + _LETTER * max(map(len, labels))
         top, bottom = 1 - _TOP / height, _BOTTOM / height
@@ -28,12 +31,13 @@ def _canvas(height: float, labels: Sequence[str] = ()) -> Iterator[tuple[Any, An
 
 
 def lengths(rows: pl.DataFrame) -> Any:
-    """How many tokens completions [completion_tokens, finish_reason] have; what was cut off in another colour."""
+    """Draw the number of completions by tokens, from [completion_tokens, finish_reason]. Completions that were cut
+    off have another color."""
     cut = pl.col("finish_reason") == "length"
     parts = [rows.filter(~cut)["completion_tokens"].to_numpy(), rows.filter(cut)["completion_tokens"].to_numpy()]
     tokens = rows["completion_tokens"].to_numpy()
     least, most = int(tokens.min()), int(tokens.max())
-    width = -(-(most - least + 1) // _BINS)  # whole numbers of tokens, or some bars would hold more of them than others
+    width = -(-(most - least + 1) // _BINS)  # whole, or some bars would span more numbers of tokens than others
     edges = [edge - 0.5 for edge in range(least, most + width + 1, width)]
     with _canvas(_HEIGHT) as (figure, axis):
         axis.hist(parts, bins=edges, stacked=True, color=[_BLUE, _RED])
@@ -45,7 +49,7 @@ def lengths(rows: pl.DataFrame) -> Any:
 
 
 def counts(values: Mapping[str, int], title: str, wrong: Sequence[str] = ()) -> Any:
-    """A bar for each name, with its number; those in `wrong` in another colour."""
+    """Draw a bar with its number for each name. Those in `wrong` have another color."""
     places = range(len(values))
     with _canvas(0.6 + 0.27 * len(values), list(values)) as (figure, axis):
         axis.barh(places, list(values.values()), color=[_RED if name in wrong else _BLUE for name in values])
@@ -60,7 +64,7 @@ def counts(values: Mapping[str, int], title: str, wrong: Sequence[str] = ()) -> 
 
 
 def curve(metrics: pl.DataFrame) -> Any:
-    """coverage@k over all levels, with its interval, of sample metrics."""
+    """Draw coverage@k over all levels, with its interval, from sample metrics."""
     rows = metrics.filter(pl.col("metric") == "coverage", pl.col("level").is_null()).sort("k")
     with _canvas(_HEIGHT) as (figure, axis):
         low, value, high = (100 * rows[name] for name in ("low", "value", "high"))
@@ -73,7 +77,7 @@ def curve(metrics: pl.DataFrame) -> Any:
 
 
 def intervals(values: Mapping[str, tuple[float, float | None, float | None]], title: str) -> Any:
-    """A share for each name, in per cent, with its interval where there is one."""
+    """Draw a share in percent for each name, with its interval if there is one."""
     with _canvas(0.65 + 0.3 * max(len(values), 2), list(values)) as (figure, axis):
         for place, (value, low, high) in enumerate(values.values()):
             if low is not None and high is not None:
@@ -89,7 +93,8 @@ def intervals(values: Mapping[str, tuple[float, float | None, float | None]], ti
 
 
 def per_problem(rows: pl.DataFrame, problems: int) -> Any:
-    """How many of the problems have how many rows [problem_id] in a set; those with none in grey."""
+    """Draw the number of problems by the number of rows [problem_id] that they have in a set. Problems without rows
+    are gray."""
     sizes = rows.group_by("problem_id").len()["len"].value_counts().sort("len")
     x, y = [0, *sizes["len"]], [problems - rows["problem_id"].n_unique(), *sizes["count"]]
     with _canvas(_HEIGHT) as (figure, axis):

@@ -1,4 +1,4 @@
-"""What `cos plan` prints: what each budget buys, what that will cost, and what is to be expected of it."""
+"""The output of `cos plan`: what each budget buys, what that costs, and what results to expect."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ _TOTALS = (("tokens", ",.0f"), ("flops", ".3g"), ("cost", ",.2f"))
 
 
 def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
-    """The plan for a terminal: samples per problem, and totals. A total is the expected one, with its interval where a
-    pilot gives one; with ≤ it is what all samples cost at the token limit. `facts` are those of the plan's lineage."""
+    """Return the plan for a terminal: samples per problem, and totals.
+
+    A total is the expected one, with its interval if a pilot gives one; with ≤ it is the cost of all samples at the
+    token limit. `facts` are those of the plan's lineage.
+    """
     rows = [("budget", "model", "samples/problem", "unrounded", "off by", "samples", "tokens", "FLOPs", "cost")]
     for row in plan.iter_rows(named=True):
         rows.append(
@@ -26,7 +29,7 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
             )
         )
     lines = [*columns(rows), "", f"Matched by {_rule(facts)}."]
-    # Budgets share their samples: of each model the largest one is all that is bought.
+    # Budgets share their samples, so the largest budget of each model is all that is bought.
     largest = plan.sort("completions", maintain_order=True).unique("model", keep="last", maintain_order=True)
     for kind, form in (("flops", ".3g"), ("cost", ",.2f")):
         limit = facts.get(f"cap_{kind}")
@@ -46,8 +49,8 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
 
 
 def prediction_lines(found: pl.DataFrame) -> list[str]:
-    """The ways to spend each budget for a terminal: all sources on all problems at half, once and twice the budget, and
-    with fewer problems at the budget itself. `found`: see `budget.strategies.ways`."""
+    """Return the strategies for each budget for a terminal: all sources on all problems at half, once and twice the
+    budget, and on fewer problems at the budget itself. `found` is the result of `budget.strategies.ways`."""
     rows = [("budget", "source", "samples/problem", "problems", "solved", "correct", "different")]
     most = found["problems"].max()
     for way in found.filter((pl.col("scale") == 1.0) | (pl.col("problems") == most)).iter_rows(named=True):
@@ -59,7 +62,7 @@ def prediction_lines(found: pl.DataFrame) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines of aligned columns."""
+    """Format rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

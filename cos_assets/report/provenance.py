@@ -1,4 +1,4 @@
-"""Where a study's tables come from: what was spent in which stage, what was dropped, and what each was made of."""
+"""Provenance of a study's tables: the spend of each stage, the rows that were dropped, and the inputs of each table."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ SPEND_HEAD = ("stage", "calls", "failed", "cut off", "tokens in", "tokens out", 
 TABLE_HEAD = ("table", "partitions", "rows", "version", "made from")
 DROPPED_HEAD = ("budget", "data", "taken", "verified", "distinct", "kept", "problems")
 UNREAD_HEAD = ("budget", "model", "complete solutions", "no answer read", "extract: flexible reads", "of them right")
-_SHOWN = 8  # hex digits of a version
+_SHOWN = 8  # hex digits of a version that are shown
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """`lineage` is what stands in the lineage.json of every table's partition, of this study and of those that it reads
-    from; `spend` is `generation.spend.by_stage`."""
+    """The lineage of a study's tables, and what the study spent.
+
+    `lineage` holds the lineage.json of every partition of the study's tables and of the tables it reads from other
+    studies. `spend` is the result of `generation.spend.by_stage`.
+    """
 
     lineage: list[Mapping[str, Any]] = field(default_factory=list)
     spend: pl.DataFrame = field(default_factory=lambda: spend.BY_STAGE.to_frame())
 
 
 def read(root: Place, study: str, tables: Iterable[tuple[str, str | None]]) -> Provenance:
-    """What `tables` ("study/asset", partition) were made of, back to the beginning."""
+    """Read the lineage of `tables` ("study/asset", partition) and of all tables that they depend on."""
     found: dict[tuple[str, str | None], Mapping[str, Any]] = {}
     waiting = list(tables)
     while waiting:
@@ -44,7 +47,8 @@ def read(root: Place, study: str, tables: Iterable[tuple[str, str | None]]) -> P
 
 
 def _lineage(root: Place, asset: str, partition: str | None) -> Mapping[str, Any] | None:
-    """A key does not say of which dimensions it is; where a table lies does."""
+    """Read the lineage of a partition. None if there is none. A key does not name its dimensions, so the folders of
+    all possible dimensions are tried."""
     study, _, table = asset.rpartition("/")
     keys = partition.split("|") if partition is not None else []
     for names in [("budget", "model"), ("budget", "source")] if len(keys) == 2 else [("model",)[: len(keys)]]:
@@ -65,7 +69,7 @@ def spend_cells(made: Provenance) -> Iterable[tuple[str, ...]]:
 
 
 def dropped_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]:
-    """How many rows each step towards an SFT set left."""
+    """Yield the number of rows that are left after each step towards an SFT set."""
     facts = {one["partition"]: one["facts"] for one in made.lineage if _is(one, spec, "sft_set")}
     for budget in spec.budgets:
         for arm in spec.arms:
@@ -76,7 +80,7 @@ def dropped_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]
 
 
 def unread_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]:
-    """A line per sample set of whose complete solutions too many state no answer that is read."""
+    """Yield a line per sample set in which too many complete solutions state no readable answer."""
     facts = {one["partition"]: one["facts"] for one in made.lineage if _is(one, spec, "verdicts")}
     for budget in spec.budgets:
         for model in spec.models:
@@ -88,7 +92,7 @@ def unread_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]
 
 
 def table_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]:
-    """A line per table: its partitions, rows, what they hold as one short hash, and the tables it was made from."""
+    """Yield a line per table: its partitions, its rows, a short hash of its content, and its input tables."""
     tables: dict[str, list[Mapping[str, Any]]] = {}
     for one in made.lineage:
         name = one["asset"] if one["study"] == spec.name else f"{one['study']}/{one['asset']}"
@@ -103,7 +107,7 @@ def table_cells(spec: StudySpec, made: Provenance) -> Iterable[tuple[str, ...]]:
 
 
 def versions(spec: StudySpec, made: Provenance) -> list[tuple[str, str]]:
-    """(what, which version) of data, prompt, extraction, grader and judges."""
+    """Return (item, version) of data, prompt, answer extraction, grader and judges."""
     facts: Mapping[str, Any] = next((one["facts"] for one in made.lineage if _is(one, spec, "problems")), {})
     judged = {str(one["facts"].get("judge_version")) for one in made.lineage if _is(one, spec, "judgements")}
     asked = {spec.task.asked_version(model.chat, spec.sampling.shots) for model in spec.models.values()}

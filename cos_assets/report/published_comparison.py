@@ -1,4 +1,4 @@
-"""Published numbers beside a study's own."""
+"""Comparison of published numbers with a study's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {"coverage": "coverage", "diversity": "correct solutions per solved pro
 
 
 def cells(spec: StudySpec, tables: Tables, compared: pl.DataFrame, accuracies: pl.DataFrame) -> Iterable[tuple]:
-    """A line per published number: the study's own value with its interval, or a dash while there is none."""
+    """Yield a line per published number: the study's own value with its interval, or a dash if there is none yet."""
     known = spec.published
     if known is None:
         return
@@ -33,13 +33,13 @@ def cells(spec: StudySpec, tables: Tables, compared: pl.DataFrame, accuracies: p
 
 
 def _of_samples(tables: Tables, compared: pl.DataFrame, metric: str, budget: str, model: str) -> tuple | None:
-    """A metric of one sample set at all that its budget bought, and its limits."""
+    """Return a metric of one sample set over all samples that its budget bought, with its limits."""
     if metric == "diversity":
         curve = tables["sample_metrics"].filter(
             pl.col("level").is_null(), pl.col("value") > 0, budget=budget, model=model, metric="coverage"
         )
         points = dict(curve.select("k", "value").iter_rows())
-        # k samples hold k times the accuracy of one, and coverage says of how many problems: the paper's bars (fig. 3).
+        # Correct samples per problem (k times the accuracy of one) over coverage, as in the paper's bars (fig. 3).
         return (max(points) * points[1] / points[max(points)], None, None) if 1 in points else None
     for side in ("weak", "strong"):
         rows = compared.filter(pl.col(side) == model, budget=budget, metric=metric)

@@ -1,4 +1,4 @@
-"""The tables a report is made from, and what stands in for those that a study does not have (yet)."""
+"""The tables that a report is made from, with empty ones in place of those that a study does not have (yet)."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ _EMPTY: dict[str, dict[str, Any]] = {
 
 
 def complete(tables: Tables) -> Tables:
-    """`tables` with an empty one in the place of each that is absent."""
+    """Return `tables` with an empty table for each that is absent."""
     return {name: pl.DataFrame(schema=schema) for name, schema in _EMPTY.items()} | dict(tables)

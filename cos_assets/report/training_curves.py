@@ -1,4 +1,4 @@
-"""How finetunings went: loss and validation accuracy over the steps, of one checkpoint and of a whole study."""
+"""Training curves: loss and validation accuracy over the steps, of one checkpoint and of a whole study."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ _LOSS, _ACCURACY = "loss, nats per completion token", "validation accuracy, %"
 
 
 def of_checkpoint(rows: pl.DataFrame) -> Any:
-    """Loss and, where there was a choice, validation accuracy of one target on one source's data: a line per learning
-    rate and seed. What was kept is ringed. `rows` are those of the checkpoint's table, one per seed."""
+    """Draw the loss and, if there is any, the validation accuracy of one target on one source's data.
+
+    There is one line per learning rate and seed. A ring marks the kept checkpoint. `rows` are those of the
+    checkpoint's table, one per seed.
+    """
     points = _points(rows)
     shown = [("loss", _LOSS, 1)]
     if points["validation_accuracy"].count():
@@ -38,8 +41,11 @@ def of_checkpoint(rows: pl.DataFrame) -> Any:
 
 
 def of_study(spec: StudySpec, rows: pl.DataFrame) -> Any:
-    """The same over a study: budgets below one another, targets side by side, a line per arm (and seed), at the
-    learning rate that was kept. Validation accuracy, or the loss where nothing was validated."""
+    """Draw the curves of a study at the kept learning rates: a row per budget, a panel per target, a line per arm and
+    seed.
+
+    Shows validation accuracy, or the loss if nothing was validated.
+    """
     points = _points(rows).filter(pl.col("learning_rate") == pl.col("kept_rate"))
     validated = points["validation_accuracy"].count() > 0
     column, title, scale = ("validation_accuracy", _ACCURACY, 100) if validated else ("loss", _LOSS, 1)
@@ -65,7 +71,7 @@ def of_study(spec: StudySpec, rows: pl.DataFrame) -> Any:
 
 
 def _points(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row per point of the curves, with what was kept of its training."""
+    """Return one row per point of the curves, with the learning rate and step that were kept."""
     names = [name for name in ("budget", "source", "target", "seed") if name in rows.columns]
     points = (
         rows.select(*names, "curve", kept_rate="learning_rate", kept_step="chosen_step")

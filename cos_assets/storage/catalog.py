@@ -1,9 +1,9 @@
 """`cos.duckdb`: one view per table over the files of all studies. Runs never open it; analysts open it read-only.
 
-The views have all their columns before there is a file, and read what is there whenever they are asked: the file is
-written once, and anew when the views themselves change. With a root on an object store it lies in its local copy, and
-its views read `s3://…`: `query` lends DuckDB the store's client; another program needs DuckDB's own (see
-docs/object_stores.md).
+The views have all their columns before any file exists, and read the current files on every query. The database is
+written once, and again when the definitions of the views change. For a root on an object store it is kept in the
+local copy, and its views read `s3://…`: `query` passes the client of the store to DuckDB; other programs need
+DuckDB's own (see docs/object_stores.md).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from cos_assets.storage.tables import lost
 NAME = "cos.duckdb"
 SQL = Path(__file__).parents[2] / "sql"
 VIEWS, ANALYSIS, FUNCTIONS = SQL / "views", SQL / "analysis", SQL / "functions.sql"
-# In a view's file, `{root}` is where the tables lie. Its columns come from there, so that it has them without a file;
-# for no file `allow_empty` gives one column, `empty`, and no row.
+# The placeholder in a view's SQL for the root of the tables. The SQL lists the columns, so that the view has them
+# without any file; `allow_empty` then gives one column, `empty`, and no rows.
 _ROOT = "{root}"
 _ATTEMPTS = 10
 
 
 def build(root: Place) -> Path:
-    """Write <root>/cos.duckdb anew, with a view for every file in sql/views; return its path.
+    """Write <root>/cos.duckdb with a view for every file in sql/views, and return its path.
 
-    The file is replaced at once: who has the old one open goes on reading it. It holds no data.
+    The file is replaced atomically: processes that have the old one open can go on reading it. It holds no data.
     """
     root = place(root)
     folder = local(root)
@@ -61,7 +61,7 @@ def build(root: Place) -> Path:
 
 
 def ready(root: Place) -> Path:
-    """`build`, unless the file that is there was built for this root from the same text."""
+    """Return the path of `cos.duckdb`. Build it first unless it was built for this root from the current SQL."""
     root = place(root)
     file = local(root) / NAME
     return file if file.exists() and _built_from(file, file.stat().st_mtime_ns) == _version(root) else build(root)
@@ -69,19 +69,22 @@ def ready(root: Place) -> Path:
 
 @cache
 def _built_from(file: Path, _written: int) -> str | None:
-    """What the text was that a file of some moment was built from; None where that cannot be told."""
+    """Return the version of the SQL that a file was built from. None if the file does not say.
+
+    `_written`, the modification time, is part of the cache key.
+    """
     try:
         with duckdb.connect(str(file), read_only=True) as connection:
             return str(connection.execute("SELECT built_from()").fetchall()[0][0])
-    except duckdb.Error:  # of an earlier version
+    except duckdb.Error:  # built by an earlier version
         return None
 
 
 def query(root: Place, sql: str) -> pl.DataFrame:
-    """The result of one query on `cos.duckdb`, opened read-only. Raises duckdb.Error for a mistake in the SQL.
+    """Return the result of one query on `cos.duckdb`, opened read-only. Raises duckdb.Error for a mistake in the SQL.
 
-    DuckDB opens a file several times within one query. Where a table is replaced in between it stumbles, and is asked
-    again.
+    DuckDB opens a file several times within one query and fails if the table is replaced in between. The query is
+    then retried, at most `_ATTEMPTS` times in all.
     """
     root, attempt = place(root), 0
     while True:
@@ -98,7 +101,7 @@ def query(root: Place, sql: str) -> pl.DataFrame:
 
 
 def gone(root: Place, sql: str) -> list[str]:
-    """Tables that were made and are gone, of those whose views a query names: `study/asset partition`."""
+    """Return `study/asset partition` of tables that were made but no longer exist, if a query names their view."""
     words = set(re.findall(r"\w+", sql))
     found = [table for table in lost(root) if _view(table[1]) in words]
     return [f"{study}/{asset} {partition}".strip() for study, asset, partition in found]
@@ -112,8 +115,8 @@ def _view(asset: str) -> str:
 
 
 def _whole(frame: pl.DataFrame) -> pl.DataFrame:
-    """DuckDB's sums of whole numbers have 128 bits, which polars takes for decimals, and JSON for text: Int64 instead,
-    where they fit."""
+    """Cast sums of whole numbers to Int64 where they fit. DuckDB sums to 128 bits, which polars reads as decimals and
+    JSON would write as text."""
     for name, dtype in frame.schema.items():
         if isinstance(dtype, pl.Decimal) and dtype.scale == 0:
             number = frame[name].cast(pl.Int64, strict=False)
@@ -122,36 +125,40 @@ def _whole(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def filled(root: Place, *names: str) -> set[str]:
-    """Those of the named views that have rows."""
+    """Return those of the named views that have rows."""
     found = query(root, " UNION ALL ".join(f"(SELECT '{name}' AS name FROM {name} LIMIT 1)" for name in names))
     return set(found["name"])
 
 
 def tables() -> list[Path]:
-    """The files of the views, in the order of their names."""
+    """Return the SQL files of the views, sorted by name."""
     return sorted(VIEWS.glob("*.sql"))
 
 
 def questions() -> list[Path]:
-    """The files with a question each, in the order of their names."""
+    """Return the SQL files of the questions, one question each, sorted by name."""
     return sorted(ANALYSIS.glob("*.sql"))
 
 
 def head(file: Path) -> list[str]:
-    """The first lines of a view's file, what it holds and what a row is, or of a question's, the question first."""
+    """Return the first comment lines of a SQL file. For a view they say what it holds and what a row is; for a
+    question the question comes first."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return [line.removeprefix("-- ") for line in itertools.takewhile(lambda line: line.startswith("-- "), lines)]
 
 
 def contents() -> Iterator[str]:
-    """The views and the questions, a line each."""
+    """Yield the views and the questions, one per line."""
     for title, files in (("views", tables()), ("questions", questions())):
         yield f"{title}, {files[0].parent}"
         yield from (f"  {file.stem:<29}{head(file)[0]}" for file in files)
 
 
 def meant(query: str | None, file: Path | None = None) -> str | None:
-    """The SQL that is meant: by itself, by a file, or by the name of a question. Raises ValueError for no such file."""
+    """Return the SQL of a query that is given as SQL, as a file, or as the name of a question.
+
+    Raises ValueError if both QUERY and file are given, or if the file does not exist or cannot be read.
+    """
     if query is not None and file is not None:
         raise ValueError("give QUERY or --file, not both")
     if query is not None and query.endswith(".sql"):
@@ -169,14 +176,14 @@ def meant(query: str | None, file: Path | None = None) -> str | None:
 
 
 def _definitions(root: Place) -> dict[str, str]:
-    """What is executed: name -> SQL."""
-    # Inside the views the root is part of a pattern and stands between quotes.
+    """Return the SQL that defines the functions and views: name -> SQL."""
+    # In the views, the root is part of a quoted glob pattern.
     pattern = glob.escape(str(root)).replace("'", "''")
     return {file.stem: file.read_text(encoding="utf-8").replace(_ROOT, pattern) for file in (FUNCTIONS, *tables())}
 
 
 def _comments(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    """SQL that tells in the catalogue itself what its views and their columns mean."""
+    """Yield SQL that stores the meaning of views and columns in the catalog itself."""
     for view in tables():
         yield f"COMMENT ON VIEW {view.stem} IS {_quoted(' '.join(head(view)))};"
     columns = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
@@ -207,8 +214,11 @@ def _connected(file: Path, root: Place, read_only: bool = False) -> Iterator[duc
 
 
 def _filesystem(root: ObjectPath) -> Any:
-    """A store as DuckDB takes one, for as long as a connection: all names under the root are listed once, as one
-    request tells a thousand; fsspec's own way asks for every folder and then for every file."""
+    """Return a store as a filesystem for one DuckDB connection.
+
+    All names under the root are listed once, with one request per thousand names. The default of fsspec sends a
+    request for every folder and then for every file.
+    """
     bucket = root.bucket.partition("://")[2]
     with open_store(root) as store:
         from fsspec.utils import glob_translate
@@ -226,7 +236,7 @@ def _filesystem(root: ObjectPath) -> Any:
     def modified(self: Any, path: str) -> datetime:
         return files[self._strip_protocol(path)]["last_modified"]
 
-    # DuckDB asks the class for its protocol.
+    # DuckDB reads the protocol from the class.
     known = {"protocol": root.scheme, "glob": glob, "info": info, "modified": modified}
     kind: Any = type("Store", (FsspecStore,), known)
     return kind(root.scheme, client_options=client_options(), skip_instance_cache=True)

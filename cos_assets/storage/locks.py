@@ -1,4 +1,4 @@
-"""One holder at a time, on one machine or on many: a locked file, or an object that is only written conditionally."""
+"""Mutual exclusion on one machine or across machines: a locked file, or an object with conditional writes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from cos_assets.storage.paths import ObjectPath, Place, PlaceError, open_store
 from cos_assets.storage.processes import gone, identity
 
 BEAT = 10.0
-"""Seconds between two renewals of a lock that is held."""
+"""Seconds between two renewals of a held lock."""
 STALE = 60.0
-"""Seconds without a renewal after which another takes a lock over."""
+"""Seconds without a renewal after which another process may take over a lock."""
 POLL = 0.5
 
 
 def lock(path: Place) -> AbstractContextManager[Any]:
-    """A lock named by a file or an object; who comes second waits. The file or object stays when nobody holds it."""
+    """Return a lock named by a file or an object. Acquiring it waits until it is free. The file or object remains
+    after the lock is released."""
     if isinstance(path, ObjectPath):
         return ObjectLock(path)
     from filelock import FileLock
@@ -30,12 +31,13 @@ def lock(path: Place) -> AbstractContextManager[Any]:
 
 
 class ObjectLock:
-    """A lock that holds across machines, without their clocks.
+    """A lock that works across machines and does not compare their clocks.
 
-    The object says who holds it, and is replaced only in the version that was read (If-None-Match, If-Match): of two
-    that want it, one gets it. The holder renews it every `BEAT` seconds. Who waits takes it over when it has not
-    changed for `STALE` seconds by his own watch, or at once when the holder was a process of this machine that is gone.
-    A holder who was away so long learns of it by `check`.
+    The object names the holder. It is replaced only if it still has the version that was read (If-None-Match,
+    If-Match), so one of two contenders gets the lock. The holder renews it every `BEAT` seconds. A waiting process
+    takes it over if it has not changed for `STALE` seconds on the waiting process's own clock, or at once if the
+    holder was a process of this machine that has ended. `check` raises in a holder that has lost the lock, for
+    example because it was suspended.
     """
 
     def __init__(self, path: ObjectPath) -> None:
@@ -58,7 +60,7 @@ class ObjectLock:
                 if version != seen:
                     seen, since = version, time.monotonic()
                 stale = time.monotonic() - since > STALE
-                # A request that got through without its answer was made again, and then finds this one's own name.
+                # If the response to a write was lost, the retried request finds this lock's own id as the holder.
                 if facts.get("holder") in (None, self._me) or stale or gone(facts.get("process")):
                     self._write(version, holder=self._me)
                     break
@@ -67,7 +69,7 @@ class ObjectLock:
                     self._write("create", holder=self._me)
                     break
             except PreconditionError:
-                pass  # somebody else was faster
+                pass  # another process was faster
             time.sleep(POLL)
         self._lost = False
         self._end.clear()
@@ -81,15 +83,15 @@ class ObjectLock:
         assert self._beats is not None
         self._end.set()
         self._beats.join()
-        # Its end must not hide why the work under it ended; what is not given back here is taken over.
+        # An error here must not hide an error of the block. A lock that is not released is taken over when stale.
         with suppress(PreconditionError, PlaceError), self._writing:
             if not self._lost:
                 self._write(self._version, holder=None, quickly=True)
         self._version = {}
 
     def check(self) -> None:
-        """Raise RuntimeError if somebody else has taken over the lock that is held here."""
-        # Perhaps the beats did not get through, or all of this process was stopped for a while.
+        """Raise RuntimeError if another process has taken over the lock."""
+        # The renewals may have failed, or this process may have been suspended.
         if self._version and time.monotonic() - self._renewed > 2 * BEAT:
             self._renew()
         if self._lost:
@@ -104,17 +106,17 @@ class ObjectLock:
             return json.loads(got.bytes().to_bytes()), _version(got.meta)
 
     def _write(self, version: dict[str, str] | Literal["create"], holder: str | None, quickly: bool = False) -> None:
-        """Replace a version of the object, or create it."""
+        """Replace the given version of the object, or create the object."""
         facts = {"holder": holder, "process": identity(), "host": _host(), "written": uuid.uuid4().hex}
         content, begun = json.dumps(facts).encode(), time.monotonic()
         with open_store(self.path, quickly=quickly) as store:
             self._version = _version(store.put(self.path.key, content, mode=version))
-        # Not when the answer was read: this process may have been stopped between the two.
+        # The time of the request, not of the response: this process may have been suspended in between.
         self._renewed = begun
 
     def _beat(self) -> None:
         while not self._end.wait(BEAT) and not self._lost:
-            with suppress(PlaceError):  # the store is away: try again; `check` knows how long it has been
+            with suppress(PlaceError):  # the store is unreachable: try again; `check` uses the time of the last renewal
                 self._renew()
 
     def _renew(self) -> None:
@@ -127,7 +129,7 @@ class ObjectLock:
             except (PreconditionError, FileNotFoundError):
                 with suppress(FileNotFoundError):
                     facts, version = self._read()
-                    if facts.get("holder") == self._me:  # it got through without its answer
+                    if facts.get("holder") == self._me:  # the write succeeded, but its response was lost
                         self._version, self._renewed = version, begun
                         return
                 self._lost = True

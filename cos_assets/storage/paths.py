@@ -1,8 +1,9 @@
-"""Where things lie: a folder of this machine, or a prefix of an object store (`s3://bucket/prefix`, `gs://…`, `az://…`).
+"""Storage locations: a folder of this machine, or an object store's prefix (`s3://bucket/prefix`, `gs://…`,
+`az://…`).
 
-An object is written by one request and appears whole or not at all, as a renamed file does. What has to be files on
-this machine (a model that is loaded or trained, Dagster's instance, the ledger's parts that were read once) lies in a
-local copy of the tree, under $COS_LOCAL; see docs/object_stores.md.
+Writing an object is atomic, like renaming a file: the object appears whole or not at all. Data that must be in files
+on this machine (a model that is loaded or trained, Dagster's instance, parts of the ledger that were read) is kept in
+a local copy of the tree, under $COS_LOCAL; see docs/object_stores.md.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ _SETTINGS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY",
 }
-_PIECE = 64 << 20  # bytes asked for at once
+_PIECE = 64 << 20  # bytes per request
 _AT_ONCE = 8
 
 
 class PlaceError(OSError):
-    """A place cannot be used; the message is one line and says what to set or install."""
+    """A storage location cannot be used. The message is one line and says what to set or install."""
 
 
 @dataclass(frozen=True, order=True)
 class ObjectPath:
-    """The name of an object or of a prefix, in as many of pathlib's words as are used here.
+    """The name of an object or a prefix, with the part of pathlib's interface that is used here.
 
-    Methods raise FileNotFoundError where there is no such object, and PlaceError where the store refuses.
+    Methods raise FileNotFoundError if the object does not exist, and PlaceError if the store refuses the request.
     """
 
     bucket: str
-    """With its scheme: `s3://name`."""
+    """The bucket with its scheme: `s3://name`."""
     key: str
 
     def __truediv__(self, part: str | Path) -> ObjectPath:
@@ -80,22 +81,22 @@ class ObjectPath:
         return True
 
     def put(self, content: bytes | Path) -> None:
-        """Write the object; a large file goes in several requests, of which the last makes it appear."""
+        """Write the object. A large file is sent in several requests, and the object appears with the last one."""
         with open_store(self) as store:
             store.put(self.key, content)
 
     def rename(self, name: str) -> None:
-        """Give the object another name under the same prefix."""
+        """Rename the object within the same prefix."""
         with open_store(self) as store:
             store.rename(self.key, f"{self.key.rpartition('/')[0]}/{name}".lstrip("/"))
 
     def unlink(self) -> None:
-        """Remove the object; one that is not there is no mistake."""
+        """Remove the object if it exists."""
         with suppress(FileNotFoundError), open_store(self) as store:
             store.delete(self.key)
 
     def objects(self) -> dict[str, int]:
-        """What lies under this prefix: name, less the prefix -> size in bytes, in the order of names."""
+        """Return the objects under this prefix, sorted: name relative to the prefix -> size in bytes."""
         with open_store(self) as store:
             found = [entry for entries in store.list(self.key) for entry in entries]
         start = len(self.key) + 1 if self.key else 0
@@ -106,7 +107,10 @@ Place = Path | ObjectPath
 
 
 def place(where: str | Place, name: str = "COS_HOME") -> Place:
-    """The folder or prefix that a text means. Raises PlaceError, naming the setting `name`, for one that means none."""
+    """Return the folder or prefix that `where` names.
+
+    Raises PlaceError, which names the setting `name`, for an invalid location.
+    """
     if not isinstance(where, str):
         return where.absolute() if isinstance(where, Path) else where
     url = re.match(r"([A-Za-z][\w+.-]+):/", where)
@@ -122,7 +126,7 @@ def place(where: str | Place, name: str = "COS_HOME") -> Place:
 
 
 def folders(where: Place) -> list[str]:
-    """The names of the folders (or prefixes) right under a place, in order; none where it is not there."""
+    """Return the sorted names of the folders (or prefixes) directly under a location. Empty if it does not exist."""
     if isinstance(where, Path):
         return sorted(path.name for path in where.iterdir() if path.is_dir()) if where.is_dir() else []
     with open_store(where) as store:
@@ -131,20 +135,23 @@ def folders(where: Place) -> list[str]:
 
 
 def local(where: Place) -> Path:
-    """What stands for a place on this machine: a folder itself; for a prefix its copy under $COS_LOCAL, by default
-    `cos-assets` in $XDG_CACHE_HOME or `~/.cache`."""
+    """Return the local counterpart of a location: a folder itself, or the local copy of a prefix under $COS_LOCAL (by
+    default `cos-assets` in $XDG_CACHE_HOME or `~/.cache`)."""
     if isinstance(where, Path):
         return where
     base = os.environ.get("COS_LOCAL") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "cos-assets")
-    # Buckets of one name on two servers are two places.
+    # Buckets of the same name on two servers need separate copies.
     server = urlsplit(endpoint()).netloc.replace(":", "-") if where.scheme == "s3" else ""
     bucket = where.bucket.partition("://")[2]
     return Path(base).expanduser().absolute() / "-".join(filter(None, [where.scheme, server])) / bucket / where.key
 
 
 def check(where: Place) -> None:
-    """Raise PlaceError in one line, before anything is bought, unless a prefix can be written, and conditionally: locks
-    need a server that refuses to create an object which is there already."""
+    """Raise PlaceError unless a prefix is writable and supports conditional writes.
+
+    This runs before anything is bought. Locks need a server that refuses to create an object that already exists.
+    Folders are not checked.
+    """
     if isinstance(where, Path):
         return
     note = where / ".cos"
@@ -160,8 +167,11 @@ def check(where: Place) -> None:
 
 
 def readable(file: Place) -> Path | BytesIO:
-    """What polars reads a file from. An object is fetched by one request: were it read in pieces, some could come from
-    the object that replaces it. Raises FileNotFoundError where there is none."""
+    """Return a source that polars can read: the path of a file, or the content of an object.
+
+    An object is fetched by a single request. Separate requests for its parts could return parts of a newer object
+    that replaced it in between. Raises FileNotFoundError if there is no such file or object.
+    """
     if isinstance(file, Path):
         if not file.is_file():
             raise FileNotFoundError(str(file))
@@ -170,10 +180,10 @@ def readable(file: Place) -> Path | BytesIO:
 
 
 def replace(path: Place, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then put it in the place of `path`: readers see the old one or the new one.
+    """Let `write` fill a temporary file, then replace `path` with it: readers see the old file or the new one.
 
-    When this returns, a power cut does not bring the old one back: file and folder have been synced.
-    The temporary name has a dot in front and does not end in .parquet: no pattern that reads the tree matches it.
+    On disk, file and folder are synced before this returns, so a power failure does not bring the old file back. The
+    temporary name starts with a dot and does not end in .parquet, so no pattern that reads the tree matches it.
     """
     if isinstance(path, ObjectPath):
         with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +210,8 @@ def replace(path: Place, write: Callable[[Path], object]) -> None:
 
 
 def _refused(file: Path) -> OSError | None:
-    """What the system says to one more write. Polars passes on that a write failed, but not always why."""
+    """Return the system's error for one more write to a file, if any. Polars reports that a write failed, but not
+    always why."""
     try:
         with file.open("ab") as stream:
             stream.write(bytes(2**20))
@@ -210,7 +221,7 @@ def _refused(file: Path) -> OSError | None:
 
 
 def _sync(folder: Path) -> None:
-    """Write a folder's list of names to the disk."""
+    """Flush the directory entries of a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -219,9 +230,9 @@ def _sync(folder: Path) -> None:
 
 
 def download(folder: ObjectPath, sizes: dict[str, int], to: Path) -> None:
-    """Write the objects `sizes` (name -> bytes) under a prefix into a folder, each file whole or not at all.
+    """Download the objects `sizes` (name -> bytes) under a prefix into a folder, each file whole or not at all.
 
-    The names come from the store. Raises PlaceError, before anything is written, for one that leaves the folder.
+    The names come from the store. Raises PlaceError before anything is written if a name points outside the folder.
     """
     for name in sizes:
         if set(name.split("/")) & {"", ".", ".."} or any(c in name for c in "\\:\0"):
@@ -243,10 +254,12 @@ def download(folder: ObjectPath, sizes: dict[str, int], to: Path) -> None:
 
 @contextmanager
 def open_store(where: ObjectPath, *, quickly: bool = False) -> Iterator[Any]:
-    """The store of an object, for use in the block; what it raises becomes a PlaceError of one line, without what the
-    server answered at length (it may hold key ids). FileNotFoundError and failed conditions stay what they are.
+    """Yield the store of an object, and convert errors in the block to a PlaceError of one line.
 
-    `quickly` gives up after seconds, for a first look; else requests are repeated for some minutes.
+    The message leaves out the full response of the server, which may hold key ids. FileNotFoundError for a missing
+    object and the errors of failed conditions keep their types.
+
+    With `quickly`, requests fail after seconds, for a first check. Otherwise they are retried for some minutes.
     """
     try:
         import obstore.exceptions as raised
@@ -281,13 +294,14 @@ def _store(bucket: str, server: str, quickly: bool) -> Any:
 
 
 def client_options(server: str | None = None) -> dict[str, Any]:
-    """What the client of a store is told besides what it finds in the environment."""
+    """Return the options for the client of a store, in addition to those that it reads from the environment."""
     plain = (endpoint() if server is None else server).startswith("http://")
     return {"timeout": timedelta(minutes=2), **({"allow_http": True} if plain else {})}
 
 
 def endpoint() -> str:
-    """The S3 server that the environment names; empty for Amazon's own. Raises PlaceError for what is no URL."""
+    """Return the S3 server that the environment names, or "" for Amazon's own. Raises PlaceError if the value is not
+    a URL."""
     for name in _ENDPOINTS:
         if url := os.environ.get(name):
             if not re.match(r"https?://[^/\s]", url):

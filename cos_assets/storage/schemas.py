@@ -1,4 +1,4 @@
-"""What every column of every table means: for Dagster's UI, and for who asks in SQL. Tables have their views' names."""
+"""Descriptions of all columns of all tables, for Dagster's UI and for SQL users. Tables are named after their views."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 
 
 def table_of(asset: str) -> str:
-    """The table that an asset's rows belong to: every target has a checkpoint and an evaluation of its own."""
+    """Return the table that holds an asset's rows. Every target has a checkpoint asset and an evaluation asset."""
     for ending, table in (("_checkpoint", "checkpoints"), ("_eval", "evals")):
         if asset.endswith(ending):
             return table
@@ -314,13 +314,17 @@ def table_of(asset: str) -> str:
 
 
 def description(asset: str, column: str) -> str | None:
-    """What a column of an asset means; None where nobody has said so."""
+    """Return the meaning of a column of an asset. None if it has no description."""
     return TABLES.get(table_of(asset), {}).get(column) or _WHERE.get(column)
 
 
 def page() -> str:
-    """docs/columns.md: every column of every table. Write it with `python -c "from cos_assets import columns;
-    print(columns.page(), end='')" > docs/columns.md`."""
+    """Return the text of docs/columns.md: every column of every table.
+
+    Write it with
+
+        python -c "from cos_assets.storage import schemas; print(schemas.page(), end='')" > docs/columns.md
+    """
     lines = ["# What every column means", "", "Tables have the names of their [views](sql.md); the UI tells the same."]
     for table, columns in TABLES.items():
         lines += ["", f"## {table}", "", "| column | |", "|---|---|"]

@@ -1,10 +1,10 @@
 """The table tree: one Parquet file per asset and partition, written whole or not at all.
 
-    <root>/<study>/<asset>/budget=<b>/model=<m>/data.parquet      and lineage.json beside it
+    <root>/<study>/<asset>/budget=<b>/model=<m>/data.parquet      with lineage.json beside it
 
-`<root>` is COS_HOME, by default `.cos`, or a prefix of an object store. Beside the studies it holds the ledger, the
-finetuned models (`checkpoints`), Dagster's instance (`dagster`) and `cos.duckdb`; with an object store the last two lie
-in its local copy (see `paths`).
+`<root>` is COS_HOME, by default `.cos`, or a prefix of an object store. Besides the studies it holds the ledger, the
+finetuned models (`checkpoints`), Dagster's instance (`dagster`) and `cos.duckdb`. With an object store the last two
+are in its local copy (see `paths`).
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ _NO_STUDIES = ("ledger", "checkpoints", "dagster")
 
 
 def home() -> Place:
-    """The root of everything that is written: $COS_HOME, else `.cos` in the working directory."""
+    """Return the root of everything that is written: $COS_HOME, else `.cos` in the working directory."""
     return paths.place(os.environ.get("COS_HOME") or ".cos")
 
 
 def folder(root: Place, study: str, asset: str, partition: Partition | None = None) -> Place:
-    """Where a table's partition lies. Dimensions stand in the order of their names, as in Dagster's keys."""
+    """Return the folder of a table's partition. Dimensions are sorted by name, as in Dagster's keys."""
     parts = [f"{name}={key}" for name, key in sorted((partition or {}).items())]
     return root / "/".join([study, asset, *parts])
 
 
 def content_hash(frame: pl.DataFrame) -> str:
-    """SHA-256 over column names, types and values, in order: equal tables have equal hashes on every machine."""
+    """Return the SHA-256 of column names, types and values, in order. Equal tables have equal hashes on every
+    machine."""
     digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in frame.schema.items()]).encode())
     for rows in frame.iter_slices(_HASHED_ROWS):
         digest.update(rows.write_ndjson().encode())
@@ -58,10 +59,10 @@ def write(
     frame: pl.DataFrame,
     lineage: Mapping[str, Any],
 ) -> Place:
-    """Write a table's partition, and beside it where it comes from. A reader sees the old file or the new one.
+    """Write a table's partition, and its lineage beside it. Readers see the old file or the new one.
 
-    The columns `study` and the partition's dimensions are put in front, so that a file says by itself what it is. A
-    file that holds this content already is left alone: who is reading it is not disturbed.
+    The columns `study` and the partition's dimensions are put in front, so that a file identifies itself. A file that
+    already holds this content is not replaced, so that its readers are not disturbed.
     """
     place = folder(root, study, asset, partition)
     labels = {"study": study, **dict(sorted((partition or {}).items()))}
@@ -93,7 +94,8 @@ def write(
 
 
 def _as_it_is(root: Place, study: str, asset: str, partition: Partition | None, content: str) -> list[str]:
-    """The digest of the file that is there, if it is what was written, and of this content; else nothing."""
+    """Return a list with the digest of the existing file if the file is unchanged since it was written and holds this
+    content, else an empty list."""
     try:
         known = lineage(root, study, asset, partition) or {}
         if known.get("data_version") != content:
@@ -105,24 +107,27 @@ def _as_it_is(root: Place, study: str, asset: str, partition: Partition | None, 
 
 
 def intact(root: Place, study: str, asset: str, partition: Partition | None = None) -> bool:
-    """Is a table's file there, as it was written? Size and time of change are compared first, and the content where
-    they differ. For a disk; on an object store, see `listed`."""
+    """Return whether a table's file exists and is unchanged since it was written.
+
+    Size and modification time are compared first, and the content only if they differ. This is for a root on disk;
+    for an object store, see `listed`.
+    """
     file = folder(root, study, asset, partition) / DATA
     assert isinstance(file, Path)
     try:
         known = lineage(root, study, asset, partition)
         return known is not None and (_looks(file) == known.get("file") or as_recorded(file, known, partition))
-    except (ValueError, FileNotFoundError):  # lineage.json is broken, or the file has just gone
+    except (ValueError, FileNotFoundError):  # lineage.json is broken, or the file was just removed
         return False
 
 
 def listed(root: ObjectPath, study: str) -> set[ObjectPath]:
-    """The tables of a study on an object store, by one request for each thousand objects."""
+    """Return the tables of a study on an object store, with one request per thousand objects."""
     return {root / study / name for name in (root / study).objects() if name.endswith(f"/{DATA}")}
 
 
 def _looks(file: Place) -> list[int] | None:
-    """Size in bytes and time of change in nanoseconds; None for an object."""
+    """Return size in bytes and modification time in nanoseconds. None for an object."""
     if not isinstance(file, Path):
         return None
     facts = file.stat()
@@ -130,8 +135,10 @@ def _looks(file: Place) -> list[int] | None:
 
 
 def lost(root: Place) -> list[tuple[str, str, str]]:
-    """Tables that were made and are gone, as (study, asset, partition or ""): those with a lineage.json and no file,
-    and, on a disk, those that the lineage of another table names."""
+    """Return the tables that were made but no longer exist, as (study, asset, partition or "").
+
+    These are the tables with a lineage.json but no file and, on disk, those that the lineage of another table names.
+    """
     known: set[tuple[str, str, str]] = set()
     there: set[tuple[str, str, str]] = set()
     for study in paths.folders(paths.place(root)):
@@ -156,7 +163,7 @@ def _names(folder: Place) -> list[str]:
 
 
 def _read_by(file: Path) -> set[tuple[str, str, str]]:
-    """The tables that a lineage.json names as inputs."""
+    """Return the tables that a lineage.json names as inputs."""
     try:
         inputs = json.loads(file.read_text(encoding="utf-8")).get("inputs", [])
         return {(*each["asset"].rsplit("/", 1), each.get("partition") or "") for each in inputs}
@@ -165,15 +172,15 @@ def _read_by(file: Path) -> set[tuple[str, str, str]]:
 
 
 def scan(root: Place, study: str, asset: str, partitions: Iterable[Partition | None] = (None,)) -> pl.LazyFrame:
-    """The named partitions as one frame, in that order, without the column `study`; no partition gives no rows.
+    """Return the named partitions as one frame, in that order, without the column `study`; no rows for no partitions.
 
-    Raises FileNotFoundError that names the partition which has not been materialized.
+    Raises FileNotFoundError, which names the partition, if one has not been materialized.
     """
     return joined([opened(root, study, asset, partition) for partition in partitions])
 
 
 def opened(root: Place, study: str, asset: str, partition: Partition | None = None) -> Path | BytesIO:
-    """A table's file; an object is fetched. Raises FileNotFoundError as `scan` does."""
+    """Return a table's file. An object is fetched. Raises FileNotFoundError like `scan`."""
     file = folder(root, study, asset, partition) / DATA
     try:
         return paths.readable(file)
@@ -183,7 +190,7 @@ def opened(root: Place, study: str, asset: str, partition: Partition | None = No
 
 
 def joined(files: Sequence[Path | BytesIO]) -> pl.LazyFrame:
-    """Opened files of a table as one frame, without the column `study`; none give no rows."""
+    """Return opened files of a table as one frame, without the column `study`. No files give no rows."""
     if not files:
         return pl.LazyFrame()
     frames = [pl.scan_parquet(file, hive_partitioning=False) for file in files]
@@ -191,8 +198,8 @@ def joined(files: Sequence[Path | BytesIO]) -> pl.LazyFrame:
 
 
 def as_recorded(file: Path | BytesIO, known: Mapping[str, Any], partition: Partition | None = None) -> bool:
-    """Is an opened file the one that was written with what lineage.json says, `known`? Another file of equal content
-    will do, too."""
+    """Return whether an opened file is the one described by its lineage.json, `known`. A different file with equal
+    content counts, too."""
     if _digest(file) == known.get("file_hash"):
         return True
     try:
@@ -206,7 +213,7 @@ def as_recorded(file: Path | BytesIO, known: Mapping[str, Any], partition: Parti
 
 
 def _digest(file: Path | BytesIO) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     if isinstance(file, BytesIO):
         return hashlib.sha256(file.getbuffer()).hexdigest()
     with file.open("rb") as stream:
@@ -214,7 +221,7 @@ def _digest(file: Path | BytesIO) -> str:
 
 
 def lineage(root: Place, study: str, asset: str, partition: Partition | None = None) -> dict[str, Any] | None:
-    """What stands in lineage.json; None where there is none."""
+    """Return the content of lineage.json. None if there is none."""
     try:
         text = (folder(root, study, asset, partition) / LINEAGE).read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,5 +1,8 @@
-"""A study's YAML: its pydantic models (`spec`, `models`, `published`), the rules between its keys (`rules`), and the
-messages for mistakes (`errors`). To add a key: a field in `spec`, a line in docs/study.md."""
+"""The YAML of a study: its pydantic models (`spec`, `models`, `published`), the rules between its keys (`rules`), and
+the error messages (`errors`).
+
+To add a key, add a field in `spec` and a line in docs/study.md.
+"""
 
 from cos_assets.study.errors import StudyError
 from cos_assets.study.parsing import parse

@@ -1,7 +1,7 @@
 """Environment variables in a study's YAML: `{{ env('NAME') }}` and `{{ env('NAME', 'default') }}`.
 
-Only these two forms are expanded. Every other text of the YAML, with its braces, quotes and line ends, is data. Nothing
-in it is evaluated. Reports and metadata show a text as it was written, never the value of the variable.
+Only these two forms are expanded. All other text of the YAML, including braces, quotes and line endings, is data and
+is never evaluated. Reports and metadata show a text as it was written, never the value of the variable.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _QUOTED = r"""(?:'([^'{}]*)'|"([^"{}]*)")"""
 _CALL = re.compile(rf"\{{\{{\s*env\(\s*{_QUOTED}\s*(?:,\s*{_QUOTED}\s*)?\)\s*\}}\}}")
-_SHORTEST = 4  # characters of a value that is searched for inside other texts; shorter ones occur there by chance
+_SHORTEST = 4  # characters; shorter values are not replaced inside other texts, where they occur by chance
 
 
 class MissingVariable(ValueError):
-    """A variable that a study needs is not set; one line for each."""
+    """An environment variable that a study needs is not set. The message has one line per variable."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """Texts of a YAML that hold variables: the expanded text -> the text as it was written."""
+    """A mapping from expanded texts to the texts as written in the YAML, for the texts that contain variables."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, value: T) -> T:
-        """`value`, with each expanded text in it as it was written. Lists and mappings are gone through."""
+        """Return `value` with each expanded text replaced by the text as written, also inside lists and mappings."""
         return self._of(value) if self.texts else value
 
     def _of(self, value: Any) -> Any:
@@ -41,7 +41,7 @@ class Written:
             return value
         if value in self.texts:
             return self.texts[value]
-        # The longest first: one expanded text may be a part of another.
+        # Longest first, because one expanded text may be a part of another.
         for expanded in sorted(self.texts, key=len, reverse=True):
             if len(expanded) >= _SHORTEST and not expanded.isdecimal():
                 value = value.replace(expanded, self.texts[expanded])
@@ -49,10 +49,10 @@ class Written:
 
 
 def expand(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Written]:
-    """The attributes with variables in place, and how their texts were written.
+    """Return the attributes with their variables expanded, and the mapping from expanded texts to the written ones.
 
-    Raises MissingVariable, with one line for each text (its key, the variable), where a variable without a default is
-    not set.
+    Raises MissingVariable if a variable without a default is not set. Its message has one line per missing variable,
+    with the path of the key and the name of the variable.
     """
     texts: dict[str, str] = {}
     missing: list[str] = []

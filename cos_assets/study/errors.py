@@ -1,5 +1,4 @@
-"""Mistakes in a YAML file, in the words of someone who writes YAML: one line each, with the key's path, the value and
-what is allowed."""
+"""Error messages for mistakes in a YAML file: one line each, with the path of the key, the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 _NOT_EXPANDED = re.compile(r"\{\{\s*env\b[^{}]*\}\}")
 _SHOWN = 100
 _BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
-# pydantic's type of error, up to where it becomes specific -> what is allowed
+# Prefix of a pydantic error type -> description of the allowed values.
 _KINDS = {
     "int_": "a whole number",
     "float_": "a number",
@@ -36,7 +35,10 @@ class StudyError(ValueError):
 
 
 def check(model: type[M], attributes: Mapping[str, Any], where: str) -> M:
-    """`attributes` as a `model`. Raises StudyError with one line per mistake; `where` names the file in each."""
+    """Validate `attributes` as a `model`.
+
+    Raises StudyError with one line per mistake. `where` names the file in each line.
+    """
     lines = list(_not_expanded(attributes))
     try:
         if not lines:
@@ -47,11 +49,14 @@ def check(model: type[M], attributes: Mapping[str, Any], where: str) -> M:
 
 
 def check_duplicates(text: str, where: str) -> None:
-    """Raise StudyError for a key that stands twice in a mapping of a YAML text: YAML would keep the last in silence."""
+    """Raise StudyError if a key occurs twice in one mapping of a YAML text, or if the text is not YAML.
+
+    YAML itself would silently keep the last value of the key.
+    """
     import yaml
 
     def walk(node: yaml.Node, path: tuple[str, ...], inside: tuple[yaml.Node, ...]) -> Iterator[str]:
-        if node in inside:  # an alias of what it stands in
+        if node in inside:  # an alias of a node that contains it
             return
         if isinstance(node, yaml.MappingNode):
             first: dict[tuple[str, str], int] = {}
@@ -80,10 +85,11 @@ def check_duplicates(text: str, where: str) -> None:
 
 
 def _not_expanded(given: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Environment variables in another form: a model of that name would be looked for on the hub."""
+    """Yield an error for each environment variable in an unsupported form. Unexpanded, it would be used literally,
+    for example as the name of a model on the hub."""
     if isinstance(given, Mapping):
         for key, value in given.items():
-            if key != "engine_options":  # a chat template is meant for the engine
+            if key != "engine_options":  # may hold a chat template, which is meant for the engine
                 yield from _not_expanded(value, (*path, str(key)))
     elif isinstance(given, list):
         for position, value in enumerate(given):
@@ -94,7 +100,7 @@ def _not_expanded(given: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def _lines(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each mistake: the key's path, the value, what is allowed."""
+    """Yield one line per mistake: the path of the key, the value and the allowed values."""
     for item in error.errors():
         loc = tuple(str(part) for part in item["loc"] if part != "[key]")
         where, value = ".".join(loc), item.get("input")
@@ -106,7 +112,7 @@ def _lines(error: ValidationError, model: type[BaseModel], given: Mapping[str, A
             yield f"{where}: unknown key;{meant} allowed: {', '.join(keys)}"
         elif item["type"] == "missing":
             yield f"{where}: is missing; it is required"
-        elif cause is not None and not where:  # mistakes between keys name their keys themselves
+        elif cause is not None and not where:  # a mistake between keys already names its keys
             yield from str(cause).splitlines()
         elif cause is not None:
             shown = f"{value!r}: " if isinstance(value, (str, int, float)) else ""
@@ -117,7 +123,7 @@ def _lines(error: ValidationError, model: type[BaseModel], given: Mapping[str, A
 
 
 def _allowed(item: dict[str, Any], model: type[BaseModel]) -> str:
-    """What pydantic would have accepted."""
+    """Describe the values that pydantic would have accepted."""
     kind, context = item["type"], item.get("ctx", {})
     for key, words in _BOUNDS.items():
         if key in context:
@@ -141,14 +147,14 @@ def _shown(value: Any) -> str:
 
 
 def _model_at(model: type[BaseModel], loc: tuple[str, ...], given: Any) -> type[BaseModel]:
-    """The model that checks what stands at `loc` of what was given."""
+    """Return the model that validates the value at `loc` of `given`."""
     for part in loc:
         if isinstance(given, list) and part.isdigit():
             given = given[int(part)]
         else:
             given = given.get(part) if isinstance(given, Mapping) else None
         field = model.model_fields.get(part)
-        # A key of a mapping is no field: its values are of the model that was found before it.
+        # A key of a mapping is not a field: the model found before it validates the values of the mapping.
         model = (_model_in(field.annotation) if field else None) or model
         if model is tasks.Task and isinstance(given, Mapping):
             model = tasks.find(given.get("name"))

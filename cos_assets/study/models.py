@@ -1,4 +1,4 @@
-"""The models of a study: who samples, who is finetuned, who judges; the blocks `models:`, `targets:` and `judge:`."""
+"""The models of a study: samplers, finetuning targets and judges (the blocks `models:`, `targets:` and `judge:`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cos_assets.fields import Count, Name, Spec, Text, one_of, reject_bool
 from cos_assets.generation import engines
 from cos_assets.training.settings import Finetune
 
-# Per million tokens, in any currency: outside of these somebody gave the price of one token, or of a month.
+# Per million tokens, in any currency. A value outside this range is probably a price per token or per month.
 _LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
-# What only says how a sampler's budget is matched.
+# Fields that are used only to match the budgets of samplers.
 _MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
 
 
@@ -27,7 +27,7 @@ def _all(value: Any) -> Any:
 
 
 class CheckpointRef(Spec):
-    """A model made by another study (or by TinyModels, which has neither budget nor source)."""
+    """A checkpoint of another study, or of TinyModels, which has neither budget nor source."""
 
     study: Name
     target: Name
@@ -42,10 +42,10 @@ class CheckpointRef(Spec):
 
 
 class Price(Spec):
-    """Prices per million tokens, dated, because they change.
+    """Prices per million tokens, with a date because prices change.
 
-    `cached` is for input tokens that the server had in its cache (without it: the price of input), `batch_discount` the
-    share that a batch API takes off everything: 0.5 for half the price.
+    `cached` is the price of input tokens that the server had in its cache; it defaults to the price of input.
+    `batch_discount` is the share that a batch API deducts from every price: 0.5 for half the price.
     """
 
     input: float = Field(0.0, ge=0)
@@ -66,27 +66,27 @@ class Price(Spec):
 
     @model_validator(mode="after")
     def _cache_is_no_dearer(self) -> Self:
-        # A cap sets aside what a prompt costs uncached.
+        # A cap reserves the uncached cost of a prompt, so no cached price may exceed it.
         if self.cached is not None and self.cached > self.input:
             raise ValueError(f"cached: {self.cached:g} is more than input: {self.input:g}; allowed is at most that")
         return self
 
     def of(self, batch: bool) -> Prices:
-        """What tokens cost, asked one by one or through a batch API."""
+        """Return the prices of tokens requested through a batch API if `batch`, else one by one."""
         left = 1 - self.batch_discount if batch else 1.0
         cached = None if self.cached is None else self.cached * left
         return Prices(self.input * left, self.output * left, cached)
 
 
 class ModelSpec(Spec):
-    """A sampler: a hub id, a local folder, another study's checkpoint, a model behind an OpenAI-compatible server or
-    API (openai, with the name under which it is served), or solutions made elsewhere (imported).
+    """A sampler: a hub id, a local folder, a checkpoint of another study, a model behind an OpenAI-compatible server
+    or API (openai, with the name under which it is served), or solutions generated elsewhere (imported).
 
-    `params` are all parameters, `active_params` those that a token passes through (of a mixture of experts).
-    `tokens_per_second` (generated, on the hardware in question) is what match: gpu_seconds goes by. The means
-    `tokens_per_solution` and `tokens_per_prompt`, for example of an earlier run, are what match_rule: measured goes by.
-    What is not stated is measured by the pilot. `chat: true` puts the prompt into the tokenizer's chat template, as one
-    message of the user: for instruct models.
+    `params` is the number of all parameters, `active_params` the number of those that a token passes through (in a
+    mixture of experts). `match: gpu_seconds` uses `tokens_per_second` (generated tokens, on the hardware in
+    question). `match_rule: measured` uses the means `tokens_per_solution` and `tokens_per_prompt`, for example from
+    an earlier run. Of these three, the pilot measures those that are not stated. `chat: true` wraps the prompt in the
+    tokenizer's chat template as a single user message, for instruct models.
     """
 
     model: Text | None = None
@@ -131,9 +131,9 @@ class ModelSpec(Spec):
 
 
 class TargetSpec(Spec):
-    """What is finetuned. Empty means the sampler of the same name.
+    """A model to finetune. An empty target means the sampler of the same name.
 
-    `finetune` holds what differs from the study's `finetune:` for this target.
+    `finetune` holds the settings of this target that differ from the study's `finetune:`.
     """
 
     model: Text | None = None
@@ -152,11 +152,11 @@ class TargetSpec(Spec):
 
 
 class Judge(ModelSpec):
-    """Who says whether the reasoning of a sample is right: the task's step checker (`method: steps`, the default), a
-    model (`method: llm`, or just `model:` or `checkpoint:`, with what else a model takes), or a vote of other judges
-    (`of:`).
+    """A judge of the reasoning in a sample.
 
-    A model answers in JSON, greedily unless `temperature` says otherwise.
+    This is the task's step checker (`method: steps`, the default), a model (`method: llm`, implied by `model:` or
+    `checkpoint:`, with the other keys of a model), or a vote of other judges (`of:`). A model answers in JSON, with
+    greedy decoding unless `temperature` is set.
     """
 
     method: Literal["steps", "llm", "vote"] | None = None
@@ -184,14 +184,14 @@ class Judge(ModelSpec):
 
 
 class JudgeSpec(Judge):
-    """One judge, or several by name (`judges:`), of which the first one counts in the report and for `verification`.
+    """One judge, or several by name (`judges:`). The first one is used in the report and for `verification`.
 
-    `samples` correct ones of each model and budget are judged, one of each problem before a second of any; "all" and
-    null mean all of them. Default 500, all where only the step checker judges. A judge that `verification` goes by
-    judges all that it verifies.
+    `samples` is the number of correct samples to judge for each model and budget, one of each problem before a second
+    of any; "all" and null mean all of them. The default is 500, or all if no judge is a model. A judge that
+    `verification` uses judges every sample that it verifies.
 
-    `controls` reference solutions, and as many samples with a wrong answer of each model and budget, are judged to
-    measure the judge's own errors; 0 for none.
+    `controls` is the number of reference solutions, and for each model and budget the number of samples with a wrong
+    answer, that are judged to measure the judge's own errors; 0 for none.
     """
 
     samples: Annotated[Count | None, BeforeValidator(_all)] = None
@@ -206,7 +206,7 @@ class JudgeSpec(Judge):
 
     @property
     def all(self) -> dict[str, Judge]:
-        """Every judge by name; a single one is called by its method."""
+        """All judges by name. A single judge is named after its method."""
         return self.judges or {self.kind: self}
 
     @property
@@ -215,16 +215,16 @@ class JudgeSpec(Judge):
 
     @property
     def models(self) -> dict[str, Judge]:
-        """The judges that are models."""
+        """The judges that are models, by name."""
         return {name: judge for name, judge in self.all.items() if judge.kind == "llm"}
 
     @property
     def count(self) -> int | None:
-        """How many samples are judged; None means all."""
+        """The number of samples to judge. None means all."""
         if "samples" not in self.model_fields_set:
             return 500 if self.models else None
         return self.samples
 
     def behind(self, name: str) -> tuple[str, ...]:
-        """The judges that make up a judge: those of a vote, and itself."""
+        """Return the judges that a judge consists of: the members of a vote, then the judge itself."""
         return (*(self.all[name].of or ()), name)

@@ -1,4 +1,4 @@
-"""From the attributes of a study's YAML to its spec."""
+"""Parsing of the attributes of a study's YAML into its spec."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cos_assets.study.spec import StudySpec
 
 
 def parse(attributes: Any, where: str = "study", written: Written | None = None) -> StudySpec:
-    """The study that a YAML's attributes describe.
+    """Return the study that the attributes of a YAML describe.
 
-    `where` names the file in messages. `written` holds the texts with environment variables (`environment.expand`).
-    Raises StudyError with one line per mistake.
+    `where` names the file in error messages. `written` maps expanded texts to the texts with environment variables
+    (see `environment.expand`). Raises StudyError with one line per mistake.
     """
     if not isinstance(attributes, Mapping):
         raise StudyError(

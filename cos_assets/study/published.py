@@ -1,4 +1,4 @@
-"""Numbers that somebody published for the same experiment, to stand beside a study's own: the block `published:`."""
+"""Published results of the same experiment, for comparison with a study's own: the block `published:`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cos_assets.fields import Name, Spec, Text
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 METRICS = ("coverage", "diversity", "false_positive_rate")
-"""The metrics of sample sets; `accuracy` is of finetuned models."""
+"""The metrics of sample sets. `accuracy` is a metric of finetuned models."""
 
 
 class Published(Spec):
-    """What a publication says of the same experiment: by budget and sampler, accuracy by budget, source and target.
+    """Published results of the same experiment.
 
-    Shares are in percent; diversity counts different correct solutions per solved problem, repeats included, as the
-    paper has it.
+    Metrics of samples are given by budget and sampler, accuracy by budget, source and target. Shares are in percent.
+    Diversity is the number of correct solutions per solved problem, repeats included, as in the paper.
     """
 
     origin: Text
@@ -36,7 +36,7 @@ class Published(Spec):
     def strays(
         self, budgets: Collection[str], models: Collection[str], arms: Collection[str], targets: Collection[str]
     ) -> Iterator[str]:
-        """A line for each name that is none of the study's."""
+        """Yield an error for each name that the study does not define."""
         levels = dict.fromkeys(METRICS, (budgets, models)) | {"accuracy": (budgets, arms, targets)}
         for metric, allowed in levels.items():
             found: list[tuple[tuple[str, ...], dict]] = [((metric,), getattr(self, metric))]

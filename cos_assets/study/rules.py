@@ -1,4 +1,4 @@
-"""Rules between the keys of a study, which no key can check by itself."""
+"""Validation rules that involve several keys of a study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNPRICED = "is missing; cap.cost needs the price of every model that is asked"
 
 
 def disagreements(spec: StudySpec) -> Iterator[str]:
-    """Mistakes between keys, one line each."""
+    """Yield one line for each mistake that involves several keys."""
     models, budgets = ", ".join(spec.models), ", ".join(spec.budgets)
     kinds: dict[str, Iterable[str]] = {
         "models": spec.models,
@@ -90,7 +90,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
     rule = spec.matching
     for name, model in spec.models.items():
         asked, countable = not engines.get(model.engine).recorded, _countable(model)
-        # What has no clock of its own cannot be timed by a pilot.
+        # A pilot cannot measure the speed of recorded solutions.
         known = {
             "params": bool(model.active_params or model.params or countable),
             "price": model.price is not None,
@@ -134,7 +134,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
 
 
 def _asked(spec: StudySpec) -> Iterator[tuple[str, ModelSpec | TargetSpec]]:
-    """Everything that an engine serves, by its key."""
+    """Yield every model, target and judge that an engine serves, with its key."""
     for kind, parts in (("models", spec.models), ("targets", spec.targets)):
         yield from ((f"{kind}.{name}", part) for name, part in parts.items())
     for name, judge in spec.judge.models.items():
@@ -142,13 +142,14 @@ def _asked(spec: StudySpec) -> Iterator[tuple[str, ModelSpec | TargetSpec]]:
 
 
 def _countable(model: ModelSpec) -> bool:
-    """A folder or a checkpoint can be counted when it is there; a hub id, a served name or an import says nothing."""
+    """Return whether the parameters can be counted once the files exist. This holds for a folder or a checkpoint, but
+    not for a hub id, a served name or an import."""
     here = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
     return here and engines.get(model.engine).local
 
 
 def _judge_rules(spec: StudySpec) -> Iterator[str]:
-    """Mistakes between who judges, and what samples are verified by."""
+    """Yield mistakes in the judges, and between the judges and the verification of samples."""
     judges = spec.judge.all
     several = spec.judge.judges is not None
     for name, judge in judges.items():
@@ -185,7 +186,7 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
 
 
 def _budget_rules(spec: StudySpec) -> Iterator[str]:
-    """Mistakes between what says how much is bought, and how that is matched."""
+    """Yield mistakes between the keys that set the budgets and the keys that say how they are matched."""
     if not spec.matching.by_length and spec.match_rule == "measured":
         yield f"match_rule: match: {spec.match} counts solutions, not tokens; leave match_rule out"
     if spec.matching.prompts == "count_prefill" and spec.count_prefill and not spec.measured:

@@ -1,4 +1,4 @@
-"""The study spec: one YAML file is the whole interface of an experiment."""
+"""The spec of a study: one YAML file is the whole interface of an experiment."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ T = TypeVar("T")
 
 
 class PilotSpec(Spec):
-    """A few samples of every model, bought first and counted as part of the budget.
+    """A few samples of every model that are bought first and count as part of the budget.
 
-    `samples` of each of `problems` problems, drawn by the seed; without `problems` of all that are sampled.
+    The pilot buys `samples` samples for each of `problems` problems, which the seed selects. Without `problems`, it
+    buys them for all problems that are sampled.
     """
 
     samples: Annotated[int, Field(ge=2), BeforeValidator(reject_bool)] = 4
@@ -34,7 +35,7 @@ class PilotSpec(Spec):
 
 
 class CapSpec(Spec):
-    """The most that a study spends on data (pilot, samples, judgements): FLOPs, or money in the prices' currency."""
+    """The maximum that a study spends on data (pilot, samples, judgements): FLOPs, or money in the prices' currency."""
 
     flops: float | None = Field(None, gt=0)
     cost: float | None = Field(None, gt=0)
@@ -59,8 +60,11 @@ def _known_zone(name: str) -> str:
 
 
 class ScheduleSpec(Spec):
-    """When what is missing or stale is filled: a cron expression of five fields. A partition that fails is run again
-    `retries` times; then it is left until its code or what it reads has changed, or somebody runs it."""
+    """When to materialize missing and stale partitions: a cron expression of five fields.
+
+    A partition that fails is retried `retries` times. After that it is skipped until its code or its inputs change,
+    or until somebody runs it.
+    """
 
     cron: Text
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
@@ -70,7 +74,7 @@ class ScheduleSpec(Spec):
 class SamplingSpec(Sampling):
     """Sampling parameters, the split that is sampled, and the number of few-shot examples in the prompt.
 
-    `unreadable: continue` goes on buying where almost none of the first solutions states an answer that is read.
+    `unreadable: continue` keeps sampling even if almost none of the first solutions states a readable answer.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -116,7 +120,7 @@ class StudySpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _targets_inherit(cls, given: Any) -> Any:
-        """A target's `finetune:` is the study's with what the target says instead."""
+        """Merge the study's `finetune:` into that of each target. Values of the target take precedence."""
         common, targets = given.get("finetune"), given.get("targets")
         if not isinstance(common, Mapping) or not isinstance(targets, Mapping):
             return given
@@ -135,22 +139,23 @@ class StudySpec(Spec):
 
     @property
     def floor(self) -> int:
-        """With allocation: adaptive, what every problem gets before the rest goes where it is worth most."""
+        """With `allocation: adaptive`, the samples that every problem gets before the rest is allocated by worth."""
         return self.pilot.samples if self.pilot else 1
 
     @property
     def predicts(self) -> bool:
-        """Is there a pilot that says how often solutions are right?"""
+        """Whether a pilot measures how often solutions are right, which needs gold answers."""
         return self.pilot is not None and self.task.answer_kind is not None
 
     @property
     def verifications(self) -> dict[str, Verification]:
-        """The ways in which samples are verified, by the key that says so: the study's, then those of sources."""
+        """The verification methods by the key that sets them: the study's, then those of sources."""
         own = {f"sources.{name}.verification": source.verification for name, source in self.sources.items()}
         return {"verification": self.verification, **{key: way for key, way in own.items() if way}}
 
     def verifiers_of(self, verification: Verification) -> tuple[str, ...]:
-        """The judge that a way of verification goes by, behind the judges that it is a vote of."""
+        """Return the judge that a verification method uses, preceded by the members if it is a vote. Empty if the
+        method uses no judge."""
         if verification in ("judge", "answer+judge"):
             return self.judge.behind(self.judge.first)
         steps = [name for name, judge in self.judge.all.items() if judge.kind == "steps"]
@@ -158,23 +163,24 @@ class StudySpec(Spec):
 
     @property
     def verifiers(self) -> tuple[str, ...]:
-        """The judges that judge all that is verified."""
+        """The judges that judge every sample to be verified."""
         return tuple(dict.fromkeys(name for way in self.verifications.values() for name in self.verifiers_of(way)))
 
     @property
     def measured(self) -> bool:
-        """Are budgets matched by each model's own tokens? Without match_rule: yes where every model states them."""
+        """Whether budgets are matched by each model's own tokens. Without `match_rule`, they are if every model
+        states its tokens per solution."""
         stated = all(model.tokens_per_solution for model in self.models.values())
         return self.match_rule == "measured" or (self.match_rule is None and stated)
 
     @property
     def arms(self) -> dict[str, SourceSpec]:
-        """All data arms: one per sampler with its whole budget, then the ones the study names."""
+        """All data arms: one per sampler with its whole budget, then the sources that the study names."""
         return {**{m: SourceSpec(take={m: 1.0}) for m in self.models}, **self.sources}
 
     @property
     def pair(self) -> tuple[str, str] | None:
-        """(weak-cheap, strong-expensive): the two samplers the verdict compares; None when there is one only."""
+        """The (weak-cheap, strong-expensive) samplers that the verdict compares. None if there is only one."""
         if self.compare:
             weak, strong = self.compare
             return weak, strong
@@ -185,12 +191,13 @@ class StudySpec(Spec):
 
     @property
     def benchmarks(self) -> dict[str, tasks.Task]:
-        """What finetuned models are scored on, by name; the verdict is on the first."""
+        """The tasks that finetuned models are scored on, by name. The verdict uses the first."""
         chosen = self.evaluation.benchmarks or [self.task]
         return {task.name: self.task if self.is_own(task) else task for task in chosen}
 
     def is_own(self, benchmark: tasks.Task) -> bool:
-        """Is a benchmark the study's own task? It is where it has its name, and no settings of its own."""
+        """Return whether a benchmark is the study's own task: it equals the task, or has its name and no settings of
+        its own."""
         return benchmark == self.task or (benchmark.name == self.task.name and benchmark.model_fields_set <= {"name"})
 
     @property
@@ -199,21 +206,21 @@ class StudySpec(Spec):
         return {name: task for name, task in self.benchmarks.items() if not self.is_own(task)}
 
     def finetuning_of(self, target: str) -> Finetune:
-        """How a target is finetuned."""
+        """Return the finetuning settings of a target."""
         settings = self.targets[target].finetune or self.finetune
-        assert settings is not None  # a study with targets has one
+        assert settings is not None  # `rules` requires finetune: of a study with targets
         return settings
 
     def reference_model(self, budget: str) -> str:
         return next(iter(self.budgets[budget]))
 
     def as_written(self, value: T) -> T:
-        """`value` for a report or for metadata: texts with environment variables as the YAML has them."""
+        """Return `value` for a report or for metadata, with environment variables as written in the YAML."""
         return self._written(value)
 
     @property
     def warnings(self) -> list[str]:
-        """What is allowed, but is often not what was meant."""
+        """Warnings about settings that are allowed but often unintended."""
         by_default = self.judge.judges is None and self.judge.method is None and self.judge.kind == "steps"
         if not (by_default and self.task.answer_kind == "math"):
             return []

@@ -1,7 +1,7 @@
-"""Problem sets. One module per task; its name is the name a study writes, `TASK` its class.
+"""Problem sets, one module per task. The module name is the name in a study; `TASK` is its class.
 
-A new task is one new module here: a docstring that opens with one example problem, and a subclass of `Task`, or of
-`PublicTask` where the problems are published rows, in files or on the hub.
+To add a task, add one module to this package: a docstring that opens with one example problem, and a subclass of
+`Task`, or of `PublicTask` if the problems are published rows, in files or on the Hugging Face Hub.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-# No question or reference solution is as long: such a text is a file that went wrong.
+# No question or reference solution is this long: such a text is a sign of a corrupt file.
 MAX_CHARACTERS = 1_000_000
-# Raise it when the form in which instruct models are asked changes.
+# Increase it when the prompt format for instruct models changes.
 INSTRUCT_VERSION = "instruct-1"
 FLEXIBLE: tuple[Kind, ...] = ("number", "math")
-"""The kinds of answers that `extract: flexible` reads."""
+"""The kinds of answers that `extract: flexible` supports."""
 _STATED = "\\boxed{...}, #### ..., 'The answer is ...', 'Answer: ...'"
 _FORMATS: dict[Kind, str] = {
     "number": _STATED,
@@ -57,80 +57,87 @@ PROBLEMS = pl.Schema(
 
 
 class Task(BaseModel, ABC):
-    """One problem set. Its fields are the parameters a study may give: `task: {name: gsm8k, path: ...}`."""
+    """A problem set. Its fields are the parameters that a study may set: `task: {name: gsm8k, path: ...}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     extract: Literal["strict", "flexible"] = "strict"
-    """`flexible` takes the last number of a reply that states no answer, as lm-evaluation-harness' filter of that name
-    does. Stored samples stay as they are; only their verdicts are made again."""
+    """`flexible` takes the last number of a reply that states no answer, like the filter of that name in
+    lm-evaluation-harness. Changing it keeps the stored samples; only their verdicts are recomputed."""
 
     @property
     def prompt_version(self) -> str:
-        """Raise it when the prompt for base models, `stop` or `exemplars` change: stored samples then count as old."""
+        """Increase it when the prompt for base models, `stop` or `exemplars` change, to outdate stored samples."""
         return "1"
 
     def asked_version(self, chat: bool = False, shots: int = 0) -> str:
-        """The version of the prompt that `prompt` makes for a model that is asked in this way."""
+        """Return the version of the prompt that `prompt` creates with these arguments."""
         return self.prompt_version
 
     @property
     def extract_version(self) -> str:
-        """Raise it when `answer_in` changes: stored verdicts then count as old, and are made again from the samples."""
+        """Increase it when `answer_in` changes: stored verdicts are then recomputed from the samples."""
         return "2"
 
     @property
     def reading(self) -> str:
-        """What verdicts depend on besides the completion and the grader: the rules of extraction, and the choice."""
+        """The version of the extraction rules and the `extract` option, on which verdicts depend.
+
+        Verdicts also depend on the completion and the grader.
+        """
         return self.extract_version if self.extract == "strict" else f"{self.extract_version}-{self.extract}"
 
     @property
     def answer_kind(self) -> Kind | None:
-        """How answers are graded; `answer` of the problems is what that kind compares with (see `grading.answers`).
+        """The kind of grading, which `answer` of the problems must match (see `grading.answers`).
 
-        None where the problems have no gold answers: their samples get no verdict, and cannot be verified.
+        None if the problems have no gold answers: their samples get no verdict and cannot be verified.
         """
         return "number"
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The texts at which a base model's continuation ends, because what follows is not part of the solution."""
+        """The strings at which a base model's continuation is cut, because the solution has ended."""
         return ()
 
     def stops(self, chat: bool = False) -> tuple[str, ...]:
-        """The stop strings to sample with. A model that is asked as a chat ends its reply by itself, and may write any
-        of these texts inside it."""
+        """Return the stop strings to sample with.
+
+        There are none for chat prompts: a chat model ends its reply itself and may write any of these strings inside
+        it.
+        """
         return () if chat else self.stop
 
     @property
     def exemplars(self) -> Sequence[Mapping[str, str]]:
-        """Worked examples {question, solution} of our own, in the form of the task's reference solutions.
+        """Worked examples {question, solution} written for this project, in the form of the reference solutions.
 
-        They are the few-shot examples where the training split does not have more problems with solutions than shots
-        are asked for; there is no mixture of the two. None of them is a problem of the set.
+        They are the few-shot examples if the training split does not have more problems with solutions than the
+        number of shots. The two sources are never mixed. None of the examples is a problem of the set.
         """
         return ()
 
     @abstractmethod
     def load(self) -> pl.DataFrame:
-        """All splits as one frame in the `PROBLEMS` schema; ids are unique and stable."""
+        """Return all splits as one frame with the `PROBLEMS` schema; ids are unique and stable."""
 
     def provenance(self) -> dict[str, Any]:
-        """Where the problems come from, for the asset's metadata: files with their SHA-256, or dataset and revision."""
+        """Return the source of the problems for the metadata: files with their SHA-256, or dataset and revision."""
         return {}
 
     @abstractmethod
     def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = (), chat: bool = False) -> str:
-        """What a model is given: the text that a base model continues, or with `chat` the message of the user.
+        """Return the input of the model: the text that a base model continues, or with `chat` the user's message.
 
-        Sampling, training and evaluation use the same one.
+        Sampling, training and evaluation use the same prompt.
         """
 
     def answer(self, completion: str, gold: str | None = None) -> str | None:
-        """The final answer as the reply states it; None when it states none, or when the reasoning never ends.
+        """Return the final answer that the completion states, or None.
 
-        `gold` is the `answer` of the problem. Programs are found by it: its tests say what they call.
+        The result is also None if the reasoning block never ends. `gold` is the `answer` of the problem. It is needed
+        to find programs: its tests contain the names that they call.
         """
         reply = reply_of(completion)
         if reply is None:
@@ -140,36 +147,38 @@ class Task(BaseModel, ABC):
 
     @abstractmethod
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The final answer as a reply states it, or None. A reply has no reasoning block and no special tokens.
+        """Return the final answer that a reply states, or None. A reply has no reasoning block and no special tokens.
 
-        Only programs may depend on `gold`: an answer of another kind must not be found by what it should be.
+        Only programs may depend on `gold`: other answers must be found without knowing the expected one.
         """
 
     def lenient_answer_in(self, reply: str) -> str | None:
-        """What a reply that states no answer is taken to answer with `extract: flexible`: its last number."""
+        """Return the answer of a reply that states none, used with `extract: flexible`: its last number."""
         return last_number_anywhere(reply) if self.answer_kind in FLEXIBLE else None
 
     def texts(self, question: str) -> tuple[str, ...]:
-        """The texts by which solutions made elsewhere name a problem: its question, and its text as published where
-        that is another."""
+        """Return the texts that identify a problem in external solutions: its question, and its published text.
+
+        The published text is included only if it is different.
+        """
         return (question,)
 
     def figures(self, graded: pl.DataFrame) -> dict[str, float | int | None]:
-        """What else is published of a model's answers [gold, answer], for the metadata of an evaluation."""
+        """Return additional published metrics of a model's answers [gold, answer], for an evaluation's metadata."""
         return {}
 
     def check(self, problem: Mapping[str, Any], completion: str) -> StepCheck:
-        """Is the solution in the reply right, step by step? A reasoning block is not looked at."""
+        """Check the solution in the reply step by step. A reasoning block is ignored."""
         return self.check_in(problem, reply_of(completion) or "")
 
     def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
-        """By default: the arithmetic of each equation."""
+        """Check a reply; by default the arithmetic of each equation."""
         from cos_assets.grading.steps import check_equations
 
         return check_equations(reply)
 
     def equations(self, completion: str) -> tuple[str, ...]:
-        """The solution as canonical equations, in order; none where none can be read."""
+        """Return the solution as canonical equations, in order; empty if no equation can be read."""
         return self.equations_in(reply_of(completion) or "")
 
     def equations_in(self, reply: str) -> tuple[str, ...]:
@@ -178,15 +187,18 @@ class Task(BaseModel, ABC):
         return equations(reply)
 
     def identity(self, completion: str) -> str:
-        """Equal for solutions that count as one in diversity: those with the same equations, or the same text where
-        there are none (see `grading.identity`)."""
+        """Return a key that is equal for solutions that count as one in diversity.
+
+        These are solutions with the same equations, or with the same text if there are no equations (see
+        `grading.identity`).
+        """
         from cos_assets.grading.identity import identity
 
         return identity(reply_of(completion) or completion, self.equations(completion))
 
     @property
     def formats(self) -> str:
-        """The forms of a stated answer that are read, for who has to ask for one of them."""
+        """The recognized forms of a stated answer, for error messages."""
         return _FORMATS[self.answer_kind or "instructions"]
 
     @model_validator(mode="after")
@@ -202,8 +214,9 @@ class Task(BaseModel, ABC):
 class PublicTask(Task):
     """A published problem set: files in a folder (`path:`), or a dataset on the hub, pinned by `revision:`.
 
-    `limit` keeps that many problems of a split, a smaller limit a subset of a larger one. Published sets have a known
-    number of rows; another number is an error unless `check_rows: false` says that the copy is meant to differ.
+    `limit` is the maximum number of problems per split; the problems of a smaller limit are a subset of those of a
+    larger one. Published sets have a known number of rows. A different number is an error unless `check_rows: false`
+    declares that the copy differs on purpose.
     """
 
     path: str | None = None
@@ -215,18 +228,18 @@ class PublicTask(Task):
     check_rows: bool = True
 
     files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """For each part of the published set: the file names, without suffix, that it goes by in a folder."""
+    """For each part of the published set: its possible file names in a folder, without suffix."""
     published: ClassVar[Mapping[str, int]] = {}
     """The number of rows of each part."""
 
     @abstractmethod
     def problems(self) -> pl.DataFrame:
-        """All splits, before `limit`, in the `PROBLEMS` schema."""
+        """Return all splits, before `limit`, with the `PROBLEMS` schema."""
 
     def load(self) -> pl.DataFrame:
-        """The problems, in file order.
+        """Return the problems in file order.
 
-        Raises ValueError when they are not to be had, or a row is not as expected (file and row are named).
+        Raises ValueError if they cannot be read or a row is invalid (the message names file and row).
         """
         problems = self.problems()
         for split, count in self.limit.items():
@@ -245,20 +258,20 @@ class PublicTask(Task):
         }
 
     def file(self, part: str) -> Path:
-        """Where a part lies. `path` may be the file itself where the set has one part only."""
+        """Return the path of the file of a part. `path` may be the file itself if the set has only one part."""
         path = Path(self.path or "").expanduser()
         if len(self.files) == 1 and path.is_file():
             return path
         return readers.in_folder(path, *self.files[part])
 
     def hub(self, part: str) -> tuple[str, str | None, str, str | None]:
-        """Where a part lies on the hub: dataset, config, split, revision."""
+        """Return the location of a part on the hub: dataset, config, split, revision."""
         return self.dataset, self.config, part, self.revision
 
     def rows(self, part: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """(where, row) of a part, from its file or from the hub.
+        """Yield (where, row) of a part, from its file or from the hub.
 
-        Raises ValueError where the number of rows is not the published one.
+        Raises ValueError if the number of rows is not the published one.
         """
         found = readers.hub_rows(*self.hub(part)) if self.path is None else readers.rows(self.file(part))
         count, expected = 0, self.published.get(part)
@@ -273,21 +286,25 @@ class PublicTask(Task):
             )
 
     def draw(self, ids: Iterable[str], count: int) -> list[str]:
-        """`count` of the ids, by a hash of seed and id: for validation splits and limits. Fewer are in more."""
+        """Draw `count` of the ids by a hash of seed and id. A smaller draw is a subset of a larger one.
+
+        It is used for validation splits and limits.
+        """
         return sorted(ids, key=lambda i: hashlib.sha256(f"{self.seed}/{i}".encode()).digest())[:count]
 
 
 class Styled(PublicTask):
-    """Problems that base models continue and instruct models are asked.
+    """A published problem set with two prompt formats: one for base models and one for instruct models.
 
-    `style: auto` asks a model with `chat: true` and without worked examples as its makers do: the message states the
-    form of the answer that is read here. `complete` and `instruct` choose one form for every model.
+    With `style: auto`, a model with `chat: true` and no worked examples gets the format that its authors recommend:
+    the message states the form of the answer that is extracted. `complete` and `instruct` choose one format for every
+    model.
     """
 
     style: Literal["auto", "complete", "instruct"] = "auto"
 
     def instructs(self, chat: bool, shots: int) -> bool:
-        """Is a model asked in the form for instruct models?"""
+        """Return whether the prompt has the format for instruct models."""
         return self.style == "instruct" or (self.style == "auto" and chat and shots == 0)
 
     def asked_version(self, chat: bool = False, shots: int = 0) -> str:
@@ -302,33 +319,33 @@ class Styled(PublicTask):
 
     @abstractmethod
     def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The text that a base model continues."""
+        """Return the text that a base model continues."""
 
     @abstractmethod
     def instruct(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The message that an instruct model answers: the problem, and the form of the answer."""
+        """Return the message that an instruct model answers: the problem and the form of the answer."""
 
 
 def boxed_prompt(
     problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]], what: str = "your final answer"
 ) -> str:
-    """A problem as instruct models for mathematics are asked: step by step, with the answer in a box."""
+    """Return the usual prompt of instruct models for mathematics: reason step by step, and put the answer in a box."""
     ask = f"\nPlease reason step by step, and put {what} within \\boxed{{}}."
     worked = "".join(f"{shot['question']}{ask}\n\n{shot['solution']}\n\n" for shot in shots)
     return f"{worked}{problem['question']}{ask}"
 
 
 def program_prompt(problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> str:
-    """A problem as instruct models for code are asked: for the whole program, in one block."""
+    """Return the usual prompt of instruct models for code: the whole program, in one code block."""
     ask = "Write a Python program that solves this problem. Reply with the whole program, in one block of code.\n\n"
     worked = "".join(f"{ask}{s['question']}\n\n```python\n{s['solution'].rstrip()}\n```\n\n" for s in shots)
     return f"{worked}{ask}{problem['question']}"
 
 
 def text(row: Mapping[str, Any], column: str, where: str) -> str:
-    """A column that has to hold text, of at most `MAX_CHARACTERS`, without NUL bytes, and such that UTF-8 can hold it.
+    """Return a column that must be a string of at most `MAX_CHARACTERS`, without NUL bytes and encodable as UTF-8.
 
-    Raises ValueError that names where, column and what was found.
+    Raises ValueError that names where, the column and the value found.
     """
     found = row.get(column)
     if not isinstance(found, str):
@@ -347,14 +364,15 @@ def text(row: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def same_text(question: str) -> str:
-    """The form in which two questions are the same: case folded, single spaces."""
+    """Return the form in which questions are compared: case-folded, with single spaces."""
     return " ".join(question.casefold().split())
 
 
 def in_several_splits(problems: pl.DataFrame) -> pl.DataFrame:
-    """Questions that stand in more than one split: [problem_id, split, other_id, other_split, question], a row a pair.
+    """Return the questions that are in more than one split, one row per pair.
 
-    `problems` is in the `PROBLEMS` schema. A text is compared as `same_text` has it; repeats within a split are none.
+    `problems` has the `PROBLEMS` schema. The result has the columns [problem_id, split, other_id, other_split,
+    question]. Texts are compared in the form of `same_text`; repeats within a split are not reported.
     """
     keyed = problems.select(
         "problem_id",
@@ -369,14 +387,14 @@ def in_several_splits(problems: pl.DataFrame) -> pl.DataFrame:
 
 
 def names() -> list[str]:
-    """Every task a study can name."""
+    """Return the names of all tasks."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
 def make(spec: Task | str | Mapping[str, Any]) -> Task:
-    """The task a study names: `gsm8k` or `{name: gsm8k, path: ...}`.
+    """Create a task from its specification in a study: `gsm8k` or `{name: gsm8k, path: ...}`.
 
-    Raises ValueError for an unknown name and pydantic.ValidationError for wrong parameters.
+    Raises ValueError for an unknown name and pydantic.ValidationError for invalid parameters.
     """
     if isinstance(spec, Task):
         return spec
@@ -385,24 +403,24 @@ def make(spec: Task | str | Mapping[str, Any]) -> Task:
 
 
 def find(name: Any) -> type[Task]:
-    """The class of a task. Raises ValueError for an unknown name."""
+    """Return the class of a task. Raises ValueError for an unknown name."""
     if name not in names():
         raise ValueError(f"name: {name!r} is not a task; allowed: {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}").TASK
 
 
 def named(value: Any) -> Any:
-    """For fields of the type `Chosen`: what is no name of a task is said to be none."""
+    """Raise ValueError unless `value` names a task, for fields of the type `Chosen`; return it unchanged."""
     given = value.get("name") if isinstance(value, Mapping) else value
     if not isinstance(given, (str, Task)):
         raise ValueError(f"names no task; allowed: {', '.join(names())}, or {{name: <one of them>, ...}}")
     return value
 
 
-# Each task has parameters of its own, which it checks itself, so the schema that editors see leaves them open.
+# Each task validates its own parameters, so the JSON schema for editors does not list them.
 Chosen = Annotated[
     SerializeAsAny[Task],
     BeforeValidator(make),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "properties": {"name": {"type": "string"}}}]}),
 ]
-"""The field of a spec that names a task."""
+"""The type of a spec field that names a task."""

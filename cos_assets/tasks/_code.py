@@ -1,4 +1,4 @@
-"""What sets of programming problems share: the answer is a program, and its tests say whether it is right."""
+"""Base class of programming tasks: the answer is a program, and tests decide whether it is right."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ if TYPE_CHECKING:
 
 
 class Code(Styled):
-    """Problems whose `answer` is tests (see `grading.code`)."""
+    """Problems whose `answer` contains tests (see `grading.code`)."""
 
     answer_kind: ClassVar[Kind | None] = "tests"
     extract_version: ClassVar[str] = "3"
 
     def load(self) -> pl.DataFrame:
-        """The problems, in file order. Raises ValueError for what is wrong with them, and RuntimeError where there is
-        no sandbox to run programs in: before any is paid for."""
+        """Return the problems in file order.
+
+        Raises ValueError for invalid problems. Raises RuntimeError if there is no sandbox to run programs in, so that
+        the error occurs before any sampling is paid for.
+        """
         from cos_assets.grading.sandbox import require
 
         require()
         return super().load()
 
     def problems_of(self, part: str, problem: Callable[[str, Mapping[str, Any]], dict[str, Any]]) -> pl.DataFrame:
-        """The rows of a part, each read by `problem`, without those in no split. Raises ValueError for a second row of
-        one id."""
+        """Return the rows of a part, each parsed by `problem`, without rows that are in no split.
+
+        Raises ValueError for a repeated id.
+        """
         found: dict[str, dict[str, Any]] = {}
         for where, row in self.rows(part):
             read = problem(where, row)
@@ -40,19 +45,19 @@ class Code(Styled):
         return pl.DataFrame([read for read in found.values() if read["split"]], schema=PROBLEMS)
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The last program of the reply that defines what the tests call (see `grading.programs`)."""
+        """Return the last program of the reply that defines what the tests call (see `grading.programs`)."""
         from cos_assets.grading.code import code_of
 
         return code_of(reply, gold)
 
     def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
-        """A program has no steps that a machine could follow."""
+        """Return "unreadable": a program has no steps that can be checked."""
         from cos_assets.grading.steps import StepCheck
 
         return StepCheck("unreadable", None, "a program has no equations to check; its tests say whether it is right")
 
     def equations_in(self, reply: str) -> tuple[str, ...]:
-        """The program in canonical form: solutions that differ only in comments or layout count as one."""
+        """Return the program in canonical form: solutions that differ only in comments or layout count as one."""
         from cos_assets.grading.code import canonical
 
         return (canonical(self.answer_in(reply) or ""),)

@@ -1,4 +1,4 @@
-"""What sets of prompts share: each is asked as it stands, and the whole reply is the answer."""
+"""Base class of prompt sets: each prompt is used unchanged, and the whole reply is the answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Prompts(PublicTask):
     prompt_version: ClassVar[str] = "prompts-1"
 
     def prompt(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = (), chat: bool = False) -> str:
-        """The prompt itself. Raises ValueError for few-shot examples: nobody publishes how to join them."""
+        """Return the prompt itself. Raises ValueError for few-shot examples: there is no published format for them."""
         if shots:
             raise ValueError(
                 f"sampling.shots: {len(shots)} is not allowed; allowed: 0, {self.name} asks each prompt as it stands"
@@ -25,15 +25,15 @@ class Prompts(PublicTask):
         return problem["question"]
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The whole reply without the white space around it; None for an empty one."""
+        """Return the whole reply without surrounding white space; None if it is empty."""
         return reply.strip() or None
 
     def check_in(self, problem: Mapping[str, Any], reply: str) -> StepCheck:
-        """Free text has no steps that a machine could follow."""
+        """Return "unreadable": free text has no steps that can be checked."""
         from cos_assets.grading.steps import StepCheck
 
         return StepCheck("unreadable", None, "free text has no steps to check")
 
     def equations_in(self, reply: str) -> tuple[str, ...]:
-        """The whole text, evened out: two replies count as one only where they say the same words."""
+        """Return the case-folded text with single spaces: replies count as one only if they have the same words."""
         return (" ".join(reply.casefold().split()),)

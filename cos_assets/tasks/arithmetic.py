@@ -3,8 +3,8 @@
     Q: Ann has 12 apples . Ann imports 3 crates of 4 apples . How many apples does Ann have now ?
     A: 3 * 4 = 12 . 12 + 12 = 24 . The answer is 24 .
 
-Two to five steps (the level). Every problem carries its program, so `check` says for certain whether the reasoning is
-right and not only the answer. See `cos_assets/tiny/problems.py`.
+Problems have two to five steps (the level). Every problem includes its program, so `check` determines with certainty
+whether the reasoning is right and not only the answer. See `cos_assets/tiny/problems.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cos_assets.tiny.problems import generate, prompt_of
 
 
 class Arithmetic(Task):
-    """Word problems made for a seed. The three sizes count problems."""
+    """Word problems generated from a seed. `train`, `validation` and `test` are numbers of problems."""
 
     name: str = "arithmetic"
     train: int = Field(400, ge=1, le=20_000)

@@ -7,10 +7,10 @@ r"""Functional MATH: problems of MATH with new numbers, three snapshots of 1,745
     $3^4 - 3^3 = 81 - 27 = \boxed{54}$.
     Final Answer: The final answer is $54$. I hope it is correct.
 
-A transfer benchmark: every problem is in the test split, and few-shot examples are those of `math`. `path:` is the
-archive of a snapshot (`Dec-2023.tar.gz`), or a folder with archives, as github.com/ConsequentAI/fneval publishes them;
-it is not on the hub. An archive holds `<snapshot>/test/<subject>/<n>.json` [problem, level, type, solution, is_static],
-where the solution is the boxed answer alone.
+This is a transfer benchmark: every problem is in the test split, and few-shot examples are those of `math`. `path:`
+is the archive of a snapshot (`Dec-2023.tar.gz`), or a folder with archives, as published on
+github.com/ConsequentAI/fneval; the set is not on the hub. An archive contains `<snapshot>/test/<subject>/<n>.json`
+[problem, level, type, solution, is_static], where the solution is only the boxed answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cos_assets.tasks.math import MathTask, math_problem
 
 
 class FunctionalMath(MathTask):
-    """One snapshot. Problems of one number are the same problem in all of them, with other numbers."""
+    """One snapshot. Problems with the same number <n> in all snapshots differ only in the numbers of their text."""
 
     name: str = "functional_math"
     snapshot: Literal["Oct-2023", "Nov-2023", "Dec-2023"] = "Dec-2023"
@@ -46,7 +46,7 @@ class FunctionalMath(MathTask):
         return path if path.is_file() else readers.in_folder(path, self.snapshot)
 
     def problems(self) -> pl.DataFrame:
-        """`truth` says whether a problem is static, that is without numbers to change."""
+        """Return all problems; `truth` contains whether a problem is static, that is, has no numbers to change."""
         file = str(self.file("test"))
         return pl.DataFrame([self._problem(file, *row) for row in self.rows("test")], schema=PROBLEMS)
 
@@ -58,7 +58,7 @@ class FunctionalMath(MathTask):
         return {
             "problem_id": f"functional_math/{self.snapshot}/{rest.partition('.json')[0]}",
             **math_problem("test", where, row),
-            "solution": None,  # the answer alone teaches no reasoning
+            "solution": None,  # a bare answer is useless for training
             "truth": json.dumps({"is_static": row.get("is_static")}),
         }
 

@@ -1,4 +1,4 @@
-"""GSM8K: grade-school word problems with worked solutions (Cobbe et al. 2021, MIT licence).
+"""GSM8K: grade-school word problems with worked solutions (Cobbe et al. 2021, MIT license).
 
     Question: Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How
     many clips did Natalia sell altogether in April and May?
@@ -7,8 +7,9 @@
     Natalia sold 48+24 = 72 clips altogether in April and May.
     #### 72
 
-`path:` is a folder with train and test as published. There is no validation split, and the paper's 7,500 + 500 cannot
-be disjoint rows of 7,473, so ours is `validation` train rows, drawn by a hash of seed and row; the rest stays train.
+`path:` is a folder with train and test as published. There is no published validation split, and the paper's 7,500 +
+500 cannot be disjoint rows of 7,473. The validation split here therefore consists of `validation` train rows, drawn
+by a hash of seed and row; the other rows remain in train.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ _EXEMPLARS = (
 
 
 class Gsm8k(Styled):
-    """GSM8K; `validation` is the number of train rows that are held out."""
+    """GSM8K; `validation` is the number of held-out train rows."""
 
     name: str = "gsm8k"
     dataset: str = "openai/gsm8k"
@@ -111,7 +112,7 @@ class Gsm8k(Styled):
     exemplars: ClassVar[Sequence[Mapping[str, str]]] = _EXEMPLARS
 
     def problems(self) -> pl.DataFrame:
-        """`level` is the number of steps of the reference solution, `truth` holds the reference as published."""
+        """Return all splits; `level` is the number of steps of the reference, `truth` the reference as published."""
         train, test = (
             [_problem(part, number, *row) for number, row in enumerate(self.rows(part))] for part in ("train", "test")
         )
@@ -132,9 +133,9 @@ class Gsm8k(Styled):
         return boxed_prompt(problem, shots)
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The number stated last (see `grading.extraction`).
+        """Return the last stated number (see `grading.extraction`).
 
-        What follows a next "Question:" is not part of the solution.
+        Text after a next "Question:" is not part of the solution.
         """
         return stated(reply.split(_NEXT_QUESTION, 1)[0], "number")
 

@@ -1,4 +1,4 @@
-'''HumanEval: complete a Python function from its head and docstring (Chen et al. 2021, MIT licence).
+'''HumanEval: complete a Python function from its signature and docstring (Chen et al. 2021, MIT license).
 
     def incr_list(l: list):
         """Return list with elements incremented by 1.
@@ -6,8 +6,8 @@
         [2, 3, 4]
         """
 
-164 problems, all for evaluation. `path:` is HumanEval.jsonl(.gz) as published, or its folder. A completion goes on
-where the prompt ends, or is a whole program with the function in it, as chat models write one.
+All 164 problems are for evaluation. `path:` is HumanEval.jsonl(.gz) as published, or its folder. A completion either
+continues the prompt, or is a whole program that contains the function, as chat models write it.
 '''
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cos_assets.tasks._code import Code
 
 
 class HumanEval(Code):
-    """HumanEval. Base models continue the function; instruct models are asked for the whole of it."""
+    """HumanEval. Base models continue the function; instruct models are asked for the whole function."""
 
     name: str = "humaneval"
     dataset: str = "openai/openai_humaneval"
@@ -33,10 +33,10 @@ class HumanEval(Code):
     prompt_version: ClassVar[str] = "humaneval-1"
 
     stop: ClassVar[tuple[str, ...]] = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-    """Where the function has ended, as in section 2.2 of the paper."""
+    """Strings that mark the end of the function, as in section 2.2 of the paper."""
 
     def problems(self) -> pl.DataFrame:
-        """`question` is the head of the function."""
+        """Return all problems; `question` is the signature and docstring of the function."""
         return self.problems_of("test", _problem)
 
     def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:

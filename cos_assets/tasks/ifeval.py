@@ -6,9 +6,9 @@
     instruction_id_list: punctuation:no_comma, detectable_format:number_highlighted_sections,
     length_constraints:number_words
 
-All of it is the test split. `path:` is a folder with `input_data.jsonl`, or such a file. Two counts are published: 541
-prompts on the hub, and 540 in a copy that lacks key 2785. There are no reference replies; `answer` holds what
-`grading.instructions` checks a reply by, and a reply is correct where it follows every instruction, strictly.
+All prompts are in the test split. `path:` is a folder with `input_data.jsonl`, or such a file. Two sizes are
+published: 541 prompts on the hub, and 540 in a copy that lacks key 2785. There are no reference replies. `answer`
+contains the input of `grading.instructions`, and a reply is correct if it follows every instruction, strictly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PUBLISHED = (540, 541)
 
 
 class Ifeval(Prompts):
-    """IFEval; the one split is test."""
+    """IFEval; the only split is test."""
 
     name: str = "ifeval"
     dataset: str = "google/IFEval"
@@ -36,10 +36,10 @@ class Ifeval(Prompts):
     answer_kind: ClassVar[Kind | None] = "instructions"
 
     def hub(self, part: str) -> tuple[str, str | None, str, str | None]:
-        return self.dataset, self.config, "train", self.revision  # the only split there is
+        return self.dataset, self.config, "train", self.revision  # the only split on the hub
 
     def problems(self) -> pl.DataFrame:
-        """`subject` is the kinds of instruction in a prompt, `level` how many instructions it gives."""
+        """Return all problems; `subject` lists the kinds of instructions in a prompt, `level` is their number."""
         problems: dict[str, dict[str, Any]] = {}
         for where, row in self.rows("test"):
             problem = _problem(where, row)
@@ -54,7 +54,7 @@ class Ifeval(Prompts):
         return pl.DataFrame(list(problems.values()), schema=PROBLEMS)
 
     def figures(self, graded: pl.DataFrame) -> dict[str, float | int | None]:
-        """Strict and loose, of prompts and of instructions."""
+        """Return the strict and loose accuracy, by prompt and by instruction."""
         from cos_assets.grading.instructions import ifeval_figures, ifeval_scores
 
         return ifeval_figures(ifeval_scores(graded))
@@ -73,8 +73,8 @@ def _problem(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{where}: 'instruction_id_list' is {repr(ids)[:60]}; expected a list of names")
     if not isinstance(kwargs, list) or len(kwargs) != len(ids) or not all(isinstance(one, dict) for one in kwargs):
         raise ValueError(f"{where}: 'kwargs' is {repr(kwargs)[:60]}; expected {len(ids)} mappings, one an instruction")
-    names = [name.removeprefix("en:") for name in ids]  # as the multilingual copy has them
-    # The hub's table gives every instruction every keyword, most of them null.
+    names = [name.removeprefix("en:") for name in ids]  # prefix in the multilingual copy
+    # In the hub's table every instruction has all keywords, most of them null.
     given = [{keyword: value for keyword, value in one.items() if value is not None} for one in kwargs]
     gold = {"prompt": prompt, "instruction_id_list": names, "kwargs": given}
     return {

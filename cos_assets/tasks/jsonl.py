@@ -1,4 +1,4 @@
-r"""Bring your own problem set: a file or folder of yours, or a dataset on the hub, with the columns named in the study.
+r"""User-defined problem sets: a file, a folder, or a dataset on the hub, with the columns named in the study.
 
     task:
       name: jsonl
@@ -11,14 +11,14 @@ r"""Bring your own problem set: a file or folder of yours, or a dataset on the h
     Answer:
     3*12 = 36 eggs. The answer is 36.
 
-A solution states its answer by `\boxed{X}`, `#### X`, "The answer is X" or "Answer: X", and the last of them counts
-(see `grading.extraction`); with `choice`, X is a letter like "(B)"; with `tests`, the answer is the last block of
-Python that defines what the tests call. Another way is an `answer_pattern`. With `tests`, the `answer` column holds
-Python code that fails where the solution is wrong (or a list of lines of it): assertions, test cases of unittest, or
-functions as pytest finds them. An empty program has to fail it, and the row's own solution to pass.
+A solution states its answer as `\boxed{X}`, `#### X`, "The answer is X" or "Answer: X"; the last of them counts (see
+`grading.extraction`). With `choice`, X is a letter like "(B)". With `tests`, the answer is the last block of Python
+that defines what the tests call. Set `answer_pattern` for any other format. With `tests`, the `answer` column
+contains Python code that fails if the solution is wrong (or a list of its lines): assertions, unittest test cases, or
+functions that pytest would collect. An empty program must fail the tests, and the row's own solution must pass them.
 
-Nothing is repaired or left out: a row with a missing column, an empty value, an id that another row has, or text that
-is none is refused, with file, line and column.
+No row is repaired or skipped. A row with a missing column, an empty value, a repeated id, or an invalid text is an
+error that names file, line and column.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from cos_assets.tasks import PROBLEMS, SPLITS, Split, Styled, boxed_prompt, prog
 
 _QUESTION = "{question}"
 _TEMPLATE = f"Question: {_QUESTION}\nAnswer:\n"
-# The start of a line that begins a next question: some letters, and a mark that no sentence has there.
+# A label that can start the next question: some letters, and punctuation that does not occur there in a sentence.
 _LABEL = re.compile(r"(?=.*[^\W\d_])(?!\w[.)]?\Z)(?:.*[:>\])]|[#*=_-]{2,}.*|.*[*=_-]{2,})")
 _ASKED = {"choice": "the letter of your final answer"}
 
 
 class Columns(BaseModel):
-    """Which column of the data holds what."""
+    """The column names of the data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,11 +71,11 @@ class Example(BaseModel):
 
 
 class Jsonl(Styled):
-    """Problems of your own.
+    """A user-defined problem set.
 
-    `splits` says which file of the folder, or which split of the hub, is which of ours. Without it, it is the files of
-    those names that are there, or train and test of the hub. A single file is the training split, unless
-    `columns.split` names a column that says train, validation or test.
+    `splits` maps train, validation and test to the file in the folder or the split on the hub. By default, it is the
+    existing files with these names, or train and test of the hub. A single file is the training split, unless
+    `columns.split` names a column that contains train, validation or test.
     """
 
     name: str = "jsonl"
@@ -84,7 +84,7 @@ class Jsonl(Styled):
     answer_pattern: str | None = None
     template: str = _TEMPLATE
     between: str = "\n\n"
-    """What stands between one few-shot example and the next."""
+    """The separator between few-shot examples."""
     examples: tuple[Example, ...] = ()
     splits: dict[Split, str] | None = Field(None, min_length=1)
     validation: int = Field(0, ge=0)
@@ -116,7 +116,7 @@ class Jsonl(Styled):
 
     @property
     def prompt_version(self) -> str:
-        """The study writes the prompt, so that another one makes another version."""
+        """The version depends on the prompt settings, because the study defines the prompt."""
         return f"jsonl-1-{_short_hash([self.template, self.between, self.exemplars])}"
 
     @property
@@ -131,7 +131,8 @@ class Jsonl(Styled):
     def stop(self) -> tuple[str, ...]:
         """The first line of the template up to the question, at the start of a line: a next question begins.
 
-        None where that line is no label such as "Question:": solutions have lines that begin with "1." or "#", too.
+        Empty if that line is not a label such as "Question:", because solutions also have lines that begin with "1."
+        or "#".
         """
         start = self.template.partition(_QUESTION)[0].strip().split("\n", 1)[0]
         return (f"\n{start}",) if _LABEL.fullmatch(start) else ()
@@ -169,7 +170,10 @@ class Jsonl(Styled):
         }
 
     def instructs(self, chat: bool, shots: int) -> bool:
-        """A template or an answer pattern of the study's own is the form that it wants, for every model."""
+        """Return whether to use the instruct format.
+
+        In `auto` style, a custom template or answer pattern applies to every model.
+        """
         own = self.template != _TEMPLATE or self.answer_pattern is not None
         return self.style == "instruct" or (not own and super().instructs(chat, shots))
 
@@ -183,7 +187,7 @@ class Jsonl(Styled):
         return boxed_prompt(problem, shots, _ASKED.get(self.grade, "your final answer"))
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The answer stated last (see `grading.extraction`), before a next question begins."""
+        """Return the last stated answer (see `grading.extraction`) before a next question begins."""
         completion = reply
         for stop in self.stop:
             completion = completion.split(stop, 1)[0]
@@ -197,7 +201,10 @@ class Jsonl(Styled):
         return stated(completion, self.grade)
 
     def equations_in(self, reply: str) -> tuple[str, ...]:
-        """Programs that differ only in comments or layout count as one."""
+        """Return the equations, or with `tests` the canonical program.
+
+        Programs that differ only in comments or layout count as one.
+        """
         if self.grade != "tests":
             return super().equations_in(reply)
         from cos_assets.grading.code import canonical
@@ -236,7 +243,7 @@ class Jsonl(Styled):
         def get(role: str, required: bool = False) -> str | None:
             column = getattr(self.columns, role)
             value = None if column is None else readers.dig(row, column, role, where)
-            if isinstance(value, float) and isnan(value):  # a gap, as pandas writes it
+            if isinstance(value, float) and isnan(value):  # pandas writes a missing value as NaN
                 value = None
             if role in ("level", "subject") and isinstance(value, float) and value.is_integer():
                 value = int(value)
@@ -253,7 +260,7 @@ class Jsonl(Styled):
 
         split = self._split(get("split"), where) or split
         question, answer = str(get("question", required=True)).strip(), str(get("answer", required=True)).strip()
-        part = split if self.columns.split is None else "row"  # a row keeps its id when it changes its split
+        part = split if self.columns.split is None else "row"  # a row keeps its id if its split changes
         return {
             "problem_id": get("problem_id") or f"{self.name}/{part}/{number:05d}",
             "split": split,
@@ -266,7 +273,10 @@ class Jsonl(Styled):
         }
 
     def _try_tests(self, problems: list[dict[str, Any]], places: dict[str, str]) -> None:
-        """Tests that accept any program, or refuse the reference solution, would make every verdict wrong."""
+        """Raise ValueError for tests that accept any program or reject the reference solution.
+
+        All verdicts would be wrong.
+        """
         from cos_assets.grading.code import untested
 
         golds = [
@@ -285,7 +295,7 @@ class Jsonl(Styled):
         return value
 
     def _gold(self, answer: str, where: str) -> str:
-        """What the graders compare with. An answer that they could not use is refused now, not graded wrong later."""
+        """Return the answer in the form that the graders use; raise ValueError for an answer that they cannot use."""
         at = f"{where}: {self.columns.answer!r} is {answer[:60]!r}"
         if self.grade == "number" and parse_number(answer) is None:
             raise ValueError(f"{at}; expected one number, or grade: math, text or choice")
@@ -303,7 +313,10 @@ class Jsonl(Styled):
         return answer
 
     def _solution(self, solution: str | None, answer: str, where: str) -> str | None:
-        """A reference solution that does not state its answer gets the sentence, so that models learn to state it."""
+        """Return the reference solution, with a sentence that states the answer if it states none.
+
+        Models trained on it then learn to state the answer.
+        """
         if solution is None or self.answer(solution) is not None:
             return solution
         if self.answer_pattern is not None:
@@ -312,12 +325,12 @@ class Jsonl(Styled):
                 " models trained on it would state none"
             )
         ends = f"{solution.rstrip()}\nThe answer is {f'${answer}$' if self.grade == 'math' else answer}."
-        if self.grade == "text" and self.answer(ends) != answer:  # it looks like an answer with an explanation
+        if self.grade == "text" and self.answer(ends) != answer:  # the sentence would be read differently
             return f"{solution.rstrip()}\nThe answer is \\boxed{{{answer}}}."
         return ends
 
     def _draw(self, problems: list[dict[str, Any]], split: str, count: int) -> None:
-        """Moves `count` training problems to a split that the data do not have."""
+        """Move `count` training problems to a split that the data do not have."""
         if not count:
             return
         if held := sum(p["split"] == split for p in problems):

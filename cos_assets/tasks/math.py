@@ -1,4 +1,4 @@
-r"""MATH: competition problems of seven subjects and five levels with worked solutions (Hendrycks et al. 2021, MIT).
+r"""MATH: competition problems of seven subjects and five levels with solutions (Hendrycks et al. 2021, MIT license).
 
     Problem:
     What is the sum of the roots of $x^2 - 5x + 6 = 0$?
@@ -7,18 +7,18 @@ r"""MATH: competition problems of seven subjects and five levels with worked sol
     The polynomial factors as $(x - 2)(x - 3)$, so its roots are $2$ and $3$, and their sum is $\boxed{5}$.
     Final Answer: The final answer is $5$. I hope it is correct.
 
-The form is that of Minerva (Lewkowycz et al. 2022, arXiv 2206.14858), 4-shot, as `minerva_math` of the
-lm-evaluation-harness has it; the solution starts on a line of its own, and a next "Problem:" ends it.
+The prompt format is that of Minerva (Lewkowycz et al. 2022, arXiv 2206.14858), 4-shot, as in `minerva_math` of the
+lm-evaluation-harness. The solution starts on its own line, and a next "Problem:" ends it.
 
 `path:` is a folder with train (7,500 problems), test (5,000) and math500 (MATH-500, the 500 test problems of Lightman
-et al. 2023); `files` of the class lists the names. A row has `problem`; `level`, `type` or `subject`, `solution` and
-`answer` (or `final_answer`) where the copy has them. Without `answer`, it is what the solution boxes last. On the hub,
-`DigitalLearningGmbH/MATH-lighteval` holds train and test [problem, level, type, solution], and
-`HuggingFaceH4/MATH-500` the test split of 500 [problem, solution, answer, subject, level, unique_id].
+et al. 2023); the file names are in `files` of the class. A row has `problem`, and `level`, `type` or `subject`,
+`solution` and `answer` (or `final_answer`) if the copy has them. Without `answer`, the answer is the last boxed text
+of the solution. On the hub, `DigitalLearningGmbH/MATH-lighteval` contains train and test [problem, level, type,
+solution], and `HuggingFaceH4/MATH-500` the test split of 500 [problem, solution, answer, subject, level, unique_id].
 
-Splits: test is MATH-500. validation is drawn by the seed from the other 4,500 test problems, without the one whose text
-is a training problem too (as published). train is whole, two repeats of one question included. Where two training rows
-of a copy have no final answer, they are kept, and their samples are graded `grader_error`.
+The splits are: test is MATH-500. validation is drawn by the seed from the other 4,500 test problems, without the one
+whose text is also a training problem (as published). train is complete, including two repeats of one question. If two
+training rows of a copy have no final answer, they are kept, and their samples are graded `grader_error`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _EXEMPLARS = (
 
 
 class MathTask(Styled):
-    """What MATH and its relatives share: the prompt, how an answer is stated, and how it is graded."""
+    """Base class of MATH and related tasks: the prompt, the extraction of the answer, and the kind of grading."""
 
     answer_kind: ClassVar[Kind] = "math"
     prompt_version: ClassVar[str] = "math-1"
@@ -92,15 +92,15 @@ class MathTask(Styled):
         return boxed_prompt(problem, shots)
 
     def answer_in(self, reply: str, gold: str | None = None) -> str | None:
-        """The answer stated last (see `grading.extraction`).
+        """Return the last stated answer (see `grading.extraction`).
 
-        What follows a next "Problem:" is not part of the solution.
+        Text after a next "Problem:" is not part of the solution.
         """
         return stated(reply.split(_NEXT_PROBLEM, 1)[0], "math")
 
 
 class Math(MathTask):
-    """MATH; `validation` is the number of test problems outside MATH-500 that are held out for validation."""
+    """MATH; `validation` is the number of held-out test problems outside MATH-500."""
 
     name: str = "math"
     dataset: str = "DigitalLearningGmbH/MATH-lighteval"
@@ -121,7 +121,7 @@ class Math(MathTask):
         return super().hub(part)
 
     def problems(self) -> pl.DataFrame:
-        """`truth` holds the `unique_id` of rows that have one."""
+        """Return all splits; `truth` contains the `unique_id` of rows that have one."""
         train, rest, test = (
             with_ids(f"math/{name}", [math_problem(split, *row) for row in self.rows(part)])
             for name, part, split in (("train", "train", "train"), ("test",) * 3, ("test", "math500", "test"))
@@ -145,7 +145,10 @@ class Math(MathTask):
 
 
 def math_problem(split: str, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as published -> a problem without its id. The solution ends as a sampled one has to."""
+    """Convert a published row to a problem without its id.
+
+    The solution gets the ending that sampled solutions must have.
+    """
     question = text(row, "problem", where).strip()
     solution = text(row, "solution", where).strip() if row.get("solution") is not None else None
     if not question:
@@ -171,7 +174,10 @@ def math_problem(split: str, where: str, row: Mapping[str, Any]) -> dict[str, An
 
 
 def with_ids(prefix: str, problems: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ids from the questions, because the copies differ in order; the second of two equal questions gets `-2`."""
+    """Add ids derived from the questions, because copies differ in order.
+
+    The second of two equal questions gets `-2`.
+    """
     named: dict[str, dict[str, Any]] = {}
     for problem in problems:
         first = f"{prefix}/{hashlib.sha256(same_text(problem['question']).encode()).hexdigest()[:12]}"

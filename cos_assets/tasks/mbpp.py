@@ -1,4 +1,4 @@
-"""MBPP: short Python functions from a sentence and three tests (Austin et al. 2021, CC-BY-4.0 licence).
+"""MBPP: write a short Python function from a sentence and three tests (Austin et al. 2021, CC-BY-4.0 license).
 
     You are an expert Python programmer, and here is your task: Write a python function to identify non-prime numbers.
     Your code should pass these tests:
@@ -12,10 +12,10 @@
         ...
     [DONE]
 
-`path:` is mbpp.jsonl, or for the 427 rows that were checked by hand sanitized-mbpp.json or CodeT's
-mbpp_sanitized_for_code_generation.jsonl, or a folder that holds them. The splits are the published ones, by task id:
-test 11 to 510, validation 511 to 600, train 601 to 974. Tasks 1 to 10 are for prompts only, and in no split. The
-paper's 324 + 100 problems have no published ids: `limit` draws as many of ours.
+`path:` is mbpp.jsonl, or a folder that contains it. For the 427 rows that were verified by hand, it is
+sanitized-mbpp.json or CodeT's mbpp_sanitized_for_code_generation.jsonl, or their folder. The splits are the published
+ones, by task id: test 11 to 510, validation 511 to 600, train 601 to 974. Tasks 1 to 10 are for prompts only and in
+no split. The ids of the paper's 324 + 100 problems are not published; use `limit` to draw as many.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TESTS = " Your code should pass these tests:\n\n"
 
 
 class Mbpp(Code):
-    """MBPP, whole or `subset: sanitized`."""
+    """MBPP, the full set or `subset: sanitized`."""
 
     name: str = "mbpp"
     dataset: str = "google-research-datasets/mbpp"
@@ -53,11 +53,11 @@ class Mbpp(Code):
     stop: ClassVar[tuple[str, ...]] = (_DONE,)
 
     def problems(self) -> pl.DataFrame:
-        """`question` holds the tests too, as the model is shown them."""
+        """Return all splits; `question` includes the tests, as in the prompt."""
         return self.problems_of(self.subset, _problem)
 
     def texts(self, question: str) -> tuple[str, ...]:
-        """The question, and the published sentence without the tests."""
+        """Return the question, and the published sentence without the tests."""
         return question, question.partition(_TESTS)[0]
 
     def hub(self, part: str) -> tuple[str, str | None, str, str | None]:
@@ -74,7 +74,7 @@ class Mbpp(Code):
         return {f"{self.subset}_file": str(file), f"{self.subset}_sha256": readers.sha256(file)}
 
     def complete(self, problem: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The form of the MBPP paper; the examples are whole, with their solutions."""
+        """Return the prompt in the format of the MBPP paper; the examples include their solutions."""
         ask = "You are an expert Python programmer, and here is your task: {}\n" + _BEGIN + "\n"
         worked = "".join(f"{ask.format(s['question'])}{s['solution'].rstrip()}\n{_DONE}\n\n" for s in shots)
         return worked + ask.format(problem["question"])
@@ -102,7 +102,7 @@ def _problem(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _published(where: str, row: Mapping[str, Any]) -> tuple[str, str, list[str], list[str]]:
-    """Task, code, what runs before the tests, tests: of Google's files and the hub. Some have Windows line ends."""
+    """Return task, code, setup lines and tests of a row of Google's files or the hub; converts Windows line endings."""
     task, code = text(row, "text" if "text" in row else "prompt", where), text(row, "code", where)
     tests = row.get("test_list")
     setup = [
@@ -116,14 +116,17 @@ def _published(where: str, row: Mapping[str, Any]) -> tuple[str, str, list[str],
 
 
 def _codet(where: str, row: Mapping[str, Any]) -> tuple[str, str, list[str], list[str]]:
-    """The same of CodeT's file: `prompt` is a function's head with the task as its docstring, `test` a function."""
+    """Return the same for a row of CodeT's file.
+
+    `prompt` is the head of a function with the task as its docstring, `test` is a function.
+    """
     prompt, body, test = (text(row, column, where) for column in ("prompt", "canonical_solution", "test"))
     head, task, *rest = [*prompt.split("'''"), ""]
     first, _, lines = test.partition("\n")
     tests = [line for line in textwrap.dedent(lines).splitlines() if line]
     if len(rest) != 2 or not first.startswith("def check(") or not tests:
         raise ValueError(f"{where}: 'prompt' and 'test' are not a head with its docstring, and `def check(candidate):`")
-    # The file lacks the imports of the tests; `math` is the only module that they use.
+    # The file lacks the imports of the tests; they use no module but `math`.
     imports = ["import math"] if any("math." in line for line in tests) else []
     return task, f"{head.rstrip()}\n{body}", imports, tests
 

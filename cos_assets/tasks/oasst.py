@@ -2,14 +2,15 @@
 
     What were the most important events in the year 1969?
 
-For sampling: there is no gold answer, so nothing can be verified, and studies say `verification: none`. The solution of
-a problem is the human reply that people ranked best, where there is one.
+This task is for sampling only: there are no gold answers, so nothing can be verified, and studies must set
+`verification: none`. The solution of a problem is the human reply that people ranked best, if there is one.
 
-`path:` is a folder with an export under its own name (`2023-04-12_oasst_all.trees.jsonl.gz`, `…_all.messages…`,
-`…_ready.trees…`, `…_ready.messages…`; of several, the first of these), or any such file: trees with nested `replies`,
-or one message a row. Kept are prompts in English that open a conversation, written by people, neither deleted nor
-turned down in review; a text that stands twice is kept once. `validation` of them are held out, drawn by a hash of
-seed and message, and `train` of the rest are drawn, or all where there are fewer. The paper's 5,000 are not known.
+`path:` is a folder with an export under its original name (`2023-04-12_oasst_all.trees.jsonl.gz`, `…_all.messages…`,
+`…_ready.trees…`, `…_ready.messages…`; the first existing one in this order), or such a file. An export contains trees
+with nested `replies`, or one message per row. The problems are the prompts in English that open a conversation, were
+written by people, and were neither deleted nor rejected in review; of equal texts one is kept. `validation` of them
+are held out, drawn by a hash of seed and message. `train` of the rest are drawn, or all if there are fewer. The
+paper's 5,000 prompts are not published.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _EXPORTS = {
     "2023-04-12_oasst_ready.trees": 10_364,
     "2023-04-12_oasst_ready.messages": 88_838,
 }
-_HUB = {"train": 84_437, "validation": 4_401}  # the messages of the ready export
+_HUB = {"train": 84_437, "validation": 4_401}  # messages of the ready export
 
 
 class Oasst(Prompts):
-    """OpenAssistant prompts: how many to sample (`train`), and how many are held out (`validation`)."""
+    """OpenAssistant prompts; `train` is the number to sample, `validation` the number held out."""
 
     name: str = "oasst"
     dataset: str = "OpenAssistant/oasst1"
@@ -59,12 +60,12 @@ class Oasst(Prompts):
         return found
 
     def problems(self) -> pl.DataFrame:
-        """`truth` says who wrote the solution of a problem, and how it was ranked."""
+        """Return both splits; `truth` contains the message id and the rank of the solution."""
         first, replies = self._messages()
         found: dict[str, tuple[str, str, Mapping[str, Any] | None]] = {}
         for message_id, (where, message) in first.items():
             prompt = text(message, "text", where).strip()
-            if prompt:  # the first of equal texts
+            if prompt:  # keep the first of equal texts
                 found.setdefault(same_text(prompt), (f"oasst/{message_id}", prompt, _best(replies.get(message_id, []))))
         drawn = self.draw((problem_id for problem_id, *_ in found.values()), self.validation + self.train)
         if self.validation >= len(found):
@@ -89,7 +90,10 @@ class Oasst(Prompts):
         return pl.DataFrame(rows, schema=PROBLEMS)
 
     def _messages(self) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], dict[str, list[Mapping[str, Any]]]]:
-        """(where, prompt) that open a conversation by their ids, and the replies to each message by its id."""
+        """Return (where, prompt) of the messages that open a conversation, and all replies, by message id.
+
+        Replies are grouped by the id of the message that they answer.
+        """
         first: dict[str, tuple[str, Mapping[str, Any]]] = {}
         replies: dict[str, list[Mapping[str, Any]]] = {}
         for where, message in self._flat():
@@ -108,7 +112,7 @@ class Oasst(Prompts):
         return first, replies
 
     def _flat(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Every message that opens a conversation or replies to one that does, of either form of export."""
+        """Yield (where, message) of the messages that open a conversation and their replies, for both exports."""
         parts = _HUB if self.path is None else [self.file("export").name.split(".jsonl")[0]]
         for part in parts:
             for where, row in self.rows(part):
@@ -127,7 +131,7 @@ def _usable(message: Mapping[str, Any]) -> bool:
 
 
 def _best(replies: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The reply of the lowest rank; unranked ones come after ranked ones, in the order of the file."""
+    """Return the reply with the lowest rank; unranked replies come after ranked ones, in file order."""
     return min(replies, key=lambda reply: (reply.get("rank") is None, reply.get("rank") or 0), default=None)
 
 

@@ -1,6 +1,6 @@
-"""The demo's world: word problems, a careless corpus, three tiny models, and their trained weights.
+"""The demo: word problems, a corpus with errors, three tiny models, and their trained weights.
 
-Everything the platform does can be tried on it in minutes on a laptop, with nothing to download.
+All parts of the platform can be tried with it in minutes on a laptop, without any download.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def shipped(role: str) -> Path:
-    """The folder of a shipped checkpoint ("student", "wc", "se"), after its files were checked against SHA256SUMS.
+    """Return the folder of a shipped checkpoint ("student", "wc", "se") after verifying its files against SHA256SUMS.
 
-    Raises ValueError for an unknown role, and for a file that is missing or is not the one that was shipped.
+    Raises ValueError for an unknown role, and for a file that is missing or differs from the shipped one.
     """
     if role not in ROLES:
         raise ValueError(f"role: {role!r}; allowed: {', '.join(ROLES)}")

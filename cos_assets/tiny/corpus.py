@@ -1,10 +1,10 @@
-"""What the tiny models are pretrained on: other problems of the same world, solved by a careless writer.
+"""Pretraining corpus of the tiny models: other problems of the demo, solved with errors by a simulated writer.
 
-The writer misreads words and slips in sums. Misreadings are systematic: each rare word has its own probability of being
-taken for its opposite, so a model that imitates the corpus settles on a wrong reading of some words, and keeping only
-solutions with right answers teaches it the right one. (Independent noise would vanish under greedy decoding, and
-finetuning would have nothing to teach.) Slips that do not carry on are how a right answer comes to stand after a wrong
-step: the false positives that this platform measures.
+The writer misreads words and makes slips in calculations. Misreadings are systematic: each rare word has its own
+probability of being read as its opposite. A model that imitates the corpus therefore learns a wrong reading of some
+words, and training only on solutions with right answers teaches it the right one. (Independent noise would vanish
+with greedy decoding, and finetuning would have nothing to teach.) Slips that are not carried on produce right answers
+after a wrong step: the false positives that this platform measures.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from cos_assets.tiny.problems import Problem, Step, apply, plan, prompt_of, stream
 from cos_assets.tiny.words import CONTAINERS, GAIN, LIMIT, LOSS
 
-SLIP = 0.05  # of the steps
-SLIP_STOPS = 0.2  # of the slips: the next step goes on from the right value
-SURE = {GAIN: 6, LOSS: 6, CONTAINERS: 2}  # the most frequent words are never misread
-RARELY, OFTEN = 0.03, (0.45, 0.80)  # each for half of the others
+SLIP = 0.05  # share of the steps
+SLIP_STOPS = 0.2  # share of the slips after which the next step continues with the right value
+SURE = {GAIN: 6, LOSS: 6, CONTAINERS: 2}  # number of the most frequent words, which are never misread
+RARELY, OFTEN = 0.03, (0.45, 0.80)  # each for half of the other words
 
 
 def misreadings(words: Sequence[str], sure: int) -> dict[str, float]:
-    """The probability that the writer misreads each word: 0 for the first `sure`, then 3 % and 45-80 % in turns.
-    A property of the world, not of a study's seed: the shipped models have learned these."""
+    """Return the probability that the writer misreads each word: 0 for the first `sure`, then 3 % or 45-80 %.
+
+    Of every two consecutive rare words, one has the low probability and one the high. The table is fixed and does not
+    depend on a study's seed, because the shipped models have learned it.
+    """
     rng = random.Random(f"cos_assets misreadings {' '.join(words)}")
     often = [rng.random() < 0.5 for _ in words[sure::2]]
     table = dict.fromkeys(words[:sure], 0.0)
@@ -38,7 +41,7 @@ MISREADINGS = {word: p for words, sure in SURE.items() for word, p in misreading
 
 @dataclass(frozen=True)
 class Written:
-    """A solution and, from how it was made, whether its reasoning is right: nothing was misread and nothing slipped."""
+    """A solution. `right` is true if its reasoning is right: it was written without a misreading or slip."""
 
     text: str
     answer: int
@@ -52,12 +55,12 @@ def write(
     slip: float = SLIP,
     slip_stops: float = SLIP_STOPS,
 ) -> tuple[str, int, bool] | None:
-    """Carry out a chain, slipping now and then. (text, answer, every step true), or None outside 0..99.
+    """Evaluate a chain of steps with random slips: (text, answer, whether every step is true), or None outside 0..99.
 
-    A division that does not come out is rounded down and counts as a false step.
+    A division with a remainder is rounded down and counts as a false step.
     """
-    shown: list[int] = []  # what is written
-    carried: list[int] = []  # what later steps go on from
+    shown: list[int] = []  # written results
+    carried: list[int] = []  # values that later steps use
     parts, clean = [], True
     for op, left, right in steps:
         a, b = ((literals if r.kind == "literal" else carried)[r.number] for r in (left, right))
@@ -78,9 +81,10 @@ def write(
 
 
 def solve(problem: Problem, rng: random.Random, misread: float = 1.0, slip: float = SLIP) -> Written:
-    """One careless solution. `misread` scales the probabilities of misreading, `slip` is that of a slip per step.
+    """Return one solution with errors.
 
-    A reading or a slip that would leave 0..99 is drawn again, at last without either.
+    `misread` scales the probabilities of misreading; `slip` is the probability of a slip per step. Draws that would
+    leave 0..99 are repeated; the last attempt has no misreadings and slips.
     """
     words = sorted({w for e in problem.events for w in (e.word, e.container)} & MISREADINGS.keys())
     for attempt in range(8):
@@ -91,15 +95,18 @@ def solve(problem: Problem, rng: random.Random, misread: float = 1.0, slip: floa
         if written is not None:
             text, answer, clean = written
             return Written(text, answer, clean and not flipped)
-    # An equivalent form may pass 99 where the gold chain does not.
+    # An equivalent form may exceed 99 even if the gold chain does not.
     written = write(problem.steps, problem.literals, rng, 0.0)
     assert written is not None, "the gold chain stays in range"
     return Written(written[0], written[1], True)
 
 
 def texts(n: int, seed: int = 0, misread: float = 1.0, slip: float = SLIP) -> Iterator[tuple[str, str]]:
-    """n pairs (prompt, solution). The problems come from the corpus' own part of the space of questions, which no
-    split of any study reaches (`problems.split_of`)."""
+    """Yield n pairs (prompt, solution).
+
+    The problems come from a part of the question space that is reserved for the corpus and used by no split of any
+    study (see `problems.split_of`).
+    """
     rng = random.Random(f"cos_assets corpus {seed}")
     problems = stream("corpus", seed)
     for _ in range(n):

@@ -1,11 +1,12 @@
-"""The demo's word problems: what is asked, the right chain of steps, and the vocabulary.
+"""Word problems of the demo: the question, the gold chain of steps, and the vocabulary.
 
     Ann has 12 apples . Ann imports 3 crates of 4 apples . Ann is 9 years old . How many apples does Ann have now ?
     3 * 4 = 12 . 12 + 12 = 24 . The answer is 24 .
 
-Two to five steps (the level), values from 0 to 99, one number a word. The meaning of a sentence hangs on its verb
-(24 that gain, 24 that lose) or its container (12), and both are long-tailed, so that a rare one is seen only a few
-times. The numbers of one problem differ from each other: a written number then points to one place in the text.
+A problem has two to five steps (the level) and values from 0 to 99, with one token per number. The meaning of a
+sentence depends on its verb (24 verbs for gains, 24 for losses) or its container (12). Both have long-tailed
+frequencies, so a rare word is seen only a few times. The numbers of one problem differ from each other: a number in a
+solution then identifies one place in the text.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ NOISE = (
     "OTHER saw NUMBER birds .",
 )
 
-# The columns of the problems table, as `cos_assets.tasks.PROBLEMS` has them; this module stands below the tasks.
+# The columns of `cos_assets.tasks.PROBLEMS`, repeated because the tasks import this module.
 COLUMNS = ("problem_id", "split", "question", "answer", "solution", "level", "subject", "truth")
 
-# Which questions belong to which split, in sixteenths of the space of questions: see `split_of`.
+# The share of each split in the question space, in sixteenths; see `split_of`.
 SHARES = (("train", 2), ("validation", 1), ("test", 3), ("corpus", 10))
 
 
 class Event(NamedTuple):
-    """One sentence that counts. `numbers` are its literals in order; `word` is its verb, `container` its container."""
+    """One relevant sentence. `numbers` are its literals in order, `word` is its verb, and `container` its container."""
 
     kind: str  # start | change | compare | times | price | share
     numbers: tuple[int, ...]
@@ -62,8 +63,11 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem before it is a row. `literals` are the numbers the steps may use, `constants` of them are
-    spelled as words ("twice"). `key` is the question without its names and things."""
+    """A problem before it is converted to a row.
+
+    `literals` are the numbers that the steps may use; `constants` are those of them that are spelled as words
+    ("twice"). `key` is the question without its names and things.
+    """
 
     question: str
     key: str
@@ -75,7 +79,7 @@ class Problem:
 
 
 def tail_weights(n: int, power: float = 0.75) -> list[float]:
-    """Long-tailed weights of ranks 1..n: (rank + 2) ** -power (a Zipf-Mandelbrot law)."""
+    """Return long-tailed weights of ranks 1..n: (rank + 2) ** -power (a Zipf-Mandelbrot law)."""
     return [(rank + 3) ** -power for rank in range(n)]
 
 
@@ -89,9 +93,12 @@ def _pick(rng: random.Random, words: Sequence[str]) -> str:
 def plan(
     events: Sequence[Event], flipped: frozenset[str] = frozenset(), rng: random.Random | None = None
 ) -> list[Step]:
-    """The chain of steps of a problem. Words in `flipped` are misread: a gain as a loss (and back), a container's
-    n x m as n + m. With `rng` the chain takes one of its equivalent forms (swapped operands, packs counted first,
-    changes in one direction added up first); without, the gold form."""
+    """Return the chain of steps of a problem.
+
+    Words in `flipped` are misread: a gain as a loss (and vice versa), the n x m of a container as n + m. With `rng`,
+    the chain has one of its equivalent forms (swapped operands, packs counted first, changes in one direction added
+    up first); otherwise it is the gold form.
+    """
     steps: list[Step] = []
     literal = iter(range(sum(len(e.numbers) for e in events)))
 
@@ -145,14 +152,14 @@ _GAINS = frozenset(GAIN)
 
 
 def apply(op: str, left: int, right: int) -> int | None:
-    """`left op right`, or None where it is not a whole number."""
+    """Return `left op right`, or None if the result is not an integer."""
     if op == "/":
         return left // right if right and left % right == 0 else None
     return left + right if op == "+" else left - right if op == "-" else left * right
 
 
 def values(steps: Sequence[Step], literals: Sequence[int]) -> list[int] | None:
-    """The result of every step, or None when one is no whole number from 0 to 99."""
+    """Return the result of every step, or None if one is not an integer from 0 to 99."""
     results: list[int] = []
     for op, left, right in steps:
         a, b = ((literals if r.kind == "literal" else results)[r.number] for r in (left, right))
@@ -164,7 +171,7 @@ def values(steps: Sequence[Step], literals: Sequence[int]) -> list[int] | None:
 
 
 def solution_text(steps: Sequence[Step], literals: Sequence[int]) -> str:
-    """The chain as a model should write it."""
+    """Return the chain as solution text. Raises ValueError if a result is outside 0..99."""
     results = values(steps, literals)
     if results is None:
         raise ValueError(f"steps: the chain {list(steps)} over {list(literals)} leaves 0..{LIMIT}")
@@ -176,7 +183,11 @@ def solution_text(steps: Sequence[Step], literals: Sequence[int]) -> str:
 
 
 def draw(rng: random.Random, level: int) -> Problem | None:
-    """One problem of `level` steps, or None when the draw leaves the range 0..99 or repeats a number (draw again)."""
+    """Draw one problem of `level` steps; return None for an invalid draw, after which the caller must draw again.
+
+    A draw is invalid if a result is not an integer from 1 to 99, a number is repeated, or the chain does not have
+    `level` steps.
+    """
     ending = rng.choices(("none", "compare", "times", "price", "share"), (40, 15, 15, 15, 15))[0]
     together = ending in ("compare", "times") and level > 2 and rng.random() < 0.5
     left = level - (ending != "none") - together
@@ -262,8 +273,11 @@ def _question(events: Sequence[Event], noise: Sequence[int], rng: random.Random)
 
 
 def split_of(key: str) -> str:
-    """The one split a question may stand in, by the SHA-256 of its text without names and things. Problems that
-    differ in names only are therefore never in two splits, whatever the seeds and sizes, and never in the corpus."""
+    """Return the only split that may contain a question, from the SHA-256 of its text without names and things.
+
+    Problems that differ only in names are therefore never in two splits, whatever the seeds and sizes, and never in
+    both the corpus and a split.
+    """
     bucket = hashlib.sha256(key.encode()).digest()[0] % sum(share for _, share in SHARES)
     for split, share in SHARES:
         if bucket < share:
@@ -273,13 +287,13 @@ def split_of(key: str) -> str:
 
 
 def stream(split: str, seed: int) -> Iterator[Problem]:
-    """Endless different problems of one split, the same ones for the same seed on every machine."""
-    # random.Random seeds a string by its SHA-512, not by hash(), which differs between processes.
+    """Yield an endless stream of distinct problems of one split. It is the same for the same seed on every machine."""
+    # random.Random seeds from the SHA-512 of a string, not from hash(), which differs between processes.
     rng = random.Random(f"cos_assets arithmetic {split} {seed}")
     seen: set[str] = set()
     while True:
         level = rng.choice(LEVELS)
-        # The level is drawn once and kept while draws fail: long chains fail more often and would become rare.
+        # Keep the level while draws fail: long chains fail more often and would otherwise be rare.
         while (problem := draw(rng, level)) is None:
             pass
         if problem.key not in seen and split_of(problem.key) == split:
@@ -288,14 +302,16 @@ def stream(split: str, seed: int) -> Iterator[Problem]:
 
 
 def prompt_of(question: str) -> str:
-    """What the tiny models are trained to continue: the question on a line of its own."""
+    """Return the prompt that the tiny models are trained to continue: the question on its own line."""
     return f"{question}\n"
 
 
 def truth(problem: Problem) -> str:
-    """What `check_program` follows, as JSON: the literals of the problem, the indices of those that are
-    spelled as words ("twice"), and the gold steps, where operand i is literal i or the result of step
-    i - len(literals)."""
+    """Return the input of `check_program` as JSON.
+
+    It contains the literals of the problem, the indices of those that are spelled as words ("twice"), and the gold
+    steps, where operand i is literal i or the result of step i - len(literals).
+    """
     n = len(problem.literals)
     program = [[s.op, *(r.number if r.kind == "literal" else n + r.number for r in s[1:])] for s in problem.steps]
     constants = [problem.literals.index(n) for n in problem.constants]
@@ -303,10 +319,10 @@ def truth(problem: Problem) -> str:
 
 
 def generate(n_train: int = 400, n_validation: int = 200, n_test: int = 1500, seed: int = 0) -> pl.DataFrame:
-    """The problems table. Splits are disjoint by construction (`split_of`), and a larger split begins with the
-    problems of a smaller one.
+    """Generate the problems table.
 
-    Raises ValueError for a negative size.
+    Splits are disjoint by construction (see `split_of`), and a larger split begins with the problems of a smaller
+    one. Raises ValueError for a negative size.
     """
     rows = []
     for split, size in (("train", n_train), ("validation", n_validation), ("test", n_test)):

@@ -1,4 +1,4 @@
-"""Tokenizers of models trained from scratch: one word a token for the demo's world, byte-level BPE for any text."""
+"""Tokenizers of models trained from scratch: one token per word for the demo, byte-level BPE for any text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from cos_assets.tiny.words import VOCABULARY
 
 
 def word_tokenizer() -> Any:
-    """One token a word, for the world of `problems`; a line break is a token, and it ends the prompt.
+    """Return a tokenizer with one token per word of `problems`; a line break is a token, and it ends the prompt.
 
-    Decoding gives the text back, with no space around line breaks, so a completion never starts with a space.
+    Decoding restores the text, without spaces around line breaks, so a completion never starts with a space.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -19,7 +19,7 @@ def word_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(Regex(" +"), "removed")]
     )
-    # "WordPiece" is here for what it does with words that carry no prefix: it puts a space between them.
+    # WordPiece is used because it puts a space between words that have no prefix.
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.WordPiece(prefix="##", cleanup=False),
@@ -32,7 +32,10 @@ def word_tokenizer() -> Any:
 
 
 def bpe_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
-    """A byte-level BPE tokenizer trained on texts: it reads any text, and decoding gives it back exactly."""
+    """Return a byte-level BPE tokenizer trained on `texts`.
+
+    It encodes any text, and decoding restores the text exactly.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     special = ["<pad>", "<s>", "</s>"]
@@ -41,8 +44,8 @@ def bpe_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
         raise ValueError(f"vocab_size: {vocab_size}; allowed: {len(special) + len(alphabet)} (the bytes) or more")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        # A line break and a digit stand alone: prompt and completion then meet at a token's edge, and numbers are
-        # spelled the same way wherever they stand.
+        # Line breaks and digits are separate tokens: the boundary of prompt and completion is then a token boundary,
+        # and numbers are tokenized the same way everywhere.
         [
             pre_tokenizers.Split("\n", "isolated"),
             pre_tokenizers.Digits(individual_digits=True),

@@ -1,10 +1,11 @@
-"""The recipe of the tiny models: a small Llama, trained from scratch on pairs of prompt and solution.
+"""Training recipe of the tiny models: a small Llama, trained from scratch on pairs of prompt and solution.
 
-Muon for the matrices of the layers, AdamW for embeddings and norms, a cosine to 5 % of the learning rates after 5 % of
-warm-up, loss on the solution only, batches of texts of about one length. The embeddings of numbers start with the waves
-that trained models end up with (Zhou et al. 2024, "Pre-trained large language models use Fourier features to compute
-addition"), which saves about half of the steps. One thread: two processes of one thread each
-are several times faster on two busy cores than one process of two.
+The optimizers are Muon for the matrices of the layers and AdamW for embeddings and norms. The learning rates follow a
+cosine schedule to 5 % after 5 % of warm-up. The loss covers only the solution, and batches contain texts of similar
+length. The embeddings of numbers are initialized with the Fourier features that trained models develop (Zhou et al.
+2024, "Pre-trained large language models use Fourier features to compute addition"), which saves about half of the
+steps. Training uses one thread: two processes of one thread each are several times faster on two busy cores than one
+process of two threads.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from cos_assets.progress import no_progress_bars
 from cos_assets.tiny import ROLES, corpus
 from cos_assets.tiny.tokenizer import word_tokenizer
 
-STEPS = 1500  # of BATCH texts. Stopped at 1,000, WC would be right too seldom for its data to be the better buy.
+STEPS = 1500  # of BATCH texts. After only 1,000, WC is right too seldom for its data to be the better choice.
 BATCH = 32
 MUON_LR, ADAM_LR = 0.02, 2e-3
 PERIODS = (2, 5, 10, 20, 50, 100, 200)
-IGNORE = -100  # the label that torch's cross-entropy leaves out
+IGNORE = -100  # the label that torch's cross-entropy ignores
 Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of a Llama. hidden / heads must be a head size the engines know; 32 works everywhere."""
+    """The size of a Llama. hidden / heads must be a head size that the engines support; all support 32."""
 
     hidden: int
     layers: int
@@ -48,7 +49,7 @@ assert tuple(SHAPES) == ROLES
 
 
 def new_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
-    """An untrained fp32 Llama with tied embeddings, the same one for the same seed."""
+    """Return an untrained fp32 Llama with tied embeddings. The same seed gives the same model."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -80,16 +81,21 @@ def new_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
 
 
 def encode(pairs: Sequence[Pair], tokenizer: Any) -> list[tuple[list[int], int]]:
-    """(tokens of prompt, solution and EOS; length of the prompt) for each pair. The two are tokenized apart, as the
-    engines meet them."""
+    """Return (tokens of prompt, solution and EOS; length of the prompt) for each pair.
+
+    Prompt and solution are tokenized separately, as in the engines.
+    """
     prompts = tokenizer([p for p, _ in pairs])["input_ids"]
     solutions = tokenizer([s for _, s in pairs], add_special_tokens=False)["input_ids"]
     return [([*p, *s, tokenizer.eos_token_id], len(p)) for p, s in zip(prompts, solutions, strict=True)]
 
 
 def batches(rows: Sequence[tuple[list[int], int]], size: int, rng: Random) -> Iterator[list[int]]:
-    """Endless batches of indices: every epoch shuffled, cut into windows, and sorted by length within a window, so
-    that little is padded while batches stay random."""
+    """Yield endless batches of indices, shuffled every epoch.
+
+    Each epoch is cut into windows whose rows are sorted by length. This needs little padding and keeps batches
+    random.
+    """
     size, window = min(size, len(rows)), 64 * size
     while True:
         order = list(range(len(rows)))
@@ -117,12 +123,12 @@ def train_from_texts(
 ) -> dict[str, Any]:
     """Train a model from scratch on (prompt, completion) pairs and save it to `out` as a Hugging Face checkpoint.
 
-    The same arguments give the same weights on one machine. `out` appears whole or not at all, and replaces what
-    stood there. `on_progress(done, steps)` is called after every step.
+    The same arguments give the same weights on one machine. `out` is complete or absent, and replaces an existing
+    folder. `on_progress(done, steps)` is called after every step.
 
-    Returns params, steps, texts, tokens (of prompts and solutions), seconds, and final_loss: the mean loss per solution
-    token, in nats, over the last 5 % of the steps. Raises ValueError for no pairs, steps below 1, or a text longer
-    than the model's context.
+    Returns params, steps, texts, tokens (of prompts and solutions), seconds, and final_loss: the mean loss per
+    solution token, in nats, over the last 5 % of the steps. Raises ValueError for no pairs, steps below 1, or a text
+    longer than the model's context.
     """
     if not pairs or steps < 1:
         raise ValueError(f"pairs: {len(pairs)}, steps: {steps}; allowed: 1 or more of each")
@@ -176,10 +182,10 @@ def train_from_texts(
 
 
 def solution_loss(model: Any, rows: Sequence[tuple[list[int], int]]) -> Any:
-    """Mean cross-entropy (nats) of the solutions' tokens, given what stands before each: a scalar tensor.
+    """Return the mean cross-entropy (nats) of the solution tokens, given the preceding tokens, as a scalar tensor.
 
-    Padding stands on the right, where a causal model cannot see it, so no mask is needed; logits are only computed
-    where there is something to learn.
+    Padding is on the right, where a causal model cannot see it, so no mask is needed. Logits are computed only for
+    solution tokens.
     """
     import torch
 
@@ -202,7 +208,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _save(model: Any, tokenizer: Any, recipe: dict[str, Any], out: Path) -> None:
-    """Write beside `out`, then rename: a killed run leaves no half checkpoint."""
+    """Write to a temporary folder next to `out`, then rename it: a killed run leaves no partial checkpoint."""
     temp = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temp, ignore_errors=True)
     temp.mkdir(parents=True)
@@ -224,7 +230,7 @@ def train(
 ) -> dict[str, Any]:
     """Train one of the demo's models ("student", "wc", "se") on `corpus.texts`; see `train_from_texts`.
 
-    A corpus of its own for every role: models that saw one corpus would make the same mistakes.
+    Every role has its own corpus, because models trained on one corpus would make the same mistakes.
     """
     if role not in SHAPES:
         raise ValueError(f"role: {role!r}; allowed: {', '.join(SHAPES)}")

@@ -1,10 +1,10 @@
-"""The words of the demo's world, and its vocabulary: 248 tokens, one a word."""
+"""Words of the demo's problems, and the vocabulary: 248 tokens, one per word."""
 
 from __future__ import annotations
 
 LIMIT = 99
 
-# Most frequent first: the place in the list is the rank in the long tail.
+# Most frequent first: the position in the list is the rank of the long-tailed distribution.
 GAIN = (
     *("finds", "gets", "buys", "collects", "wins", "receives", "picks", "gathers"),
     *("earns", "makes", "adds", "catches", "borrows", "imports", "obtains", "harvests"),

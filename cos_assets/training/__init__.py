@@ -1,1 +1,1 @@
-"""From verified samples to a finetuned model and its scores: SFT sets, finetuning, checkpoint selection, evaluation."""
+"""SFT sets from verified samples, finetuning, checkpoint selection and evaluation."""

@@ -1,6 +1,7 @@
-"""What a data arm makes of the solutions it may use: fewer problems, no repetitions, not too many of one problem,
-levels in balance, a number of rows. Every draw goes by a hash of the seed and a row's own name, so that a larger one
-holds a smaller one, and two arms of one study draw the same problems.
+"""Filters of data arms: subsets of problems, deduplication, balanced levels and a number of rows.
+
+Every draw sorts rows by a hash of the seed and the row's key. A larger draw therefore contains a smaller one, and two
+arms of one study draw the same problems.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import polars as pl
 from cos_assets.tasks import Task
 
 SHINGLE = 5
-"""Words in a row; texts are compared by the sets of them."""
+"""The number of consecutive words in a shingle. Texts are compared by their sets of shingles."""
 NEAR = 0.8
-"""The share of all shingles of two texts that both have, from which on they are near-duplicates; as Lee et al. 2022
-(arXiv 2107.06499, section 4.2 and appendix A) have it, but counted exactly: the solutions of one problem are few, and
-MinHash takes longer to hash them than it takes to compare them."""
+"""The minimum Jaccard similarity of the shingle sets of near-duplicates, as in Lee et al. 2022 (arXiv 2107.06499,
+section 4.2 and appendix A). It is computed exactly and not by MinHash: a problem has few solutions, and hashing them
+takes longer than comparing them."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def subset(problems: pl.DataFrame, wanted: int | float | None, seed: int) -> pl.DataFrame:
-    """`wanted` of `problems` [problem_id, ...] (a whole number), or that share of them, in their order. Raises
-    ValueError where there are fewer."""
+    """Draw `wanted` of `problems` [problem_id, ...] (an int), or that share of them (a float), in their order.
+
+    None returns all problems. Raises ValueError if there are fewer than `wanted`.
+    """
     if wanted is None:
         return problems
     if wanted > problems.height:
@@ -34,7 +37,7 @@ def subset(problems: pl.DataFrame, wanted: int | float | None, seed: int) -> pl.
 
 
 def drawn(rows: pl.DataFrame, names: list[str], count: int, seed: str) -> pl.DataFrame:
-    """`count` of `rows`, or all where there are fewer, in their order; `names` are the columns that name a row."""
+    """Draw `count` of `rows` (all if there are fewer), in their order. `names` are the key columns of a row."""
     if count >= rows.height:
         return rows
     text = pl.concat_str(pl.lit(seed), *(pl.col(name).cast(pl.String).fill_null("") for name in names), separator="/")
@@ -43,12 +46,14 @@ def drawn(rows: pl.DataFrame, names: list[str], count: int, seed: str) -> pl.Dat
 
 
 def deduplicated(rows: pl.DataFrame, how: str, task: Task) -> pl.DataFrame:
-    """The first of equal `rows` [problem_id, completion, ...] of a problem.
+    """Keep the first of equal `rows` [problem_id, completion, ...] of each problem.
 
-    exact      equal but for white space
-    equations  the same canonical equations in the same order; of solutions without any, the same text but for case and
-               markup (`Task.identity`)
-    near       near-duplicates of one that is kept, see `NEAR`
+    Rows that are equal except for white space are always duplicates. `how` defines which other rows are:
+
+    exact      none
+    equations  rows with the same canonical equations in the same order, or without any equations and with the same
+               text except for case and markup (`Task.identity`)
+    near       near-duplicates of a row that is kept, see `NEAR`
     """
     text = pl.col("completion").str.replace_all(r"\s+", " ").str.strip_chars()
     rows = rows.with_columns(_text=text).unique(["problem_id", "_text"], keep="first", maintain_order=True)
@@ -61,8 +66,10 @@ def deduplicated(rows: pl.DataFrame, how: str, task: Task) -> pl.DataFrame:
 
 
 def balanced(rows: pl.DataFrame, problems: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """As many of `rows` for each level as the rarest level has, in their order. Levels are those of the rows' problems.
-    Raises ValueError where a problem has none."""
+    """Draw as many of `rows` from each level as the rarest level has, in their order.
+
+    The level of a row is that of its problem. Raises ValueError if a problem has no level.
+    """
     levels = problems.select("problem_id", "level")
     rows = rows.join(levels, on="problem_id", how="left", maintain_order="left").with_row_index("_row")
     if missing := rows["level"].null_count():
@@ -75,7 +82,7 @@ def balanced(rows: pl.DataFrame, problems: pl.DataFrame, seed: int) -> pl.DataFr
 
 
 def _new(texts: Iterable[tuple[str, str]]) -> Iterable[bool]:
-    """Is a text no near-duplicate of one of its problem that was new before it?"""
+    """Yield for each (problem_id, text) whether it is not a near-duplicate of an earlier kept text of its problem."""
     kept: dict[str, list[set[int]]] = {}
     for problem_id, text in texts:
         words = _WORD.findall(text.lower())
@@ -89,7 +96,7 @@ def _new(texts: Iterable[tuple[str, str]]) -> Iterable[bool]:
 
 def _alike(one: set[int], other: set[int]) -> bool:
     fewer, more = sorted((len(one), len(other)))
-    if fewer < NEAR * more:  # they could not share as much
+    if fewer < NEAR * more:  # too different in size to reach NEAR
         return False
     both = len(one & other)
     return both >= NEAR * (fewer + more - both)

@@ -1,4 +1,4 @@
-"""Which checkpoint is kept: every candidate as a model folder, its validation accuracy, and the best of them."""
+"""Checkpoint selection: write candidates as model folders, score them on validation problems and choose the best."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def score(
     remember: Path,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, float]:
-    """Validation accuracy by candidate key, from `evaluate(folder)`.
+    """Return the validation accuracy by candidate key, computed by `evaluate(folder)`.
 
-    A candidate with a loss that is not finite is not evaluated. What has been evaluated stands in the file `remember`
-    and is not evaluated again. One candidate's folder is on disk at a time. Raises ValueError for an accuracy that is
-    no number.
+    Candidates whose loss is not finite are not evaluated. Scores are cached in the file `remember`, and a cached
+    candidate is not evaluated again. Only one candidate's folder is on disk at a time. Raises ValueError for an
+    accuracy that is not finite.
     """
     scores: dict[str, float] = json.loads(remember.read_text(encoding="utf-8")) if remember.exists() else {}
     for number, candidate in enumerate(candidates):
@@ -54,9 +54,10 @@ def score(
 
 
 def best(candidates: Sequence[Candidate], scores: dict[str, float] | None) -> Candidate:
-    """The highest score; at a tie the earlier step, then the smaller learning rate. Without scores the last candidate.
+    """Return the candidate with the highest score. Ties go to the earlier step, then to the smaller learning rate.
 
-    Raises ValueError when the training has diverged: no candidate, or not the last, has a finite loss.
+    Without scores, return the last candidate. Raises ValueError when the training has diverged: with scores, if no
+    candidate has one; without scores, if the loss of the last candidate is not finite.
     """
     if scores is None:
         usable = [candidates[-1]] if candidates[-1].checkpoint.loss is not None else []
@@ -71,9 +72,9 @@ def best(candidates: Sequence[Candidate], scores: dict[str, float] | None) -> Ca
 
 
 def assemble(candidate: Candidate, base: Base, method: str, into: Path) -> Path:
-    """Write the candidate to `into/model`, with its base's tokenizer, dtype and way of generating; return that folder.
+    """Write the candidate to `into/model` with the tokenizer, dtype and `use_cache` of its base; return that folder.
 
-    For LoRA the adapter is merged there, and stands by itself in `into/adapter`. The merge is done in fp32.
+    For LoRA, `into/model` contains the merged weights and `into/adapter` the adapter alone. The merge is done in fp32.
     """
     import torch
 
@@ -89,7 +90,7 @@ def assemble(candidate: Candidate, base: Base, method: str, into: Path) -> Path:
         model = Base(str(checkpoint)).load(torch.float32)
     original = base.config()
     model.to(original.dtype or torch.float32)
-    # The Trainer switches the cache off; a model saved like that would generate many times slower.
+    # The Trainer turns the cache off, and a model saved without it generates many times slower.
     model.config.use_cache = getattr(original, "use_cache", True)
     folder = into / "model"
     model.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""One finetuned model as a row of facts: made once for the same data, base and settings, wherever it is asked for."""
+"""Checkpoint tables: one row per finetuned model. The same data, base and settings are trained only once."""
 
 from __future__ import annotations
 
@@ -68,12 +68,13 @@ def checkpoint(
     choice: str,
     launch: Launch | None = None,
 ) -> tuple[pl.DataFrame, Trained]:
-    """Finetune `base` on `rows` (see `data.encode`); one row in the schema `SCHEMA`, and what the training took.
+    """Finetune `base` on `rows` (see `data.encode`); return one row in the schema `SCHEMA`, and the training's result.
 
-    The model goes to <root>/checkpoints/<name>, the name being a hash of everything it is made from: `choice` stands
-    for the problems and rules behind `evaluate`. What is there is not trained again. `path` is relative to the root.
-    What it took is booked in the ledger, once. With a root on an object store it is trained in the local copy, where a
-    killed training goes on, and uploaded whole. `launch` starts a training with `num_processes`.
+    The model is stored in <root>/checkpoints/<name>, where the name is a hash of all inputs of the training. In it,
+    `choice` represents the problems and rules behind `evaluate`. A model that exists is not trained again. `path` is
+    relative to the root. The cost is booked in the ledger once. If the root is on an object store, the model is trained
+    in the local copy, where a killed training resumes, and is uploaded when it is complete. `launch` starts a training
+    with `num_processes`.
     """
     root, data = buyer.root, content_hash(trained_on(rows))
     parts = [base.fingerprint, data, settings.recipe, SCHEDULE, str(steps), str(seed), choice]
@@ -81,11 +82,11 @@ def checkpoint(
     tokenizer = Base(base.model_id, revision).tokenizer()
     texts = (text for column in ("prompt", "completion") for text in rows[column].drop_nulls())
     if any(spells_control(tokenizer, text) for text in texts):
-        parts.append("control tokens in text are text")  # models that were trained otherwise have the name without it
+        parts.append("control tokens in text are text")  # keeps the names of models without such text
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
     def told(stage: str, done: int, total: int, tokens: int | None) -> None:
-        lora = 0.0 if settings.method == "lora" else None  # what the adapters' own parameters add is little
+        lora = 0.0 if settings.method == "lora" else None  # the adapters' own parameters add little
         flops = training_flops(base.params, tokens, lora) if base.params and tokens is not None else None
         progress.report(f"{stage} {target}", done, total, tokens=tokens, flops=flops)
 
@@ -110,10 +111,10 @@ def checkpoint(
 
 
 def fetched(root: Place, path: str, digest: str) -> Path:
-    """Where the model of a row's `path` is on this machine; fetched from an object store if need be.
+    """Return the local folder of the model at a row's `path`, and fetch it from an object store if needed.
 
-    Its files are hashed each time. Raises FileNotFoundError where they are gone, and ValueError where they are not
-    those of the row's `hash`.
+    The files are hashed on each call. Raises FileNotFoundError if they are missing, and ValueError if their hash is not
+    `digest`, the row's `hash`.
     """
     folder, _, name = path.rpartition("/")
     advice = "`cos run` makes it again" if isinstance(root, Path) else "`cos run STUDY --again` makes it again"
@@ -129,13 +130,16 @@ def fetched(root: Place, path: str, digest: str) -> Path:
             return found
         if isinstance(root, Path):
             break
-        shutil.rmtree(found.parent)  # a copy, which is fetched again
+        shutil.rmtree(found.parent)  # a local copy, which is fetched again
     raise ValueError(f"{root / path}: this model has other files than its table names; {advice}")
 
 
 def intact(root: Place, frame: pl.DataFrame) -> bool:
-    """Are the models of a checkpoint table there, as they were written? Sizes and times of change are compared first,
-    and the content where they differ."""
+    """Return whether the models of a checkpoint table exist and are unchanged.
+
+    Sizes and modification times are compared first, and the content only if they differ. For an object store without a
+    local copy, only the existence of the model's file list is checked.
+    """
     return all(_intact(root, path, digest) for path, digest in frame.select("path", "hash").iter_rows())
 
 
@@ -150,22 +154,22 @@ def _intact(root: Place, path: str, digest: str) -> bool:
         return True
     if isinstance(root, Path):
         return False
-    shutil.rmtree(model.parent)  # a copy, which is fetched when it is needed
+    shutil.rmtree(model.parent)  # a local copy, which is fetched again when needed
     return _intact(root, path, digest)
 
 
 def note(model: Path, digest: str) -> None:
-    """Keep beside a model what its files look like with this hash."""
+    """Store the hash of a model and the sizes and modification times of its files in a file next to the model."""
     write_json(model.with_name(_NOTE), {"hash": digest, "files": _looks(model)})
 
 
 def noted_hash(model: Path) -> str | None:
-    """The hash that a model had when it was made; None where there is no note of it."""
+    """Return the hash that `note` stored for a model; None if there is none."""
     return (_noted(model) or {}).get("hash")
 
 
 def hash_of(model: Path) -> str | None:
-    """The hash of a model's files; None where there are none."""
+    """Return the hash of a model's files; None if the folder has no config.json."""
     return hash_folder(model) if (model / "config.json").is_file() else None
 
 
@@ -184,7 +188,7 @@ def _looks(model: Path) -> dict[str, list[int]]:
 def row(
     target: str, path: Path, root: Place, digest: str, base: Model | None, data_hash: str | None, facts: dict[str, Any]
 ) -> pl.DataFrame:
-    """A checkpoint's row; what `facts` leaves out is null."""
+    """Return a checkpoint's row in the schema `SCHEMA`, with null for columns missing from `facts`; call `note`."""
     note(paths.local(root) / path, digest)
     known = {
         "target": target,
@@ -200,7 +204,7 @@ def row(
 
 
 def _booking(buyer: Buyer, base: Model, name: str, trained: Trained, root: Place) -> dict[str, Any]:
-    """A finetuning as a row of the ledger: its tokens count as often as they were trained on."""
+    """Return the ledger row of a finetuning. Tokens are counted each time they are trained on."""
     return {
         "prompt_hash": name,
         "sample_index": 0,
@@ -221,7 +225,10 @@ def _booking(buyer: Buyer, base: Model, name: str, trained: Trained, root: Place
 
 
 def _label(base: Model, root: Place) -> str:
-    """A hub id as it is; a folder by its place under the root, else by its name: equal on all machines."""
+    """Return a label of the base model that is the same on all machines.
+
+    It is the hub id, the path relative to the root for a folder under the root, or the name of another folder.
+    """
     path, root = Path(base.model_id), paths.local(root)
     if not path.is_dir():
         return base.model_id

@@ -1,4 +1,4 @@
-"""Do rows that a model is trained on hold problems that it is scored on?"""
+"""Contamination check: find evaluation problems in the rows that a model is trained on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import polars as pl
 
 N = 13
-"""Words in a row that two texts have to share, as in Brown et al. 2020 (arXiv 2005.14165), appendix C."""
+"""The number of consecutive words that two texts must share, as in Brown et al. 2020 (arXiv 2005.14165), appendix C."""
 DIRTY = 0.8
-"""The share of a question's words in such runs from which on it counts as known, as in Touvron et al. 2023 (arXiv
-2307.09288), appendix A.6. Below it two texts only share a turn of phrase."""
+"""The minimum share of a question's words in such runs for the question to count as contaminated, as in Touvron et al.
+2023 (arXiv 2307.09288), appendix A.6. Texts with a smaller share have only a phrase in common."""
 
 SCHEMA = pl.Schema(
     {"problem_id": pl.String, "where": pl.String, "scored_id": pl.String, "share": pl.Float64, "shared": pl.String}
@@ -21,18 +21,18 @@ _Words = tuple[str, ...]
 
 
 def overlaps(rows: pl.DataFrame, problems: pl.DataFrame, scored: pl.DataFrame, n: int = N) -> pl.DataFrame:
-    """Pairs of a text that is trained on and a scored question that share words, in the schema `SCHEMA`.
+    """Return pairs of a training text and an evaluation question that share words, in the schema `SCHEMA`.
 
     Parameters
     ----------
     rows : the SFT set [problem_id, completion].
     problems : [problem_id, question] of at least the problems of `rows`.
-    scored : [problem_id, question] of what models are scored on.
+    scored : [problem_id, question] of the evaluation problems.
 
-    Compared are the questions and the completions of `rows` with the questions of `scored`, as words in lower case.
-    share: of the words of the scored question, how many stand in runs of `n` that both texts have; 1 where all words
-    are the same, however few. where: "question" or "completion". shared: the first of these words. One row per
-    problem, place and scored problem, the worst first.
+    The questions and completions of `rows` are compared with the questions of `scored`, as lowercase words. `share` is
+    the share of the words of the scored question that are in runs of `n` words that both texts contain. It is 1 if all
+    words are the same, even if there are fewer than `n`. `where` is "question" or "completion". `shared` contains the
+    first shared words. There is one row per problem, `where` and scored problem, sorted by descending share.
     """
     whole: dict[_Words, list[str]] = {}
     grams: dict[_Words, list[tuple[str, int]]] = {}

@@ -1,7 +1,7 @@
-"""Rows to tokens, labels and batches.
+"""Conversion of rows to tokens, labels and batches.
 
-The loss covers the completion's tokens and the EOS behind them, nothing else. Which rows make up which step is fixed
-before training starts, from the seed alone, so that a run that goes on after a kill sees the same batches.
+The loss covers only the completion's tokens and the EOS after them. The rows of each step are fixed by the seed before
+training starts, so a run that resumes after a kill uses the same batches.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import torch
 
 IGNORE = -100
-"""The label that torch's cross-entropy leaves out."""
+"""The label that torch's cross-entropy ignores."""
 
-_WINDOW = 8  # batches that are sorted by length together: with 50, models learned less than from rows in random order
+_WINDOW = 8  # batches that are sorted by length together; with 50, models learned less than from rows in random order
 SCHEDULE = "2"
-"""Raise it with every change of `schedule`: models trained on other batches are other models."""
+"""Version of `schedule`. Raise it with every change: models trained on other batches are different models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The tokens of a prompt, its completion and (unless it was cut off) EOS; the first `prompt` are not learned."""
+    """The tokens of a prompt, its completion and EOS (unless cut off). The first `prompt` tokens have no label."""
 
     ids: np.ndarray
     prompt: int
@@ -38,7 +38,7 @@ class Row:
 
 
 def trained_on(rows: pl.DataFrame) -> pl.DataFrame:
-    """What of `rows` a training depends on: prompt, completion and, where any completion was cut off, finish_reason."""
+    """Return the columns that a training depends on: prompt, completion and, if any is cut off, finish_reason."""
     names = ["prompt", "completion"]
     if truncated(rows).any():
         names.append("finish_reason")
@@ -46,7 +46,10 @@ def trained_on(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def truncated(rows: pl.DataFrame) -> pl.Series:
-    """Which completions were cut off. Rows without finish_reason are complete, such as reference solutions."""
+    """Return a Boolean mask of the completions that were cut off.
+
+    Rows without finish_reason, such as reference solutions, are complete.
+    """
     if "finish_reason" not in rows.columns:
         return pl.repeat(False, rows.height, eager=True)
     return (rows["finish_reason"] == "length").fill_null(False)
@@ -59,13 +62,15 @@ def encode(
     chat: bool = False,
     template: Mapping[str, Any] | None = None,
 ) -> tuple[list[Row], int]:
-    """Tokenize prompt and completion of every row, each by itself, as the engines meet them (`chat` and `template`: see
-    `prompt_ids`). EOS follows a completion, unless its finish_reason (a column that may be missing) is "length".
+    """Tokenize the prompt and completion of every row separately, as the engines do.
 
-    Returns the rows of at most `limit` tokens, and the number of longer ones: a completion that is cut would teach the
-    model not to stop. Raises ValueError for a missing column, no rows, a value that is no text, a prompt without
-    tokens, a completion that was cut off before its first token, a tokenizer without EOS, or when no row is short
-    enough.
+    `chat` and `template`: see `prompt_ids`. EOS follows a completion, unless its finish_reason is "length" (the column
+    is optional).
+
+    Returns the rows of at most `limit` tokens, and the number of longer rows. Longer rows are dropped and not cut,
+    because a cut completion would teach the model not to stop. Raises ValueError for a missing column, no rows, a value
+    that is not text, a prompt without tokens, a completion that was cut off before its first token, a tokenizer without
+    EOS, or if no row is short enough.
     """
     for column in ("prompt", "completion"):
         if column not in rows.columns:
@@ -96,11 +101,11 @@ def encode(
 
 
 def schedule(lengths: Sequence[int], steps: int, batch_size: int, seed: int) -> np.ndarray:
-    """Which rows each step trains on: indices, shape (steps, batch_size).
+    """Return the row indices of each step, shape (steps, batch_size).
 
-    Every row comes once before any comes again; each pass has its own shuffle, and what does not fill a batch is
-    carried into the next pass. Rows of about one length share a batch, so that little is padded; batches come in
-    random order.
+    Each pass uses every row once and has its own shuffle. Rows that do not fill a batch are carried over to the next
+    pass. Rows of similar length share a batch, which reduces padding. Batches are in random order within a window of
+    `_WINDOW` batches.
     """
     rng = np.random.default_rng(seed)
     size = np.asarray(lengths)
@@ -118,7 +123,7 @@ def schedule(lengths: Sequence[int], steps: int, batch_size: int, seed: int) -> 
 
 
 class Scheduled:
-    """The rows in the order in which a schedule wants them, as a dataset that is read from front to back."""
+    """A dataset of the rows in the order of a schedule, to be read sequentially."""
 
     def __init__(self, rows: Sequence[Row], plan: np.ndarray) -> None:
         self.rows = rows
@@ -132,7 +137,7 @@ class Scheduled:
 
 
 class Collator:
-    """Rows to tensors `input_ids`, `attention_mask` and `labels`, each (rows, longest), padded on the right."""
+    """Collate rows to tensors `input_ids`, `attention_mask`, `labels` of shape (rows, longest), padded on the right."""
 
     def __init__(self, pad: int) -> None:
         self.pad = pad

@@ -1,5 +1,7 @@
-"""What a model answers to problems, zero-shot: greedily, and drawn several times; through the same door and grader as
-everything else."""
+"""Zero-shot evaluation of a model: greedy and sampled completions of every problem.
+
+Completions come from `generate` and verdicts from `graded`, as for all other samples.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +48,14 @@ def evaluate(
     seed: int | None = None,
     look: Look | None = None,
 ) -> pl.DataFrame:
-    """The completions of every problem with their verdicts, in the schema `SCHEMA`: one greedy one (temperature 0), and
-    `draws` more by `sampling`. `seed` is that of the model's training. `look` may end the asking (see `generate`).
+    """Complete every problem and grade the completions; return them in the schema `SCHEMA`.
 
-    `answer_class` says which drawn answers to a problem are the same (see `grading.classes`), `wrong_reasoning` what
-    the task's step checker finds in right answers; null where there is nothing to say.
+    Each problem gets one greedy completion (temperature 0) and `draws` more with `sampling`. `seed` is the seed of the
+    model's training. `look` may stop the generation (see `generate`).
+
+    `answer_class` numbers equal sampled answers to a problem (see `grading.answer_classes`). It is null for greedy
+    completions and for samples without a comparable answer. `wrong_reasoning` is the result of the task's step checker
+    for right answers. It is null for other answers and where the checker cannot read the solution.
     """
     workers = usable_cores()
     asked = prompts(task, problems, model.chat)
@@ -73,7 +78,7 @@ def evaluate(
 
 
 def accuracy(evaluated: pl.DataFrame) -> float:
-    """The share of correct rows; a problem without a completion has no row and does not count."""
+    """Return the share of correct rows. A problem without a completion has no row and does not count."""
     return float(evaluated["correct"].sum() / evaluated.height) if evaluated.height else 0.0
 
 

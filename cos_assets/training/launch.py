@@ -1,7 +1,7 @@
-"""A training in processes of its own, one per GPU: how it is handed over, and what comes back.
+"""Training in separate processes, one per GPU: write the job, start the processes and follow their progress.
 
-Everything passes through files in the training's folder: its rows and settings, how far it is, its checkpoints, its
-output, and why it ended early. See `worker` for the other side. GPU memory is free again when it has ended.
+All communication goes through files in the training's folder: rows and settings, progress, checkpoints, output, and
+the error if the training fails. `worker` contains the code of the processes. Their GPU memory is free after they end.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from cos_assets.training.loop import Base, Checkpoint, complete_checkpoints, end
 from cos_assets.training.settings import Finetune
 
 Launch = Callable[[Sequence[str]], None]
-"""Runs a command to its end, and raises an Exception when it fails."""
+"""Runs a command until it ends. Raises an Exception when the command fails."""
 
 JOB = "job"
 PROGRESS, LOG, ERROR = "progress.json", "output.log", "error.txt"
-EVERY = 0.2  # seconds between two looks at how far it is
+EVERY = 0.2  # seconds between two checks of the progress, and of the parent process
 _TAIL = 3000  # characters
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained. `rows`: see `data.encode`."""
+    """One training: rows (see `data.encode`), base model, settings and seed."""
 
     rows: pl.DataFrame
     base: Base
@@ -62,10 +62,11 @@ class Job:
 def train_apart(
     folder: Path, job: Job, on_step: Callable[[int], None], launch: Launch | None = None
 ) -> list[Checkpoint]:
-    """`loop.train` in `job.settings.num_processes` processes that end with it; `launch` starts the first of them.
+    """Run `loop.train` in `job.settings.num_processes` separate processes; `launch` starts the first of them.
 
-    Raises ValueError where this machine has fewer GPUs (on one without GPUs they share the CPU), and RuntimeError, with
-    the end of their output, when one of them fails; the next call goes on from the last complete checkpoint.
+    The processes end with the training. Without GPUs they share the CPU. Raises ValueError if this machine has GPUs,
+    but fewer than processes. Raises RuntimeError, with the end of their output, when a process fails; the next call
+    resumes from the last complete checkpoint.
     """
     done = complete_checkpoints(folder)
     if not ended(done, job.steps):
@@ -85,7 +86,7 @@ def train_apart(
 
 
 def check_gpus(settings: Finetune) -> None:
-    """Raise ValueError where `num_processes` asks for more GPUs than this machine has; without any, the CPU is used."""
+    """Raise ValueError if `num_processes` exceeds the GPUs of this machine. Without any GPU, the CPU is used."""
     import torch
 
     if torch.cuda.is_available() and (settings.num_processes or 1) > (found := torch.cuda.device_count()):
@@ -93,19 +94,19 @@ def check_gpus(settings: Finetune) -> None:
 
 
 def wait_for_others(folder: Path) -> None:
-    """Return when no process of a training in `folder` is left.
+    """Wait until no process of a training in `folder` is left.
 
-    They end soon after the run that started them, but not at once: see `join`.
+    The processes end shortly after the run that started them, but not immediately (see `join`).
     """
     with (folder / ".processes").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def join(folder: Path, parent: int) -> None:
-    """Make this process one of a training in `folder`, until it ends: with its parent, at the latest.
+    """Register this process as part of a training in `folder`, and exit when its parent process exits.
 
-    The lock is taken before the parent is looked at. So whoever waits in `wait_for_others`, because the parent has
-    died, either waits for this process too, or this process ends here.
+    The lock is taken before the parent is checked. After the parent's death, a caller of `wait_for_others` therefore
+    either waits for this process too, or this process exits here.
     """
     lock = os.open(folder / ".processes", os.O_RDWR | os.O_CREAT)  # held until the process ends
     fcntl.flock(lock, fcntl.LOCK_SH)
@@ -126,7 +127,7 @@ def _run(command: Sequence[str]) -> None:
 
 @contextmanager
 def _followed(progress: Path, on_step: Callable[[int], None]) -> Iterator[None]:
-    """Pass the step that stands in the file `progress` on as long as the block runs."""
+    """Call `on_step` with each new step in the file `progress` while the block runs."""
     over = threading.Event()
 
     def follow() -> None:
@@ -147,7 +148,7 @@ def _followed(progress: Path, on_step: Callable[[int], None]) -> Iterator[None]:
 
 
 def _why(inbox: Path, error: Exception) -> str:
-    """The first process's own words if it had any, and the end of what all of them wrote."""
+    """Return the message of the first failed process (else of `error`) and the end of the processes' output."""
     said, log = inbox / ERROR, inbox / LOG
     first = said.read_text(encoding="utf-8") if said.exists() else str(error)
     tail = log.read_text(encoding="utf-8", errors="replace")[-_TAIL:] if log.exists() else ""

@@ -1,7 +1,7 @@
-"""One training at one learning rate: the library's Trainer, its checkpoints, and how it goes on after a kill.
+"""Training at one learning rate with the Trainer of transformers: checkpoints, and resuming after a kill.
 
-A checkpoint counts once its marker is there, which is written last. What a kill left without a marker is removed, and
-training goes on from the last marked one, with the same batches and the same random numbers, to the same weights.
+A checkpoint is complete once its marker file exists, which is written last. Checkpoints without a marker are removed.
+Training resumes from the last marked checkpoint with the same batches and random numbers, and reaches the same weights.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from cos_assets.training import packing
 from cos_assets.training.settings import Finetune
 
 MARKER = "COMPLETE.json"
-# What only the newest checkpoint needs, and what makes it three times as large as the weights.
-_FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # of several processes, each writes the last one
+# Files that only the newest checkpoint needs. They make it three times as large as the weights.
+_FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # each process writes its own rng_state
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True)
 class Base:
-    """The model that is finetuned: a folder or a hub id, the hub's revision, and whether it is asked as a chat, with
-    which further arguments of the chat template."""
+    """The model that is finetuned.
+
+    `name` is a folder or a hub id, and `revision` the hub revision. With `chat`, prompts use the model's chat template;
+    `template` holds further arguments of that template.
+    """
 
     name: str
     revision: str | None = None
@@ -53,8 +56,11 @@ class Base:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint. `loss` is the mean over the steps since the one before, in nats per token; None means that
-    it is not finite any more. `seconds` counts from the start of the training, without what a kill undid."""
+    """A complete checkpoint.
+
+    `loss` is the mean over the steps since the previous checkpoint, in nats per token; None if it is not finite.
+    `seconds` is the training time up to the checkpoint, without steps that were lost to a kill.
+    """
 
     folder: Path
     step: int
@@ -74,10 +80,11 @@ def train(
     seed: int,
     on_step: Callable[[int], None],
 ) -> list[Checkpoint]:
-    """Train on `dataset`, which holds exactly steps x batch_size rows in order, and leave checkpoints in `folder`.
+    """Train on `dataset` and return the checkpoints in `folder`, sorted by step.
 
-    Goes on from the last complete checkpoint there, and returns at once when training has ended. It ends at `steps`, or
-    at the first checkpoint at which the loss is not finite. Raises ValueError for a precision that this device lacks.
+    `dataset` holds exactly steps x batch_size rows, in order. Training resumes from the last complete checkpoint in
+    `folder`; if it has already ended, nothing is trained. It ends at `steps`, or at the first checkpoint whose loss is
+    not finite. Raises ValueError for a precision that this device lacks.
     """
     done = complete_checkpoints(folder)
     if not ended(done, steps):
@@ -93,14 +100,14 @@ def train(
             seed=seed,
             on_step=on_step,
         )
-        _free_the_gpu()  # what evaluates next wants its memory
+        _free_the_gpu()  # the evaluation that follows needs the memory
         done = complete_checkpoints(folder)
     on_step(steps)
     return done
 
 
 def ended(done: Sequence[Checkpoint], steps: int) -> bool:
-    """Has a training that left these checkpoints come to its end?"""
+    """Return whether a training with checkpoints `done` has ended: at `steps`, or at a loss that is not finite."""
     return bool(done) and (done[-1].step >= steps or done[-1].loss is None)
 
 
@@ -118,10 +125,10 @@ def train_on(
     on_step: Callable[[int], None],
     callbacks: Sequence[Any] = (),
 ) -> None:
-    """Go on after the checkpoints `done`, in as many processes as accelerate has started; each of them calls this.
+    """Train from the last of the checkpoints `done`. Each process that accelerate has started calls this function.
 
-    A step's rows are shared out among them, and the loss is the mean over all of its completion tokens whatever their
-    number is.
+    The rows of a step are divided among the processes. The loss is the mean over all completion tokens of the step,
+    whatever the number of processes.
     """
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -134,7 +141,7 @@ def train_on(
         per_device_train_batch_size=settings.batch_size // (settings.gradient_accumulation * processes),
         gradient_accumulation_steps=settings.gradient_accumulation,
         train_sampling_strategy="sequential",  # the dataset is already in order
-        remove_unused_columns=False,  # the dataset's rows are no dicts
+        remove_unused_columns=False,  # the dataset's rows are not dicts
         learning_rate=learning_rate,
         lr_scheduler_type=_SCHEDULERS[settings.scheduler],
         warmup_steps=math.ceil(settings.warmup * steps),
@@ -143,7 +150,7 @@ def train_on(
         bf16=bf16,
         seed=seed,
         use_cpu=not torch.cuda.is_available(),
-        # The callback asks for logs and saves where they are wanted; every other step has nothing to wait for.
+        # The callback requests logs and saves at checkpoints only, so that other steps need not wait for them.
         save_strategy="no",
         logging_strategy="no",
         logging_nan_inf_filter=False,
@@ -153,7 +160,7 @@ def train_on(
     )
     if arguments.world_size != processes:
         raise ValueError(f"num_processes: {processes}, but found {arguments.world_size}; start it without torchrun")
-    arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch by the GPUs it sees
+    arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch size by the number of visible GPUs
     model = trainable(base, settings, bf16, seed)
     if settings.packing and not done:
         few = range(min(4, settings.batch_size, len(dataset)))
@@ -182,7 +189,10 @@ def _free_the_gpu() -> None:
 
 
 def wants_bf16(settings: Finetune) -> bool:
-    """Mixed precision or not, on this device."""
+    """Return whether to train in bf16 mixed precision on this device.
+
+    Raises ValueError if the settings ask for bf16 and the device lacks it.
+    """
     import torch
 
     if torch.cuda.is_available():
@@ -196,9 +206,9 @@ def wants_bf16(settings: Finetune) -> bool:
 
 
 def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:
-    """The base model, ready to be trained, with untrained adapters for LoRA.
+    """Load the base model for training, with untrained adapters for LoRA.
 
-    Weights that are trained are fp32, also under mixed precision; what LoRA leaves alone is bf16 there.
+    Trained weights are fp32, also under mixed precision. With LoRA, the frozen weights are bf16 under mixed precision.
     """
     import torch
     from transformers import set_seed
@@ -214,14 +224,17 @@ def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float does as well
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        revision=base.revision,  # what the adapter belongs on, to be served there
+        revision=base.revision,  # serving the adapter needs the revision of its base
     )
-    set_seed(seed)  # the adapters start at random
+    set_seed(seed)  # adapters are initialized at random
     return get_peft_model(base.load(torch.bfloat16 if bf16 else torch.float32), config)
 
 
 def complete_checkpoints(folder: Path) -> list[Checkpoint]:
-    """The marked checkpoints in `folder` by step; unmarked ones are removed, so nobody may be training there."""
+    """Remove unmarked checkpoints in `folder` and return the marked ones, sorted by step.
+
+    No other process may be training in `folder`.
+    """
     for path in folder.glob("checkpoint-*"):
         if not (path / MARKER).is_file():
             shutil.rmtree(path)
@@ -229,7 +242,7 @@ def complete_checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 def marked_checkpoints(folder: Path) -> list[Checkpoint]:
-    """The marked checkpoints in `folder` by step."""
+    """Return the marked checkpoints in `folder`, sorted by step."""
     found = [
         Checkpoint(marker.parent, **json.loads(marker.read_text(encoding="utf-8")))
         for marker in folder.glob(f"checkpoint-*/{MARKER}")
@@ -238,14 +251,14 @@ def marked_checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is there whole or not at all."""
+    """Write a JSON file atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
 def _checkpoints(folder: Path, at: Sequence[int], on_step: Callable[[int], None], seconds_before: float) -> Any:
-    """A callback that saves and marks a checkpoint at each of the steps `at`."""
+    """Return a Trainer callback that saves and marks a checkpoint at each of the steps `at`."""
     from transformers import TrainerCallback
 
     started = time.perf_counter()
@@ -261,7 +274,7 @@ def _checkpoints(folder: Path, at: Sequence[int], on_step: Callable[[int], None]
             if not finite:
                 control.should_training_stop = True
             if args.world_size > 1:
-                args.distributed_state.wait_for_everyone()  # each of them has written its random numbers' state
+                args.distributed_state.wait_for_everyone()  # until each process has written its RNG state
             if args.process_index != 0:
                 return
             seconds = seconds_before + time.perf_counter() - started
@@ -278,9 +291,10 @@ def _checkpoints(folder: Path, at: Sequence[int], on_step: Callable[[int], None]
 
 @contextmanager
 def _little_to_collect() -> Iterator[None]:
-    """Spare the garbage collector the objects that are there already, a million of them once the libraries are loaded.
+    """Exclude existing objects from garbage collection while the block runs.
 
-    The Trainer collects garbage when it starts, which takes as long as ten steps of a tiny model.
+    There are a million of them once the libraries are loaded. The Trainer collects garbage when it starts, which would
+    take as long as ten steps of a tiny model.
     """
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""Is what a training learns from a row its completion, and nothing else? Seen on the tensors that the model gets."""
+"""Check of the loss mask: a row's labels cover exactly its completion, as seen in the tensors that the model gets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
 
 ROWS = 8
-"""How many rows are looked at: all of them go the same way."""
+"""The number of rows that are checked. A few suffice, because all rows are processed in the same way."""
 
 
 def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
-    """Of the first `ROWS` rows, how many completions are not learned whole, with EOS (unless they were cut off) and
-    without a token of anything else. Raises ValueError for rows that cannot be trained on (see `data.encode`)."""
+    """Return how many of the first `ROWS` rows have labels other than their completion.
+
+    The labels must be the whole completion with EOS (without, if it was cut off) and nothing else. Raises ValueError
+    for rows that cannot be trained on (see `data.encode`).
+    """
     tokenizer = base.tokenizer()
     few = rows.head(ROWS)
     encoded, _ = encode(few, tokenizer, None, base.chat, base.template)
@@ -36,7 +39,7 @@ def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
 
 
 def learned(batch: Mapping[str, Any]) -> Iterator[tuple[int, ...]]:
-    """The runs of tokens that have labels, of every line of a batch; -1 where a label is not the token."""
+    """Yield each run of labeled tokens in every line of a batch, with -1 where the label differs from the token."""
     for tokens, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
         run: list[int] = []
         for token, label in zip([*tokens, IGNORE], [*labels, IGNORE], strict=True):
@@ -48,5 +51,5 @@ def learned(batch: Mapping[str, Any]) -> Iterator[tuple[int, ...]]:
 
 
 def not_in_both(wanted: Counter[tuple[int, ...]], found: Counter[tuple[int, ...]]) -> int:
-    """How many of one have no partner in the other."""
+    """Return the number of elements of one multiset that the other lacks, the larger of both directions."""
     return max((wanted - found).total(), (found - wanted).total())

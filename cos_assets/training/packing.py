@@ -1,8 +1,8 @@
-"""Rows laid end to end, so that next to nothing is spent on padding, and the proof that a model keeps them apart.
+"""Sequence packing: concatenate rows to avoid padding, and check that a model keeps packed rows apart.
 
-Positions begin anew with each row. From that transformers' masks know where one ends (`find_packed_sequence_indices`
-of `masking_utils`), so that no token attends to another row. The first token of a row is its prompt's and is never
-learned, so that no row learns how the next one begins.
+Positions restart at 0 with each row. From the positions, transformers builds attention masks in which no token attends
+to another row (`find_packed_sequence_indices` of `masking_utils`). The first token of a row belongs to its prompt and
+has no label, so the end of a row is not trained to predict the start of the next one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from cos_assets.training.data import IGNORE, Collator, Row
 
 
 class Packer(Collator):
-    """Rows to tensors `input_ids`, `position_ids` and `labels`, several rows to a line where that saves work; else as
-    `Collator` has them. `limit` and `hidden`: see `pack`."""
+    """Collate rows to tensors `input_ids`, `position_ids` and `labels`, with several rows per line.
+
+    If packing saves no work, the result is that of `Collator`. `limit` and `hidden`: see `pack`.
+    """
 
     def __init__(self, pad: int, limit: int | None, hidden: int) -> None:
         super().__init__(pad)
@@ -31,11 +33,11 @@ class Packer(Collator):
 
 
 def pack(rows: Sequence[Row], limit: int | None, hidden: int) -> list[list[Row]]:
-    """Deal rows into lines that are the least work; at a tie there are more, shorter ones.
+    """Distribute rows over lines so that the batch takes the least work. At a tie there are more, shorter lines.
 
-    A token of a line with n tokens takes 24·hidden² FLOPs a layer in the weights and 4·hidden·n in attention, which
-    looks at the whole line. A line is at most twice as long as the longest row, for attention's memory may grow with
-    its square, and at most `limit` tokens where the model's context is that.
+    In a line of n tokens, each token takes 24·hidden² FLOPs per layer for the weights and 4·hidden·n for attention,
+    which covers the whole line. A line is at most twice as long as the longest row, because the memory of attention may
+    grow with the square of the length. It has at most `limit` tokens, the model's context (None: no limit).
     """
 
     def work(count: int, length: int) -> float:
@@ -46,7 +48,7 @@ def pack(rows: Sequence[Row], limit: int | None, hidden: int) -> list[list[Row]]
     longest_first = sorted(rows, key=len, reverse=True)
     best, least = [[row] for row in rows], work(len(rows), longest)
     fewest = math.ceil(sum(map(len, rows)) / most)
-    every = max(1, (len(rows) - fewest) // 32)  # of hundreds of rows the next number of lines is hardly better
+    every = max(1, (len(rows) - fewest) // 32)  # with hundreds of rows, adjacent counts hardly differ
     for count in range(len(rows) - 1, fewest - 1, -every):
         lines = _deal(longest_first, count)
         length = max(sum(map(len, line)) for line in lines)
@@ -56,7 +58,7 @@ def pack(rows: Sequence[Row], limit: int | None, hidden: int) -> list[list[Row]]
 
 
 def _deal(longest_first: Sequence[Row], count: int) -> list[list[Row]]:
-    """Each row goes to the line that is shortest so far (Graham 1969: at most 4/3 of the best longest line)."""
+    """Put each row into the shortest line so far (Graham 1969: the longest line is at most 4/3 of the optimum)."""
     lines: list[list[Row]] = [[] for _ in range(count)]
     heap = [(0, number) for number in range(count)]
     for row in longest_first:
@@ -67,9 +69,9 @@ def _deal(longest_first: Sequence[Row], count: int) -> list[list[Row]]:
 
 
 def packed(lines: Sequence[Sequence[Row]], pad: int) -> dict[str, Any]:
-    """Lines of rows to tensors `input_ids`, `position_ids` and `labels`, each (lines, longest line).
+    """Convert lines of rows to tensors `input_ids`, `position_ids` and `labels`, each of shape (lines, longest line).
 
-    There is no attention mask, as the positions stand for it; the padding behind a line counts as a row of its own.
+    The positions replace the attention mask. The padding at the end of a line has positions like a row of its own.
     """
     import torch
 
@@ -90,10 +92,10 @@ def packed(lines: Sequence[Sequence[Row]], pad: int) -> dict[str, Any]:
 
 
 def check(model: Any, rows: Sequence[Row], pad: int, name: str) -> None:
-    """Raise ValueError if the model's losses on `rows` change by more than rounding when these are packed.
+    """Raise ValueError if packing changes the model's losses on `rows` by more than rounding errors.
 
-    Architectures are not told apart by name: state-space layers, positions that are not taken from `position_ids` and
-    attention without these masks show in the losses. Draws no random numbers.
+    The check does not depend on the name of the architecture. State-space layers, positions that are not taken from
+    `position_ids` and attention without these masks all change the losses. Draws no random numbers.
     """
     import torch
 
@@ -101,7 +103,7 @@ def check(model: Any, rows: Sequence[Row], pad: int, name: str) -> None:
         return
     lines = [rows[:2], rows[2:]] if len(rows) > 2 else [rows]
     model.eval()
-    model.config.use_cache = False  # with a cache the positions are not looked at; the Trainer turns it off as well
+    model.config.use_cache = False  # with a cache the positions are ignored; the Trainer turns it off as well
     with torch.no_grad():
         alone, eps = _losses(model, Collator(pad)(rows))
         try:
@@ -109,7 +111,7 @@ def check(model: Any, rows: Sequence[Row], pad: int, name: str) -> None:
         except TypeError:
             raise ValueError(f"packing: {name} takes no position_ids; leave it out") from None
     off = (alone - together).square().mean().sqrt().item()
-    if not off <= math.sqrt(eps):  # half of the digits; NaN is no good, either
+    if not off <= math.sqrt(eps):  # agreement in half of the digits; NaN fails, too
         raise ValueError(
             f"packing: {name} does not keep packed rows apart: the losses of their tokens, {alone.mean().item():.4g} "
             f"nats on average, change by {off:.2g}; leave it out"
@@ -117,7 +119,7 @@ def check(model: Any, rows: Sequence[Row], pad: int, name: str) -> None:
 
 
 def _losses(model: Any, batch: dict[str, Any]) -> tuple[Any, float]:
-    """The loss of each learned token, row by row, and the precision in which it was computed."""
+    """Return the loss of each labeled token, row by row, and the machine epsilon of the logits' dtype."""
     import torch
     from torch.nn.functional import cross_entropy
 

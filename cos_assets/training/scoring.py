@@ -1,4 +1,4 @@
-"""How finetuned models are scored: the `evaluation:` block of a study."""
+"""Evaluation settings for finetuned models: the `evaluation:` block of a study."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from cos_assets.generation.types import Sampling
 
 
 class EvaluationSpec(Spec):
-    """How finetuned models are scored: greedy pass@1, without few-shot examples.
+    """Evaluation settings. Finetuned models are scored by greedy pass@1, without few-shot examples.
 
-    On `split` of the study's own task, or on each of `benchmarks`: tasks, of which the test split counts. The study's
-    own task may be among them, by its name alone. The verdict is on the first one.
+    Models are scored on `split` of the study's own task, or on the test split of each task in `benchmarks`. The study's
+    own task may be one of the benchmarks, given by its name alone. The study's conclusion is based on the first
+    benchmark.
 
-    `unreadable: continue` goes on asking where almost none of a model's first answers can be read. Untouched base
-    models (without `chat: true`) are always asked on: nobody taught them how to state an answer.
+    `unreadable: continue` continues the evaluation of a model even if almost none of its first answers can be read.
+    Untouched base models (without `chat: true`) are always evaluated in full, because they were not trained to state an
+    answer in a given form.
 
-    `samples` answers of every problem are drawn beside the greedy one, at `temperature`. Of them: pass@k for each k in
-    `pass_at` (at 1 their mean), and maj@k for each in `maj_at`; without these, for 1, 2, 4, … and all.
+    With `samples`, that many answers per problem are sampled at `temperature`, in addition to the greedy one. They give
+    pass@k for each k in `pass_at` (at 1 their mean) and maj@k for each k in `maj_at`. Without these fields, k is 1, 2,
+    4, … and `samples`.
     """
 
     split: Literal["train", "validation", "test"] = "test"
@@ -49,11 +52,11 @@ class EvaluationSpec(Spec):
 
     @property
     def ks(self) -> tuple[list[int], list[int]]:
-        """At which numbers of drawn answers models are scored: those of pass@k, those of maj@k."""
+        """The values of k for pass@k, and those for maj@k."""
         most = self.samples or 0
         usual = sorted({min(2**i, most) for i in range(most.bit_length() + 1)} - {0})
         return usual if self.pass_at is None else self.pass_at, usual if self.maj_at is None else self.maj_at
 
     def sampling(self, seed: int) -> Sampling:
-        """How answers are drawn."""
+        """Return the sampling parameters of the sampled answers."""
         return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=seed)

@@ -1,4 +1,4 @@
-"""How a model is finetuned: the `finetune:` block of a study."""
+"""Finetuning settings: the `finetune:` block of a study."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Lora(BaseModel):
 
 
 class Finetune(BaseModel):
-    """Settings of one finetuning. Steps are fixed, not epochs: arms with more data see each row less often."""
+    """Settings of one finetuning.
+
+    The number of steps is fixed, not the number of epochs, so arms with more data see each row less often.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +50,7 @@ class Finetune(BaseModel):
     )
     packing: bool = Field(
         default=False,
-        exclude_if=lambda on: not on,  # models that were trained before there was this field keep their identity
+        exclude_if=lambda on: not on,  # keeps the identity of models trained before this field existed
         description="Lay rows end to end instead of padding them; refused where the model would mix them up.",
     )
     learning_rate: float | list[float] = Field(
@@ -88,7 +91,7 @@ class Finetune(BaseModel):
     def _positive_rates(cls, value: Any) -> Any:
         several = isinstance(value, list)
         try:
-            # YAML 1.1 reads 1e-7 (no dot) as a string, so strings that spell a number are numbers here.
+            # YAML 1.1 reads 1e-7 (no dot) as a string, so strings that spell a number are accepted.
             rates = [float(rate) for rate in (value if several else [value]) if not isinstance(rate, bool)]
         except (TypeError, ValueError):
             rates = []
@@ -115,9 +118,9 @@ class Finetune(BaseModel):
 
     @property
     def recipe(self) -> str:
-        """What one training is made from, as JSON, but for its steps and its seed.
+        """The settings that identify one training, as JSON, without `steps`, `seeds` and `num_processes`.
 
-        How many processes share its batches is no part of it: like an engine's batch size, it changes the last bits.
+        The number of processes is excluded because, like an engine's batch size, it only changes the last bits.
         """
         return self.model_dump_json(exclude={"steps", "seeds", "num_processes"})
 
@@ -127,7 +130,7 @@ class Finetune(BaseModel):
         return tuple(sorted(self.learning_rate if isinstance(self.learning_rate, list) else [self.learning_rate]))
 
     def steps_for(self, budget: str) -> int:
-        """Optimizer steps of one budget. Raises ValueError for a budget that `steps` does not name."""
+        """Return the optimizer steps of one budget. Raises ValueError for a budget that `steps` does not name."""
         if isinstance(self.steps, int):
             return self.steps
         if budget not in self.steps:
@@ -135,10 +138,10 @@ class Finetune(BaseModel):
         return self.steps[budget]
 
     def checkpoint_steps(self, steps: int) -> list[int]:
-        """Evenly spaced steps, the last being `steps`; fewer than `checkpoints` where there are fewer steps."""
+        """Return evenly spaced steps that end with `steps`; fewer than `checkpoints` if there are fewer steps."""
         return sorted({-(-i * steps // self.checkpoints) for i in range(1, self.checkpoints + 1)})
 
 
 def _shown(value: Any) -> str:
-    """A list or a mapping, for an error message; whoever reports an error names a single value by itself."""
+    """Format a list or mapping for an error message. Returns "" for a single value, which error reports show anyway."""
     return "" if isinstance(value, (str, int, float)) else f"{value!r}; "

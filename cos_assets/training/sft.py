@@ -1,4 +1,4 @@
-"""Supervised finetuning on rows of prompt and completion, and the choice of the checkpoint that validates best."""
+"""Supervised finetuning on rows of prompt and completion, with selection of the checkpoint that validates best."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class OnProgress(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finetuned model and what it took. Tokens, FLOPs and seconds count all learning rates that were tried."""
+    """A finetuned model and the cost of its training. Tokens, FLOPs and seconds are totals over all learning rates."""
 
     path: Path
-    """The model's folder; for LoRA with the adapter merged, and the adapter itself in `adapter` beside it."""
+    """The model's folder. For LoRA it contains the merged model, and the folder `adapter` next to it the adapter."""
     hash: str
     """SHA-256 of the model's files."""
     base: str
@@ -47,25 +47,25 @@ class Trained:
     learning_rate: float
     chosen_step: int
     validation_accuracy: float | None
-    """Of the chosen checkpoint; None where nothing was evaluated."""
+    """Validation accuracy of the chosen checkpoint; None if nothing was evaluated."""
     tokens: int
-    """Tokens of prompts and completions that were trained on, each as often as it was seen; padding is not counted."""
+    """Tokens of prompts and completions, counted each time they are trained on, without padding."""
     completion_tokens: int
-    """Those of them that the loss covers."""
+    """The part of `tokens` that the loss covers."""
     flops: float
     seconds: float
-    """Training only: no evaluation, and not what a kill undid."""
+    """Training time, without evaluation and without steps that were lost to a kill."""
     examples: int
     """Rows trained on."""
     too_long: int
     """Rows left out because they are longer than `max_length` or the model's context."""
     epochs: float
-    """How often each row was seen, on average, at one learning rate."""
+    """The average number of times that each row was trained on, at one learning rate."""
     curve: list[dict[str, Any]]
-    """Per learning rate and checkpoint: learning_rate, step, loss (mean in nats per completion token since the
-    checkpoint before; None once it is not finite), validation_accuracy."""
+    """Per learning rate and checkpoint: learning_rate, step, loss (mean in nats per completion token since the previous
+    checkpoint; None if not finite), validation_accuracy."""
     inputs: str
-    """SHA-256 of what it was made from: rows, settings, steps and seed."""
+    """SHA-256 of the inputs of the training: rows, settings, steps and seed."""
 
 
 def finetune(
@@ -83,25 +83,28 @@ def finetune(
     template: Mapping[str, Any] | None = None,
     launch: Launch | None = None,
 ) -> Trained:
-    """Finetune `base` (a folder, or a hub id at `revision`) on `rows` (see `data.encode`) for `steps` steps; with
-    `chat`, prompts stand in its chat template, which is given `template`, too.
+    """Finetune `base` on `rows` for `steps` steps and keep the best checkpoint in `out`.
 
-    For every learning rate of the settings and every one of its checkpoints, `evaluate` is given a folder that
-    `from_pretrained` loads and returns the accuracy on validation problems; the best is kept as `out/model`, with its
-    tokenizer, in the base model's dtype (at a tie the earlier step, then the smaller learning rate). Without `evaluate`
-    the last checkpoint is kept. `on_progress(stage, done, total, tokens)` is called with the stages "train" (steps, and
-    the tokens that they trained on) and "validate" (checkpoints, None).
+    `base` is a folder, or a hub id at `revision`. `rows`: see `data.encode`. With `chat`, prompts are formatted with
+    the model's chat template; `template` holds further arguments of that template.
 
-    `out` belongs to these inputs alone: `DONE.json` is written there last, and when it is there nothing is trained. A
-    killed call goes on from its last complete checkpoint when it is made again; on a CPU with one thread it ends with
-    the same bits as one that was not disturbed. A second process waits for the first.
+    `evaluate` gets a folder that `from_pretrained` loads and returns the accuracy on validation problems. It is called
+    for every checkpoint of every learning rate. The best checkpoint is kept as `out/model`, with its tokenizer, in the
+    base model's dtype. Ties go to the earlier step, then to the smaller learning rate. Without `evaluate` the last
+    checkpoint is kept. `on_progress(stage, done, total, tokens)` is called with the stages "train" (steps, and the
+    tokens that they trained on) and "validate" (checkpoints, None).
 
-    With `num_processes` each learning rate is trained in so many processes of its own, of which `launch` starts the
-    first (see `launch.train_apart`, also for its errors). A killed call may go on with another number of them.
+    `out` must be used for these inputs only. `DONE.json` is written last; if it exists, nothing is trained. After a
+    kill, the same call resumes from the last complete checkpoint. On a CPU with one thread, the resumed training gives
+    the same bits as an uninterrupted one. A file lock makes a second process wait for the first.
 
-    Raises ValueError for rows that cannot be trained on (see `data.encode`), steps below 1, a grid of learning rates
-    without `evaluate`, an accuracy that is no number, a loss that is finite at no checkpoint, or an `out` that other
-    inputs were trained in.
+    With `num_processes`, each learning rate is trained in that many separate processes. `launch` starts the first of
+    them (see `launch.train_apart`, also for its errors). A killed training may be resumed with another number of
+    processes.
+
+    Raises ValueError for rows that cannot be trained on (see `data.encode`), a base that is an adapter, steps below 1,
+    a seed outside 0 to 2**32 - 1, a grid of learning rates without `evaluate`, an accuracy that is not finite, a
+    training without a finite loss (see `checkpoint_selection.best`), or an `out` that holds a training of other inputs.
     """
     from filelock import FileLock
 
@@ -123,7 +126,7 @@ def finetune(
 
 
 def read(out: Path) -> Trained | None:
-    """What `finetune` left in `out`; None unless it ended."""
+    """Read the result of `finetune` in `out`; None unless the training has ended."""
     try:
         facts = json.loads((Path(out) / DONE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -168,7 +171,7 @@ def _make(
     launch: Launch | None,
     inputs: str,
 ) -> None:
-    """Train and choose; leave the chosen model in `work/chosen`, and DONE.json in `work` after it."""
+    """Train, select a checkpoint, write its model to `work/chosen`, and then write DONE.json to `work`."""
     wait_for_others(work)
     encoded, too_long, plan, collator = training_data(rows, base, settings, steps, seed)
     rates = settings.learning_rates
@@ -236,7 +239,7 @@ def _make(
 def training_data(
     rows: pl.DataFrame, base: Base, settings: Finetune, steps: int, seed: int
 ) -> tuple[list[Row], int, np.ndarray, Collator]:
-    """The encoded rows, how many were too long, which of them each step trains on, and what makes tensors of them."""
+    """Return the encoded rows, the number of rows that were too long, the schedule and the collator."""
     tokenizer = base.tokenizer()
     config = base.config().get_text_config()
     context = getattr(config, "max_position_embeddings", None)  # not every model states one
@@ -249,18 +252,20 @@ def training_data(
 
 
 def training_flops(params: float, tokens: float, adapter_params: float | None = None) -> float:
-    """FLOPs of training on `tokens` tokens: 6·P a token, 2·P forward and 4·P backward (Kaplan et al. 2020, arXiv
-    2001.08361, section 2.1; attention over the context is left out). P counts all parameters.
+    """Return the FLOPs of training on `tokens` tokens.
 
-    For LoRA the frozen weights need no gradients of their own, which are half of the backward pass: 4·P, and 6 for each
-    adapter parameter.
+    Full training takes 6·P per token, 2·P forward and 4·P backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1;
+    attention over the context is not counted). P counts all parameters.
+
+    With LoRA (`adapter_params` is given), the frozen weights need no weight gradients, which are half of the backward
+    pass. A token then takes 4·P, and 6 for each adapter parameter.
     """
     per_token = 6 * params if adapter_params is None else 4 * params + 6 * adapter_params
     return float(per_token * tokens)
 
 
 def _keep(work: Path, out: Path) -> None:
-    """Move what `_make` left to its place; DONE.json goes last. A kill in between is made good by calling it again."""
+    """Move the results of `_make` from `work` to `out`, DONE.json last. Another call completes an interrupted move."""
     for name in ("model", "adapter"):
         chosen = work / "chosen" / name
         if chosen.exists():
@@ -270,7 +275,7 @@ def _keep(work: Path, out: Path) -> None:
 
 
 def _forget_damaged(out: Path) -> None:
-    """A model that is gone, or is not the one that was written, is trained again."""
+    """Remove the result in `out` if its model is missing or its files have changed, so that it is trained again."""
     done = read(out)
     if done is None:
         return
@@ -282,7 +287,10 @@ def _forget_damaged(out: Path) -> None:
 
 
 def _claim(out: Path, work: Path, inputs: str) -> None:
-    """Stop if `out` holds a training of other inputs: going on from its checkpoints would mix the two in silence."""
+    """Raise ValueError if `out` holds a training of other inputs; otherwise record `inputs` in `work`.
+
+    Resuming from checkpoints of other inputs would silently mix the two trainings.
+    """
     done = read(out)
     note = work / "inputs.json"
     known = done.inputs if done else json.loads(note.read_text(encoding="utf-8")) if note.exists() else inputs
@@ -296,7 +304,7 @@ def _claim(out: Path, work: Path, inputs: str) -> None:
 
 
 def _inputs(rows: pl.DataFrame, settings: Finetune, steps: int, seed: int) -> str:
-    """SHA-256 of what a training is made from, but for the base model, which may lie elsewhere on another day."""
+    """Return the SHA-256 of a training's inputs, without the base model, whose folder may change."""
     digest = hashlib.sha256(settings.recipe.encode())
     digest.update(f"\0{SCHEDULE}\0{steps}\0{seed}\0".encode())
     digest.update(json.dumps(trained_on(rows).rows(), default=str).encode())

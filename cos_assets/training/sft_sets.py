@@ -1,4 +1,4 @@
-"""What a source trains on: which bought samples it takes, which of them are kept, as prompt and completion."""
+"""SFT sets: select the samples of a data arm (source), filter them, and write them as prompt and completion rows."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ def _way_to_deduplicate(value: Any) -> Any:
 
 
 class SourceSpec(Spec):
-    """A data arm: what of the bought samples an SFT set is built from.
+    """A data arm: which of the bought samples an SFT set is built from.
 
-    `take` gives shares of the budget per model (they add up to at most 1); `samples` gives samples per problem
-    instead; `reference_solutions` uses the problem set's own solutions and no model. `verification` says which samples
-    are kept, where that is not what the study says.
+    Exactly one of three rules selects the samples. `take` gives shares of the budget per model (they add up to at most
+    1). `samples` gives samples per problem and model. `reference_solutions` uses the problem set's own solutions and no
+    model. `verification` overrides the study's rule for which samples are kept.
 
-    All of these may go with the rest, which is done in this order: `problems` is a number of problems, or a share of
-    them; `deduplicate` drops repeated solutions of a problem (true: exact; see `arms.deduplicated`); `keep` or
-    `max_per_problem` keeps the first so many of each problem; `balance: level` keeps as many rows of each level as the
-    rarest has; `rows` keeps that many in all. What is left out is drawn by the study's seed. Nothing is bought.
+    The other fields combine with each rule and apply in this order. `problems` is a number of problems, or a share of
+    them. `deduplicate` drops repeated solutions of a problem (true: exact; see `arms.deduplicated`). `keep` or
+    `max_per_problem` keeps the first rows of each problem. `balance: level` keeps as many rows of each level as the
+    rarest level has. `rows` is the number of rows in total. Draws of problems and rows depend on the study's seed.
+    Building an SFT set buys no samples.
     """
 
     take: dict[Name, Annotated[float, Field(gt=0, le=1)]] | None = Field(None, min_length=1)
@@ -70,7 +71,7 @@ class SourceSpec(Spec):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The samplers this arm draws from."""
+        """The sampled models of this arm."""
         return tuple(self.take or self.samples or ())
 
 
@@ -87,14 +88,16 @@ SCHEMA = pl.Schema(
 
 
 def prompts(task: Task, problems: pl.DataFrame, chat: bool = False) -> pl.DataFrame:
-    """[problem_id, prompt] without few-shot examples: how finetuned models are trained and evaluated."""
+    """Return [problem_id, prompt] without few-shot examples, as used to train and evaluate finetuned models."""
     texts = [task.prompt(problem, chat=chat) for problem in problems.to_dicts()]
     return problems.select("problem_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
 
 
 def in_own_prompts(task: Task, rows: pl.DataFrame, problems: pl.DataFrame, chat: bool) -> pl.DataFrame:
-    """`rows` of an SFT set, with the prompts that a target of this kind is evaluated with. The set has those for base
-    models."""
+    """Replace the prompts in `rows` of an SFT set by those that this kind of target (chat or not) is evaluated with.
+
+    An SFT set contains the prompts for base models.
+    """
     if task.asked_version(chat) == task.asked_version():
         return rows
     own = prompts(task, problems, chat)
@@ -104,8 +107,10 @@ def in_own_prompts(task: Task, rows: pl.DataFrame, problems: pl.DataFrame, chat:
 def reference_set(
     source: SourceSpec, task: Task, problems: pl.DataFrame, seed: int
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The problem set's own solutions in the schema `SCHEMA`, one row for every problem that has one (and that the
-    source keeps), and how many each step left."""
+    """Return the problem set's own solutions in the schema `SCHEMA`, and the number of rows after each step.
+
+    There is one row for every problem that has a solution and that the source keeps.
+    """
     chosen = arms.subset(problems, source.problems, seed).filter(pl.col("solution").is_not_null())
     rows = chosen.select("problem_id", completion="solution").with_columns(
         model=pl.lit(None, pl.String), sample_index=pl.lit(None, pl.Int32), finish_reason=pl.lit(None, pl.String)
@@ -125,19 +130,22 @@ def sft_set(
     seed: int,
     judges: Sequence[str] = ("steps",),
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The source's rows in the schema `SCHEMA`, and how many samples each step left.
+    """Return the source's rows in the schema `SCHEMA`, and the number of samples after each step.
 
-    `bought` says how many samples per problem each model has at this budget; `samples`, `verdicts` and `judgements` are
-    those of the source's models; `judges` are who `verification` goes by (see `verification.verify`). In order: take
-    what the source's share buys, of the problems that it wants; keep what verifies; then as the source says. A share
-    that is no whole number of samples takes one more for a part of the problems, drawn by the seed, so that exactly the
-    share of the budget is spent.
-    Raises ValueError where the source asks for more samples than were bought.
+    `bought` is the number of samples per problem of each model at this budget. `samples`, `verdicts` and `judgements`
+    are those of the source's models. `judges` are the judges for `verification` (see `verification.verify`).
+
+    The steps are: take the samples that the source's share buys, on the problems that the source selects; keep those
+    that pass verification; apply the other fields of the source (see `SourceSpec`). If a share is not a whole number of
+    samples per problem, some problems, drawn by the seed, get one sample more, so that exactly the share of the budget
+    is spent.
+
+    Raises ValueError if the source asks for more samples than were bought.
     """
     taken = _take(source, bought, samples, arms.subset(problems, source.problems, seed), seed)
     kept, facts = verify(taken, verification, verdicts, judgements, judges, task)
     verified = kept.height
-    # One round of samples after the other, so that "first" favours no model of a mixture.
+    # Sorted by sample index before model, so that "first" favors no model of a mixture.
     rows, counts = _shaped(source, kept.sort("order", "sample_index", "model"), problems, task, seed)
     return rows, {"taken": taken.height, "verified": verified, **counts, "truncated": truncated(rows).sum(), **facts}
 
@@ -145,8 +153,10 @@ def sft_set(
 def _shaped(
     source: SourceSpec, kept: pl.DataFrame, problems: pl.DataFrame, task: Task, seed: int
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """What the source keeps of the solutions [problem_id, model, sample_index, completion, finish_reason] that it may
-    use."""
+    """Apply the filters of the source to the solutions `kept`; return rows in the schema `SCHEMA`, and counts.
+
+    `kept` has the columns [problem_id, model, sample_index, completion, finish_reason].
+    """
     if source.deduplicate:
         how = "exact" if source.deduplicate is True else source.deduplicate
         kept = arms.deduplicated(kept, how, task)
@@ -179,7 +189,7 @@ def _take(
         lucky = sorted(lots, key=lots.__getitem__)[:extra]
         one_more = pl.col("problem_id").is_in(lucky).cast(pl.Int32)
         mine = pl.col("model") == model
-        if share < bought[model]:  # all of them may be more on some problems, where they are not shared out evenly
+        if share < bought[model]:  # an uneven allocation has more on some problems; a full share takes all
             mine &= pl.col("sample_index") < whole + one_more
         parts.append(samples.filter(mine))
     return pl.concat(parts).join(order, on="problem_id", maintain_order="left")

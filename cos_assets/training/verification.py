@@ -1,4 +1,4 @@
-"""Which of the bought samples are trained on: by their answer, by a judge, by both, by a vote, or all of them."""
+"""Verification of samples for training: by answer, by judge, by both, by majority vote, or none."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ def verify(
     judges: Sequence[str],
     task: Task,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The rows of `taken` [model, problem_id, sample_index, finish_reason, ...] that verify, in their order, and what
-    that meant: `kept_share` of the taken, `kept_wrong_share` of the kept whose answer is wrong (None where the task has
-    no gold answers), `verification_flops` and `verification_cost` of the judgements of these samples.
+    """Return the rows of `taken` that pass verification, in their order, and facts about the verification.
+
+    `taken` has the columns [model, problem_id, sample_index, completion, finish_reason, ...]. The facts are
+    `kept_share`, the share of `taken` that is kept; `kept_wrong_share`, the share of the kept rows whose answer is
+    wrong (None if the task has no gold answers); and, where a judge is used, `verification_flops` and
+    `verification_cost` of the judgements of these samples (None if unknown).
 
     answer        the final answer is right
-    none          everything that came
-    judge         the judge calls the reasoning right; no gold answer is looked at
+    none          all samples
+    judge         the judge calls the reasoning right; gold answers are not used
     answer+judge  both
     answer+steps  the answer is right, and so is every equation
-    vote          the answer is the one that most samples of the problem that were taken give; a problem whose first
-                  answers have equally many votes is left out, and counted in `tied_problems`
+    vote          the answer is the most frequent one among the taken samples of the problem; a problem with a tie for
+                  the most votes is left out, and counted in `tied_problems`
 
-    The last of `judges` is the one that decides, the others are those that it is a vote of. A sample that was cut off
-    is trained on with `none` only, without an end; one that failed, or was cut off before its first word, never is.
+    The last of `judges` decides; if it is a vote, the others are its members. A truncated sample is kept with `none`
+    only, and is trained on without EOS. A sample that failed, or was cut off before its first word, is never kept.
     """
     nothing = (pl.col("finish_reason") == "length") & (pl.col("completion").str.strip_chars() == "")
     kept = taken.filter(pl.col("finish_reason") != "error", ~nothing)
@@ -45,9 +48,9 @@ def verify(
         kept = _only(kept, verdicts.filter("correct"))
     if verification in ("judge", "answer+judge", "answer+steps"):
         mine = judgements.filter(pl.col("judge").is_in(judges))
-        paid = _only(mine, kept)  # another source may have had more of them judged
+        paid = _only(mine, kept)  # another source may have had more samples judged
         kept = _only(kept, mine.filter(pl.col("judge") == judges[-1], pl.col("label") == "right"))
-        for name in ("flops", "cost"):  # unknown is not nothing
+        for name in ("flops", "cost"):  # unknown is None, not 0
             facts[f"verification_{name}"] = paid[name].sum() if paid[name].null_count() < paid.height else None
     elif verification == "vote":
         winners, facts["tied_problems"] = _majority(kept, verdicts, task)
@@ -64,8 +67,10 @@ def _only(rows: pl.DataFrame, those: pl.DataFrame) -> pl.DataFrame:
 
 
 def _majority(kept: pl.DataFrame, verdicts: pl.DataFrame, task: Task) -> tuple[pl.DataFrame, int]:
-    """The samples with their problem's most frequent answer, and how many problems have a tie for it. Answers are the
-    same by the grader's comparison; which of them is right is not looked at."""
+    """Return the samples with the most frequent answer of their problem, and the number of problems with a tie.
+
+    Answers are equal by the grader's comparison. Verdicts are masked, so the right answer has no influence.
+    """
     voters = kept.select(_KEYS).join(verdicts, on=_KEYS, maintain_order="left")
     blind = pl.when(pl.col("verdict") == "correct").then(pl.lit("wrong")).otherwise("verdict")
     classes = answer_classes(voters.with_columns(verdict=blind), task.answer_kind, usable_cores())

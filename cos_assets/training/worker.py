@@ -1,7 +1,8 @@
-"""The processes of a training that has its own: `python -m cos_assets.training.worker launch|train FOLDER PARENT`.
+"""Worker processes of a multi-process training: `python -m cos_assets.training.worker launch|train FOLDER PARENT`.
 
-One `launch` starts the others through accelerate, as `accelerate launch` does, and ends them all when one fails. Each
-`train` reads the job in FOLDER and trains on its share of every batch. All of them end with the process PARENT.
+One `launch` process starts the `train` processes through accelerate, as `accelerate launch` does, and ends all of them
+when one fails. Each `train` process reads the job in FOLDER and trains on its share of every batch. All processes exit
+when their parent process exits; PARENT is the parent's process id.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def _launch(folder: Path) -> None:
     options = {
         "num_processes": job.settings.num_processes,
         "num_machines": 1,
-        "gpu_ids": "all",  # all that CUDA_VISIBLE_DEVICES leaves
-        "mixed_precision": "no",  # the Trainer's arguments say what is mixed
+        "gpu_ids": "all",  # all GPUs in CUDA_VISIBLE_DEVICES
+        "mixed_precision": "no",  # mixed precision is set in the Trainer's arguments
         "dynamo_backend": "no",
         "num_cpu_threads_per_process": 1,
         "main_process_port": 0,
@@ -56,17 +57,17 @@ def _launch(folder: Path) -> None:
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     own = ["--module", "cos_assets.training.worker", "train", str(folder), str(os.getpid())]
     arguments = launch_command_parser().parse_args([*given, *own])
-    arguments.standalone = True  # the launcher's own store on a port that it holds, not one that was free a moment ago
-    # Not `launch_command`: it starts one process on a CPU whatever it is told, and reads the user's configuration.
+    arguments.standalone = True  # the launcher's store holds its port, so no other process can take it
+    # `launch_command` ignores num_processes on a CPU (it starts one process) and reads the user's configuration.
     try:
         multi_gpu_launcher(arguments)
     except ChildFailedError as error:
-        # Who is killed cannot say so, and the others only know that somebody is gone; SIGTERM is the launcher's own.
+        # A killed process cannot report its end, and the others only see a lost peer. The launcher sends SIGTERM.
         for rank, failure in error.failures.items():
             if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
                 why = f"process {rank} was ended by {failure.signal_name()}"
                 (folder / JOB / ERROR).write_text(why, encoding="utf-8")
-        raise SystemExit(1) from None  # the output ends with what the processes wrote
+        raise SystemExit(1) from None  # no traceback, so that the log ends with the processes' output
 
 
 def _train(folder: Path) -> None:
@@ -77,7 +78,7 @@ def _train(folder: Path) -> None:
         with _reports() as say, no_progress_bars():
             _work(folder, job, say)
     except Exception as error:
-        # Who fails first says why; the others fail for want of it.
+        # Only the first failure is the cause; the other processes fail because of it.
         with suppress(FileExistsError), (inbox / ERROR).open("x", encoding="utf-8") as file:
             file.write(f"{type(error).__name__}: {error}")
         raise
@@ -92,7 +93,7 @@ def _work(folder: Path, job: Job, say: Callable[[str], None]) -> None:
         Scheduled(encoded, plan),
         collator,
         job.settings,
-        marked_checkpoints(folder),  # the run has removed the others, and nobody trains before all are here
+        marked_checkpoints(folder),  # the run has removed unmarked ones; no process trains before all have started
         steps=job.steps,
         learning_rate=job.learning_rate,
         seed=job.seed,
@@ -107,7 +108,10 @@ def _is_main() -> bool:
 
 @contextmanager
 def _reports() -> Iterator[Callable[[str], None]]:
-    """What writes a line to the run's log: through Dagster Pipes where the run is one of Dagster's."""
+    """Yield a function that writes a line to the run's log: by Dagster Pipes in a Dagster run, else with `print`.
+
+    Only the main process uses Dagster Pipes.
+    """
     from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
 
     if _is_main() and PipesEnvVarParamsLoader().is_dagster_pipes_process():
@@ -118,7 +122,10 @@ def _reports() -> Iterator[Callable[[str], None]]:
 
 
 def _progress(file: Path, tokens: np.ndarray, say: Callable[[str], None]) -> Any:
-    """A callback that notes each step, and says at times how it goes. `tokens` are those of all steps up to each."""
+    """Return a Trainer callback that writes the current step to `file` and reports progress with `say`.
+
+    `tokens` holds, for each step, the cumulative number of tokens up to and including that step.
+    """
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):
@@ -135,7 +142,7 @@ def _progress(file: Path, tokens: np.ndarray, say: Callable[[str], None]) -> Any
                 self._say(state)
 
         def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if "loss" in state.log_history[-1]:  # at a checkpoint; at the end there are other figures
+            if "loss" in state.log_history[-1]:  # logs at checkpoints have a loss; the final log does not
                 self._say(state)
 
         def _say(self, state: Any) -> None:

@@ -1,23 +1,23 @@
-"""Solutions made elsewhere, answered as if they were sampled now.
+"""Engine imported: solutions from files, returned as if they were sampled now.
 
     engine: imported
     path: runs/*.jsonl.gz                # one file or a glob: JSONL, JSON, CSV, TSV or Parquet, .gz or .tar.gz
     columns:
-      question: question                 # or problem_id: ...; how a row finds its problem
+      question: question                 # or problem_id: ...; matches a row to its problem
       completion: choices.0.message      # dots lead into nested objects and lists; a list holds several samples
       finish_reason: ...                 # the rest is optional
       prompt_tokens: ...
       completion_tokens: ...
       sample_index: ...                  # without it, a problem's rows are its samples 0, 1, ... in file order
-    where: {filter: strict-match}        # only the rows that have these values
-    tokenizer: ...                       # hub id or folder, to count completion tokens where the file has no count
+    where: {filter: strict-match}        # use only rows with these values
+    tokenizer: ...                       # hub id or folder, to count completion tokens if the file has no counts
 
-A completion is text, a message, or a list of messages, of which the last one of the assistant counts; null is a sample
-that failed. A question finds all problems that have it, and `questions` may name other texts of a problem. An id is
-compared without case and leading zeros, and its last part will do where only one problem has it (11 for mbpp/011).
+A completion is a text, a message, or a list of messages, of which the last assistant message counts. Null is a failed
+sample. A question matches all problems that have it, and `questions` may hold other texts of a problem. Ids are
+compared regardless of case and leading zeros; the last part of an id suffices if it is unique (11 for mbpp/011).
 
-The engine asks no model: sampling parameters do not matter to it, and an index the file does not hold is yielded as
-nothing. The prompt the solutions were made with is not known here, so prompt tokens come from the file or stay unknown.
+The engine calls no model. It ignores sampling parameters, and yields nothing for an index that the file lacks. The
+prompt of the solutions is unknown, so prompt tokens are read from the file or stay unknown.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Sample(NamedTuple):
 
 
 class ImportedEngine:
-    """Answers requests from files. `unmatched` counts the rows whose problem the study does not have."""
+    """Serves requests from files. `unmatched` counts the rows whose problem is not in the study."""
 
     name = "imported"
 
@@ -78,7 +78,7 @@ class ImportedEngine:
             )
 
     def available(self, problem_id: str) -> int:
-        """Samples of this problem that can be had from index 0 on without a gap."""
+        """Return the number of samples of a problem from index 0 to the first missing index."""
         held = self._samples.get(problem_id, {})
         return next(i for i in range(len(held) + 1) if i not in held)
 
@@ -107,7 +107,7 @@ class ImportedEngine:
             self.unmatched += 1
             return
         held = self._samples.setdefault(problems[0], {})
-        self._samples.update(dict.fromkeys(problems, held))  # problems with one question share their samples
+        self._samples.update(dict.fromkeys(problems, held))  # problems with the same question share samples
         replies = replies_in(values["completion"])
         several = len(replies) if isinstance(replies, list) else None
         for offset, text in enumerate(replies if isinstance(replies, list) else [replies]):
@@ -116,7 +116,7 @@ class ImportedEngine:
                 raise ValueError(f"{at}: {repr(text)[:60]} is not text; expected text, a message, or a list of those")
             one = {role: _part(values.get(role), offset, several, f"{where}: {role}") for role in _OPTIONAL}
             index = _count(one["sample_index"]) if "sample_index" in self._columns else len(held)
-            if index in held and len(problems) > 1:  # the samples of the second problem
+            if index in held and len(problems) > 1:  # already stored for another problem with this question
                 continue
             if index is None or index in held:
                 raise ValueError(
@@ -131,7 +131,10 @@ class ImportedEngine:
             held[index] = _Sample(storable(text or ""), finish, error, *counts)
 
     def _value(self, row: Mapping[str, Any], role: str, path: str, where: str) -> Any:
-        """What a row holds under a path. What it lacks below the first step is null, unless all rows lack it."""
+        """Return a row's value at a path.
+
+        A value that is missing below the first step is None. If all rows lack it, the constructor raises the error.
+        """
         try:
             value = dig(row, path, role, where)
         except ValueError as missing:
@@ -143,7 +146,7 @@ class ImportedEngine:
         return value
 
     def _match(self, values: Mapping[str, Any], where: str) -> tuple[str, ...]:
-        """The problems that a row's samples are for."""
+        """Return the ids of the problems that a row belongs to."""
         if "question" in self._columns:
             if not isinstance(values["question"], str):
                 raise ValueError(f"{where}: column {self._match_column!r}: {values['question']!r} is not text")
@@ -177,7 +180,7 @@ class ImportedEngine:
         )
 
     def _tokens(self, sample: _Sample) -> int:
-        """Tokens the model wrote: the end-of-sequence token counts when the solution ended by itself."""
+        """Count the tokens of a solution. The EOS token counts unless the solution was truncated."""
         from cos_assets.generation.tokens import completion_ids
 
         if self._tokenizer is None:
@@ -196,10 +199,10 @@ class _Descriptor(Descriptor):
         return f"imported-{fingerprint(options)[:16]}"
 
     def open(self, model: Model) -> ImportedEngine:
-        """The engine over `model.engine_options`: path, columns, where, tokenizer, and `questions` {problem_id: texts}:
-        the question of each problem of the study, or a list of it and of other texts that name the problem.
+        """Open the engine with `model.engine_options`: path, columns, where, tokenizer and questions.
 
-        Raises ValueError that names the file, the line and the column at fault.
+        `questions` maps each problem id of the study to its question, or to a list of the question and other texts
+        that identify the problem. Raises ValueError that names the file, the line and the column at fault.
         """
         return ImportedEngine(model.engine_options)
 
@@ -208,8 +211,10 @@ ENGINE = _Descriptor()
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:
-    """SHA-256 over what the samples depend on: the files' contents, the columns, the choice of rows and the tokenizer;
-    not over names."""
+    """Return the SHA-256 of what the samples depend on: file contents, columns, row filter and tokenizer.
+
+    File names do not count.
+    """
     settings = [_columns(options), options.get("tokenizer")]
     if where := options.get("where"):
         settings.append(where)
@@ -241,8 +246,10 @@ def _columns(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _problems(options: Mapping[str, Any], by_question: bool) -> dict[str, tuple[str, ...]] | None:
-    """What a row is matched by (a question with white space evened out, or an id) -> ids of problems. None where the
-    file's ids are taken as they are."""
+    """Map the match keys of rows (a question with normalized white space, or an id) to problem ids.
+
+    Returns None if there are no `questions`, so that the file's ids are used unchanged.
+    """
     questions = options.get("questions")
     if questions is None:
         if by_question:
@@ -278,7 +285,7 @@ def _files(options: Mapping[str, Any]) -> list[Path]:
 
 
 def _part(value: Any, offset: int, several: int | None, where: str) -> Any:
-    """The value for one of a row's samples: rows with a list of solutions have lists of the rest, too."""
+    """Return the value for one of a row's samples. If a row has a list of solutions, its other values are lists."""
     if several is None or value is None or (several == 1 and not isinstance(value, list)):
         return value
     parts = flat(value) if isinstance(value, list) else []
@@ -292,7 +299,7 @@ def _key(question: str) -> str:
 
 
 def _id(value: Any) -> str:
-    """An id as it is compared: without case and leading zeros, and a whole number without a fraction."""
+    """Normalize an id for comparison: ignore case, leading zeros, and the fraction of a whole number."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     parts = str(value).casefold().split("/")
@@ -300,11 +307,11 @@ def _id(value: Any) -> str:
 
 
 def _is_gap(value: Any) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN is not itself
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN differs from itself
 
 
 def _count(value: Any) -> int | None:
-    """A whole number from 0, also one that is written as text or as a float; None where it is none."""
+    """Convert a value to a whole number of 0 or more; text and floats are allowed. None if it is not one."""
     try:
         number = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, so that a caller with a loop of its own (a notebook) can wait for it."""
+"""An event loop in a separate thread, so that callers with an event loop of their own (notebooks) can wait for it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from cos_assets.generation.types import Completion
 
-_FLUSH_SECONDS = 0.1  # finished samples are handed over about this often
+_FLUSH_SECONDS = 0.1  # interval at which finished samples are yielded, approximately
 Give = Callable[[list[Completion]], None]
 
 
 class Stop(Exception):
-    """Nothing more can be had."""
+    """Raised by the work when no more completions can be obtained."""
 
 
 class Loop:
-    """Runs `work(give)`, and hands over what it gives. `name` is the thread's."""
+    """Runs the coroutine `work(give)` in a thread called `name`, and yields the completions passed to `give`."""
 
     def __init__(self, name: str, work: Callable[[Give], Coroutine[Any, Any, None]]) -> None:
         self._out: queue.SimpleQueue[list[Completion] | BaseException | None] = queue.SimpleQueue()
@@ -31,9 +31,9 @@ class Loop:
         self._thread.start()
 
     def batches(self) -> Iterator[list[Completion]]:
-        """What comes in, gathered for a moment. What was finished before a failure is handed over before it.
+        """Yield completions in batches. Those that finished before a failure are yielded before it is raised.
 
-        Raises ConnectionError for a `Stop`, and what else the work raised.
+        Raises ConnectionError for a `Stop`, and re-raises any other exception of the work.
         """
         done: list[Completion] = []
         until = time.monotonic() + _FLUSH_SECONDS
@@ -55,9 +55,9 @@ class Loop:
                 return
 
     def stop(self) -> None:
-        """Cancel what runs, and wait until it is gone."""
+        """Cancel the work, and wait until the thread has ended."""
         self._ready.wait()
-        with suppress(RuntimeError):  # it has ended by itself
+        with suppress(RuntimeError):  # the loop has already ended
             self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
 
@@ -69,7 +69,7 @@ class Loop:
 
         try:
             asyncio.run(main())
-        except BaseException as error:  # it belongs to who waits for the results
+        except BaseException as error:  # re-raised by `batches` in the caller's thread
             self._out.put(error)
         else:
             self._out.put(None)

@@ -1,27 +1,27 @@
-"""vLLM on a Ray cluster: as many replicas as are asked for, on this machine or on others.
+"""vLLM on a Ray cluster, with a configurable number of replicas on this machine or on others.
 
     engine: ray
     engine_options:
-      address: auto              # of a running cluster; without it RAY_ADDRESS, else a cluster of this machine's own
-      replicas: 2                # copies of the model
-      max_replicas: 8            # as many as this while there is work for them and room
-      gpus_per_replica: 1        # without it 1 (or tensor_parallel_size) where the cluster has GPUs, else 0
+      address: auto              # of a running cluster; default RAY_ADDRESS, else a local cluster is started
+      replicas: 2                # number of copies of the model
+      max_replicas: 8            # upper limit while there is work and room for more
+      gpus_per_replica: 1        # default 1 (or tensor x pipeline parallel size) if the cluster has GPUs, else 0
       cpus_per_replica: 1
-      resources: {A100: 1}       # other Ray resources that a replica takes
-      batch_size: 128            # samples that travel together; those of one prompt stay together
-      batches_in_flight: 16      # of a replica: together more than it runs at once, so that it never runs dry
-      max_restarts: 10           # of a replica; -1 for no limit
-      runtime_env: {...}         # Ray's, for workers that lack this package
+      resources: {A100: 1}       # other Ray resources per replica
+      batch_size: 128            # samples per batch; samples of one prompt stay together
+      batches_in_flight: 16      # per replica; together more samples than it runs at once, so that it is never idle
+      max_restarts: 10           # per replica; -1 for no limit
+      runtime_env: {...}         # Ray's runtime_env, for workers that lack this package
       engine_kwargs: {...}       # vLLM's engine arguments
       chat_template_kwargs: {...}   # with chat: true, further arguments of the chat template
 
-Ray Data hands batches of requests to a pool of actors, in each of which the project's own vLLM engine runs from one
-queue: samples have the seeds, the counts and the name in the ledger that engine vllm gives them. Ray Data's LLM stage
-is not used, because its rows have neither the reason why a sample ended nor its cached tokens.
+Ray Data distributes batches of requests over a pool of actors. Each actor runs the project's own vLLM engine from one
+queue, so that seeds, token counts and the fingerprint in the ledger are those of engine vllm. Ray Data's LLM stage is
+not used, because its rows contain neither the finish reason of a sample nor its cached tokens.
 
-A batch comes back when its last sample has ended, and is booked then. A replica that dies is started again, where it
-was or on another node, and asked again for what it had in hand; what had come back is not. `seconds` are those of the
-replica. A local model folder must lie on a disk that all nodes see.
+A batch is returned and recorded when its last sample has finished. If a replica dies, Ray restarts it on the same or
+another node, and its unfinished batches are requested again; batches that were returned are not. `seconds` is measured
+in the replica. A local model folder must be on a disk that all nodes can read.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from cos_assets.generation.types import Completion, Model, Request, Sampling
 _LOG = logging.getLogger(__name__)
 _MISSING = "engine: ray needs the package ray, which is not installed here; install it with `pip install -e '.[ray]'`"
 _AUTH_LOG = "ray._private.authentication.authentication_token_setup"
-_BATCHES = 4  # for each replica, at least, as far as there are samples
+_BATCHES = 4  # minimum per replica, if there are enough samples
 
 
 class RayEngine:
-    """A pool of vLLM replicas for one model. It starts with the first request, and ends with the last."""
+    """A pool of vLLM replicas for one model. Each call of `stream` starts its own replicas."""
 
     name = "ray"
-    starts_cheaply = False  # every stream starts its replicas anew
+    starts_cheaply = False  # every stream starts new replicas
 
     def __init__(self, model: Model) -> None:
         self._options = Options.read(model.engine_options)
@@ -64,9 +64,9 @@ class RayEngine:
         self._connected = self._alone = False
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Completions batch by batch, as they come. A prompt that vLLM refuses gives completions with an error.
+        """Yield completions in batches as they arrive. A prompt that vLLM refuses gives error completions.
 
-        Raises ValueError for what vLLM does not take, and RuntimeError when replicas have died too often.
+        Raises ValueError if a replica cannot load the model, and RuntimeError if replicas have died too often.
         """
         if not requests:
             return
@@ -79,7 +79,7 @@ class RayEngine:
         dataset.context.enable_progress_bars = False
         dataset.context.print_on_execution_start = False
         with warnings.catch_warnings():
-            # max_restarts has no other way to Ray, and a prompt that kills vLLM would kill it for ever.
+            # Ray takes max_restarts only in this deprecated way. Without it a fatal prompt would crash vLLM forever.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             answers = dataset.map_batches(
                 Replica,
@@ -109,7 +109,7 @@ class RayEngine:
             raise RuntimeError(f"engine: ray: {type(error).__name__}: {first} (Ray keeps the replicas' logs)") from None
 
     def close(self) -> None:
-        """Leave the cluster; one that was started for this engine ends."""
+        """Disconnect from the cluster. A cluster that was started for this engine ends."""
         if self._connected:
             import ray
 
@@ -121,10 +121,10 @@ class RayEngine:
         import ray
         import ray.data
 
-        # All that goes wrong is raised; these would print it over the progress shown, and much that is right.
+        # Errors are raised. These loggers would also print them, and normal events, over the progress display.
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         logging.getLogger(_AUTH_LOG).setLevel(logging.ERROR)
-        if ray.is_initialized():  # by who calls: theirs to end, too
+        if ray.is_initialized():  # by the caller, who also shuts it down
             return
         address = self._options.address or os.environ.get("RAY_ADDRESS") or "local"
         self._alone = address == "local"
@@ -139,7 +139,7 @@ class RayEngine:
         self._connected = True
 
     def _resources(self, cluster: Mapping[str, float]) -> dict[str, Any]:
-        """What each replica takes. Raises ValueError where a cluster that cannot grow will never have it."""
+        """Return the resources per replica. Raises ValueError if a local cluster, which cannot grow, lacks them."""
         options = self._options
         gpus = options.gpus_per_replica
         if gpus is None:
@@ -160,7 +160,7 @@ class RayEngine:
 
 
 class _Batch:
-    """Requests that came together, and what they have been answered so far."""
+    """The requests of one batch, and their completions so far."""
 
     def __init__(self, requests: list[Request]) -> None:
         self.requests = requests
@@ -176,7 +176,7 @@ class _Batch:
 
 
 class Replica:
-    """What runs in an actor: vLLM in a thread of its own, batches of requests in, batches of completions out."""
+    """A Ray actor that runs vLLM in a separate thread and maps batches of requests to batches of completions."""
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
         from cos_assets.generation.engines import vllm
@@ -186,13 +186,13 @@ class Replica:
         try:
             self._engine = vllm.ENGINE.open(model)
             self._engine.load()
-        except Exception as error:  # told when it is asked: what an actor raises, Ray wraps up in pages
+        except Exception as error:  # reported in the reply, since Ray wraps an actor's exception in pages of text
             self._broken = f"{type(error).__name__}: {error}"
         self._asked: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         threading.Thread(target=self._run_or_die, daemon=True).start()
 
     def __call__(self, table: Any) -> Any:
-        """A table of requests to a table of completions; called from as many threads as batches are in flight."""
+        """Map a table of requests to a table of completions. Called from one thread per batch in flight."""
         import pyarrow as pa
 
         if self._broken:
@@ -204,7 +204,7 @@ class Replica:
     def _run_or_die(self) -> None:
         try:
             self._run()
-        except BaseException:  # vLLM is beyond repair: Ray starts another one, and asks it again
+        except BaseException:  # vLLM cannot recover: Ray restarts the actor and resends its batches
             traceback.print_exc()
             os._exit(1)
 
@@ -215,7 +215,7 @@ class Replica:
         while True:
             while not batches or not self._asked.empty():
                 batch = self._asked.get()
-                since = since if batches else time.perf_counter()  # the wait for work is nobody's time
+                since = since if batches else time.perf_counter()  # idle time counts for no sample
                 asked = [(request, index) for request in batch.requests for index in request.indices]
                 batches |= {(request.problem_id, request.prompt, index): batch for request, index in asked}
                 waiting += asked
@@ -231,7 +231,7 @@ class Replica:
 
 
 class _Descriptor(Descriptor):
-    gpu = False  # Ray hands out its own devices
+    gpu = False  # Ray assigns its own devices
 
     def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
         Options.read(options)
@@ -248,9 +248,10 @@ ENGINE = _Descriptor()
 
 
 def _batches(requests: Sequence[Request], options: Options) -> list[Any]:
-    """Tables [problem_id, prompt, indices] of about `batch_size` samples, fewer where there is too little to go round.
+    """Split requests into tables [problem_id, prompt, indices] of about `batch_size` samples.
 
-    A prompt's samples stay together, so that one replica runs it once, unless they are more than a batch.
+    Tables are smaller if there are too few samples for all replicas. The samples of a prompt stay together, so that one
+    replica processes the prompt once, unless they are more than `batch_size`.
     """
     import pyarrow as pa
 
@@ -271,7 +272,7 @@ def _batches(requests: Sequence[Request], options: Options) -> list[Any]:
 
 
 def _answers() -> Any:
-    """The columns of a table of completions."""
+    """Return the schema of a table of completions."""
     import pyarrow as pa
 
     kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}

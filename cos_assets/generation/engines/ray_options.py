@@ -1,4 +1,4 @@
-"""What `engine_options:` of a model with `engine: ray` may say; the engine's module says what it means."""
+"""Schema of `engine_options:` for `engine: ray`. The docstring of the module `ray` explains the options."""
 
 from __future__ import annotations
 

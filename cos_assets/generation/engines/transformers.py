@@ -1,19 +1,20 @@
-"""transformers in this process: any causal language model of the hub, on a CPU or a GPU, with nothing else to install.
+"""Engine transformers: any causal language model of the hub, in this process on a CPU or a GPU, without extra packages.
 
-A batched decoding loop: prompts are padded on the left, each is run once, its cache is copied for its samples, all rows
-go on in step, and rows that have ended are dropped. For small models on a CPU this is faster than vLLM, and there is no
-start-up to wait for; for large models on a GPU vLLM is the engine to use.
+The engine decodes in batches. Prompts are padded on the left, each prompt is processed once, and its cache is copied
+for its samples. All rows are decoded in lockstep, and finished rows are dropped. For small models on a CPU this is
+faster than vLLM and starts at once. For large models on a GPU use vLLM.
 
-A sample depends on (seed, prompt, sample index) alone. Its random numbers come from a generator of its own, one for
-every token, and its prompt's padding depends on no other prompt. What is left is rounding: on one CPU thread in float32
-a row of a matrix product has the same bits in every batch of 16 or more rows, so there are never fewer, and the same
-text comes back whatever else is bought with it. More threads, a GPU or bfloat16 do not promise that.
+A sample depends only on (seed, prompt, sample index). It has its own random generator, with one number per token, and
+the padding of its prompt does not depend on other prompts. Only rounding could differ: on one CPU thread in float32 a
+row of a matrix product has the same bits in every batch of 16 or more rows. Batches therefore never have fewer rows,
+and a sample has the same text whatever else is bought with it. With more threads, a GPU or bfloat16 this is not
+guaranteed.
 
     engine_options:
       dtype: float32             # float32 on a CPU, bfloat16 on a GPU; also float16, or auto (as stored)
-      device: cuda:0             # cpu, cuda or cuda:<n>; without it the GPU where there is one
-      batch_size: 384            # most rows at once; without it 384, on a GPU 1024, or as many as fit its memory
-      pad_to_multiple_of: 8      # padded prompt lengths; 1 pads no prompt, so only equal lengths share a batch
+      device: cuda:0             # cpu, cuda or cuda:<n>; default the GPU if there is one
+      batch_size: 384            # maximum rows at once; default 384, on a GPU 1024, fewer if memory is short
+      pad_to_multiple_of: 8      # of padded prompt lengths; with 1, only prompts of equal length share a batch
       chat_template_kwargs: {enable_thinking: false}   # with chat: true, further arguments of the chat template
 """
 
@@ -41,16 +42,16 @@ from cos_assets.generation.weights import load_network
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
 _OPTIONS = ("dtype", "device", "batch_size", "pad_to_multiple_of", "chat_template_kwargs")
 _PAD_TO = 8
-_MOST_ROWS = {"cpu": 384, "cuda": 1024}  # more rows gain nothing on a CPU
+_MOST_ROWS = {"cpu": 384, "cuda": 1024}  # more rows are not faster on a CPU
 _CPU_CACHE_BYTES = 4 << 30
-_GPU_CACHE_SHARE = 0.6  # of the memory that is free once the model is loaded
-_PROMPT_TOKENS = 1 << 16  # run at once, at most: bounds the memory of long prompts
-_CHECK_EVERY = 4  # steps between two looks at which rows have ended
-_FLUSH_SECONDS = 10.0  # finished samples are handed over at least this often
+_GPU_CACHE_SHARE = 0.6  # share of the memory that is free after the model is loaded
+_PROMPT_TOKENS = 1 << 16  # maximum processed at once, which bounds the memory of long prompts
+_CHECK_EVERY = 4  # steps between checks for finished rows
+_FLUSH_SECONDS = 10.0  # maximum interval at which finished samples are yielded
 
 
 class TransformersEngine:
-    """One model, loaded with the first request."""
+    """An engine for one model, which is loaded with the first request."""
 
     name = "transformers"
 
@@ -63,9 +64,10 @@ class TransformersEngine:
         self._ends: list[int] = []
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Completions as they finish, short prompts first. A prompt too long for the model gives errors.
+        """Yield completions as they finish, short prompts first. A prompt that is too long gives error completions.
 
-        `cached_tokens`: the prompt is run for the first of its samples in a batch (0), and copied for the others (all).
+        `cached_tokens` is 0 for the first sample of a prompt in a batch, and all prompt tokens for the others, for
+        which the cache is copied.
         """
         if not requests:
             return
@@ -90,7 +92,7 @@ class TransformersEngine:
                 yield share(done, since)
 
     def close(self) -> None:
-        """Give the memory back; the next request loads the model again."""
+        """Free the memory. The next request loads the model again."""
         if self._network is None:
             return
         import gc
@@ -99,7 +101,7 @@ class TransformersEngine:
 
         self._network = self._tokenizer = None
         if torch.cuda.is_available():
-            gc.collect()  # half a second; on a CPU what is left can wait for the next collection
+            gc.collect()  # takes half a second; on a CPU the next collection suffices
             torch.cuda.empty_cache()
 
     def _load(self) -> None:
@@ -141,7 +143,7 @@ class TransformersEngine:
         self._network, self._tokenizer = network, tokenizer
 
     def _jobs(self, requests: Sequence[Request], sampling: Sampling) -> tuple[list[Job], list[Completion]]:
-        """What can be drawn, and what cannot."""
+        """Return the samples to draw, and error completions for prompts that are empty or too long."""
         jobs: list[Job] = []
         failed: list[Completion] = []
         for request in requests:
@@ -160,11 +162,11 @@ class TransformersEngine:
         return jobs, failed
 
     def _batches(self, jobs: list[Job]) -> Iterator[tuple[list[Job], int]]:
-        """(jobs, padded prompt length): batches of one padded length, about equally large, short prompts first."""
+        """Yield batches as (jobs, padded prompt length), of about equal size per length, short prompts first."""
         multiple = self._model.engine_options.get("pad_to_multiple_of", _PAD_TO)
 
         def padded(job: Job) -> int:
-            # Always some padding (or, with 1, never any): attention with and without a mask rounds differently.
+            # Pad always (or, with 1, never), because attention with and without a mask rounds differently.
             return len(job.prompt) if multiple == 1 else -(-(len(job.prompt) + 1) // multiple) * multiple
 
         for width, group in groupby(sorted(jobs, key=lambda job: len(job.prompt)), key=padded):
@@ -176,7 +178,7 @@ class TransformersEngine:
             yield from ((alike[a:b], width) for a, b in pairwise(cuts) if a < b)
 
     def _most_rows(self, tokens: int) -> int:
-        """Rows of `tokens` tokens decoded at once: as told, or what the cache's share of the memory holds."""
+        """Return the maximum number of rows of `tokens` tokens: `batch_size`, or what fits the memory for the cache."""
         options = self._model.engine_options
         if "batch_size" in options:
             return options["batch_size"]
@@ -189,7 +191,7 @@ class TransformersEngine:
         return max(1, min(most, int(_cache_bytes(device) / row)))
 
     def _ended(self, batch: Batch, stop: Sequence[str]) -> list[tuple[Job, list[int], FinishReason]]:
-        """Take the rows that have ended out of the batch, with their tokens up to the last one that counts."""
+        """Remove finished rows from the batch and return (job, tokens, finish reason) for each."""
         recent = batch.tokens[batch.rows, batch.before : batch.at]
         at_end = np.isin(recent, self._ends)
         finish = np.where(at_end.any(1), batch.before + at_end.argmax(1) + 1, batch.at + 1)
@@ -208,15 +210,15 @@ class TransformersEngine:
         return ended
 
     def _seen(self, batch: Batch, stop: Sequence[str]) -> np.ndarray:
-        """Which rows seem to hold a stop string: a look at the text of their last tokens."""
+        """Return a mask of the rows that may contain a stop string, from the text of their last tokens."""
         if not stop:
             return np.zeros(len(batch.rows), bool)
-        tail = batch.at - batch.before + max(len(s.encode()) for s in stop)  # a token has a byte or more
+        tail = batch.at - batch.before + max(len(s.encode()) for s in stop)  # a token has at least one byte
         last = batch.tokens[batch.rows, max(0, batch.at - tail) : batch.at]
         return np.array([_stops(decode(self._tokenizer, ids), stop) for ids in last.tolist()])
 
     def _stop_at(self, ids: list[int], stop: Sequence[str]) -> int | None:
-        """How many tokens it takes until a stop string stands in the text, None where none does."""
+        """Return the number of tokens up to the first stop string, or None if the text contains none."""
 
         def stopped(count: int) -> bool:
             text = decode(self._tokenizer, ids[:count])

@@ -1,11 +1,12 @@
-"""vLLM in this process, on a GPU or a CPU.
+"""Engine vllm: vLLM in this process, on a GPU or a CPU.
 
-Each sample is its own vLLM request whose seed comes from (seed, prompt, sample index) alone, so that a sample does not
-depend on which others are bought with it; the prompt is still run once, because vLLM caches prefixes. On a GPU the same
-seed gives the same samples only as far as vLLM's arithmetic does not depend on the batch (see VLLM_BATCH_INVARIANT).
+Each sample is a separate vLLM request whose seed depends only on (seed, prompt, sample index), so that a sample does
+not depend on which others are bought with it. The prompt is still processed once, because vLLM caches prefixes. On a
+GPU the same seed gives the same samples only if vLLM's arithmetic does not depend on the batch (see
+VLLM_BATCH_INVARIANT).
 
-vLLM is kept full from one queue and gives samples back as they finish: no wait for the slowest one of a batch.
-It loads with the first request, and takes 20 to 30 s to do so.
+Samples are submitted from one queue and returned as they finish, without waiting for the slowest one of a batch. The
+model is loaded with the first request, which takes 20 to 30 s.
 
 A LoRA adapter (a folder with adapter_config.json) is served on its base model.
 """
@@ -30,29 +31,32 @@ _MISSING = (
     "engine: vllm needs the package vllm, which is not installed here;"
     " install it with `make gpu` (CUDA) or `pip install --no-deps -r requirements/dev.txt` (CPU)"
 )
-# Read by vLLM when it is imported. Anything set by the user wins.
+# Read by vLLM when it is imported. Variables set by the user take precedence.
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core in this process: no spawn, hence no __main__ guard
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # in-process, vLLM must not pin the threads of everything else here
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # vLLM runs in-process and must not pin the threads of other code
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
-# A CPU has no memory of its own to reserve a share of, has no captured graphs, and loses the per-request seeds when a
-# prompt is run in chunks ("CPU Generator does not use offset").
+# A CPU has no memory of its own to reserve a share of, and no captured graphs. Chunked prefill would lose the
+# per-request seeds ("CPU Generator does not use offset").
 _CPU_OPTIONS: dict[str, Any] = {
     "dtype": "float32",
     "enforce_eager": True,
     "enable_chunked_prefill": False,
     "kv_cache_memory_bytes": 2 << 30,
 }
-_QUEUE = 4  # requests held by vLLM, in multiples of what it runs at once: enough to never run dry
-_FLUSH_SECONDS = 10.0  # finished samples are handed over at least this often
+_QUEUE = 4  # requests submitted to vLLM, in multiples of what it runs at once, so that it is never idle
+_FLUSH_SECONDS = 10.0  # maximum interval at which finished samples are yielded
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class VllmEngine:
-    """A vLLM engine for one model. Options are vLLM's own engine arguments, and chat_template_kwargs: with chat: true,
-    further arguments of the chat template."""
+    """A vLLM engine for one model.
+
+    Options are vLLM's own engine arguments and, with `chat: true`, `chat_template_kwargs`: further arguments of the
+    chat template.
+    """
 
     name = "vllm"
 
@@ -66,7 +70,7 @@ class VllmEngine:
         self._prompt: tuple[str, list[int]] = "", []
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Completions in the order in which they finish. A prompt that vLLM refuses gives completions with an error."""
+        """Yield completions in the order in which they finish. A prompt that vLLM refuses gives error completions."""
         if not requests:
             return
         self.load()
@@ -86,18 +90,18 @@ class VllmEngine:
             if done:
                 yield share(done, since)
         finally:
-            if self._running:  # the caller went away: the next call must not find its requests
+            if self._running:  # the caller stopped early: the next call must not receive these requests
                 self._engine.abort_request(list(self._running))
                 self._running.clear()
 
     @property
     def capacity(self) -> int:
-        """Samples to hold at once, so that vLLM never runs dry."""
+        """Number of samples to keep submitted, so that vLLM is never idle."""
         return _QUEUE * self._engine.vllm_config.scheduler_config.max_num_seqs
 
     @property
     def room(self) -> int:
-        """How many more samples to submit now."""
+        """Number of samples that can be submitted now."""
         return self.capacity - len(self._running)
 
     @property
@@ -105,9 +109,9 @@ class VllmEngine:
         return bool(self._running)
 
     def submit(self, request: Request, index: int, sampling: Sampling) -> Completion | None:
-        """Put one sample into vLLM's queue, or give the completion with an error that a refused prompt has.
+        """Add one sample to vLLM's queue. Returns an error completion if vLLM refuses the prompt, else None.
 
-        A prompt's indices should come in a row: its tokens are kept from one to the next.
+        Submit the indices of a prompt consecutively, because the tokens of the last prompt are cached.
         """
         from vllm import TokensPrompt
         from vllm.exceptions import VLLMClientError
@@ -122,20 +126,20 @@ class VllmEngine:
             self._engine.add_request(
                 name, TokensPrompt(prompt_token_ids=tokens), parameters, lora_request=self._adapter
             )
-        except (ValueError, VLLMClientError) as error:  # this prompt only: too long, mostly
+        except (ValueError, VLLMClientError) as error:  # affects this prompt only, mostly because it is too long
             return refused(request, index, len(tokens), str(error))
         self._running[name] = request, index, sampling
         return None
 
     def step(self) -> list[Completion]:
-        """Let vLLM go on by a token; the samples that have ended. Their `seconds` are 0: see `completions.share`."""
+        """Run one vLLM step and return the finished samples. Their `seconds` are 0; see `completions.share`."""
         if not self._running:
             return []
         ended = [output for output in self._engine.step() if output.finished]
         return [self._completion(*self._running.pop(output.request_id), output) for output in ended]
 
     def close(self) -> None:
-        """Give the memory back. A process can open one engine after another, not two at once."""
+        """Free the memory. A process can open several engines in succession, but not two at once."""
         if self._engine is None:
             return
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
@@ -147,7 +151,7 @@ class VllmEngine:
         cleanup_dist_env_and_memory()
 
     def load(self) -> None:
-        """Load the model, if it is not. Raises ValueError for engine options that vLLM does not have."""
+        """Load the model unless it is loaded. Raises ValueError for engine options that vLLM does not accept."""
         if self._engine is not None:
             return
         for key, value in _ENVIRONMENT.items():
@@ -173,7 +177,7 @@ class VllmEngine:
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise ValueError(f"engine_options: vLLM refuses them: {reason}") from None
-        finally:  # on a CPU vLLM replaces it by one that does nothing, for all that runs here afterwards
+        finally:  # on a CPU vLLM replaces it by a no-op for the whole process
             torch.set_num_threads = set_num_threads
         self._tokenizer = self._engine.get_tokenizer()
         if adapter:
@@ -225,7 +229,7 @@ def _arguments(kind: Any, options: Mapping[str, Any]) -> Any:
 
 
 def _weights(model: Model, adapter: adapters.Adapter | None) -> dict[str, Any]:
-    """The engine arguments that say which model, and at which revision."""
+    """Return the engine arguments for model, tokenizer, revision and adapter."""
     if adapter is not None:
         return {
             "model": adapter.base,
@@ -242,7 +246,7 @@ def _weights(model: Model, adapter: adapters.Adapter | None) -> dict[str, Any]:
 
 
 def _rank(adapter: adapters.Adapter) -> int:
-    """The smallest rank that vLLM knows and the adapter fits."""
+    """Return the smallest maximum rank supported by vLLM that is at least the adapter's rank."""
     from vllm.config.lora import MaxLoRARanks
 
     known = [rank for rank in get_args(MaxLoRARanks) if rank >= adapter.rank]
@@ -252,7 +256,7 @@ def _rank(adapter: adapters.Adapter) -> int:
 
 
 def _parameters(prompt: str, index: int, sampling: Sampling) -> Any:
-    """Our sampling parameters as vLLM's, for one sample."""
+    """Convert our sampling parameters to vLLM's, for one sample."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -264,6 +268,6 @@ def _parameters(prompt: str, index: int, sampling: Sampling) -> Any:
         seed=None if greedy else sample_seed(sampling.seed, prompt, index),
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop),
-        detokenize=bool(sampling.stop),  # vLLM needs text only to find a stop string in it
+        detokenize=bool(sampling.stop),  # vLLM needs the text only to find stop strings
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -1,5 +1,8 @@
-"""Engine openai: any OpenAI-compatible server or API. `engine` says what it does; `online` and `batch` are its two ways
-to ask, over one `api`."""
+"""Engine openai: any OpenAI-compatible server or API.
+
+The docstring of `engine` explains behavior and options. `online` and `batch` implement the two ways to send requests,
+both with `api`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class _Descriptor(Descriptor):
         identity(model_id, chat, options)
 
     def fingerprint(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> str:
-        """A served model is known by its name alone, wherever it is served."""
+        """Return a name that depends on the model's name, the API and the extra body, but not on the server."""
         digest = hashlib.sha256(json.dumps(identity(model_id, chat, options), sort_keys=True).encode()).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9._-]', '-', model_id.split('/')[-1])}-{digest[:16]}"
 
@@ -35,16 +38,16 @@ class _Descriptor(Descriptor):
         return bool(options.get("batch"))
 
     def json_options(self, chat: bool, options: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-        """`extra_body: {response_format: null}` asks for none."""
+        """Add `response_format` for the chat API. `extra_body: {response_format: null}` turns it off."""
         if api_of(Options.read(options), chat) != "chat":
             return options
         return {**options, "extra_body": {"response_format": schema, **(options.get("extra_body") or {})}}
 
     def preflight(self, model: Model) -> None:
-        """Look whether a key is set, and a server answers and lists the model.
+        """Check that a key is set, and that a server answers and lists the model.
 
-        Of several servers one that is well will do, as it will for the run. A server that lists no models, or only now
-        has no time, is not refused.
+        Of several servers, one that answers suffices, as it does for the run. A server that does not list models, or
+        that is only busy, passes.
         """
         from cos_assets.generation.engines.openai.engine import Api
         from cos_assets.generation.engines.openai.preflight import preflight

@@ -1,4 +1,4 @@
-"""What is sent to an OpenAI-compatible API, and what its refusals mean."""
+"""Requests to an OpenAI-compatible API, and messages for its refusals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cos_assets.generation.engines.openai.redaction import redact
 from cos_assets.generation.engines.openai.replies import UNUSABLE, Job, Malformed, Reply, Usage, message_of, read_reply
 from cos_assets.generation.types import Model, Sampling
 
-_SEEDS = 2**31  # servers refuse larger ones, as Vertex, which takes signed 32 bits
-_STOPS = 4  # OpenAI refuses more; all of them are applied to the text, too
+_SEEDS = 2**31  # some servers refuse larger seeds; Vertex takes signed 32 bits
+_STOPS = 4  # OpenAI refuses more; all stop strings are also applied to the returned text
 
 
 class Api:
-    """A model behind an API: its options, its key, and its dialect (`kind`: chat or completions)."""
+    """A model behind an API: its options, its key, and the kind of API (`kind`: chat or completions)."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -26,13 +26,13 @@ class Api:
         self.secret = self.options.key()
 
     def clean(self, text: str) -> str:
-        """An error's text in one line, without the key: some servers send it back."""
+        """Return an error's text in one line of at most 300 characters, without the key, which some servers echo."""
         if self.secret:
             text = redact(text, self.secret)
         return " ".join(storable(text).split())[:300]
 
     def client(self, url: str) -> Any:
-        """A client belongs to one event loop, hence to one stream."""
+        """Create a client. A client belongs to one event loop, hence to one stream."""
         from openai import AsyncOpenAI, Timeout
 
         timeout = Timeout(self.options.timeout, connect=min(10.0, self.options.timeout))
@@ -40,7 +40,7 @@ class Api:
         return AsyncOpenAI(api_key=key, base_url=url, timeout=timeout, max_retries=0, http_client=http_client())
 
     def body(self, job: Job, sampling: Sampling) -> dict[str, Any]:
-        """What is sent beside the model and the prompt."""
+        """Return the fields of a request other than the model and the prompt."""
         greedy = sampling.temperature == 0
         ours: dict[str, Any] = {
             "temperature": sampling.temperature,
@@ -59,7 +59,7 @@ class Api:
         return {key: value for key, value in {**extra, **ours}.items() if extra.get(key, 0) is not None}
 
     def prompt(self, job: Job) -> dict[str, Any]:
-        """The model and the prompt, as the API has them."""
+        """Return the fields of a request for the model and the prompt."""
         text = job.request.prompt
         said = {"messages": [{"role": "user", "content": text}]} if self.kind == "chat" else {"prompt": text}
         return {"model": self.model.model_id, **said}
@@ -69,7 +69,7 @@ class Api:
 
         api = client.chat.completions if self.kind == "chat" else client.completions
         try:
-            async with asyncio.timeout(self.options.timeout):  # the client's own starts anew with every byte
+            async with asyncio.timeout(self.options.timeout):  # the client's own timeout restarts with every byte
                 reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling))
         except (ValueError, RecursionError, APIResponseValidationError) as error:  # no JSON, cut, or nested too deep
             raise Malformed(f"a reply that is no JSON: {error}") from None
@@ -78,7 +78,7 @@ class Api:
         return read_reply(reply, len(job.indices))
 
     def unusable(self, url: str, error: str) -> str:
-        """Why a purchase ends after unusable replies, and what to check."""
+        """Return the message for a purchase that ends after unusable replies, with what to check."""
         return (
             f"engine: openai: {url}: {UNUSABLE} replies in a row are unusable: {error}; what they cost is booked. Check"
             " engine_options.api (chat or completions), engine_options.extra_body, and the server's chat template and"
@@ -86,7 +86,7 @@ class Api:
         )
 
     def refusal(self, url: str, error: Any) -> str:
-        """Why nothing can be had from a server, for who has to mend it."""
+        """Return the message for a server that refuses the key or the model, with what to fix."""
         variable = self.options.api_key_env
         where = f"engine: openai: {url} (HTTP {error.status_code})"
         if error.status_code in (401, 403):

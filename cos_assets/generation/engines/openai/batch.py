@@ -1,20 +1,20 @@
-"""Engine openai by the Batch API: files of requests go up, files of answers come down within a day, at another price.
+"""Engine openai with the Batch API: uploads files of requests and downloads results within a day, at another price.
 
     engine_options:
       batch: true
-      poll_seconds: 60          # how often a batch is asked how far it is
-      completion_window: 24h    # what is agreed with the server
-      batch_size: 50000         # requests in a batch, at most
-      batch_megabytes: 200      # and its file
+      poll_seconds: 60          # interval between status checks of a batch
+      completion_window: 24h    # completion window that is requested from the server
+      batch_size: 50000         # maximum requests in a batch
+      batch_megabytes: 200      # maximum size of its file
 
-Nothing is kept here of what is under way: a batch carries in its metadata the ledger's name of model and sampling, and
-between which prompts it lies. Who comes back after a kill finds it there, waits for it and takes what is wanted; what
-it might hold is not sent again meanwhile. Who asks the same model in the same way with a key of the same project
-shares its batches.
+No state of pending batches is kept on this machine. The metadata of a batch holds the ledger's name of model and
+sampling parameters, and the range of prompt hashes in the batch. After a kill, the next run finds the batch on the
+server, waits for it and takes the samples that it needs. Samples that the batch may contain are not sent again
+meanwhile. Runs with the same model and sampling parameters and a key of the same project share batches.
 
-A request that failed or expired is sent again, in another batch; a refused one is not. Unusable replies are booked as
-without `batch`. Of batches found only good samples are taken: what failed there may have been booked. A batch goes on
-when its run is stopped.
+A request that failed or expired is sent again in another batch; a refused one is not. Unusable replies are recorded as
+without `batch`. From batches of earlier runs only successful samples are taken, because their failures may have been
+recorded already. A batch continues on the server when its run is stopped.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from cos_assets.generation.types import Request, Sampling
 
 _OURS = "cos_assets"  # the metadata's key
 _ENDED = ("completed", "expired", "cancelled", "failed")
-_TRIES = 8  # of one call; about a minute with the waits between
-_READS = 3  # of a file with lines that are no JSON
-_ROUNDS = 3  # batches in which a request is sent
-_LIMIT = "token_limit_exceeded"  # more waits at the server than this account may have there
+_TRIES = 8  # attempts per call; about a minute including waits
+_READS = 3  # attempts to read a file that has invalid JSON lines
+_ROUNDS = 3  # maximum number of batches in which a request is sent
+_LIMIT = "token_limit_exceeded"  # error code: this account has too many enqueued tokens
 
 Sample = tuple[str, int]  # the prompt's hash, the index
 
@@ -63,24 +63,24 @@ class _Batch:
     first: str
     last: str
     samples: frozenset[Sample] | None
-    """None where an earlier run made it."""
+    """None for a batch of an earlier run."""
 
     def may_hold(self, sample: Sample) -> bool:
         return self.first <= sample[0] <= self.last if self.samples is None else sample in self.samples
 
 
 class _Error(NamedTuple):
-    """Why a batch brought no sample."""
+    """Why a batch returned no sample."""
 
     again: bool
-    """Can the same request do better later?"""
+    """Whether the same request may succeed later."""
     said: str
     usage: Usage | None = None
-    """Where a model answered all the same."""
+    """Token counts if a model answered nevertheless."""
 
 
 class Batches:
-    """One stream's requests, in one event loop."""
+    """The requests of one stream, in one event loop."""
 
     def __init__(self, api: Api, sampling: Sampling, give: Give) -> None:
         self._api, self._sampling, self._give = api, sampling, give
@@ -90,17 +90,20 @@ class Batches:
         self._wanted: dict[Sample, Request] = {}
         self._running: dict[str, _Batch] = {}
         self._sent: Counter[Sample] = Counter()
-        self._booked: Counter[Sample] = Counter()  # attempts that have been given
+        self._booked: Counter[Sample] = Counter()  # attempts that have been passed to `give`
         self._errors: dict[Sample, _Error] = {}
         self._streak = Streak()
         self._unusable = ""
         self._refused = ""
         self._answered = 0
         self._size = api.options.batch_size
-        self._room: int | None = None  # batches that may be added, once the server has had too many
+        self._room: int | None = None  # batches that may be added; None until the token limit was reached
 
     async def all(self, requests: Sequence[Request]) -> None:
-        """Raises ValueError when the key or the server is of no use, Stop when nothing more can be had."""
+        """Get completions for all requests and pass them to `give`.
+
+        Raises ValueError if the key or the server cannot be used, and Stop if no more completions can be obtained.
+        """
         from openai import NotFoundError
 
         self._wanted = {(prompt_hash(request.prompt), i): request for request in requests for i in request.indices}
@@ -121,7 +124,7 @@ class Batches:
             raise Stop(f"engine: openai: {self._url} refused every request of the batch: {self._refused}")
 
     async def _take_up(self) -> None:
-        """What earlier runs have sent: take what is there, and wait for what is not."""
+        """Find batches of earlier runs: collect those that have ended, and wait for the others."""
         for made in await self._call(self._list):
             said = made.metadata or {}
             batch = _Batch(said.get("first", ""), said.get("last", "~"), None)
@@ -135,11 +138,11 @@ class Batches:
     async def _list(self) -> list[Any]:
         try:
             return [batch async for batch in self._client.batches.list(limit=100)]
-        except AttributeError:  # a page of HTML, say
+        except AttributeError:  # for example a page of HTML
             raise Malformed("no list of batches") from None
 
     async def _submit(self) -> None:
-        """Send what is wanted and lies in no batch."""
+        """Send the wanted samples that are in no running batch."""
         under_way = list(self._running.values())
         free = sorted(sample for sample in self._wanted if not any(batch.may_hold(sample) for batch in under_way))
         if self._room is not None and not under_way:
@@ -162,7 +165,7 @@ class Batches:
 
         async def create() -> Any:
             nonlocal sent
-            if sent:  # the answer was lost, which does not say that the batch was
+            if sent:  # the response was lost, but the batch may have been created
                 for batch in await self._list():
                     if batch.input_file_id == file:
                         return batch
@@ -177,7 +180,7 @@ class Batches:
         return await self._call(create)
 
     async def _look(self) -> None:
-        """Ask every batch how far it is, and take what has ended."""
+        """Check the status of every running batch, and collect those that have ended."""
         for name in list(self._running):
             made = await self._call(partial(self._client.batches.retrieve, name))
             if made.status not in _ENDED:
@@ -191,7 +194,7 @@ class Batches:
                 await self._collect(made, batch)
 
     def _failed(self, made: Any, batch: _Batch) -> None:
-        """A batch that was refused as a whole: nothing of it was run."""
+        """Handle a batch that was refused as a whole, so that none of it was run."""
         if batch.samples is None:
             return
         errors = (made.errors and made.errors.data) or []
@@ -199,7 +202,7 @@ class Batches:
         if any(error.code == _LIMIT for error in errors):
             self._sent.subtract(batch.samples)
             self._room = self._room or 0
-            if not self._running:  # this one alone is too much
+            if not self._running:  # this batch alone exceeds the limit
                 self._size = len(batch.samples) // 2
                 if not self._size:
                     raise Stop(f"engine: openai: {self._url}: not even one request fits into a batch: {said}")
@@ -207,7 +210,7 @@ class Batches:
             raise Stop(f"engine: openai: {self._url}: the batch {made.id} failed: {said}")
 
     async def _collect(self, made: Any, batch: _Batch) -> None:
-        """Take what a batch brought. What it did not bring is sent again, unless it was refused or sent too often."""
+        """Collect the results of a batch. Missing samples are sent again unless refused or sent too often."""
         for file in (made.output_file_id, made.error_file_id):
             if file:
                 await self._read(file, found=batch.samples is None)
@@ -218,7 +221,7 @@ class Batches:
         self._errors = {}
 
     def _fail(self, sample: Sample, error: _Error) -> None:
-        """Give a sample up where it is not sent again, and book what was paid for it."""
+        """Record what was paid for a failed sample, and give the sample up unless it is sent again."""
         again = error.again and self._sent[sample] < _ROUNDS
         if again and error.usage is None:
             return
@@ -241,15 +244,18 @@ class Batches:
             nonlocal reads
             reads += 1
             content = (await self._client.files.content(file)).content
-            lines = [line for line in content.split(b"\n") if line.strip()]  # not splitlines: text may hold U+2028
+            lines = [line for line in content.split(b"\n") if line.strip()]  # not splitlines: text may contain U+2028
             if sum(self._take(line, found) for line in lines) < len(lines) and reads < _READS:
-                raise Malformed("a line that is no JSON")  # where it stays so, what is lacking is sent again
+                raise Malformed("a line that is no JSON")  # if the line stays invalid, its samples are sent again
 
-        with suppress(NotFoundError):  # no longer kept
+        with suppress(NotFoundError):  # the server no longer keeps the file
             await self._call(read)
 
     def _take(self, line: bytes, found: bool) -> bool:
-        """Take one line's samples, where they are wanted (and so a line once). Is it readable?"""
+        """Process the wanted samples of a line. Returns whether the line is readable.
+
+        Samples that were taken are no longer wanted, so a line that is read again has no effect.
+        """
         try:
             said = json.loads(line)
             match = re.fullmatch(r"([0-9a-f]{32})-(\d+)-(\d+)", said["custom_id"])
@@ -278,10 +284,10 @@ class Batches:
         return True
 
     def _malformed(self, job: Job, key: str, problem: Malformed, found: bool) -> None:
-        if (key, job.indices[0]) in self._errors:  # a line that was read before
+        if (key, job.indices[0]) in self._errors:  # the line was read before
             return
         said = self._api.clean(str(problem))
-        if problem.usage is None or found:  # who sent a batch that is found has booked it
+        if problem.usage is None or found:  # the run that sent a found batch has recorded it
             self._errors |= {(key, index): _Error(True, said) for index in job.indices}
             return
         for index, usage in zip(job.indices, problem.usage.share(len(job.indices)), strict=True):
@@ -307,7 +313,7 @@ class Batches:
         self._give(given)
 
     async def _call(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Call the server, and again where it can do better later."""
+        """Call the server, and retry errors that may be temporary."""
         from openai import APIResponseValidationError, APIStatusError
         from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
@@ -345,7 +351,7 @@ class Batches:
         return "/v1/chat/completions" if self._api.kind == "chat" else "/v1/completions"
 
     def _files(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Job], list[bytes]]]:
-        """Requests and their lines, as many as fit into a batch."""
+        """Yield the requests of one batch after another, and their lines, within the size limits."""
         jobs: list[Job] = []
         lines: list[bytes] = []
         size, most = 0, self._api.options.batch_megabytes * 1e6
@@ -361,7 +367,7 @@ class Batches:
             yield jobs, lines
 
     def _jobs(self, samples: Iterable[Sample]) -> Iterator[Job]:
-        """One request for each sample or, with `n: true`, for samples of a prompt that follow one another."""
+        """Yield one request per sample or, with `n: true`, per run of consecutive samples of a prompt."""
         most = CHOICES if self._api.options.n else 1
         indices: list[int] = []
         prompt = ""

@@ -1,4 +1,4 @@
-"""Engine openai: how much of a reply is read. A server, or what answers in its name, may send without end."""
+"""Engine openai: size limits of replies, because a server or proxy may send without end."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 MOST_BYTES = 64 << 20
-"""Of a reply; thousands of choices of the longest texts take less."""
+"""Limit of a reply. Thousands of choices with the longest texts take less."""
 MOST_BYTES_OF_FILES = 4 << 30
-"""Of a batch's results."""
+"""Limit of a batch's result file."""
 
 
 class TooLarge(Exception):
-    """The reply is larger than allowed, or is compressed, so that its size is unknown until it is unpacked."""
+    """The reply exceeds the limit, or is compressed, so that its size is unknown before decompression."""
 
 
 def http_client() -> Any:
-    """openai's default client, which refuses what is larger and asks for replies that are not packed."""
+    """Return openai's default HTTP client with size limits, which requests uncompressed replies."""
     import httpx2
     from openai import DefaultAsyncHttpxClient
 

@@ -1,4 +1,4 @@
-"""Engine openai, one request at a time: many at once, each tried until it is answered or has failed to the end."""
+"""Engine openai with concurrent requests, each of which is retried until it succeeds or its retries are used up."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from cos_assets.generation.engines.openai.replies import (
 )
 from cos_assets.generation.types import Request, Sampling
 
-_TRIES = 8  # of one request that fails; about a minute with the waits between
-_THROTTLED_TRIES = 40  # of one that is told to come later; some twenty minutes
-_BACKOFF = 0.5  # seconds, doubled by every try, of which a random part is waited
+_TRIES = 8  # attempts per request that fails; about a minute including waits
+_THROTTLED_TRIES = 40  # attempts per request that is throttled; about twenty minutes
+_BACKOFF = 0.5  # seconds, doubled by every attempt; the wait is a random part of it
 _LONGEST_BACKOFF = 60.0
-_LONGEST_REST = 600.0  # a server that asks for a longer wait has had enough for today
-_HOPELESS = 8  # prompts in a row that failed to the end, after which nothing more is asked
-_REFUSED = 32  # the same for refused prompts, as long as nothing was answered
+_LONGEST_REST = 600.0  # seconds; a server that asks for a longer wait ends the purchase
+_HOPELESS = 8  # failed prompts in a row after which the purchase ends
+_REFUSED = 32  # refused prompts after which the purchase ends, if none was answered
 CHOICES = 128  # OpenAI's limit on n
 
 
 class Online:
-    """One stream's requests, in one event loop."""
+    """The requests of one stream, in one event loop."""
 
     def __init__(self, api: Api, sampling: Sampling, give: Give) -> None:
         self._api, self._sampling, self._give = api, sampling, give
@@ -47,17 +47,20 @@ class Online:
         self._requests, self._tokens = Rate(options.requests_per_minute), Rate(options.tokens_per_minute)
         self._jobs: deque[Job] = deque()
         self._tasks: list[asyncio.Task[None]] = []
-        self._asking: set[asyncio.Task[None] | None] = set()  # who has sent something that may be answered
+        self._asking: set[asyncio.Task[None] | None] = set()  # tasks with a request that may still be answered
         self._end: Exception | None = None
         self._answered = 0
-        self._hopeless: set[str] = set()  # prompts that failed to the end since the last answer
+        self._hopeless: set[str] = set()  # prompts that failed after all retries, since the last answer
         self._refused: set[str] = set()
         self._streak = Streak()
-        self._mean = float(sampling.max_tokens)  # tokens of a completion, to reckon with before it is there
+        self._mean = float(sampling.max_tokens)  # estimated tokens of a completion
 
     async def all(self, requests: Sequence[Request]) -> None:
-        """Raises ValueError when the key or the model is refused, Stop when nothing more can be had; not before
-        everything that was under way has been answered or has failed: it has been paid for."""
+        """Get completions for all requests and pass them to `give`.
+
+        Raises ValueError if the key or the model is refused, and Stop if no more completions can be obtained. Pending
+        requests are awaited before an error is raised, because they have been paid for.
+        """
         size = CHOICES if self._api.options.n else 1
         self._jobs.extend(
             Job(request, request.indices[at : at + size])
@@ -83,14 +86,14 @@ class Online:
             try:
                 await self._finish(job)
             except asyncio.CancelledError:
-                if self._end is not None and job.asked:  # it failed before, and is not tried again
+                if self._end is not None and job.asked:  # it failed before and is not retried
                     self._give(failed(job, None, job.error))
                 raise
             except Exception as error:
                 self._stop(error)
 
     def _stop(self, error: Exception) -> None:
-        """Ask nothing more. Who only waits is called off."""
+        """Send no more requests. Tasks that wait without a pending request are canceled."""
         if self._end is None:
             self._end = error
             self._jobs.clear()
@@ -99,7 +102,7 @@ class Online:
                     task.cancel()
 
     async def _finish(self, job: Job) -> None:
-        """Give a job's completions; with an error where it failed to the end."""
+        """Pass a job's completions to `give`; with an error if it failed after all retries."""
         from openai import APIStatusError
         from tenacity import AsyncRetrying, retry_if_exception
 
@@ -133,23 +136,23 @@ class Online:
         self._hopeless.clear()
         self._refused.clear()
         self._give(completions(job, reply, self._sampling, self._api.clean))
-        if self._end is None:  # a server that does not know n, or gave a choice twice and another not at all
+        if self._end is None:  # the server ignores n, or returned a choice twice and lacks another
             rest = [index for at, index in enumerate(job.indices) if at not in reply.choices]
             self._jobs.extendleft(Job(job.request, (index,)) for index in reversed(rest))
 
     def _done_with(self, job: Job) -> bool:
-        """Is a job that has just failed not tried again?"""
+        """Return whether a job that has just failed is given up."""
         spent = job.failed >= _TRIES or job.throttled >= _THROTTLED_TRIES or job.unusable >= UNUSABLE
         return spent or self._streak.ended or self._end is not None
 
     def _book(self, job: Job, error: BaseException | None) -> None:
-        """Give an unusable reply of a job that is tried again: it has been paid for, and is an attempt of its own."""
+        """Record an unusable reply of a job that is retried as a separate attempt, because it has been paid for."""
         if isinstance(error, Malformed) and error.usage is not None:
             self._give(failed(job, error.usage, job.error, again=True))
             job.asked = 0
 
     async def _try(self, job: Job) -> Reply:
-        """Ask once. What a failure says of the server is noted before it is raised."""
+        """Send a request once. On failure, the state of the server is updated before the error is raised."""
         from openai import APIConnectionError, APIStatusError
 
         api, choices, task = self._api, len(job.indices), asyncio.current_task()
@@ -204,10 +207,10 @@ class Online:
 
 
 def backoff(attempt: int) -> float:
-    """Seconds to wait after the `attempt`-th try."""
+    """Return the seconds to wait after the given attempt (counted from 1)."""
     return random.uniform(0.1, 1) * min(_LONGEST_BACKOFF, _BACKOFF * 2**attempt)
 
 
 def fatal(error: Any) -> bool:
-    """Does an HTTP error say that this key gets nothing from this server?"""
+    """Return whether an HTTP error means that this key cannot get anything from this server."""
     return error.status_code in (401, 402, 403, 404) or error.code == "insufficient_quota"

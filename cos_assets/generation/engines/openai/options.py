@@ -1,4 +1,4 @@
-"""What `engine_options:` of a model with `engine: openai` may say; the engine's module says what it means."""
+"""Schema of `engine_options:` for `engine: openai`. The docstring of the module `engine` explains the options."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Options(EngineOptions):
     @field_validator("api_key_env")
     @classmethod
     def _no_key(cls, given: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):  # not shown: it may be the key
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):  # the value is not shown, because it may be the key
             raise ValueError("names no environment variable; give the name of the one that holds the key")
         return given
 
@@ -87,7 +87,7 @@ class Options(EngineOptions):
         return [urls] if isinstance(urls, str) else urls
 
     def key(self) -> str | None:
-        """The key, None where there is none and none is needed: a server of one's own, mostly."""
+        """Return the key, or None if none is set and none is needed (mostly for self-hosted servers)."""
         urls = self.urls
         if key := os.environ.get(self.api_key_env):
             return key
@@ -101,20 +101,20 @@ class Options(EngineOptions):
 
 def _check(url: str, where: str = "") -> None:
     parts = urlsplit(url)
-    if "@" in url or parts.query:  # it will stand in messages
+    if "@" in url or parts.query:  # URLs appear in messages
         raise ValueError(f"{where}holds a name, a password or a query; give the key by api_key_env:")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{where}{url!r} is no http(s) URL; expected for example http://localhost:8000/v1")
 
 
 def identity(model_id: str, chat: bool, options: Any) -> list[Any]:
-    """What the samples of a served model depend on: its name, the API and the extra body; not where it is served."""
+    """Return what the samples of a served model depend on: its name, the API and the extra body, but not the server."""
     read = Options.read(options)
     return [model_id, api_of(read, chat), read.extra_body]
 
 
 def api_of(options: Options, chat: bool) -> str:
-    """chat or completions."""
+    """Return the API to use: chat or completions."""
     if chat and options.api == "completions":
         raise ValueError("engine_options.api: completions sends the prompt as it is; leave out chat: true, or api:")
     return options.api or ("chat" if chat else "completions")

@@ -1,4 +1,4 @@
-"""Engine openai: a look at the servers before anything is asked that costs."""
+"""Engine openai: checks of the servers before the first paid request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cos_assets.generation.engines.openai.api import Api
 from cos_assets.generation.engines.openai.replies import message_of
 
 _SECONDS = 30.0
-_NAMED = 8  # models that a message names
+_NAMED = 8  # maximum number of models named in a message
 
 
 def preflight(api: Api) -> None:
-    """See `openai.check`."""
+    """Check the servers; see the method `preflight` of the engine's descriptor."""
     lost = []
     for url in api.options.urls:
         try:
@@ -40,13 +40,13 @@ def _look_at(api: Api, url: str) -> None:
             raise ConnectionError(f"{url}: {api.clean(message_of(error))}") from None
         except APIStatusError as error:
             said = api.clean(message_of(error))
-            if error.status_code == 403 and "scope" in said:  # a key that may ask, but not list models
+            if error.status_code == 403 and "scope" in said:  # the key may send requests, but not list models
                 return
             if error.status_code in (401, 402, 403) or error.code == "insufficient_quota":
                 raise ValueError(api.refusal(url, error)) from None
             if error.status_code >= 500:
                 raise ConnectionError(f"{url}: {said}") from None
-            if error.status_code not in (408, 409, 429):  # it is busy: it is there
+            if error.status_code not in (408, 409, 429):  # these mean that the server is busy
                 raise _dialect(url, said) from None
 
 
@@ -56,17 +56,17 @@ def _models(api: Api, url: str, client: Any) -> None:
     try:
         reply = client.models.with_raw_response.list().http_response
     except APIStatusError as error:
-        if error.status_code in (404, 405, 501):  # it serves models, and lists none
+        if error.status_code in (404, 405, 501):  # it serves models, but does not list them
             return
         raise
     names = _names(reply.text)
     if names is None:
         raise _dialect(url, f"{reply.headers.get('content-type')}: {api.clean(reply.text[:60])!r}")
     model = api.model.model_id
-    if model in names or any("*" in name for name in names):  # a proxy that passes on whatever it is asked for
+    if model in names or any("*" in name for name in names):  # a proxy that forwards any model name
         return
     try:
-        if client.models.retrieve(model).id:  # some list only a part
+        if client.models.retrieve(model).id:  # some servers list only some of their models
             return
     except (APIStatusError, ValueError, AttributeError):
         pass
@@ -76,7 +76,7 @@ def _models(api: Api, url: str, client: Any) -> None:
 
 
 def _names(text: str) -> list[str] | None:
-    """The models of a list, None where it is none. Some servers send the list bare."""
+    """Return the model names in a reply, or None if it is not a list of models. Some servers send a bare list."""
     try:
         said = json.loads(text)
     except ValueError:

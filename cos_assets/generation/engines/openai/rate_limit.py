@@ -1,4 +1,4 @@
-"""How fast servers are asked: as many requests at once as they bear, within the rates that were agreed."""
+"""Rate limits: adaptive concurrency per server, within the configured rates."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _LOST = 3  # lost connections in a row after which a server counts as dead
-_REST = 5.0  # seconds until a dead server is tried again
-_LOOK = 0.5  # seconds after which who waits looks again, whatever it was told
+_REST = 5.0  # seconds until a dead server is used again
+_LOOK = 0.5  # maximum seconds between checks of a waiting task, even without a notification
 
 
 @dataclass
 class Server:
-    """One replica. `limit` requests at once: 429 halves it, success lets it grow by one for each `limit` replies."""
+    """One replica with at most `limit` concurrent requests.
+
+    A 429 halves `limit`, and every `limit` successful replies raise it by one, up to `most`.
+    """
 
     url: str
     client: Any
@@ -33,7 +36,7 @@ class Server:
         self.limit = self.most
 
     def lives(self) -> None:
-        """It has said something, be it an error."""
+        """Note that the server has responded, even if with an error."""
         self.lost, self.heard = 0, time.monotonic()
 
     def answered(self) -> None:
@@ -41,7 +44,10 @@ class Server:
         self.limit = min(self.most, self.limit + 1 / self.limit)
 
     def throttled(self, started: float, wait: float | None) -> None:
-        """A 429 to a request of `started`. Those sent before the last one was noticed say nothing new."""
+        """Note a 429 for a request sent at `started`.
+
+        Requests sent before the last reduction of `limit` do not lower it again.
+        """
         self.lives()
         if started >= self.shrunk:
             self.limit, self.shrunk = max(1.0, self.limit / 2), time.monotonic()
@@ -51,7 +57,7 @@ class Server:
         self.rests_until = max(self.rests_until, time.monotonic() + (wait or 0.0))
 
     def lost_connection(self, started: float) -> None:
-        """A request of `started` was lost. If others have been answered since, that says nothing of the server."""
+        """Note a lost connection of a request sent at `started`. Ignored if the server has responded since."""
         if started < self.heard:
             return
         self.lost += 1
@@ -61,7 +67,7 @@ class Server:
 
 
 class Rate:
-    """At most so much a minute, spread evenly: what is taken too early is waited for."""
+    """A rate limit per minute, spread evenly. `take` waits until the rate allows the amount. None is no limit."""
 
     def __init__(self, per_minute: float | None) -> None:
         self._per_second = per_minute / 60 if per_minute else None
@@ -76,13 +82,13 @@ class Rate:
         await asyncio.sleep(starts - now)
 
     def correct(self, amount: float) -> None:
-        """`amount` more (less where negative) than was taken has been used."""
+        """Correct the amount taken by `amount` (positive if more was used than was taken)."""
         if self._per_second is not None:
             self._free_at += amount / self._per_second
 
 
 class Pool:
-    """The replicas of one model. Requests go round among those that are well and have room."""
+    """The replicas of one model. Requests are distributed over the available ones with free capacity."""
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self.servers = servers
@@ -91,7 +97,10 @@ class Pool:
 
     @asynccontextmanager
     async def server(self, avoid: Server | None = None) -> AsyncIterator[Server]:
-        """Room on a server, when there is some; not on `avoid` (the one that just failed) where another is well."""
+        """Wait for free capacity on a server and reserve it.
+
+        `avoid` (the server that just failed) is used only if no other one is available.
+        """
         chosen = await self._wait(avoid)
         try:
             yield chosen

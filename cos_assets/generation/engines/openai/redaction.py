@@ -1,4 +1,4 @@
-"""Secrets removed from texts that a server sends back."""
+"""Removal of secrets from texts that a server returns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ _URL_SAFE = str.maketrans("+/", "-_")
 
 
 def redact(text: str, secret: str) -> str:
-    """A text with `***` in place of a secret, and of parts of it from 12 characters on; also in another case, in
-    hexadecimal digits, in Base64, or quoted for a URL. A secret shorter than that is replaced as a whole."""
+    """Replace a secret, and any part of it of 12 or more characters, by `***`.
+
+    Matches regardless of case, and also in hexadecimal, Base64 and URL-quoted form. A secret shorter than 12 characters
+    is replaced only as a whole.
+    """
     forms = {secret, quote(secret, safe=""), secret.encode().hex()}
-    for shift in range(3):  # where the secret begins within a group of three bytes
+    for shift in range(3):  # offset of the secret within a group of three bytes
         coded = base64.b64encode(b"\0" * shift + secret.encode()).decode().rstrip("=")
         forms |= {part := coded[-(-shift * 4 // 3) : -1], part.translate(_URL_SAFE)}
     folded, hidden = text.casefold(), bytearray(len(text))
-    if len(folded) != len(text):  # some letters fold to two
+    if len(folded) != len(text):  # casefold turns some letters into two
         folded = text.lower() if len(text.lower()) == len(text) else text
     for form in (form.casefold() for form in forms if form):
         width = min(_PART, len(form))

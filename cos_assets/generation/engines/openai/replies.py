@@ -1,4 +1,4 @@
-"""What OpenAI-compatible servers say: replies, counts and errors, in the dialects that are about."""
+"""Parsing of replies, token counts and errors of OpenAI-compatible servers, including common deviations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from cos_assets.generation.completions import cut, storable
 from cos_assets.generation.replies import ending, known_ending, text_in
 from cos_assets.generation.types import Completion, Request, Sampling
 
-UNUSABLE = 3  # unusable replies in a row, for one reason, after which a purchase ends; and unusable ones to one request
+UNUSABLE = 3  # consecutive unusable replies of one kind that end a purchase; also the limit per request
 
 
 class Usage(NamedTuple):
-    """Tokens that a server counted for a reply, all choices together. None is unknown."""
+    """A server's token counts of a reply, for all choices together. None means unknown."""
 
     prompt: int | None = None
     completion: int | None = None
     cached: int | None = None
 
     def share(self, parts: int) -> list[Usage]:
-        """The counts in equal whole parts; the first ones have the remainder."""
+        """Split the counts into equal whole parts; the first ones get the remainder."""
         return [Usage(*each) for each in zip(*(_shares(count, parts) for count in self), strict=True)]
 
 
@@ -30,9 +30,9 @@ _MESSAGE = ("message", "detail", "error", "errors", "error_message", "title", "c
 
 
 class Malformed(Exception):
-    """A reply that is not what the API says: `kind` says how, `detail` what it holds instead.
+    """A reply that does not follow the API. `kind` is the kind of deviation, and `detail` what the reply contains.
 
-    `usage` is None where no model seems to have answered: such a reply is a fault on the way.
+    `usage` is None if apparently no model answered; such a reply is treated as a transmission error.
     """
 
     def __init__(self, kind: str, detail: str | None = None, usage: Usage | None = None) -> None:
@@ -41,7 +41,7 @@ class Malformed(Exception):
 
 
 class Streak:
-    """Counts unusable replies in a row, for as long as they are unusable for one reason."""
+    """Counts consecutive unusable replies of the same kind."""
 
     def __init__(self) -> None:
         self._kind, self._count = "", 0
@@ -60,7 +60,7 @@ class Streak:
 
 @dataclass
 class Job:
-    """One request over HTTP: the sample indices it asks for, and what became of it so far."""
+    """One request over HTTP: the sample indices that it requests, and its state."""
 
     request: Request
     indices: tuple[int, ...]
@@ -74,16 +74,16 @@ class Job:
 
 class Reply(NamedTuple):
     choices: dict[int, Any]
-    """By their place among the indices that were asked for."""
+    """The choices by their position among the requested indices."""
     usage: Usage
 
 
 def completions(job: Job, reply: Reply, sampling: Sampling, clean: Callable[[str], str]) -> list[Completion]:
-    """A job's samples, as many as the reply holds. The counts are shared out in equal whole parts."""
+    """Return a job's samples, as many as the reply holds. The counts are split into equal whole parts."""
     found = []
     for (at, choice), usage in zip(reply.choices.items(), reply.usage.share(len(reply.choices)), strict=True):
         text = text_of(choice) or ""
-        kept = cut(text, sampling.stop)  # a server takes few stop strings, or none
+        kept = cut(text, sampling.stop)  # servers support few stop strings, or none
         full = usage.completion is not None and usage.completion >= sampling.max_tokens
         finish, note = ending(getattr(choice, "finish_reason", None), bool(text), full)
         if len(kept) < len(text) and finish != "error":
@@ -107,7 +107,7 @@ def completions(job: Job, reply: Reply, sampling: Sampling, clean: Callable[[str
 
 
 def failed(job: Job, usage: Usage, reason: str, again: bool = False) -> list[Completion]:
-    """An attempt at a job that brought no samples. `again` says that another one follows."""
+    """Return error completions for an attempt at a job. `again` says that another attempt follows."""
     request, retries = job.request, max(0, job.asked - 1)
     return [
         Completion(request.problem_id, request.prompt, index, "", "error", *counts, 0.0, reason, retries, again)
@@ -116,14 +116,14 @@ def failed(job: Job, usage: Usage, reason: str, again: bool = False) -> list[Com
 
 
 def used(error: BaseException) -> Usage:
-    """What an attempt that ended with `error` used. A refused prompt is not run; what was lost may have been."""
+    """Return the usage of a failed attempt: zero for a refused prompt, unknown for a lost request that may have run."""
     if isinstance(error, Malformed) and error.usage is not None:
         return error.usage
     return Usage() if passing(error) else Usage(0, 0, 0)
 
 
 def passing(error: BaseException) -> bool:
-    """Can the same request do better later?"""
+    """Return whether the same request may succeed later."""
     from openai import APIConnectionError, APIStatusError
 
     if isinstance(error, APIStatusError):
@@ -132,7 +132,7 @@ def passing(error: BaseException) -> bool:
 
 
 def retry_after(error: Any) -> float | None:
-    """Seconds that the server asks to wait: Retry-After as seconds or as a date."""
+    """Return the seconds to wait according to Retry-After (seconds or a date), or None."""
     from email.utils import parsedate_to_datetime
 
     value = error.response.headers.get("retry-after")
@@ -149,7 +149,7 @@ def retry_after(error: Any) -> float | None:
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says, without the client's wrapping."""
+    """Return the message of an error, without the client's wrapping."""
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     if isinstance(error, APIStatusError):
@@ -162,7 +162,7 @@ def message_of(error: BaseException) -> str:
 
 
 def said_in(body: Any) -> str | None:
-    """The message in an error's body: OpenAI's form, FastAPI's `detail` (text or a list of {loc, msg}), or text."""
+    """Return the message in an error body: OpenAI's form, FastAPI's `detail` (text or list of {loc, msg}), or text."""
     if isinstance(body, str):
         return body.strip() or None
     if isinstance(body, list):
@@ -176,7 +176,7 @@ def said_in(body: Any) -> str | None:
 
 
 def read_reply(reply: Any, asked: int) -> Reply:
-    """Choices and counts of a reply. Raises Malformed for one that no sample can be made of."""
+    """Return the choices and counts of a reply. Raises Malformed if it has no usable choice."""
     usage = _usage(getattr(reply, "usage", None))
     given = getattr(reply, "choices", None)
     if not isinstance(given, list) or not given:
@@ -198,7 +198,7 @@ def _usage(given: Any) -> Usage:
 
 
 def _places(choices: list[Any], asked: int) -> dict[int, Any]:
-    """Choices by their number, in order and each once; as they stand where the server does not number them."""
+    """Return choices by index, sorted and without duplicates, or by position if the server does not number them."""
     numbers = [getattr(choice, "index", None) for choice in choices]
     known = all(isinstance(number, int) and 0 <= number < asked for number in numbers)
     if not known or len(set(numbers)) == 1:
@@ -210,10 +210,10 @@ def _places(choices: list[Any], asked: int) -> dict[int, Any]:
 
 
 def text_of(choice: Any) -> str | None:
-    """The text of a choice, or the refusal that stands in its place; None where it has neither.
+    """Return the text of a choice, or the refusal in its place; None if it has neither.
 
-    Reasoning beside the text is left out. A message without content is empty; some servers send one beside
-    the text of a completion.
+    Reasoning beside the text is left out. A message without content counts as empty; some servers send one beside the
+    text of a completion.
     """
     message = getattr(choice, "message", None)
     if message is None:
@@ -224,7 +224,7 @@ def text_of(choice: Any) -> str | None:
 
 
 def _usable(choice: Any) -> bool:
-    """An empty text is a reply where the server says why it ended."""
+    """Return whether a choice is usable: it has text, or an empty text with a known finish reason."""
     text = text_of(choice)
     return bool(text) or (text is not None and known_ending(getattr(choice, "finish_reason", None)) is not None)
 
@@ -239,7 +239,7 @@ def _count(of: Any, *names: str) -> int | None:
 
 
 def _shares(total: int | None, parts: int) -> list[int | None]:
-    """`total` in equal whole parts; the first ones have the remainder."""
+    """Split `total` into equal whole parts; the first ones get the remainder."""
     if total is None:
         return [None] * parts
     return [total // parts + (at < total % parts) for at in range(parts)]
