@@ -29,7 +29,9 @@ from cos_assets.storage.schemas import description
 from cos_assets.storage.tables import lost
 
 NAME = "cos.duckdb"
-SQL = Path(__file__).parents[2] / "sql"
+_PACKAGE = Path(__file__).parents[1]
+# A wheel holds the files inside of the package; a checkout has them beside it.
+SQL = _PACKAGE / "sql" if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent / "sql"
 VIEWS, ANALYSIS, FUNCTIONS = SQL / "views", SQL / "analysis", SQL / "functions.sql"
 # The placeholder in a view's SQL for the root of the tables. The SQL lists the columns, so that the view has them
 # without any file; `allow_empty` then gives one column, `empty`, and no rows.
