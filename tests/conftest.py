@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from support import ROOT, Silent
 
 # Two workers on two cores: threads of one that wait for threads of the other take ten times as long.
@@ -48,6 +51,22 @@ def public_data() -> Path:
             f"public data not found at {folder}; set COS_PUBLIC_DATA to the folder that holds gsm8k/ and the others"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke study, run once by `cos run` for all workers; its output is in output.txt. Copy it to change it."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COS_", "DAGSTER_"))}
+    command = [sys.executable, "-m", "cos_assets.cli", "run", "demo", "--smoke", "--jobs", "2"]
+    with FileLock(home.with_suffix(".lock")):
+        if not (home / "output.txt").exists():
+            environment = kept | {"COS_HOME": str(home)}
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            (home / "output.txt").write_text(done.stdout)
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -54,12 +54,8 @@ def bought_twice(home: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("undisturbed")
-    done = cos(home, "run", "demo", "--smoke", "--jobs", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (home / "output.txt").write_text(done.stdout)
-    return home
+def undisturbed(smoke_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(smoke_home, tmp_path_factory.mktemp("undisturbed") / "home")
 
 
 def test_it_answers(undisturbed: Path) -> None:

@@ -1,4 +1,4 @@
-"""Error messages for mistakes in a YAML file: one line each, with the path of the key, the value and what is allowed."""
+"""Error messages for mistakes in a YAML file: one line each, with the key, the value and what is allowed."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ BUYER = f"""
     door.FLUSH_ROWS = 20
     locks.POLL, locks.BEAT, locks.STALE = 0.02, 0.2, float(os.environ.get("STALE", "1e9"))
     prompts = pl.DataFrame({{"problem_id": [f"p{{i}}" for i in range({PROMPTS})]}}).with_columns(prompt="problem_id")
-    model, buyer = Model("m", "m", "none", params=1.0), door.Buyer(store.home(), "s", "sampling")
+    model, buyer = Model("m", "m", "transformers", params=1.0), door.Buyer(store.home(), "s", "sampling")
     try:
         bought = door.generate(model, prompts, {SAMPLES}, Sampling(), buyer)
     except (OSError, RuntimeError) as error:
