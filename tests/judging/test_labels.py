@@ -237,9 +237,9 @@ def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp
         opened()
         assert page.run("document.title") == "s: is the reasoning right?"
         page.press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
-        assert page.run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
+        page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
         opened()  # what was entered is still there
-        assert page.run("document.getElementById('progress').textContent") == "3 of 4, 4 labelled"
+        page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
         page.press("d")
         for _ in range(300):
             if done := list(downloads.glob("*.csv")):

@@ -114,7 +114,10 @@ def browser(profile: Path) -> Iterator[Page]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().splitlines()[0]}/json") as found:
             target = next(t for t in json.load(found) if t["type"] == "page")["webSocketDebuggerUrl"]
         with connect(target, max_size=None, open_timeout=60) as socket:
-            yield Page(socket)
+            page = Page(socket)
+            # A window that has no focus yet takes no keys.
+            page.send("Emulation.setFocusEmulationEnabled", enabled=True)
+            yield page
     finally:
         process.kill()
         process.wait()
