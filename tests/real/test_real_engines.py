@@ -27,7 +27,7 @@ NEAR = {"float32": 1e-3, "bfloat16": 0.5}
 @pytest.fixture(scope="module")
 def requests(public_data: Path) -> list[Request]:
     task = tasks.make({"name": "gsm8k", "path": str(public_data / "gsm8k")})
-    problems = task.load().filter(split="test").head(8).to_dicts()
+    problems = task.load().filter(split="test").head(4).to_dicts()
     return [Request(p["problem_id"], task.prompt(p, chat=True), (0,)) for p in problems]
 
 

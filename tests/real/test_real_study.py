@@ -15,7 +15,7 @@ from cos_assets import tasks
 from cos_assets.generation.tokens import prompt_ids
 from cos_assets.grading import instructions
 
-PROBLEMS, TOKENS = 4, 24
+PROBLEMS, TOKENS = 4, 16
 
 
 @pytest.fixture
