@@ -61,8 +61,12 @@ class Study:
         """What is to be made, and why, by the names of batches and assets; with another confidence in the YAML."""
         of = self.graph if confidence is None else self.with_confidence(confidence)
         units = of.units(of.keys())
+        batches, forced = of.batches(units), cli._named(units, again)
         with instance.open_instance() as dagster:
-            found = of.due(dagster, of.batches(units), cli._named(units, again))
+            found = of.due(dagster, batches, forced)
+            # One look at all partitions finds what a look at each batch by itself finds.
+            single = {batch.name: of.stale(dagster, batch, forced) for batch in batches}
+        assert {name: list(reasons) for name, reasons in found.items()} == {k: v for k, v in single.items() if v}
         return {name: {key.path[-1]: why for key, why in reasons.items()} for name, reasons in found.items()}
 
     def with_confidence(self, confidence: float) -> graph.Graph:
