@@ -23,6 +23,7 @@ for 10. The plan holds the unrounded number and the mismatch with the budget.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,7 +90,7 @@ def flops_per_token(params: float) -> float:
     return 2.0 * params
 
 
-class MatchRule:
+class MatchRule(ABC):
     """A rule that `match:` can name: the cost of a solution, the amount that a sample took, and what the rule needs.
 
     Subclasses override what differs; see `RULES`.
@@ -104,14 +105,14 @@ class MatchRule:
     prompts: Literal["never", "count_prefill", "always"] = "never"
     """When the tokens of a prompt cost something."""
 
+    @abstractmethod
     def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
         """Return the cost of the samples of one problem. `model` states what the rule needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spent(self) -> pl.Expr:
         """Return an expression for the amount that a sample took, from its columns and the `tokens_per_second` of its
         model. Null if it is unknown."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -312,7 +312,7 @@ def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> l
 
     def number(row: dict[str, Any], value: str) -> str:
         if row[value] is None:
-            return "cannot be told"
+            return "unknown"
         limits = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
         return f"{row[value]:.2f}{limits}"
 

@@ -54,7 +54,7 @@ SOUND = Rule(
 DISJOINT = Rule("splits_are_disjoint", "No problem stands in two splits, whatever its white space.")
 COMPLETE = Rule("every_sample_is_complete", "No sample was cut off, failed, or could not be had.")
 SHORT = Rule("few_completions_are_truncated", f"At most {TRUNCATED:.0%} of the completions were cut off at max_tokens.")
-NUMBERED = Rule("repeats_are_numbered", "No sample index stands twice in a problem: nothing counts double.", "stops")
+NUMBERED = Rule("repeats_are_numbered", "No sample index occurs twice in a problem.", "stops")
 VARIED = Rule(
     "repeats_differ", f"With a temperature above 0, samples differ in more than {1 - ALIKE:.0%} of the problems."
 )

@@ -40,7 +40,7 @@ def rate(spec: StudySpec, tables: Tables, judge: str, budget: str, model: str) -
 def cells(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
     """Yield a line per sample set and judge."""
     for (budget, model, judge), found in _all(spec, tables, spec.judge.all):
-        corrected = "–" if found.corrected is None else _percent(found.corrected, "cannot be told")
+        corrected = "–" if found.corrected is None else _percent(found.corrected, "unknown")
         yield (
             *(budget, model, judge, _percent(found.rate, "none")),
             *(_percent(kind.rate, "–") for kind in (found.controls.false_alarms, found.controls.recall)),

@@ -67,7 +67,7 @@ def check_duplicates(text: str, where: str) -> None:
                     if (key.tag, key.value) in first:
                         name = ".".join(here).removeprefix("attributes.")
                         earlier = first[key.tag, key.value]
-                        yield f"{where}: line {line}: {name}: stands twice; the first is in line {earlier}"
+                        yield f"{where}: line {line}: {name}: duplicate key; the first one is on line {earlier}"
                     first.setdefault((key.tag, key.value), line)
                 yield from walk(value, here, (*inside, node))
         elif isinstance(node, yaml.SequenceNode):

@@ -62,7 +62,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
                 )
     names = [task.name for task in spec.evaluation.benchmarks]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"evaluation.benchmarks: {name!r} stands twice; each task can be a benchmark once"
+        yield f"evaluation.benchmarks: {name!r} is listed twice; list each task once"
     if spec.finetune is None and any(target.finetune is None for target in spec.targets.values()):
         yield "finetune: is missing; targets: need it, for example finetune: {steps: 100}"
     scores_itself = any(map(spec.is_own, spec.benchmarks.values()))

@@ -44,7 +44,7 @@ class Ifeval(Prompts):
         for where, row in self.rows("test"):
             problem = _problem(where, row)
             if problems.setdefault(problem["problem_id"], problem) is not problem:
-                raise ValueError(f"{where}: key {row['key']} stands twice; expected one row a key")
+                raise ValueError(f"{where}: key {row['key']} is a duplicate; expected one row per key")
         if self.check_rows and len(problems) not in PUBLISHED:
             where = self.dataset if self.path is None else str(self.file("test"))
             raise ValueError(

@@ -106,7 +106,7 @@ class Oasst(Prompts):
             elif role == "prompter" and not message.get("parent_id"):
                 if message_id in first:
                     raise ValueError(
-                        f"{where}: message_id {message_id!r} stands twice; the first: {first[message_id][0]}"
+                        f"{where}: message_id {message_id!r} is a duplicate; the first: {first[message_id][0]}"
                     )
                 first[message_id] = (where, message)
         return first, replies

@@ -140,7 +140,7 @@ def test_a_study_on_an_object_store(
     assert not [request for request in written if "/part-" in request or "/model/" in request]
     assert [request for request in written if "/samples/" in request]
 
-    # A table that somebody removed is named to who asks for its rows.
+    # A query on the view of a removed table reports the table.
     assert catalog.gone(s3, "SELECT * FROM sample_metrics") == []
     (s3 / "s/sample_metrics/budget=low/model=wc/data.parquet").unlink()
     assert catalog.gone(s3, "SELECT * FROM sample_metrics") == ["s/sample_metrics low|wc"]

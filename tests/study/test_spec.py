@@ -136,7 +136,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"evaluation": "{samples: 4, pass_at: [1, 8]}"}, ["evaluation: pass_at: 8 is more than samples: 4"]),
     ({"evaluation": "{samples: 4, temperature: 0}"}, ["evaluation.temperature: 0 is not allowed", "above 0"]),
     ({"evaluation": "{benchmarks: [3]}"}, ["evaluation.benchmarks.0: 3", "names no task"]),
-    ({"evaluation": "{benchmarks: [gsm8k, {name: gsm8k, limit: {test: 5}}]}"}, ["'gsm8k' stands twice"]),
+    ({"evaluation": "{benchmarks: [gsm8k, {name: gsm8k, limit: {test: 5}}]}"}, ["'gsm8k' is listed twice"]),
     (
         {"evaluation": "{benchmarks: [{name: arithmetic, levels: 3}]}"},
         ["evaluation.benchmarks.0.levels: unknown key", "seed"],
@@ -344,11 +344,14 @@ def test_attributes_that_are_no_mapping(given: Any) -> None:
     [
         (
             "attributes:\n  models:\n    wc: {model: a}\n    wc: {model: b}\n",
-            ["x.yaml: line 4: models.wc: stands twice; the first is in line 3"],
+            ["x.yaml: line 4: models.wc: duplicate key; the first one is on line 3"],
         ),
-        ("budgets: {low: {se: 1, se: 10}}", ["x.yaml: line 1: budgets.low.se: stands twice; the first is in line 1"]),
-        ("a: 1\n'a': 2\na: 3\n", [f"x.yaml: line {n}: a: stands twice; the first is in line 1" for n in (2, 3)]),
-        ("- {b: 1, b: 2}", ["x.yaml: line 1: 0.b: stands twice; the first is in line 1"]),
+        (
+            "budgets: {low: {se: 1, se: 10}}",
+            ["x.yaml: line 1: budgets.low.se: duplicate key; the first one is on line 1"],
+        ),
+        ("a: 1\n'a': 2\na: 3\n", [f"x.yaml: line {n}: a: duplicate key; the first one is on line 1" for n in (2, 3)]),
+        ("- {b: 1, b: 2}", ["x.yaml: line 1: 0.b: duplicate key; the first one is on line 1"]),
         ("a: [\n", ["x.yaml: line 2: expected the node content, but found '<stream end>'; expected YAML"]),
     ],
 )

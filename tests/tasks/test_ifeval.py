@@ -90,7 +90,7 @@ def write(folder: Path, rows: list[Any]) -> str:
         ([ROW, "{broken"], {}, "input_data.jsonl: line 2: is not JSON"),
         ([{**ROW, "prompt": None}], {}, "line 1: 'prompt' is None; expected a string"),
         ([{**ROW, "key": "x"}], {}, "line 1: 'key' is 'x'; expected a whole number"),
-        ([ROW, ROW], {}, "line 2: key 7 stands twice"),
+        ([ROW, ROW], {}, "line 2: key 7 is a duplicate"),
         ([{**ROW, "instruction_id_list": []}], {}, r"'instruction_id_list' is \[\]; expected a list of names"),
         ([{**ROW, "kwargs": []}], {}, r"'kwargs' is \[\]; expected 1 mappings"),
         ([{**ROW, "kwargs": ["x"]}], {}, r"'kwargs' is \['x'\]; expected 1 mappings"),

@@ -131,7 +131,7 @@ def test_hub_messages_of_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
         ([{**FIRST[0], "text": 3}], {}, "line 1: 'text' is 3; expected a string"),
         ([{**REPLIES[0], "text": None}, FIRST[0]], {}, "line 1: 'text' is None; expected a string"),
         ([{**FIRST[0], "replies": ["x"]}], {}, r"line 1: 'replies' is \['x'\]; expected a list of messages"),
-        ([FIRST[0], FIRST[0]], {}, "line 2: message_id 'p1' stands twice; the first: .*line 1"),
+        ([FIRST[0], FIRST[0]], {}, "line 2: message_id 'p1' is a duplicate; the first: .*line 1"),
         ([FIRST[0]], {"validation": 1}, "validation: 1 is not allowed; there are 1 English prompts to split"),
         ([FIRST[2]], {}, "validation: 0 is not allowed; there are 0 English prompts to split"),
         ([FIRST[0]], {"check_rows": True}, "oasst_all.trees has 1 rows; 66497 were published"),

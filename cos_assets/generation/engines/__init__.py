@@ -6,16 +6,18 @@ To add one, write a module with `ENGINE`, a `Descriptor`, and add one call of `r
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+from cos_assets.fields import EngineOptions
 from cos_assets.generation.types import Engine, Model
 
 AUTO = "auto"
 """vLLM if it is installed and a GPU is available, else transformers."""
 
 
-class Descriptor:
+class Descriptor(ABC):
     """Properties of an engine that are known without opening it. An engine overrides what differs."""
 
     local = True
@@ -27,8 +29,13 @@ class Descriptor:
     origin = ""
     """Where the weights of a model that is not `local` are, for messages: "the model 'wc', which is …"."""
 
+    options: type[EngineOptions] | None = None
+    """The model of `engine_options:`, where the engine has one."""
+
     def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
         """Raise ValueError with one line that names the engine option at fault. Called when a study is loaded."""
+        if self.options is not None:
+            self.options.read(options)
 
     def fingerprint(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> str | None:
         """Return the name of a model in the ledger, or None if the name is derived from its weights."""
@@ -44,13 +51,14 @@ class Descriptor:
 
     def preflight(self, model: Model) -> None:
         """Check that a model can be sampled, without buying anything. Raise ValueError or ConnectionError if not."""
+        return None  # an engine of this machine reports what is wrong when it is opened
 
+    @abstractmethod
     def open(self, model: Model) -> Engine:
         """Open the engine for a model.
 
         Raise ModuleNotFoundError, with what to install, if a package is missing, and ValueError for a wrong option.
         """
-        raise NotImplementedError
 
 
 _MODULES: dict[str, str] = {}

@@ -232,9 +232,7 @@ class Replica:
 
 class _Descriptor(Descriptor):
     gpu = False  # Ray assigns its own devices
-
-    def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
-        Options.read(options)
+    options = Options
 
     def open(self, model: Model) -> RayEngine:
         from importlib.util import find_spec
