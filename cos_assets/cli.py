@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 if TYPE_CHECKING:
-    from cos_assets.orchestration.graph import Batch
     from cos_assets.storage.paths import Place
 
 SMOKE = "_smoke"
@@ -25,37 +23,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            message = _fault(error)
+            from cos_assets.orchestration.machine_faults import message_of
+
+            message = message_of(error)
             if message is None:
                 raise
             _fail(message)
-
-
-def _fault(error: BaseException | None) -> str | None:
-    """Return a one-line message if an error was caused by the machine or its files, else None."""
-    from sqlite3 import DatabaseError
-
-    from yaml import YAMLError
-
-    from cos_assets.storage.paths import PlaceError
-
-    home = os.environ.get("DAGSTER_HOME", "")
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, PlaceError):
-            return str(error)
-        if isinstance(error, DatabaseError):
-            damaged = "malformed" in str(error) or "not a database" in str(error)
-            advice = "; move this folder away: it holds runs and events, tables and samples are elsewhere"
-            return f"{home}: {error}{advice if damaged else ''}"
-        if isinstance(error, YAMLError) or type(error).__name__ == "DagsterInvalidConfigError":
-            return f"{home}/dagster.yaml: {' '.join(str(error).split())[:300]}"
-        if isinstance(error, OSError) and error.strerror:
-            file = error.filename2 or error.filename or os.environ.get("COS_HOME", "")
-            return f"{file}: {error.strerror}; what was bought and made is kept, and the same command goes on"
-        error = error.__cause__ or error.__context__
-    return None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,13 +76,14 @@ def run(
     from cos_assets.grading.cores import usable_cores
     from cos_assets.orchestration import executor, instance
     from cos_assets.orchestration.graph import close_orphans
-    from cos_assets.orchestration.terminal import Terminal
+    from cos_assets.orchestration.selection import named, selected
+    from cos_assets.orchestration.terminal import Terminal, due_lines
     from cos_assets.storage import catalog, tables
 
     study = _known(graph, study + SMOKE if smoke else study)
     try:
-        units = _units(graph, study, select, budget, source)
-        forced = _named(units, again)
+        units = selected(graph, study, select, budget, source)
+        forced = named(units, again)
     except ValueError as error:
         _fail(str(error))
     console = Console()
@@ -119,7 +93,7 @@ def run(
         batches = graph.batches(units)
         todo = graph.due(dagster, batches, forced)
         if dry_run and todo:
-            _print_due(study, batches, todo)
+            click.echo("\n".join(due_lines(study, batches, todo)))
             return
         if not todo:
             console.print(f"{study}: all {len(units)} partitions are up to date; nothing to do.", highlight=False)
@@ -143,23 +117,6 @@ def run(
     for name, reason in summary.failed.items():
         click.echo(for_terminal(f"failed: {name}: {reason}"), err=True)
     sys.exit(1 if summary.failed else 0)
-
-
-def _print_due(study: str, batches: Sequence[Batch], due: Mapping[str, Mapping[Any, str]]) -> None:
-    """Print what has to be made, and why; then how many batches may follow from it."""
-    for batch in batches:
-        if batch.name in due:
-            click.echo(batch.name)
-            for key, reason in due[batch.name].items():
-                click.echo(f"  {key.path[-1]:<22} {reason}")
-    follow, reached = 0, set(due)
-    for batch in batches:
-        if batch.name not in due and batch.needs & reached:
-            reached.add(batch.name)
-            follow += 1
-    count = sum(map(len, due.values()))
-    more = f"; {follow} more batches read from these, and follow where their content changes" if follow else ""
-    click.echo(f"{study}: {count} partitions to make{more}. Nothing was made.")
 
 
 @main.command()
@@ -403,52 +360,6 @@ def _known(graph, study: str) -> str:
     if study not in graph.studies():
         _fail(f"{study!r} is not a study here; there are: {', '.join(graph.studies())}")
     return study
-
-
-def _named(units, names: Iterable[str]) -> set[Any]:
-    """Return the units whose partition or asset has one of these names. Raises ValueError for an unknown name."""
-    found = set()
-    for name in names:
-        matched = {(key, partition) for key, partition in units if name in (partition, key.path[-1])}
-        if not matched:
-            partitions = dict.fromkeys(partition for _, partition in units if partition)
-            allowed = ", ".join([*partitions, *dict.fromkeys(key.path[-1] for key, _ in units)])
-            raise ValueError(f"--again {name!r}: allowed are {allowed}")
-        found |= matched
-    return found
-
-
-def _units(graph, study: str, select: str | None, budgets: Iterable[str], sources: Iterable[str]):
-    """Return the units that the options select, and their ancestors. Raises ValueError for an unknown name."""
-    from cos_assets.orchestration.partitions import as_dict
-
-    chosen = graph.select(study, select) if select else graph.keys(study)
-    wanted = {"budget": set(budgets), "source": set(sources)}
-    units = graph.units(chosen)
-    dimensions = [as_dict(p or "", graph.graph.get(key).partitions_def) for key, p in units]
-    for name, values in wanted.items():
-        allowed = list(dict.fromkeys(d[name] for d in dimensions if name in d))
-        for value in sorted(values - set(allowed)):
-            raise ValueError(f"--{name} {value!r}: allowed are {', '.join(allowed) or 'none with this selection'}")
-    matched = {
-        unit
-        for unit, where in zip(units, dimensions, strict=True)
-        if where and all(not values or where.get(name) in values for name, values in wanted.items())
-    }
-    # Of other studies, whose models this one samples, only the ancestors are kept.
-    own = [unit for unit in units if unit[0].path[0] == study] or units
-    # A table over all partitions (the report) is left out if any partition that it reads is left out.
-    left_out = {unit for unit, where in zip(units, dimensions, strict=True) if where} - matched
-    kept = {unit for unit in own if unit in matched or (unit[1] is None and not graph.reads_any(unit, left_out))}
-    frontier = list(kept)
-    while frontier:
-        new = {parent for unit in frontier for parent in graph.parents(unit)} - kept
-        if select:
-            new &= set(units)
-        kept |= new
-        frontier = list(new)
-    order = graph.units(graph.with_ancestors({key for key, _ in kept}))
-    return [unit for unit in order if unit in kept]
 
 
 def _answer(root: Place, study: str) -> bool:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from support import own_project
 
-from cos_assets import cli
+from cos_assets.orchestration.machine_faults import message_of
 from cos_assets.storage import paths
 
 
@@ -95,7 +95,7 @@ def test_a_table_that_the_disk_refuses_is_named_in_one_line(tmp_path: Path, rows
             paths.replace(file, frame.write_parquet)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert cli._fault(raised.value) == (
+    assert message_of(raised.value) == (
         f"{file}: File too large; what was bought and made is kept, and the same command goes on"
     )
     assert not list((tmp_path / "samples").iterdir())
@@ -108,7 +108,7 @@ def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space left on device") as raised:
         paths.replace(tmp_path / "samples" / "data.parquet", write)
-    assert cli._fault(raised.value) == (
+    assert message_of(raised.value) == (
         f"{tmp_path / 'samples' / 'data.parquet'}: No space left on device;"
         " what was bought and made is kept, and the same command goes on"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 import dagster as dg
@@ -89,3 +90,20 @@ def _label(batch: Batch) -> str:
 
 def _short(text: str, width: int = 36) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def due_lines(study: str, batches: Sequence[Batch], due: Mapping[str, Mapping[dg.AssetKey, str]]) -> Iterator[str]:
+    """Return lines that say what has to be made, and why; then how many batches may follow from it."""
+    for batch in batches:
+        if batch.name in due:
+            yield batch.name
+            for key, reason in due[batch.name].items():
+                yield f"  {key.path[-1]:<22} {reason}"
+    follow, reached = 0, set(due)
+    for batch in batches:
+        if batch.name not in due and batch.needs & reached:
+            reached.add(batch.name)
+            follow += 1
+    count = sum(map(len, due.values()))
+    more = f"; {follow} more batches read from these, and follow where their content changes" if follow else ""
+    yield f"{study}: {count} partitions to make{more}. Nothing was made."

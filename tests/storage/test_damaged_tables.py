@@ -14,10 +14,11 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from cos_assets import cli, study
+from cos_assets import study
 from cos_assets.assets import build_study
 from cos_assets.orchestration import executor, graph, instance
 from cos_assets.orchestration.io_manager import ParquetIOManager
+from cos_assets.orchestration.selection import named
 from cos_assets.storage import catalog, tables
 from cos_assets.study import environment
 
@@ -50,7 +51,7 @@ class Study:
     def run(self, *again: str) -> int:
         """Brings everything up to date, as `cos run` does; how many partitions were made."""
         units = self.graph.units(self.graph.keys())
-        batches, forced = self.graph.batches(units), cli._named(units, again)
+        batches, forced = self.graph.batches(units), named(units, again)
         with instance.open_instance() as dagster:
             todo = self.graph.due(dagster, batches, forced)
             summary = executor.run(self.graph, dagster, batches, Silent(), 1, forced, todo)
@@ -61,7 +62,7 @@ class Study:
         """What is to be made, and why, by the names of batches and assets; with another confidence in the YAML."""
         of = self.graph if confidence is None else self.with_confidence(confidence)
         units = of.units(of.keys())
-        batches, forced = of.batches(units), cli._named(units, again)
+        batches, forced = of.batches(units), named(units, again)
         with instance.open_instance() as dagster:
             found = of.due(dagster, batches, forced)
             # One look at all partitions finds what a look at each batch by itself finds.

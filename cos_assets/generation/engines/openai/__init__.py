@@ -49,7 +49,7 @@ class _Descriptor(Descriptor):
         Of several servers, one that answers suffices, as it does for the run. A server that does not list models, or
         that is only busy, passes.
         """
-        from cos_assets.generation.engines.openai.engine import Api
+        from cos_assets.generation.engines.openai.api import Api
         from cos_assets.generation.engines.openai.preflight import preflight
 
         self._require()
