@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from support import Silent
 from support.s3_server import Server
 
 from cos_assets.orchestration import executor, instance
@@ -32,13 +33,6 @@ STUDY: dict[str, Any] = {
     "targets": {"student": {"checkpoint": {"study": "tiny", "target": "student"}}, "wc": {}},
     "finetune": {"method": "full", "steps": {"low": 2}, "batch_size": 4, "learning_rate": 5.0e-4},
 }
-
-
-class Silent:
-    def started(self, batch: Any, assets: Any) -> None: ...
-    def progress(self, batch: Any, now: Any) -> None: ...
-    def finished(self, batch: Any, outcome: Any) -> None: ...
-    def skipped(self, batch: Any, why: str) -> None: ...
 
 
 def make(monkeypatch: pytest.MonkeyPatch) -> executor.Summary:

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from support import Silent
 
 from cos_assets import study
 from cos_assets.assets import build_study
@@ -81,13 +82,6 @@ class Study:
     def versions(self) -> dict[str, str]:
         files = sorted((self.root / "own").rglob(tables.LINEAGE))
         return {str(file.parent): json.loads(file.read_text())["data_version"] for file in files}
-
-
-class Silent:
-    def started(self, batch: Any, assets: Any) -> None: ...
-    def progress(self, batch: Any, now: Any) -> None: ...
-    def finished(self, batch: Any, outcome: Any) -> None: ...
-    def skipped(self, batch: Any, why: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
