@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cos_assets.generation.generate import FLUSH_ROWS
 from cos_assets.generation.parts import SCHEMA as LEDGER
 from cos_assets.storage import catalog, tables
+from cos_assets.storage.schemas import TABLES
 
 PROBLEMS, TEST = 7_500, 1_319
 SAMPLES = {("low", "wc"): 3, ("low", "se"): 1, ("high", "wc"): 30, ("high", "se"): 10}
@@ -292,7 +293,7 @@ class Study:
 
 def fill(root: Path, studies: int, problems: int = PROBLEMS, test: int = TEST) -> int:
     """Write `studies` studies; return their number of samples."""
-    shapes = {view.stem: catalog.query(root, f"FROM {view.stem} LIMIT 0").schema for view in catalog.tables()}
+    shapes = {name: catalog.query(root, f"FROM {name} LIMIT 0").schema for name in TABLES}
     return sum(Study(root, shapes, f"study{i:02d}", problems, test, i).make() for i in range(studies))
 
 

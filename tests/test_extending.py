@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from cos_assets.generation import engines
 from cos_assets.generation.generate import Buyer, generate
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Sampling
+from cos_assets.judging import methods
+from cos_assets.metrics import summary
+from cos_assets.storage import catalog
 
 STUDY: dict[str, Any] = {
     "name": "s",
@@ -32,10 +36,11 @@ STUDY: dict[str, Any] = {
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The modules of the page, imported as a project imports them; forgotten afterwards."""
-    known, rules = dict(engines._MODULES), dict(RULES)
+    registries: list[dict[str, Any]] = [engines._MODULES, RULES, methods._METHODS, summary.METRICS]
+    known = [dict(registry) for registry in registries]
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     found = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", text, re.DOTALL)
-    assert [name for name, _ in found] == ["echo_engine", "token_rule"]
+    assert [name for name, _ in found] == ["echo_engine", "token_rule", "shown_judge", "pass_hat"]
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, code in found:
         (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
@@ -43,10 +48,9 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name, _ in found:
         del sys.modules[name]
-    engines._MODULES.clear()
-    engines._MODULES.update(known)
-    RULES.clear()
-    RULES.update(rules)
+    for registry, before in zip(registries, known, strict=True):
+        registry.clear()
+        registry.update(before)
 
 
 def test_an_engine_of_ones_own_is_asked_and_booked(examples: None, tmp_path: Path) -> None:
@@ -73,6 +77,11 @@ def test_an_engine_of_ones_own_is_asked_and_booked(examples: None, tmp_path: Pat
             {"models": {"se": {"model": "a", "engine": "echoes"}}},
             "models.se.engine: 'echoes' is not allowed; allowed: 'auto', .*'imported', 'echo'",
         ),
+        (
+            {"judge": {"method": "show"}},
+            "judge.method: 'show' is not allowed; .*'vote', 'shown'",
+        ),
+        ({"judge": {"method": "shown", "model": "a"}}, "judge: model: is for method: llm"),
         ({"match": "token"}, "match: 'token' is not allowed; allowed: 'flops', .*'number', 'tokens'"),
     ],
 )
@@ -93,3 +102,24 @@ def test_a_matching_rule_of_ones_own_matches(examples: None) -> None:
     assert {one.model: one.samples for one in match_budgets(spec.budgets, costs)} == {"wc": 8, "se": 2}
     samples = pl.DataFrame({"completion_tokens": [3, None]}, schema={"completion_tokens": pl.Int64})
     assert samples.select(spec.matching.spent()).to_series().to_list() == [3.0, None]
+
+
+def test_a_judge_method_and_a_metric_of_ones_own_are_part_of_a_study(
+    examples: None, materialize: Callable[[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    rows = [
+        {"id": f"p{i}", "question": f"Add {i} and 1 .\n{words}The answer is {i + 1}", "answer": str(i + 1 + (i == 3))}
+        for i, words in enumerate(["", "", "It is one more . ", ""])
+    ]
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    task = {"name": "jsonl", "path": str(problems), "grade": "number", "template": "{question}"}
+    root = materialize(STUDY | {"task": task, "judge": {"method": "shown"}})
+    judged = catalog.query(root, "SELECT DISTINCT problem_id, label, reason FROM judgements WHERE control IS NULL")
+    assert dict(judged.select("problem_id", "label").iter_rows()) == {"p0": "wrong", "p1": "wrong", "p2": "right"}
+    rates = catalog.query(root, "SELECT DISTINCT judge, false_positive_rate FROM judges")
+    assert rates.rows() == [("shown", pytest.approx(2 / 3))]
+    values = catalog.query(
+        root, "SELECT DISTINCT metric, k, value FROM sample_metrics WHERE metric <> 'diversity' ORDER BY metric, k"
+    )
+    assert values.rows() == [("coverage", 1, 0.75), ("coverage", 2, 0.75), ("pass_hat", 1, 0.75), ("pass_hat", 2, 0.75)]

@@ -15,6 +15,7 @@ from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.budget.matching import NOMINAL, Cost, Usage, flops_per_token, match_budgets, solution_cost
 from cos_assets.generation import engines
 from cos_assets.metrics.intervals import ratio_interval
+from cos_assets.storage.schemas import TABLES
 from cos_assets.study import StudySpec
 
 # The keys of a model that the plan depends on. How the model is served affects only its samples.
@@ -24,40 +25,7 @@ _PLANNED = {"model", "checkpoint", "revision", "params", "active_params", "price
     "tokens_per_prompt",
 }
 
-PLAN = pl.Schema(
-    {
-        "budget": pl.String,
-        "model": pl.String,
-        "match": pl.String,
-        "match_rule": pl.String,
-        "samples": pl.Int64,
-        "exact_samples": pl.Float64,
-        "mismatch": pl.Float64,
-        "reference": pl.Boolean,
-        "params": pl.Float64,
-        "unit_cost": pl.Float64,
-        "fixed_cost": pl.Float64,
-        "tokens_per_solution": pl.Float64,
-        "tokens_per_prompt": pl.Float64,
-        "tokens_per_second": pl.Float64,
-        "n_problems": pl.Int64,
-        "completions": pl.Int64,
-        "tokens_ceiling": pl.Int64,
-        "flops_ceiling": pl.Float64,
-        "cost_ceiling": pl.Float64,
-        "tokens_expected": pl.Float64,
-        "tokens_low": pl.Float64,
-        "tokens_high": pl.Float64,
-        "flops_expected": pl.Float64,
-        "flops_low": pl.Float64,
-        "flops_high": pl.Float64,
-        "cost_expected": pl.Float64,
-        "cost_low": pl.Float64,
-        "cost_high": pl.Float64,
-        "seconds_expected": pl.Float64,
-        "currency": pl.String,
-    }
-)
+PLAN = TABLES["budget_plan"].schema
 
 
 def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import dagster as dg
@@ -15,8 +16,7 @@ from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import checkpoint_inputs, judge_model, prices_of
 from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
 from cos_assets.generation.types import Sampling
-from cos_assets.judging import llm, vote
-from cos_assets.judging import steps as step_judge
+from cos_assets.judging import methods
 from cos_assets.judging.controls import controls_of, draw_controls
 from cos_assets.judging.rates import JudgeRate, cannot_tell, rate_of
 from cos_assets.judging.table import UNTOLD, draw, of_judge
@@ -44,24 +44,22 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
         controls = draw_controls(whole, asked, spec.judge.controls, spec.seed)
         made: dict[str, pl.DataFrame] = {}
         new = 0
-        for name, judge in sorted(judges.items(), key=lambda item: item[1].kind == "vote"):
+        for name, judge in sorted(judges.items(), key=lambda item: item[1].how.votes):
             verifies = name in spec.verifiers
             blind = name in blind_judges
             pool = whole if blind else whole.filter("correct")
             drawn = draw(pool, None if verifies else spec.judge.count, spec.seed)
             rows = pl.concat([drawn, controls], how="diagonal")
-            if judge.kind == "steps":
-                made[name] = step_judge.judge(rows, problems, spec.task, name)
-            elif judge.kind == "vote":
-                made[name] = vote.judge(rows, {member: made[member] for member in judge.of or ()}, name)
-            else:
+            call: methods.Asked | None = None
+            if judge.how.asks_model:
                 sampling = Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens, seed=spec.seed)
                 model, buyer = judge_model(step, name, inputs), step.buyer("judging", name)
-                with single_thread_torch():
-                    made[name], bought = llm.judge(
-                        rows, problems, model, sampling, buyer, prices_of(judge), not blind, name
-                    )
-                new += bought
+                call = methods.Asked(model, sampling, buyer, prices_of(judge))
+            members = {member: made[member] for member in judge.of or ()}
+            setting = methods.Setting(name, spec.task, problems, blind, members, call)
+            with single_thread_torch() if call else nullcontext():
+                made[name], bought = judge.how.judge(rows, setting)
+            new += bought
         frame = pl.concat([made[name] for name in judges])
         samples_read = frame.filter(pl.col("control").is_null())
         untold = {label: int((samples_read["label"] == label).sum()) for label in UNTOLD}
@@ -74,7 +72,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
             **untold,
         }
         for name, found in rates.items():
-            facts |= _facts(found, "" if name == spec.judge.first else f"_by_{name}")
+            facts |= rate_facts(found, "" if name == spec.judge.first else f"_by_{name}")
         if spec.judge.models:
             facts["bought_now"] = new
             for name in ("flops", "cost"):  # None where unknown, not 0
@@ -100,8 +98,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
         description="Is the reasoning of samples right? The false positive rate comes from here.",
         config=[
             "judgements-3",
-            step_judge.JUDGE_VERSION,
-            [llm.PROMPT_VERSION, vote.JUDGE_VERSION] if spec.judge.judges or spec.judge.models else None,
+            *_versions(spec),
             spec.judge.model_dump(mode="json"),
             spec.judge.count,
             spec.verifiers,
@@ -114,8 +111,20 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
     )
 
 
-def _facts(found: JudgeRate, by: str) -> dict[str, Any]:
-    """Return the metadata of one judge. `by` is a suffix of the keys."""
+def _versions(spec: StudySpec) -> list[Any]:
+    """Return the versions of the judge methods for the code version of the asset.
+
+    The versions of the built-in methods have fixed places, so that judgements stored by earlier releases stay up to
+    date. A registered method adds its own.
+    """
+    steps, llm, vote = (methods.get(name).version for name in methods.BUILT_IN)
+    several = [llm, vote] if spec.judge.judges or spec.judge.models else None
+    registered = sorted({judge.kind for judge in spec.judge.all.values()} - set(methods.BUILT_IN))
+    return [steps, several, *([name, methods.get(name).version] for name in registered)]
+
+
+def rate_facts(found: JudgeRate, by: str) -> dict[str, Any]:
+    """Return the metadata of one judge. `by` is a suffix of the keys. The view `judges` reads them from the lineage."""
     errors = found.controls
     facts: dict[str, Any] = {f"no_false_positive_rate{by}": found.why_none, f"readable_share{by}": found.readable}
     for name, interval in (

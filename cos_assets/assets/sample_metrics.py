@@ -7,7 +7,7 @@ import polars as pl
 
 from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.step import Inputs, Step, asset, own
-from cos_assets.metrics.summary import adaptive_metrics
+from cos_assets.metrics.summary import adaptive_metrics, registered_versions
 from cos_assets.metrics.summary import sample_metrics as measure
 from cos_assets.orchestration import checks
 from cos_assets.orchestration.partitions import by_model
@@ -56,6 +56,11 @@ def sample_metrics(spec: StudySpec) -> dg.AssetsDefinition:
             **({"budget_plan": own(spec, "budget_plan")} if spec.allocation == "adaptive" else {}),
         },
         description="coverage@k and diversity@k with intervals clustered by problem, over all problems and by level.",
-        config=["metrics-1", spec.confidence, *([spec.floor] if spec.allocation == "adaptive" else [])],
+        config=[
+            "metrics-1",
+            spec.confidence,
+            *([spec.floor] if spec.allocation == "adaptive" else []),
+            *registered_versions(),
+        ],
         partitions=by_model(spec),
     )

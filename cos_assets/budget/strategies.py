@@ -25,30 +25,14 @@ import polars as pl
 from cos_assets.budget.matching import Cost
 from cos_assets.metrics.prediction import Fit, fits, predict_coverage, predict_kept, solved_chance, weights_of
 from cos_assets.metrics.richness import predict_distinct
+from cos_assets.storage.schemas import TABLES
 
 SCALES = (0.5, 1.0, 2.0)
 """Multiples of the study's budget that are considered."""
 SHARES = (1.0, 0.5, 0.25)
 """Shares of the problems that are considered."""
 
-_COLUMNS: Any = {
-    "budget": pl.String,
-    "scale": pl.Float64,
-    "source": pl.String,
-    "problems": pl.Int64,
-    "samples": pl.List(pl.Struct({"model": pl.String, "samples": pl.Int64})),
-    "spend": pl.Float64,
-    "solved": pl.Float64,
-    "solved_low": pl.Float64,
-    "solved_high": pl.Float64,
-    "correct": pl.Float64,
-    "correct_low": pl.Float64,
-    "correct_high": pl.Float64,
-    "distinct": pl.Float64,
-    "distinct_low": pl.Float64,
-    "distinct_high": pl.Float64,
-}
-SCHEMA = pl.Schema(_COLUMNS)
+SCHEMA = TABLES["prediction"].schema
 """`samples` are per problem; `spend` is in the matched quantity; solved, correct and distinct are totals."""
 
 _MEASURES = ("solved", "correct", "distinct")

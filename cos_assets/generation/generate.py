@@ -19,6 +19,7 @@ from cos_assets.generation.ledger import Ledger, prompt_hash
 from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
 from cos_assets.generation.types import Completion, Engine, Model, Request, Sampling
 from cos_assets.storage.paths import Place
+from cos_assets.storage.schemas import TABLES
 
 FIRST = 16
 """Number of solutions that are checked before the rest is bought."""
@@ -27,19 +28,7 @@ Look = Callable[[Sequence[tuple[str, str]]], None]
 FLUSH_ROWS = 2000
 FLUSH_SECONDS = 10.0
 
-COMPLETIONS = pl.Schema(
-    {
-        "problem_id": pl.String,
-        "sample_index": pl.Int32,
-        "prompt_hash": pl.String,
-        "completion": pl.String,
-        "finish_reason": pl.String,
-        "prompt_tokens": pl.Int64,
-        "completion_tokens": pl.Int64,
-        "flops": pl.Float64,
-        "cost": pl.Float64,
-    }
-)
+COMPLETIONS = TABLES["samples"].schema
 
 
 @dataclass(frozen=True)

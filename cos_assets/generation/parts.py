@@ -16,46 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from cos_assets.storage import paths
 from cos_assets.storage.artifacts import mirror
 from cos_assets.storage.paths import Place
+from cos_assets.storage.schemas import TABLES
 
 PATTERN = "part-*.parquet"
 
-_COLUMNS: Any = {
-    "prompt_hash": pl.String,
-    "sample_index": pl.Int32,
-    "attempt": pl.Int32,
-    "prompt": pl.String,
-    "completion": pl.String,
-    "finish_reason": pl.String,
-    "prompt_tokens": pl.Int64,
-    "completion_tokens": pl.Int64,
-    "cached_tokens": pl.Int64,
-    "flops": pl.Float64,
-    "cost": pl.Float64,
-    "seconds": pl.Float64,
-    "retries": pl.Int32,
-    "engine": pl.String,
-    "model_id": pl.String,
-    "revision": pl.String,
-    "temperature": pl.Float64,
-    "top_k": pl.Int64,
-    "top_p": pl.Float64,
-    "max_tokens": pl.Int64,
-    "seed": pl.Int64,
-    "stop": pl.List(pl.String),
-    "study": pl.String,
-    "stage": pl.String,
-    "run_id": pl.String,
-    "time": pl.Datetime("us", "UTC"),
-    "error": pl.String,
-}
-SCHEMA = pl.Schema(_COLUMNS)
+SCHEMA = TABLES["ledger"].schema
 UNUSABLE = ".unusable-"
 """Prefix of the names of files that were set aside because they are unusable."""
 

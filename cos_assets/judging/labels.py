@@ -27,25 +27,13 @@ from cos_assets.metrics.false_positives import corrected_rate, false_positives
 from cos_assets.storage import catalog
 from cos_assets.storage.artifacts import mirror
 from cos_assets.storage.paths import Place, replace
+from cos_assets.storage.schemas import TABLES
 
 LABELS = ("right", "wrong", "unsure")
 FIELDS = ("number", "study", "id", "text_hash", "label", "first_wrong_step", "comment")
 """The columns of the file that annotators fill in. `number` is the number of the solution on the page."""
 
-SCHEMA = pl.Schema(
-    {
-        "study": pl.String,
-        "model": pl.String,
-        "problem_id": pl.String,
-        "sample_index": pl.Int32,
-        "annotator": pl.String,
-        "label": pl.String,
-        "first_wrong_step": pl.Int32,
-        "comment": pl.String,
-        "text_hash": pl.String,
-        "imported_at": pl.String,
-    }
-)
+SCHEMA = TABLES["labels"].schema
 # The sample's id, which hides its model, and the hash of the text that was shown.
 _ID = "left(sha256(concat_ws('/', s.study, s.model, s.problem_id, s.sample_index::VARCHAR)), 16)"
 _HASH = "left(sha256(s.completion), 16)"

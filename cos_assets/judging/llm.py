@@ -9,10 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets.budget.matching import Prices
-from cos_assets.generation.generate import Buyer, generate
-from cos_assets.generation.types import Model, Sampling
+from cos_assets.generation.generate import generate
 from cos_assets.grading.reasoning import reply_of
+from cos_assets.judging.methods import Asked, Method, Setting
 from cos_assets.judging.table import Label, table
 
 # Raise it with every change of the prompts, of `steps` or of `read`: judgements with another version count as those of
@@ -72,14 +71,7 @@ _SHOWN = 200
 
 
 def judge(
-    rows: pl.DataFrame,
-    problems: pl.DataFrame,
-    model: Model,
-    sampling: Sampling,
-    buyer: Buyer,
-    prices: Prices | None,
-    reference: bool,
-    name: str,
+    rows: pl.DataFrame, problems: pl.DataFrame, asked: Asked, reference: bool, name: str
 ) -> tuple[pl.DataFrame, int]:
     """Judge each of `rows`; return the judgements in the schema `table.SCHEMA`, and the number of newly bought replies.
 
@@ -89,10 +81,10 @@ def judge(
     """
     by_id = {problem["problem_id"]: problem for problem in problems.to_dicts()}
     texts = [prompt(by_id[p], text, reference) for p, text in rows.select("problem_id", "completion").iter_rows()]
-    asked = pl.DataFrame({"problem_id": [str(at) for at in range(len(texts))], "prompt": texts}, schema_overrides=_TEXT)
-    first = asked.unique("prompt", keep="first", maintain_order=True)
-    bought = generate(model, first, 1, sampling, buyer, prices)
-    replies = asked.join(
+    every = pl.DataFrame({"problem_id": [str(at) for at in range(len(texts))], "prompt": texts}, schema_overrides=_TEXT)
+    first = every.unique("prompt", keep="first", maintain_order=True)
+    bought = generate(asked.model, first, 1, asked.sampling, asked.buyer, asked.prices)
+    replies = every.join(
         bought.rows.join(first, on="problem_id").select("prompt", "completion", "finish_reason", "flops", "cost"),
         on="prompt",
         how="left",
@@ -103,7 +95,7 @@ def judge(
         for reply, finish, text in zip(replies["completion"], replies["finish_reason"], rows["completion"], strict=True)
     ]
     taken = rows.with_columns(replies["flops"], replies["cost"])
-    version = f"{PROMPT_VERSION}{'' if reference else '-without-reference'}/{model.fingerprint}"
+    version = f"{PROMPT_VERSION}{'' if reference else '-without-reference'}/{asked.model.fingerprint}"
     return table(taken, name, version, labels), bought.new
 
 
@@ -218,3 +210,17 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
         value = inner
     return value
+
+
+class Llm(Method):
+    """A model that replies in JSON."""
+
+    version = PROMPT_VERSION
+    asks_model = True
+
+    def judge(self, rows: pl.DataFrame, setting: Setting) -> tuple[pl.DataFrame, int]:
+        assert setting.asked is not None
+        return judge(rows, setting.problems, setting.asked, not setting.blind, setting.name)
+
+
+METHOD = Llm()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from cos_assets import progress
+from cos_assets.judging.methods import Method, Setting
 from cos_assets.judging.table import Label, table
 from cos_assets.tasks import Task
 
@@ -28,3 +29,15 @@ def judge(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, name: str = "s
             known[sample] = Label(check.label, check.first_wrong_step, check.reason)
         labels.append(known[sample])
     return table(rows, name, JUDGE_VERSION, labels)
+
+
+class Steps(Method):
+    """The task's step checker."""
+
+    version = JUDGE_VERSION
+
+    def judge(self, rows: pl.DataFrame, setting: Setting) -> tuple[pl.DataFrame, int]:
+        return judge(rows, setting.problems, setting.task, setting.name), 0
+
+
+METHOD = Steps()

@@ -8,27 +8,13 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cos_assets.storage.schemas import TABLES
+
 UNTOLD = ("unreadable", "refused", "truncated", "failed", "undecided")
 """Labels without a judgement of the reasoning. In this order: the reply contains no judgement, the judge refused, its
 reply was truncated, there was no reply (the next run asks again), a vote was a tie or had no votes."""
 
-SCHEMA = pl.Schema(
-    {
-        "problem_id": pl.String,
-        "sample_index": pl.Int32,
-        "control": pl.String,
-        "judge": pl.String,
-        "judge_version": pl.String,
-        "label": pl.String,
-        "first_wrong_step": pl.Int32,
-        "reason": pl.String,
-        "wrong_reasoning": pl.Boolean,
-        "correct": pl.Boolean,
-        "weight": pl.Float64,
-        "flops": pl.Float64,
-        "cost": pl.Float64,
-    }
-)
+SCHEMA = TABLES["judgements"].schema
 
 
 class Label(NamedTuple):

@@ -8,22 +8,12 @@ import polars as pl
 
 from cos_assets.grading.answers import GRADER_VERSION, grade
 from cos_assets.grading.grade import VERDICTS
+from cos_assets.storage.schemas import TABLES
 from cos_assets.tasks import Task
 
-GRADED_COLUMNS = (
-    "problem_id",
-    "sample_index",
-    "level",
-    "extract",
-    "answer",
-    "verdict",
-    "correct",
-    "strict",
-    "reason",
-    "grader",
-    "grader_version",
-)
-VERDICT_COLUMNS = (*GRADED_COLUMNS, "text_key", "equations_key")
+_KEYS = ("text_key", "equations_key")
+VERDICT_COLUMNS = tuple(TABLES["verdicts"].schema)
+GRADED_COLUMNS = tuple(name for name in VERDICT_COLUMNS if name not in _KEYS)
 
 
 def verdicts(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int = 1) -> pl.DataFrame:

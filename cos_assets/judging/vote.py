@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from cos_assets.judging.methods import Method, Setting
 from cos_assets.judging.table import Label, table
 
 JUDGE_VERSION = "1"
@@ -33,3 +34,16 @@ def judge(rows: pl.DataFrame, members: Mapping[str, pl.DataFrame], name: str) ->
     versions = "/".join(str(frame["judge_version"].first()) for frame in members.values())
     digest = hashlib.sha256(f"{'/'.join(members)}/{versions}".encode()).hexdigest()[:12]
     return table(rows, name, f"{JUDGE_VERSION}/{digest}", labels)
+
+
+class Vote(Method):
+    """A majority vote of other judges."""
+
+    version = JUDGE_VERSION
+    votes = True
+
+    def judge(self, rows: pl.DataFrame, setting: Setting) -> tuple[pl.DataFrame, int]:
+        return judge(rows, setting.members, setting.name), 0
+
+
+METHOD = Vote()

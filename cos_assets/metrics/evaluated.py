@@ -14,14 +14,10 @@ from cos_assets.metrics.coverage import coverage_at_k
 from cos_assets.metrics.false_positives import LEAST_READ, false_positive_rate
 from cos_assets.metrics.intervals import Interval, crossed_interval
 from cos_assets.metrics.majority import maj_at_k
+from cos_assets.storage.schemas import TABLES
 
 KEYS = ["budget", "source", "target", "benchmark"]
-SCHEMA = pl.Schema(
-    dict.fromkeys(KEYS, pl.String)
-    | {"metric": pl.String, "k": pl.Int64, "level": pl.String, "subject": pl.String}
-    | dict.fromkeys(("value", "low", "high"), pl.Float64)
-    | {"n_problems": pl.Int64, "n_seeds": pl.Int64}
-)
+SCHEMA = TABLES["eval_metrics"].schema
 
 
 def by_problem_and_seed(values: pl.DataFrame) -> np.ndarray:

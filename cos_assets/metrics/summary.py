@@ -1,6 +1,12 @@
-"""All data metrics of one sample set as one table in long format."""
+"""All data metrics of one sample set as one table in long format.
+
+To add a metric, call `register`. See docs/extending.md.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
@@ -9,27 +15,42 @@ from cos_assets.metrics.diversity import diversity
 from cos_assets.metrics.intervals import Interval, mean_interval
 from cos_assets.metrics.prediction import fits, predict_coverage
 from cos_assets.metrics.richness import predict_distinct
+from cos_assets.storage.schemas import TABLES
 
 KEYS = {"exact": "text_key", "equations": "equations_key"}
 MAX_POINTS = 100
 
-SCHEMA = pl.Schema(
-    {
-        "metric": pl.String,
-        "distinct": pl.String,
-        "denominator": pl.String,
-        "level": pl.String,
-        "k": pl.Int64,
-        "value": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "n_problems": pl.Int64,
-    }
-)
+SCHEMA = TABLES["sample_metrics"].schema
+
+
+class SampleMetric(NamedTuple):
+    """A metric of sample sets. `version` is raised when `measure` may give another value."""
+
+    measure: Callable[[pl.DataFrame, Sequence[int], float, Sequence[str]], pl.DataFrame]
+    """(verdicts, ks, confidence, by) -> [*by, k, value, low, high, n_problems], with `distinct` and `denominator` where
+    the metric has them. `verdicts` are the rows with a verdict; `by` is empty or ["level"]."""
+    version: str = "1"
+
+
+METRICS: dict[str, SampleMetric] = {
+    "coverage": SampleMetric(lambda rows, ks, confidence, by: coverage(count_correct(rows, by), ks, confidence, by)),
+    "diversity": SampleMetric(lambda rows, ks, confidence, by: diversity(rows, ks, confidence, by, KEYS)),
+}
+_BUILT_IN = frozenset(METRICS)
+
+
+def register(name: str, metric: SampleMetric) -> None:
+    """Register a metric under the name that the column `metric` shows. Sample sets are then measured again."""
+    METRICS[name] = metric
+
+
+def registered_versions() -> list[list[str]]:
+    """Return [name, version] of the registered metrics beyond the built-in ones, for the asset's code version."""
+    return [[name, METRICS[name].version] for name in sorted(METRICS.keys() - _BUILT_IN)]
 
 
 def sample_metrics(verdicts: pl.DataFrame, confidence: float = 0.95) -> pl.DataFrame:
-    """Return coverage@k and diversity@k at every k, for all levels together (level null) and by level.
+    """Return every metric of `METRICS` at every k, for all levels together (level null) and by level.
 
     With more than `MAX_POINTS` samples per problem, the metrics are given at `MAX_POINTS` values of k. `verdicts` has
     the columns [problem_id, sample_index, level, correct, text_key, equations_key]. The coverage at k = 1 is the
@@ -41,9 +62,8 @@ def sample_metrics(verdicts: pl.DataFrame, confidence: float = 0.95) -> pl.DataF
     levels = verdicts.filter(pl.col("level").is_not_null())
     tables = []
     for rows, by in ((verdicts, []), (levels, ["level"])):
-        counts = count_correct(rows, by)
-        tables.append(coverage(counts, ks, confidence, by).with_columns(metric=pl.lit("coverage")))
-        tables.append(diversity(rows, ks, confidence, by, KEYS).with_columns(metric=pl.lit("diversity")))
+        for name, metric in METRICS.items():
+            tables.append(metric.measure(rows, ks, confidence, by).with_columns(metric=pl.lit(name)))
     return pl.concat(
         [_shaped(table) for table in tables],
     ).sort("metric", "distinct", "denominator", "level", "k", nulls_last=False)

@@ -12,15 +12,10 @@ import yaml
 from cos_assets.report.compare import ALL_TARGETS, of_models, percent
 from cos_assets.report.figures import INK, canvas, colour, legend
 from cos_assets.report.tables import Tables, complete
+from cos_assets.storage.schemas import TABLES
 from cos_assets.study import StudySpec
 
-SCHEMA = pl.Schema(
-    dict.fromkeys(("budget", "arm", "reference", "target", "benchmark"), pl.String)
-    | dict.fromkeys(("arm_value", "arm_low", "arm_high"), pl.Float64)
-    | dict.fromkeys(("reference_value", "reference_low", "reference_high"), pl.Float64)
-    | dict.fromkeys(("difference", "low", "high"), pl.Float64)
-    | {"n_problems": pl.Int64, "better": pl.String}
-)
+SCHEMA = TABLES["ablations"].schema
 
 
 def references(spec: StudySpec) -> tuple[str, ...]:

@@ -28,32 +28,11 @@ from cos_assets.metrics.intervals import (
 from cos_assets.metrics.summary import KEYS
 from cos_assets.report import judges
 from cos_assets.report.tables import Tables, complete
+from cos_assets.storage.schemas import TABLES
 from cos_assets.study import StudySpec
 
 ALL_TARGETS = "all"
-SCHEMA = pl.Schema(
-    {
-        "budget": pl.String,
-        "metric": pl.String,
-        "target": pl.String,
-        "benchmark": pl.String,
-        "weak": pl.String,
-        "k_weak": pl.Int64,
-        "weak_value": pl.Float64,
-        "weak_low": pl.Float64,
-        "weak_high": pl.Float64,
-        "strong": pl.String,
-        "k_strong": pl.Int64,
-        "strong_value": pl.Float64,
-        "strong_low": pl.Float64,
-        "strong_high": pl.Float64,
-        "difference": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "n_problems": pl.Int64,
-        "better": pl.String,
-    }
-)
+SCHEMA = TABLES["report"].schema
 _SCORED = ["problem_id", "seed", "value"]
 LESS_IS_BETTER = frozenset({"false_positive_rate"})
 

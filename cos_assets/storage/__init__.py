@@ -1,4 +1,4 @@
 """Storage: the table tree and its columns, files on disk and in object stores, locks, and the DuckDB catalog.
 
-To add a column, edit `schemas` and the view in sql/views.
+To add a column, edit `schemas`.
 """

@@ -25,22 +25,21 @@ import duckdb
 import polars as pl
 
 from cos_assets.storage.paths import ObjectPath, Place, client_options, local, open_store, place
-from cos_assets.storage.schemas import description
+from cos_assets.storage.schemas import TABLES, description, table_of
 from cos_assets.storage.tables import lost
 
 NAME = "cos.duckdb"
 _PACKAGE = Path(__file__).parents[1]
 # A wheel holds the files inside of the package; a checkout has them beside it.
 SQL = _PACKAGE / "sql" if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent / "sql"
-VIEWS, ANALYSIS, FUNCTIONS = SQL / "views", SQL / "analysis", SQL / "functions.sql"
-# The placeholder in a view's SQL for the root of the tables. The SQL lists the columns, so that the view has them
-# without any file; `allow_empty` then gives one column, `empty`, and no rows.
+VIEWS, ANALYSIS = SQL / "views", SQL / "analysis"
+# The placeholder in a view's SQL for the root of the tables.
 _ROOT = "{root}"
 _ATTEMPTS = 10
 
 
 def build(root: Place) -> Path:
-    """Write <root>/cos.duckdb with a view for every file in sql/views, and return its path.
+    """Write <root>/cos.duckdb with the view of every table of `schemas`, and return its path.
 
     The file is replaced atomically: processes that have the old one open can go on reading it. It holds no data.
     """
@@ -105,15 +104,8 @@ def query(root: Place, sql: str) -> pl.DataFrame:
 def gone(root: Place, sql: str) -> list[str]:
     """Return `study/asset partition` of tables that were made but no longer exist, if a query names their view."""
     words = set(re.findall(r"\w+", sql))
-    found = [table for table in lost(root) if _view(table[1]) in words]
+    found = [table for table in lost(root) if table_of(table[1]) in words]
     return [f"{study}/{asset} {partition}".strip() for study, asset, partition in found]
-
-
-def _view(asset: str) -> str:
-    for ending, view in (("_checkpoint", "checkpoints"), ("_eval", "evals")):
-        if asset.endswith(ending):
-            return view
-    return asset
 
 
 def _whole(frame: pl.DataFrame) -> pl.DataFrame:
@@ -132,28 +124,23 @@ def filled(root: Place, *names: str) -> set[str]:
     return set(found["name"])
 
 
-def tables() -> list[Path]:
-    """Return the SQL files of the views, sorted by name."""
-    return sorted(VIEWS.glob("*.sql"))
-
-
 def questions() -> list[Path]:
     """Return the SQL files of the questions, one question each, sorted by name."""
     return sorted(ANALYSIS.glob("*.sql"))
 
 
 def head(file: Path) -> list[str]:
-    """Return the first comment lines of a SQL file. For a view they say what it holds and what a row is; for a
-    question the question comes first."""
+    """Return the first comment lines of a SQL file. The first one of a question states it."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return [line.removeprefix("-- ") for line in itertools.takewhile(lambda line: line.startswith("-- "), lines)]
 
 
 def contents() -> Iterator[str]:
     """Yield the views and the questions, one per line."""
-    for title, files in (("views", tables()), ("questions", questions())):
-        yield f"{title}, {files[0].parent}"
-        yield from (f"  {file.stem:<29}{head(file)[0]}" for file in files)
+    yield "views"
+    yield from (f"  {name:<29}{table.holds}" for name, table in sorted(TABLES.items()))
+    yield f"questions, {ANALYSIS}"
+    yield from (f"  {file.stem:<29}{head(file)[0]}" for file in questions())
 
 
 def meant(query: str | None, file: Path | None = None) -> str | None:
@@ -178,20 +165,23 @@ def meant(query: str | None, file: Path | None = None) -> str | None:
 
 
 def _definitions(root: Place) -> dict[str, str]:
-    """Return the SQL that defines the functions and views: name -> SQL."""
-    # In the views, the root is part of a quoted glob pattern.
+    """Return the SQL that creates the views: name -> SQL. Views of files come before those that read other views."""
+    by_hand = [name for name, table in TABLES.items() if table.files is None]
+    sql = {name: table.view(name) for name, table in TABLES.items() if table.files is not None}
+    sql |= {name: (VIEWS / f"{name}.sql").read_text(encoding="utf-8") for name in sorted(by_hand, reverse=True)}
+    # The root is part of a quoted glob pattern.
     pattern = glob.escape(str(root)).replace("'", "''")
-    return {file.stem: file.read_text(encoding="utf-8").replace(_ROOT, pattern) for file in (FUNCTIONS, *tables())}
+    return {name: text.replace(_ROOT, pattern) for name, text in sql.items()}
 
 
 def _comments(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     """Yield SQL that stores the meaning of views and columns in the catalog itself."""
-    for view in tables():
-        yield f"COMMENT ON VIEW {view.stem} IS {_quoted(' '.join(head(view)))};"
+    for name, table in TABLES.items():
+        yield f"COMMENT ON VIEW {name} IS {_quoted(f'{table.holds} {table.row}')};"
     columns = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
     for view_name, column in connection.execute(columns).fetchall():
-        if text := description(view_name, column):
-            yield f'COMMENT ON COLUMN {view_name}."{column}" IS {_quoted(text)};'
+        if meaning := description(view_name, column):
+            yield f'COMMENT ON COLUMN {view_name}."{column}" IS {_quoted(meaning)};'
 
 
 def _version(root: Place) -> str:

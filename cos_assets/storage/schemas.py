@@ -1,312 +1,537 @@
-"""Descriptions of all columns of all tables, for Dagster's UI and for SQL users. Tables are named after their views."""
+"""The one declaration of all tables: columns, types and meanings.
+
+From it follow the schemas of frames, the views of `cos.duckdb` with their comments, the descriptions in Dagster's UI,
+and docs/columns.md. To add a column, add it here. Tables are named after their views.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-_WHERE = {
-    "study": "The study's name.",
-    "budget": "The study's name of the budget.",
-    "model": "The study's name of the sampler.",
-    "source": "The data arm: a sampler's own name, or one of the study's sources.",
+import polars as pl
+
+from cos_assets.storage.table import Column, Derived, Table, duckdb_type
+
+
+def text(meaning: str) -> Column:
+    return Column(pl.String, meaning)
+
+
+def whole(meaning: str) -> Column:
+    return Column(pl.Int64, meaning)
+
+
+def small(meaning: str) -> Column:
+    return Column(pl.Int32, meaning)
+
+
+def real(meaning: str) -> Column:
+    return Column(pl.Float64, meaning)
+
+
+def flag(meaning: str) -> Column:
+    return Column(pl.Boolean, meaning)
+
+
+_STUDY = {"study": text("The study's name.")}
+_BUDGET = {"budget": text("Name of the budget in the study.")}
+_MODEL = {"model": text("Name of the sampler in the study.")}
+_SOURCE = {"source": text("The data arm: a sampler's own name, or one of the study's sources.")}
+_TRAINED = {
+    "budget": text("The budget whose data the model was finetuned on; null for an untouched model."),
+    "source": text("The data arm that the model was finetuned on; base: untouched."),
 }
-_INTERVAL = {
-    "low": "Lower end of the interval, at the study's confidence.",
-    "high": "Upper end of the interval.",
+_LIMITS = {
+    "low": real("Lower end of the interval, at the study's confidence."),
+    "high": real("Upper end of the interval, at the study's confidence."),
 }
+_PROBLEM_ID = {"problem_id": text("Name of the problem, stable over versions of this table.")}
+_LEVEL = {"level": text("Level of difficulty, as the problem set states it; null where it has none.")}
 _PROBLEM = {
-    "problem_id": "The problem's name, stable over versions of this table.",
-    "level": "Level of difficulty, as the problem set states it; null where it has none.",
-    "subject": "Subject, as the problem set states it; null where it has none.",
+    **_PROBLEM_ID,
+    "split": text("train, validation or test."),
+    "question": text("The question, as the problem set has it."),
+    "answer": text("The gold answer that answers are graded by; null where there is none."),
+    "solution": text("The reference solution; null where there is none."),
+    **_LEVEL,
+    "subject": text("Subject, as the problem set states it; null where it has none."),
+    "truth": text("What the step checker compares a solution with, where the set states how its answer is computed."),
 }
 _SAMPLE = {
-    "problem_id": _PROBLEM["problem_id"],
-    "sample_index": "Which of the samples of one prompt, from 0; the smaller budget's are the first of the larger's.",
+    **_PROBLEM_ID,
+    "sample_index": small("Index of the sample among those of one prompt, from 0. Smaller budgets use the first ones."),
 }
+_REPLY = {
+    "completion": text("The text that the model generated."),
+    "finish_reason": text("stop: complete; length: cut off at max_tokens; error: the request failed."),
+}
+_TOKENS = {
+    "prompt_tokens": whole("Tokens of the prompt."),
+    "completion_tokens": whole("Tokens that were generated."),
+}
+_CACHED = {"cached_tokens": whole("Tokens of the prompt that came from a cache.")}
+_SPEND = {
+    "flops": real("FLOPs of the generated tokens, 2·P each; with count_prefill also those of the prompt."),
+    "cost": real("Cost in the currency of the price; null where the study states no price."),
+}
+_SECONDS = {"seconds": real("Seconds of the engine. Samples of one batch share its time evenly.")}
 _COMPLETION = {
-    "prompt_hash": "First 32 hex digits of the prompt's SHA-256; the prompt itself stands in the ledger.",
-    "completion": "The text that the model gave.",
-    "finish_reason": "stop: complete; length: cut off at max_tokens; error: the request failed.",
-    "prompt_tokens": "Tokens of the prompt.",
-    "completion_tokens": "Tokens that were generated.",
-    "flops": "FLOPs of the generated tokens, 2·P each; with count_prefill of the prompt's, too.",
-    "cost": "What it cost, in the price's currency; null where the study states no price.",
+    "prompt_hash": text("First 32 hex digits of the prompt's SHA-256. The ledger holds the prompt itself."),
+    **_REPLY,
+    **_TOKENS,
+    **_SPEND,
 }
-_SERVED = {
-    "cached_tokens": "Tokens of the prompt that came from a cache.",
-    "seconds": "Seconds of the engine; what was made in a batch shares its time evenly.",
+_ANSWER = {
+    "extract": text("How answers are extracted: strict (as stated), or flexible (else the last number)."),
+    "answer": text("The final answer that the solution states; null where it states none."),
 }
-_EXTRACT = "How answers are read: strict (as stated), or flexible (else the last number)."
-_ANSWER = "The final answer that the solution states; null where it states none."
-_GRADED = {
-    "verdict": "correct, wrong, no_answer, truncated or grader_error; null where there is no gold answer.",
-    "correct": "Is the verdict correct? Null where there is no gold answer.",
-    "text_key": "Of correct solutions: equal for texts that differ in white space only.",
-    "equations_key": "Of correct solutions: equal for the same equations in order, or, without any, the same text.",
+_VERDICT = {
+    "verdict": text("correct, wrong, no_answer, truncated or grader_error; null where there is no gold answer."),
+    "correct": flag("Whether the verdict is correct; null where there is no gold answer."),
 }
-_PROBLEMS = {
-    **_PROBLEM,
-    "split": "train, validation or test.",
-    "question": "The question, as the problem set has it.",
-    "answer": "The gold answer that answers are graded by; null where there is none.",
-    "solution": "The reference solution; null where there is none.",
-    "truth": "What the step checker holds a solution to, where the set knows how its answer is computed.",
+_KEYS = {
+    "text_key": text("Of correct solutions: equal for texts that differ in white space only."),
+    "equations_key": text("Of correct solutions: equal for the same equations in order, or, without any, equal texts."),
 }
+_FIRST_WRONG_STEP = {"first_wrong_step": small("The first wrong step, from 1; null where there is none.")}
 _DIFFERENCE = {
-    "target": "The model that was finetuned; all: the mean of all of them, per problem.",
-    "benchmark": "The problem set that it was scored on.",
-    "difference": "The first side less the second, paired on problems (and seeds of training).",
-    **_INTERVAL,
-    "n_problems": "Problems that both sides have.",
-    "better": "The side that is better, where the interval leaves out zero; else cannot tell.",
+    "difference": real("The first side less the second, paired on problems (and seeds of training)."),
+    **_LIMITS,
+    "n_problems": whole("Problems that both sides have."),
+    "better": text("The side that is better, if the interval excludes zero; else cannot tell."),
+}
+_COMPARED = {
+    "target": text("The model that was finetuned; all: the mean of all of them, per problem."),
+    "benchmark": text("The problem set of the evaluation."),
 }
 
 
-def _side(name: str, what: str) -> dict[str, str]:
+def _side(name: str, what: str) -> dict[str, Column]:
     return {
-        f"{name}_value": f"{what}: the value.",
-        f"{name}_low": f"{what}: lower end of its interval.",
-        f"{name}_high": f"{what}: upper end of its interval.",
+        f"{name}_value": real(f"{what}: the value."),
+        f"{name}_low": real(f"{what}: lower end of its interval."),
+        f"{name}_high": real(f"{what}: upper end of its interval."),
     }
 
 
-def _expected(name: str, what: str) -> dict[str, str]:
+def _ceiling(name: str, what: str, column: Any = real) -> dict[str, Column]:
+    return {f"{name}_ceiling": column(f"{what}: the maximum, if every sample is as long as max_tokens allows.")}
+
+
+def _expected(name: str, what: str) -> dict[str, Column]:
     return {
-        f"{name}_ceiling": f"{what}: the most, if every sample is as long as max_tokens allows.",
-        f"{name}_expected": f"{what}: expected from the mean tokens of a solution; null where these are not known.",
-        f"{name}_low": f"{what}: lower end of what the pilot lets expect.",
-        f"{name}_high": f"{what}: upper end of what the pilot lets expect.",
+        f"{name}_expected": real(f"{what}: expected from the mean tokens of a solution; null where it is not known."),
+        f"{name}_low": real(f"{what}: lower end of the interval that the pilot gives."),
+        f"{name}_high": real(f"{what}: upper end of the interval that the pilot gives."),
     }
 
 
-def _measure(name: str, what: str) -> dict[str, str]:
+def _measure(name: str, what: str) -> dict[str, Column]:
     return {
-        name: f"{what}, expected in all.",
-        f"{name}_low": f"{what}: lower end of the interval.",
-        f"{name}_high": f"{what}: upper end of the interval.",
+        name: real(f"{what}, expected in total."),
+        f"{name}_low": real(f"{what}: lower end of the interval."),
+        f"{name}_high": real(f"{what}: upper end of the interval."),
     }
 
 
-TABLES: Mapping[str, Mapping[str, str]] = {
-    "problems": _PROBLEMS,
-    "benchmark_problems": {**_PROBLEMS, "benchmark": "The problem set that the problem is from."},
-    "budget_plan": {
-        "budget": _WHERE["budget"],
-        "model": _WHERE["model"],
-        "match": "What budgets are matched by: flops, price, gpu_seconds or number.",
-        "match_rule": "nominal: solutions of equal length; measured: each model's own mean tokens.",
-        "samples": "Samples per problem that the budget buys.",
-        "exact_samples": "The same before it is rounded to a whole number.",
-        "mismatch": "By how much rounding misses the budget: +0.02 spends 2 % more than the reference.",
-        "reference": "Is the budget stated in samples of this model?",
-        "params": "Parameters that a token passes through.",
-        "unit_cost": "What a sample costs in the matched quantity.",
-        "fixed_cost": "What a problem costs once, whatever the number of samples: the prompt, where it counts.",
-        "tokens_per_solution": "Mean tokens of a solution: stated in the study, or of its pilot.",
-        "tokens_per_prompt": "Mean tokens of a prompt: stated in the study, or of its pilot.",
-        "tokens_per_second": "Generated tokens per second: stated in the study, or of its pilot.",
-        "n_problems": "Problems that are sampled.",
-        "completions": "Samples in all.",
-        **_expected("tokens", "Generated tokens"),
-        **_expected("flops", "FLOPs"),
-        **_expected("cost", "Cost"),
-        "seconds_expected": "Seconds expected, at tokens_per_second.",
-        "currency": "Currency of the cost.",
-    },
-    "pilot": {**_SAMPLE, **_COMPLETION, **_SERVED, **_GRADED, "model": _WHERE["model"]},
-    "prediction": {
-        "budget": _WHERE["budget"],
-        "scale": "Part of the budget that is spent.",
-        "source": "A sampler, or a source that mixes several.",
-        "problems": "Problems that are sampled.",
-        "samples": "Samples per problem of each model.",
-        "spend": "What that takes of the matched quantity.",
-        **_measure("solved", "Problems solved by at least one sample"),
-        **_measure("correct", "Correct samples"),
-        **_measure("distinct", "Different correct solutions"),
-    },
-    "samples": {**_SAMPLE, **_COMPLETION},
-    "verdicts": {
-        **_SAMPLE,
-        "level": _PROBLEM["level"],
-        "extract": _EXTRACT,
-        "answer": _ANSWER,
-        **_GRADED,
-        "strict": "What a second grader says, which compares normalised strings; null where it did not grade.",
-        "reason": "Why the verdict is not correct, in words.",
-        "grader": "Which of the graders decided.",
-        "grader_version": "The version of the graders' rules.",
-    },
-    "sample_metrics": {
-        "metric": "coverage or diversity; uniform_…: what equal numbers for all problems would have given.",
-        "distinct": "What counts as one solution: exact (the text) or equations; null for coverage.",
-        "denominator": "The mean is over all problems, or over the solved ones; null for coverage.",
-        "level": "Level of difficulty; null: all levels together.",
-        "k": "Samples per problem.",
-        "value": "The mean over problems, expected of k samples.",
-        **_INTERVAL,
-        "n_problems": "Problems that have k samples.",
-    },
-    "judgements": {
-        "problem_id": _PROBLEM["problem_id"],
-        "sample_index": f"{_SAMPLE['sample_index'].removesuffix('.')}; null for a reference solution.",
-        "control": "What is known of it: reference (a right solution) or wrong_answer; null for an ordinary judgement.",
-        "judge": "The study's name of the judge.",
-        "judge_version": "The version of its rules or of its prompt.",
-        "label": "right, wrong, or why it could not tell: unreadable, refused, truncated, failed, undecided.",
-        "first_wrong_step": "The first wrong step, from 1, as the judge counts them; null where there is none.",
-        "reason": "The judge's reason, in words.",
-        "wrong_reasoning": "Is the reasoning wrong? Null where the judge could not tell.",
-        "correct": "Is the final answer right? Null for a reference solution.",
-        "weight": "For how many samples of its problem a drawn one stands; null for a control.",
-        "flops": "FLOPs of the judge, where it is a model.",
-        "cost": "What the judge's reply cost; null where the study states no price.",
-    },
-    "judges": {
-        "judge": "The study's name of the judge.",
-        "reference_solutions": "Reference solutions that it could read.",
-        "false_alarms": "The share of them that it calls wrong.",
-        "false_alarms_low": "Lower end of the 95 % interval of false_alarms.",
-        "false_alarms_high": "Upper end of the 95 % interval of false_alarms.",
-        "wrong_answers": "Complete samples with a wrong answer that it could read.",
-        "recall": "The share of them that it calls wrong.",
-        "recall_low": "Lower end of the 95 % interval of recall.",
-        "recall_high": "Upper end of the 95 % interval of recall.",
-        "unread": "Controls of either kind that it could not read.",
-        "tells_right_from_wrong": "Is recall less false alarms above zero, by its 95 % interval? Null for too few.",
-        "no_rate": "Why it gives no false positive rate; null where it gives one.",
-    },
-    "labels": {
-        **_SAMPLE,
-        "model": _WHERE["model"],
-        "annotator": "Who labelled it.",
-        "label": "right, wrong or unsure.",
-        "first_wrong_step": "The first wrong step, from 1; null where there is none.",
-        "comment": "What the annotator wrote.",
-        "text_hash": "First 16 hex digits of the SHA-256 of the solution that was shown.",
-        "imported_at": "When the label was imported.",
-        "latest": "Is it the annotator's latest label of this sample?",
-    },
-    "sft_set": {
-        "problem_id": _PROBLEM["problem_id"],
-        "model": "The sampler that the row is from; null for a reference solution.",
-        "sample_index": "Which of its samples; null for a reference solution.",
-        "prompt": "What the model is given, without few-shot examples.",
-        "completion": "What it learns to write.",
-        "finish_reason": "stop: with an end behind it; length: cut off, so without; null for a reference solution.",
-    },
-    "checkpoints": {
-        "target": "The study's name of the model that was finetuned.",
-        "seed": "Seed of the training.",
-        "path": "Where the model lies, below COS_HOME.",
-        "hash": "SHA-256 of the model's files.",
-        "base": "The model that it began with.",
-        "base_hash": "Revision of the base model, or the hash of its files.",
-        "method": "full, lora, or scratch for a tiny model.",
-        "steps": "Optimiser steps.",
-        "learning_rate": "The learning rate that was kept.",
-        "chosen_step": "The step of the checkpoint that was kept.",
-        "validation_accuracy": "Accuracy of the kept checkpoint on the validation split; null where it was not chosen.",
-        "tokens": "Tokens trained on, each as often as it was seen, at all learning rates that were tried.",
-        "completion_tokens": "Those of them that the loss covers.",
-        "flops": "FLOPs of the training, 6·P a token; see docs/method.md for LoRA.",
-        "params": "Parameters of the model.",
-        "examples": "Rows trained on.",
-        "too_long": "Rows left out because they are longer than the model's context.",
-        "epochs": "How often each row was seen, on average.",
-        "curve": "Loss and validation accuracy of every learning rate and checkpoint.",
-        "data_hash": "SHA-256 of the rows trained on.",
-    },
-    "evals": {
-        "target": "The study's name of the model.",
-        "seed": "Seed of its training; null for an untouched model.",
-        "benchmark": "The problem set.",
-        "problem_id": _PROBLEM["problem_id"],
-        "temperature": "0: the greedy answer; else that of the drawn ones.",
-        "sample_index": "Which of the answers, from 0.",
-        **{name: _COMPLETION[name] for name in ("completion", "finish_reason", "completion_tokens")},
-        "extract": _EXTRACT,
-        "answer": _ANSWER,
-        **{name: _GRADED[name] for name in ("verdict", "correct")},
-        "answer_class": "Of drawn answers: those that are the same have the same number within a problem.",
-        "wrong_reasoning": "Of right answers: does the step checker find a wrong step? Null where it cannot tell.",
-        "budget": "The budget whose data it was finetuned on; null for an untouched model.",
-        "source": "The data arm that it was finetuned on; base: untouched.",
-    },
-    "eval_metrics": {
-        "budget": "The budget whose data the model was finetuned on; null for an untouched one.",
-        "source": "The data arm that it was finetuned on; base: untouched.",
-        "target": "The study's name of the model.",
-        "benchmark": "The problem set.",
-        "metric": "accuracy (greedy), pass (one of k is right), majority (of k), false_positive_rate.",
-        "k": "Answers per problem.",
-        "level": "Level of difficulty; null: all together.",
-        "subject": "Subject; null: all together.",
-        "value": "The mean over problems, pooled over seeds of training.",
-        **_INTERVAL,
-        "n_problems": "Problems.",
-        "n_seeds": "Seeds of training.",
-    },
-    "ablations": {
-        "budget": _WHERE["budget"],
-        "arm": "The data arm.",
-        "reference": "The arm that it is held against.",
-        **_side("arm", "Greedy accuracy after training on the arm"),
-        **_side("reference", "Greedy accuracy after training on the reference"),
-        **_DIFFERENCE,
-    },
-    "report": {
-        "budget": _WHERE["budget"],
-        "metric": "coverage, diversity, diversity_exact, false_positive_rate or accuracy.",
-        "weak": "The cheaper sampler of the pair.",
-        "k_weak": "Its samples per problem.",
-        **_side("weak", "The cheaper sampler"),
-        "strong": "The dearer sampler of the pair.",
-        "k_strong": "Its samples per problem.",
-        **_side("strong", "The dearer sampler"),
-        **_DIFFERENCE,
-    },
-    "ledger": {
-        **_COMPLETION,
-        **_SERVED,
-        "sample_index": "Which of the samples of the prompt, from 0.",
-        "attempt": "Which attempt at it, from 1: a failed one is made again by the next run, or at once.",
-        "prompt": "The prompt, as the model got it.",
-        "retries": "How often it was asked again within the attempt, over a lost connection or a busy server.",
-        "engine": "What served the model; training for a finetuning, which is one row.",
-        "model_id": "Hub id or place of the model.",
-        "revision": "Revision of a hub model, or the hash of the files.",
-        "temperature": "Sampling temperature; 0 is greedy.",
-        "top_k": "Sampling from so many of the likeliest tokens; null: from all.",
-        "top_p": "Sampling from the likeliest tokens that have this share of the probability.",
-        "max_tokens": "The most tokens that could be generated.",
-        "seed": "The sampling seed.",
-        "stop": "Texts at which generation ends.",
-        "stage": "pilot, sampling, judging, training, validation or evaluation.",
-        "run_id": "The Dagster run that bought it.",
-        "time": "When it came.",
-        "error": "Why a request failed, or a finish reason that is unknown.",
-        "fingerprint": "What names the model in the ledger: the hash of its files, or hub id and revision.",
-        "filename": "The part of the ledger that holds the row.",
-    },
-    "lineage": {
-        "asset": "The table.",
-        "partition": "Its partition; null where it has none.",
-        "data_version": "SHA-256 of its content.",
-        "code_version": "Hash of the part of the study that it depends on.",
-        "run_id": "The Dagster run that made it.",
-        "time": "When it was made.",
-        "rows": "Its rows.",
-        "facts": "What its metadata in the UI says.",
-        "input_asset": "A table that it was made from.",
-        "input_partition": "The partition of that.",
-        "input_data_version": "The content of that when it was read.",
-    },
+TABLES: Mapping[str, Table] = {
+    "problems": Table(
+        "The problem set, all splits.",
+        "One row per study and problem_id.",
+        {**_STUDY, **_PROBLEM},
+        files="*/problems/**/data.parquet",
+    ),
+    "benchmark_problems": Table(
+        "Problems of the further sets that models are evaluated on.",
+        "One row per study, benchmark and problem_id.",
+        {**_STUDY, **_PROBLEM, "benchmark": text("The problem set that the problem is from.")},
+        files="*/benchmark_problems/**/data.parquet",
+    ),
+    "budget_plan": Table(
+        "The number of samples that each budget buys of each model, and what they are expected to cost.",
+        "One row per study, budget and model.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            **_MODEL,
+            "match": text("What budgets are matched by: flops, price, gpu_seconds or number."),
+            "match_rule": text("nominal: solutions of equal length; measured: each model's own mean tokens."),
+            "samples": whole("Samples per problem that the budget buys."),
+            "exact_samples": real("Samples per problem before they are rounded to a whole number."),
+            "mismatch": real("Relative error of the budget from rounding: +0.02 spends 2 % more than the reference."),
+            "reference": flag("Whether the budget is stated in samples of this model."),
+            "params": real("Parameters that a token passes through."),
+            "unit_cost": real("Cost of one sample in the matched quantity."),
+            "fixed_cost": real("Cost of one problem whatever the number of samples: the prompt, where it counts."),
+            "tokens_per_solution": real("Mean tokens of a solution, from the study or its pilot."),
+            "tokens_per_prompt": real("Mean tokens of a prompt, from the study or its pilot."),
+            "tokens_per_second": real("Generated tokens per second, from the study or its pilot."),
+            "n_problems": whole("Problems that are sampled."),
+            "completions": whole("Samples in total."),
+            **_ceiling("tokens", "Generated tokens", whole),
+            **_ceiling("flops", "FLOPs"),
+            **_ceiling("cost", "Cost"),
+            **_expected("tokens", "Generated tokens"),
+            **_expected("flops", "FLOPs"),
+            **_expected("cost", "Cost"),
+            "seconds_expected": real("Seconds expected at tokens_per_second."),
+            "currency": text("Currency of the cost."),
+        },
+        files="*/budget_plan/**/data.parquet",
+    ),
+    "pilot": Table(
+        "A few graded samples of every model, bought before the budgets are planned.",
+        "One row per study, model, problem_id and sample_index.",
+        {
+            **_STUDY,
+            **_MODEL,
+            **_SAMPLE,
+            **_COMPLETION,
+            **_VERDICT,
+            **_KEYS,
+            **_CACHED,
+            **_SECONDS,
+        },
+        labels=("study", "model"),
+        files="*/pilot/**/data.parquet",
+    ),
+    "prediction": Table(
+        "What each way to spend a budget is expected to give, from the pilot.",
+        "One row per study, budget, scale (part of the budget), source and number of problems.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            "scale": real("Part of the budget that is spent."),
+            "source": text("A sampler, or a source that mixes several."),
+            "problems": whole("Problems that are sampled."),
+            "samples": Column(
+                pl.List(pl.Struct({"model": pl.String, "samples": pl.Int64})), "Samples per problem of each model."
+            ),
+            "spend": real("Spend in the matched quantity."),
+            **_measure("solved", "Problems solved by at least one sample"),
+            **_measure("correct", "Correct samples"),
+            **_measure("distinct", "Different correct solutions"),
+        },
+        files="*/prediction/**/data.parquet",
+    ),
+    "samples": Table(
+        "Raw completions, exactly as bought; never edited.",
+        "One row per study, budget, model, problem_id and sample_index.",
+        {**_STUDY, **_BUDGET, **_MODEL, **_SAMPLE, **_COMPLETION},
+        labels=("study", "budget", "model"),
+        files="*/samples/**/data.parquet",
+    ),
+    "verdicts": Table(
+        "The answer of each sample and its verdict: correct, wrong, no_answer, truncated, grader_error.",
+        "One row per study, budget, model, problem_id and sample_index.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            **_MODEL,
+            **_SAMPLE,
+            **_LEVEL,
+            **_ANSWER,
+            **_VERDICT,
+            "strict": flag("Result of a second grader, which compares normalized strings; null if it did not grade."),
+            "reason": text("Why the verdict is not correct."),
+            "grader": text("The grader that decided."),
+            "grader_version": text("Version of the graders' rules."),
+            **_KEYS,
+        },
+        labels=("study", "budget", "model"),
+        files="*/verdicts/**/data.parquet",
+    ),
+    "sample_metrics": Table(
+        "coverage@k and diversity@k of the samples, with intervals; level is null for all levels together.",
+        "One row per study, budget, model, metric, distinct, denominator, level and k.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            **_MODEL,
+            "metric": text("coverage or diversity; uniform_…: the estimate for equal numbers of samples per problem."),
+            "distinct": text("What counts as one solution: exact (the text) or equations; null for coverage."),
+            "denominator": text("The mean is over all problems, or over the solved ones; null for coverage."),
+            "level": text("Level of difficulty; null: all levels together."),
+            "k": whole("Samples per problem."),
+            "value": real("Mean over problems of the value expected of k samples."),
+            **_LIMITS,
+            "n_problems": whole("Problems that have k samples."),
+        },
+        labels=("study", "budget", "model"),
+        files="*/sample_metrics/**/data.parquet",
+    ),
+    "judgements": Table(
+        "Labels that judges give to the reasoning of samples; wrong_reasoning is null without a judgement.",
+        "One row per study, budget, model, problem_id, sample_index, judge and control (null: an ordinary judgement).",
+        {
+            **_STUDY,
+            **_BUDGET,
+            **_MODEL,
+            **_PROBLEM_ID,
+            "sample_index": small(f"{_SAMPLE['sample_index'].meaning} Null for a reference solution."),
+            "control": text("Kind of control: reference (a right solution) or wrong_answer; null for a judgement."),
+            "judge": text("Name of the judge in the study."),
+            "judge_version": text("Version of the judge's rules or prompt."),
+            "label": text("right, wrong, or the reason for none: unreadable, refused, truncated, failed, undecided."),
+            "first_wrong_step": small("The first wrong step, from 1, as the judge counts them; null if there is none."),
+            "reason": text("The judge's reason."),
+            "wrong_reasoning": flag("Whether the reasoning is wrong; null without a judgement."),
+            "correct": flag("Whether the final answer is right; null for a reference solution."),
+            "weight": real("Number of samples of its problem that a drawn one represents; null for a control."),
+            "flops": real("FLOPs of the judge, if it is a model."),
+            "cost": real("Cost of the judge's reply; null where the study states no price."),
+        },
+        labels=("study", "budget", "model"),
+        files="*/judgements/**/data.parquet",
+    ),
+    "judges": Table(
+        "The false positive rate that each judge finds in each sample set, and the judge's errors on its controls.",
+        "One row per study, budget, model and judge, as stored when the set was judged (lineage.facts).",
+        {
+            **_STUDY,
+            **_BUDGET,
+            **_MODEL,
+            "judge": text("Name of the judge in the study."),
+            "false_positive_rate": real("Share of the correct samples with wrong reasoning; null if no_rate says why."),
+            "low": real("Lower end of its interval, at the study's confidence."),
+            "high": real("Upper end of its interval, at the study's confidence."),
+            "corrected_by_controls": real("The rate corrected for the judge's errors on its controls (Rogan-Gladen)."),
+            "corrected_low": real("Lower end of its interval."),
+            "corrected_high": real("Upper end of its interval."),
+            "readable_share": real("Share of the correct samples that the judge could read."),
+            "no_rate": text("Why the judge gives no false positive rate; null where it gives one."),
+            "false_alarms": real("Share of the readable reference solutions that the judge calls wrong."),
+            "false_alarms_low": real("Lower end of its interval."),
+            "false_alarms_high": real("Upper end of its interval."),
+            "reference_solutions": whole("Reference solutions that the judge was given."),
+            "recall": real("Share of the readable samples with a wrong answer that the judge calls wrong."),
+            "recall_low": real("Lower end of its interval."),
+            "recall_high": real("Upper end of its interval."),
+            "wrong_answers": whole("Complete samples with a wrong answer that the judge was given."),
+            "controls_unread": whole("Controls of either kind that the judge could not read."),
+        },
+    ),
+    "labels": Table(
+        "Labels that annotators give to the reasoning of samples: right, wrong, unsure.",
+        "One row per study, model, problem_id, sample_index, annotator and import; the latest of an annotator counts.",
+        {
+            **_STUDY,
+            **_MODEL,
+            **_SAMPLE,
+            "annotator": text("Name of the annotator."),
+            "label": text("right, wrong or unsure."),
+            **_FIRST_WRONG_STEP,
+            "comment": text("The annotator's comment."),
+            "text_hash": text("First 16 hex digits of the SHA-256 of the solution that was shown."),
+            "imported_at": text("Time of the import."),
+        },
+        labels=(),
+        files="*/labels/*.parquet",
+        derived={
+            "latest": Derived(
+                """row_number() OVER (
+    PARTITION BY study, model, problem_id, sample_index, annotator ORDER BY imported_at DESC, filename DESC
+) = 1""",
+                flag("Whether it is the annotator's latest label of this sample."),
+            )
+        },
+    ),
+    "sft_set": Table(
+        "The rows that models are finetuned on; model and sample_index identify the sample.",
+        "One row per study, budget, source and solution that is trained on.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            **_SOURCE,
+            **_PROBLEM_ID,
+            "model": text("The sampler that the row is from; null for a reference solution."),
+            "sample_index": small("Index of the sample; null for a reference solution."),
+            "prompt": text("The prompt, without few-shot examples."),
+            "completion": text("The text that the model is trained to write."),
+            "finish_reason": text("stop: an end-of-text token follows; length: cut off; null: a reference solution."),
+        },
+        labels=("study", "budget", "source"),
+        files="*/sft_set/**/data.parquet",
+    ),
+    "checkpoints": Table(
+        "Finetuned models: their folders, their training data and the cost of the training.",
+        "One row per study, budget, source, target and seed; the tiny models have neither budget nor source.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            **_SOURCE,
+            "target": text("Name in the study of the model that was finetuned."),
+            "seed": whole("Seed of the training."),
+            "path": text("Folder of the model, below COS_HOME."),
+            "hash": text("SHA-256 of the model's files."),
+            "base": text("The base model."),
+            "base_hash": text("Revision of the base model, or the hash of its files."),
+            "method": text("full, lora, or scratch for a tiny model."),
+            "steps": whole("Optimizer steps."),
+            "learning_rate": real("Learning rate of the selected checkpoint."),
+            "chosen_step": whole("Step of the selected checkpoint."),
+            "validation_accuracy": real("Accuracy of the selected checkpoint on the validation split; null if none."),
+            "tokens": whole("Tokens trained on, counted as often as seen, over all learning rates that were tried."),
+            "completion_tokens": whole("Those of the tokens that the loss covers."),
+            "flops": real("FLOPs of the training, 6·P a token; see docs/method.md for LoRA."),
+            "params": whole("Parameters of the model."),
+            "examples": whole("Rows trained on."),
+            "too_long": whole("Rows left out because they are longer than the model's context."),
+            "epochs": real("Mean number of times that each row was seen."),
+            "curve": Column(
+                pl.List(
+                    pl.Struct(
+                        dict.fromkeys(("learning_rate", "loss", "validation_accuracy"), pl.Float64) | {"step": pl.Int64}
+                    )
+                ),
+                "Loss and validation accuracy of every learning rate and checkpoint.",
+            ),
+            "data_hash": text("SHA-256 of the rows trained on."),
+        },
+        labels=("study", "budget", "source"),
+        files="*/*_checkpoint/**/data.parquet",
+    ),
+    "evals": Table(
+        "Answers of finetuned models to test problems, and of the untouched ones (source base, no budget).",
+        "One row per study, budget, source, target, seed, benchmark, problem_id, temperature and sample_index.",
+        {
+            **_STUDY,
+            **_TRAINED,
+            "target": text("Name of the model in the study."),
+            "seed": whole("Seed of its training; null for an untouched model."),
+            "benchmark": text("The problem set."),
+            **_PROBLEM_ID,
+            "temperature": real("0: the greedy answer; else the temperature of the sampled answers."),
+            "sample_index": small("Index of the answer, from 0."),
+            **_REPLY,
+            "completion_tokens": _TOKENS["completion_tokens"],
+            **_ANSWER,
+            **_VERDICT,
+            "answer_class": small("Of sampled answers: equal answers to a problem have the same number."),
+            "wrong_reasoning": flag("Of right answers: whether the step checker finds a wrong step; null: unreadable."),
+        },
+        labels=("study", "budget", "source"),
+        files="*/*_eval/**/data.parquet",
+    ),
+    "eval_metrics": Table(
+        "Accuracy (greedy), pass@k, maj@k and false positive rate of finetuned and untouched models, with intervals.",
+        "One row per study, budget, source, target, benchmark, metric, k, level and subject.",
+        {
+            **_STUDY,
+            **_TRAINED,
+            "target": text("Name of the model in the study."),
+            "benchmark": text("The problem set."),
+            "metric": text("accuracy (greedy), pass (one of k is right), majority (of k), false_positive_rate."),
+            "k": whole("Answers per problem."),
+            "level": text("Level of difficulty; null: all together."),
+            "subject": text("Subject; null: all together."),
+            "value": real("Mean over problems, pooled over seeds of training."),
+            **_LIMITS,
+            "n_problems": whole("Problems."),
+            "n_seeds": whole("Seeds of training."),
+        },
+        files="*/eval_metrics/**/data.parquet",
+    ),
+    "ablations": Table(
+        "Accuracy after training on each data arm less that after training on its reference, with intervals.",
+        "One row per study, budget, arm, reference, target and benchmark; target all is the mean of the targets.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            "arm": text("The data arm."),
+            "reference": text("The arm that it is compared with."),
+            **_COMPARED,
+            **_side("arm", "Greedy accuracy after training on the arm"),
+            **_side("reference", "Greedy accuracy after training on the reference"),
+            **_DIFFERENCE,
+        },
+        files="*/ablations/**/data.parquet",
+    ),
+    "report": Table(
+        "Paired differences between the two samplers, with intervals, and which one is better.",
+        "One row per study, budget, metric, target and benchmark; target all is the mean of the targets.",
+        {
+            **_STUDY,
+            **_BUDGET,
+            "metric": text("coverage, diversity, diversity_exact, false_positive_rate or accuracy."),
+            **_COMPARED,
+            "weak": text("The cheaper sampler of the pair."),
+            "k_weak": whole("Its samples per problem."),
+            **_side("weak", "The cheaper sampler"),
+            "strong": text("The more expensive sampler of the pair."),
+            "k_strong": whole("Its samples per problem."),
+            **_side("strong", "The more expensive sampler"),
+            **_DIFFERENCE,
+        },
+        files="*/report/**/data.parquet",
+    ),
+    "ledger": Table(
+        "Every attempt that was paid for, by any study and stage; a finetuning is one attempt.",
+        "One row per fingerprint (the model), sampling parameters, prompt_hash, sample_index and attempt.",
+        {
+            "prompt_hash": _COMPLETION["prompt_hash"],
+            "sample_index": small("Index of the sample among those of the prompt, from 0."),
+            "attempt": small("Number of the attempt, from 1. A failed one is repeated at once or by the next run."),
+            "prompt": text("The prompt, as sent to the model."),
+            **_REPLY,
+            **_TOKENS,
+            **_CACHED,
+            **_SPEND,
+            **_SECONDS,
+            "retries": small("Retries within the attempt, after a lost connection or for a busy server."),
+            "engine": text("The engine; training for a finetuning, which is one row."),
+            "model_id": text("Hub id or folder of the model."),
+            "revision": text("Revision of a hub model, or the hash of the files."),
+            "temperature": real("Sampling temperature; 0 is greedy."),
+            "top_k": whole("Number of most probable tokens to sample from; null: all."),
+            "top_p": real("Cumulative probability of the most probable tokens to sample from."),
+            "max_tokens": whole("Maximum number of generated tokens."),
+            "seed": whole("Sampling seed."),
+            "stop": Column(pl.List(pl.String), "Texts at which generation ends."),
+            **_STUDY,
+            "stage": text("pilot, sampling, judging, training, validation or evaluation."),
+            "run_id": text("The Dagster run that bought it."),
+            "time": Column(pl.Datetime("us", "UTC"), "Time of the completion."),
+            "error": text("Why a request failed, or an unknown finish reason."),
+        },
+        labels=(),
+        files="ledger/*/*/part-*.parquet",
+        derived={
+            "fingerprint": Derived(
+                "parse_path(filename)[-3][7:]",
+                text("Name of the model in the ledger: the hash of its files, or hub id and revision."),
+            )
+        },
+        filename=True,
+    ),
+    "lineage": Table(
+        "The inputs, code and run of each partition of each table; facts are the figures that its asset shows.",
+        "One row per study, asset, partition and input, with the data versions of both.",
+        {
+            **_STUDY,
+            "asset": text("The table."),
+            "partition": text("Its partition; null where it has none."),
+            "data_version": text("SHA-256 of its content."),
+            "code_version": text("Hash of the part of the study that it depends on."),
+            "run_id": text("The Dagster run that made it."),
+            "time": Column(pl.Datetime("us", "UTC"), "Time at which it was made."),
+            "rows": whole("Number of its rows."),
+            "facts": text("JSON of its metadata in the UI."),
+            "input_asset": text("A table that it was made from."),
+            "input_partition": text("The partition of the input."),
+            "input_data_version": text("SHA-256 of the input's content when it was read."),
+        },
+    ),
 }
 
 
 def table_of(asset: str) -> str:
-    """Return the table that holds an asset's rows. Every target has a checkpoint asset and an evaluation asset."""
+    """Return the table that holds an asset's rows. Every target has a checkpoint asset and an evaluation asset.
+
+    >>> table_of("student_checkpoint"), table_of("base_eval"), table_of("samples")
+    ('checkpoints', 'evals', 'samples')
+    """
     for ending, table in (("_checkpoint", "checkpoints"), ("_eval", "evals")):
         if asset.endswith(ending):
             return table
@@ -315,7 +540,9 @@ def table_of(asset: str) -> str:
 
 def description(asset: str, column: str) -> str | None:
     """Return the meaning of a column of an asset. None if it has no description."""
-    return TABLES.get(table_of(asset), {}).get(column) or _WHERE.get(column)
+    table = TABLES.get(table_of(asset))
+    known = table.shown.get(column) if table else None
+    return known.meaning if known else None
 
 
 def page() -> str:
@@ -325,8 +552,11 @@ def page() -> str:
 
         python -c "from cos_assets.storage import schemas; print(schemas.page(), end='')" > docs/columns.md
     """
-    lines = ["# What every column means", "", "Tables have the names of their [views](sql.md); the UI tells the same."]
-    for table, columns in TABLES.items():
-        lines += ["", f"## {table}", "", "| column | |", "|---|---|"]
-        lines += [f"| `{name}` | {text.replace('|', '&#124;')} |" for name, text in columns.items()]
+    lines = ["# Tables and columns", "", "Tables have the names of their [views](sql.md). The UI shows the same texts."]
+    for name, table in TABLES.items():
+        lines += ["", f"## {name}", "", f"{table.holds} {table.row}", "", "| column | type | |", "|---|---|---|"]
+        lines += [
+            f"| `{column}` | {duckdb_type(each.dtype)} | {each.meaning.replace('|', '&#124;')} |"
+            for column, each in table.shown.items()
+        ]
     return "\n".join(lines) + "\n"

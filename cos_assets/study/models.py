@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from cos_assets.budget.matching import Prices
 from cos_assets.fields import Count, Name, Spec, Text, one_of, reject_bool
 from cos_assets.generation import engines
+from cos_assets.judging import methods
 from cos_assets.training.settings import Finetune
 
 # Per million tokens, in any currency. A value outside this range is probably a price per token or per month.
@@ -19,6 +20,7 @@ _MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
 
 
 EngineName = Annotated[str, AfterValidator(lambda name: one_of(name, engines.names()))]
+MethodName = Annotated[str, AfterValidator(lambda name: one_of(name, methods.names()))]
 LocalEngineName = Annotated[str, AfterValidator(lambda name: one_of(name, engines.names(local=True)))]
 
 
@@ -159,25 +161,29 @@ class Judge(ModelSpec):
     greedy decoding unless `temperature` is set.
     """
 
-    method: Literal["steps", "llm", "vote"] | None = None
+    method: MethodName | None = None
     of: list[Name] | None = Field(None, min_length=2)
     chat: bool = True
     temperature: float = Field(0.0, ge=0)
     max_tokens: Count = 1024
 
     @property
-    def kind(self) -> Literal["steps", "llm", "vote"]:
-        implied: Literal["steps", "llm", "vote"] = "llm" if self.model or self.checkpoint else "steps"
-        return self.method or ("vote" if self.of else implied)
+    def kind(self) -> str:
+        """The name of the method."""
+        return self.method or ("vote" if self.of else "llm" if self.model or self.checkpoint else "steps")
+
+    @property
+    def how(self) -> methods.Method:
+        return methods.get(self.kind)
 
     def check_origin(self) -> None:
         if engines.get(self.engine).recorded:
             raise ValueError(f"engine: {self.engine} is for solutions made elsewhere; a judge is asked")
-        if (self.kind == "vote") != (self.of is not None):
+        if self.how.votes != (self.of is not None):
             raise ValueError("of: names the judges that vote, and goes with method: vote")
         if stray := sorted(self.model_fields_set & {"path", "columns", "where", "tokenizer", *_MEANS}):
             raise ValueError(f"{stray[0]}: is for who samples, not for a judge")
-        if self.kind == "llm":
+        if self.how.asks_model:
             super().check_origin()
         elif stray := sorted(self.model_fields_set & (Judge.model_fields.keys() - {"method", "of"})):
             raise ValueError(f"{stray[0]}: is for method: llm; the step checker and a vote ask no model")
@@ -216,7 +222,7 @@ class JudgeSpec(Judge):
     @property
     def models(self) -> dict[str, Judge]:
         """The judges that are models, by name."""
-        return {name: judge for name, judge in self.all.items() if judge.kind == "llm"}
+        return {name: judge for name, judge in self.all.items() if judge.how.asks_model}
 
     @property
     def count(self) -> int | None:

@@ -154,20 +154,20 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
     several = spec.judge.judges is not None
     for name, judge in judges.items():
         key = f"judge.judges.{name}" if several else "judge"
-        others = [other for other, one in judges.items() if one.kind != "vote"]
+        others = [other for other, one in judges.items() if not one.how.votes]
         for member in judge.of or ():
             if member not in others:
                 yield f"{key}.of: {member!r} is no judge that can vote; allowed: {', '.join(others) or 'none'}"
         if len(set(judge.of or ())) < len(judge.of or ()):
             yield f"{key}.of: a judge stands there twice; each has one vote"
-        if spec.cap and judge.kind == "llm":
+        if spec.cap and judge.how.asks_model:
             if spec.cap.cost and judge.price is None:
                 yield f"{key}.price: {_UNPRICED}"
             if spec.cap.flops and not judge.params and not judge.active_params and not _countable(judge):
                 yield f"{key}.params: is missing; cap.flops needs the number of parameters of every model"
     gold = spec.task.answer_kind
     members = spec.judge.behind(spec.judge.first)
-    asked = all(judges[name].kind == "llm" for name in members if name in judges and judges[name].kind != "vote")
+    asked = all(judges[name].how.asks_model for name in members if name in judges and not judges[name].how.votes)
     for key, way in spec.verifications.items():
         if gold is None and way not in ("none", "judge"):
             yield f"{key}: {way!r} needs gold answers, and task {spec.task.name!r} has none; allowed: none, judge"

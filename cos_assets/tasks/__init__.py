@@ -21,6 +21,7 @@ from cos_assets import readers
 from cos_assets.grading.extraction import last_number_anywhere
 from cos_assets.grading.grade import Kind
 from cos_assets.grading.reasoning import reply_of
+from cos_assets.storage.schemas import TABLES
 
 if TYPE_CHECKING:
     from cos_assets.grading.steps import StepCheck
@@ -42,18 +43,7 @@ _FORMATS: dict[Kind, str] = {
     "tests": "a block of Python code that defines what the tests call",
     "instructions": "any reply that is not empty",
 }
-PROBLEMS = pl.Schema(
-    {
-        "problem_id": pl.String,
-        "split": pl.String,
-        "question": pl.String,
-        "answer": pl.String,
-        "solution": pl.String,
-        "level": pl.String,
-        "subject": pl.String,
-        "truth": pl.String,
-    }
-)
+PROBLEMS = TABLES["problems"].schema
 
 
 class Task(BaseModel, ABC):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cos_assets.storage.schemas import TABLES
 from cos_assets.tiny.words import CONTAINERS, GAIN, LIMIT, LOSS, NAMES, THINGS
 
 LEVELS = (2, 3, 4, 5)
@@ -31,8 +32,7 @@ NOISE = (
     "OTHER saw NUMBER birds .",
 )
 
-# The columns of `cos_assets.tasks.PROBLEMS`, repeated because the tasks import this module.
-COLUMNS = ("problem_id", "split", "question", "answer", "solution", "level", "subject", "truth")
+COLUMNS = tuple(TABLES["problems"].schema)
 
 # The share of each split in the question space, in sixteenths; see `split_of`.
 SHARES = (("train", 2), ("validation", 1), ("test", 3), ("corpus", 10))

@@ -21,6 +21,7 @@ from cos_assets.generation.types import Model
 from cos_assets.storage import paths
 from cos_assets.storage.artifacts import FILES, fetch, workshop
 from cos_assets.storage.paths import Place
+from cos_assets.storage.schemas import TABLES
 from cos_assets.storage.tables import content_hash
 from cos_assets.training.data import SCHEDULE, trained_on
 from cos_assets.training.launch import Launch
@@ -28,31 +29,7 @@ from cos_assets.training.loop import Base, write_json
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import Trained, finetune, training_flops
 
-_COLUMNS: Any = {
-    "target": pl.String,
-    "seed": pl.Int64,
-    "path": pl.String,
-    "hash": pl.String,
-    "base": pl.String,
-    "base_hash": pl.String,
-    "method": pl.String,
-    "steps": pl.Int64,
-    "learning_rate": pl.Float64,
-    "chosen_step": pl.Int64,
-    "validation_accuracy": pl.Float64,
-    "tokens": pl.Int64,
-    "completion_tokens": pl.Int64,
-    "flops": pl.Float64,
-    "params": pl.Int64,
-    "examples": pl.Int64,
-    "too_long": pl.Int64,
-    "epochs": pl.Float64,
-    "curve": pl.List(
-        pl.Struct(dict.fromkeys(("learning_rate", "loss", "validation_accuracy"), pl.Float64) | {"step": pl.Int64})
-    ),
-    "data_hash": pl.String,
-}
-SCHEMA = pl.Schema(_COLUMNS)
+SCHEMA = TABLES["checkpoints"].schema
 _NOTE = ".written.json"
 
 

@@ -12,28 +12,11 @@ from cos_assets.generation.types import Model, Sampling
 from cos_assets.grading.answer_classes import answer_classes
 from cos_assets.grading.cores import usable_cores
 from cos_assets.judging.verdicts import graded
+from cos_assets.storage.schemas import TABLES
 from cos_assets.tasks import Task
 from cos_assets.training.sft_sets import prompts
 
-SCHEMA = pl.Schema(
-    {
-        "target": pl.String,
-        "seed": pl.Int64,
-        "benchmark": pl.String,
-        "problem_id": pl.String,
-        "temperature": pl.Float64,
-        "sample_index": pl.Int32,
-        "completion": pl.String,
-        "finish_reason": pl.String,
-        "completion_tokens": pl.Int64,
-        "extract": pl.String,
-        "answer": pl.String,
-        "verdict": pl.String,
-        "correct": pl.Boolean,
-        "answer_class": pl.Int32,
-        "wrong_reasoning": pl.Boolean,
-    }
-)
+SCHEMA = TABLES["evals"].schema
 
 
 def evaluate(

@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import BeforeValidator, Field, model_validator
 
 from cos_assets.fields import Count, Name, Spec
+from cos_assets.storage.schemas import TABLES
 from cos_assets.tasks import Task
 from cos_assets.training import arms
 from cos_assets.training.data import truncated
@@ -75,16 +76,7 @@ class SourceSpec(Spec):
         return tuple(self.take or self.samples or ())
 
 
-SCHEMA = pl.Schema(
-    {
-        "problem_id": pl.String,
-        "model": pl.String,
-        "sample_index": pl.Int32,
-        "prompt": pl.String,
-        "completion": pl.String,
-        "finish_reason": pl.String,
-    }
-)
+SCHEMA = TABLES["sft_set"].schema
 
 
 def prompts(task: Task, problems: pl.DataFrame, chat: bool = False) -> pl.DataFrame:

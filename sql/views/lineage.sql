@@ -1,5 +1,3 @@
--- What each table's partition was made from, by which code and run; facts are the figures that its asset shows.
--- One row per study, asset, partition and input, with the data versions of both.
 CREATE VIEW lineage AS
 SELECT
     study, asset, "partition", data_version, code_version, run_id, "time", "rows", facts,

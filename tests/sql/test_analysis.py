@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cos_assets.assets.judgements import rate_facts
 from cos_assets.judging.controls import controls_of
-from cos_assets.judging.rates import rate_of
+from cos_assets.judging.rates import JudgeRate, rate_of
 from cos_assets.judging.table import of_judge
-from cos_assets.metrics.false_positives import false_positive_rate
-from cos_assets.metrics.intervals import Interval
 from cos_assets.storage import catalog, tables
+from cos_assets.storage.schemas import TABLES
 
 LOW = {"budget": "low"}
 # Problem -> what each model's samples answer; p1 and p2 have the answer 7, p3 has 8. None: cut off at the limit.
@@ -24,6 +24,7 @@ ANSWERS: dict[str, dict[str, list[str | None]]] = {
     "se": {"p1": ["7"], "p2": ["9"], "p3": ["8"]},
 }
 GOLD = {"p1": "7", "p2": "7", "p3": "8"}
+FACTS = {"judge": "steps", "false_positive_rate": 0.25, "false_positive_rate_low": 0.1, "control_recall": 0.9}
 
 
 def study(root: Path) -> None:
@@ -31,7 +32,7 @@ def study(root: Path) -> None:
         asset: str, partition: dict[str, str], rows: list[dict[str, Any]], *inputs: tuple[str, str | None]
     ) -> None:
         used = [{"asset": f"s/{a}", "partition": p, "data_version": f"v-{a}"} for a, p in inputs]
-        lineage = {"inputs": used, "facts": {}}
+        lineage = {"inputs": used, "facts": FACTS if asset == "judgements" else {}}
         tables.write(root, "s", asset, partition, pl.DataFrame(rows), lineage)
 
     write(
@@ -220,15 +221,8 @@ def ask(root: Path, question: str, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_view_is_there_and_has_rows(root: Path) -> None:
-    for file in catalog.VIEWS.glob("*.sql"):
-        assert catalog.query(root, f"SELECT count(*) AS n FROM {file.stem}")["n"].item() > 0, file.stem
-
-
-def test_controls_that_sets_share_count_once(root: Path) -> None:
-    found = catalog.query(root, "FROM judges").row(0, named=True)
-    assert (found["judge"], found["reference_solutions"], found["wrong_answers"], found["unread"]) == ("steps", 1, 2, 0)
-    assert (found["false_alarms"], found["recall"]) == (0, 1)
-    assert found["tells_right_from_wrong"] is found["no_rate"] is None, "one problem of a kind says nothing"
+    for name in TABLES:
+        assert catalog.query(root, f"SELECT count(*) AS n FROM {name}")["n"].item() > 0, name
 
 
 def test_checkpoints_and_evals_are_of_all_targets_and_the_untouched_models(root: Path) -> None:
@@ -245,7 +239,7 @@ def test_the_ledger_tells_the_model_of_each_file(root: Path) -> None:
 # The question, the columns that are looked at, the rows counted by hand.
 ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
     (
-        "which_data_was_better",
+        "accuracy_by_source",
         "budget target source other_source accuracy other_accuracy difference_in_points n_problems",
         [("low", "student", "wc", "se", 0.75, 0.5, 25.0, 4)],
     ),
@@ -288,7 +282,7 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         ],
     ),
     (
-        "truncation",
+        "truncated_share",
         "model samples truncated share tokens flops cost",
         [("se", 3, 0, 0.0, 0, None, None), ("wc", 9, 1, 0.1111, 10, 20.0, None)],
     ),
@@ -316,8 +310,8 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
     ("finetuned_scores", "source target metric k value", [("base", "student", "pass", 2, 0.5)]),
     (
         "false_positive_rates",
-        "model judge false_positive_rate n_problems samples unread",
-        [("se", "steps", 0.0, 2, 2, 0), ("wc", "steps", 0.5, 2, 4, 0)],
+        "model judge false_positive_rate low high recall no_rate",
+        [("se", "steps", 0.25, 0.1, None, 0.9, None), ("wc", "steps", 0.25, 0.1, None, 0.9, None)],
     ),
     (
         "ablations",
@@ -356,22 +350,17 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         ],
     ),
     (
-        "distinct_solutions",
-        "model solved_problems correct_samples distinct_texts distinct_equations equations_per_solved_problem",
-        [("se", 2, 2, 2, 2, 1.0), ("wc", 2, 4, 4, 3, 1.5)],
-    ),
-    (
         "agreement",
         "annotator other samples both_right only_other_wrong only_annotator_wrong both_wrong agree kappa",
         [("ann", "steps", 3, 1, 1, 0, 1, 0.6667, 0.4)],
     ),
     (
         "false_positives_by_rater",
-        "model rater kind samples undecided false_positive_rate",
+        "model rater kind wrong decided undecided n_problems share",
         [
-            ("se", "steps", "judge", 2, 0, 0.0),
-            ("wc", "ann", "human", 3, 1, 0.3333),
-            ("wc", "steps", "judge", 4, 0, 0.5),
+            ("se", "steps", "judge", 0, 2, 0, 2, 0.0),
+            ("wc", "ann", "human", 1, 3, 1, 2, 0.3333),
+            ("wc", "steps", "judge", 2, 4, 0, 2, 0.5),
         ],
     ),
     ("truncated_completions", "model problem_id sample_index ends_with", [("wc", "p3", 2, "p3 step 2 so None")]),
@@ -397,90 +386,58 @@ def test_lineage_goes_back_to_the_problems(root: Path) -> None:
     assert len(rows) == 10
 
 
-def test_intervals_are_those_of_the_report(tmp_path: Path) -> None:
-    """The macros of sql/functions.sql against `cos_assets.metrics`, from two problems on."""
-    random = np.random.default_rng(0)
-    told: dict[str, Interval] = {}
-    for number, (problems, rate) in enumerate((n, r) for n in (1, 2, 3, 5, 8, 40, 300) for r in (0.0, 0.1, 0.6, 1.0)):
-        count = 4 * problems
-        frame = pl.DataFrame(
-            {
-                "problem_id": [f"p{i % problems}" for i in range(count)],
-                "sample_index": range(count),
-                "judge": "steps",
-                "correct": True,
-                "weight": random.integers(1, 4, count).astype(float),
-                "wrong_reasoning": [
-                    None if unread < 0.1 else bool(x < rate) for x, unread in random.random((count, 2))
-                ],
-            },
-            schema_overrides={"wrong_reasoning": pl.Boolean},
-        )
-        told[f"m{number:02d}"] = false_positive_rate(frame)
-        where = {"budget": "low", "model": f"m{number:02d}"}
-        tables.write(tmp_path, "s", "judgements", where, frame, {"inputs": []})
-    rows = ask(tmp_path, "false_positive_rates", "model", "false_positive_rate", "low", "high", "n_problems")
-    assert len(rows) == len(told)
-    for model, *found in rows:
-        expected = [None if x != x else x for x in told[model]]
-        assert found == [None if x is None else pytest.approx(x, abs=2e-3) for x in expected], model
-
-
-def test_a_judge_and_its_controls_are_those_of_the_report(tmp_path: Path) -> None:
-    """The view `judges` and the rates against `cos_assets.judging.rates`."""
+def test_judges_shows_the_figures_that_were_stored_with_each_sample_set(tmp_path: Path) -> None:
+    """The view `judges` against `cos_assets.judging.rates`, at a confidence that is not 95 %."""
     rng = np.random.default_rng(1)
     # False alarms, recall, and the share of samples that is not read.
     kinds: dict[str, tuple[float, float | None, float]] = {
         "good": (0.05, 0.9, 0.1),
         "coin": (0.5, 0.5, 0.1),
         "silent": (0.0, 0.9, 0.8),
-        "one_kind": (0.1, None, 0.0),
-        "few": (0.0, 1.0, 0.0),
+        "one kind, no recall": (0.1, None, 0.0),
     }
     shape = {"problem_id": pl.String, "sample_index": pl.Int32, "control": pl.String, "judge": pl.String}
     shape |= {"correct": pl.Boolean, "weight": pl.Float64, "wrong_reasoning": pl.Boolean}
-    sets = []
+    expected: dict[tuple[str, str], JudgeRate] = {}
     for model in ("wc", "se"):
         rows: list[tuple[Any, ...]] = []
         for judge, (alarms, recall, silent) in kinds.items():
             for i, k in ((i, k) for i in range(60) for k in range(3)):
                 wrong = None if rng.random() < silent else bool(rng.random() < 0.2)
                 rows.append((f"p{i}", k, None, judge, True, float(rng.integers(1, 3)), wrong))
-            for i in range(2 if judge == "few" else 50):
-                alarm = bool(np.random.default_rng(i).random() < alarms)  # the same for both sets
-                rows.append((f"p{i}", None, "reference", judge, None, None, alarm))
+            for i in range(50):
+                rows.append((f"p{i}", None, "reference", judge, None, None, bool(rng.random() < alarms)))
                 if recall is not None:
-                    caught = None if rng.random() < silent else bool(rng.random() < recall)
-                    rows.append((f"p{i + 5}", int(rng.integers(5)), "wrong_answer", judge, False, None, caught))
+                    rows.append((f"p{i}", k, "wrong_answer", judge, False, None, bool(rng.random() < recall)))
         frame = pl.DataFrame(rows, schema=shape, orient="row")
-        tables.write(tmp_path, "s", "judgements", {"budget": "low", "model": model}, frame, {"inputs": []})
-        sets.append(frame.with_columns(model=pl.lit(model)))
-    every = pl.concat(sets)
-    told = catalog.query(tmp_path, "FROM judges")
-    sql = (catalog.SQL / "analysis" / "false_positive_rates.sql").read_text(encoding="utf-8")
-    rates = catalog.query(tmp_path, sql)
-    assert rates.height == 2 * len(kinds) and told.height == len(kinds)
-    for row in rates.iter_rows(named=True):
-        ours = rate_of(of_judge(every.filter(model=row["model"]), row["judge"]), controls_of(every, row["judge"]))
-        errors = ours.controls
-        for words in ("cannot tell right from wrong", "less than half"):
-            assert (words in (ours.why_none or "")) == (words in (row["no_rate"] or "")), (words, row)
-        expected = {"false_positive_rate": ours.rate.value, "low": ours.rate.low, "high": ours.rate.high}
-        expected["corrected_by_controls"] = ours.corrected.value if ours.corrected else np.nan
-        for name, share in (("false_alarms", errors.false_alarms), ("recall", errors.recall)):
-            ends = zip(("", "_low", "_high"), share.rate, strict=False)
-            expected |= {name + end: value for end, value in ends}
-        for name, value in expected.items():
-            assert (np.nan if row[name] is None else row[name]) == pytest.approx(value, abs=2e-3, nan_ok=True), (
-                name,
-                row,
-            )
-        counts = (row["reference_solutions"], row["wrong_answers"], row["controls_unread"])
-        assert counts == (errors.false_alarms.read, errors.recall.read, errors.unread)
-        (judge,) = told.filter(judge=row["judge"]).iter_rows(named=True)
-        assert judge["tells_right_from_wrong"] is errors.tells
-    tells = dict(told.select("judge", "tells_right_from_wrong").iter_rows())
-    assert tells == {"good": True, "coin": False, "silent": True, "one_kind": None, "few": False}
+        of_model = frame.with_columns(model=pl.lit(model))
+        facts: dict[str, Any] = {"judge": "good"}
+        for judge in kinds:
+            rate = rate_of(of_judge(frame, judge), controls_of(of_model, judge), confidence=0.8)
+            facts |= rate_facts(rate, "" if judge == "good" else f"_by_{judge}")
+            expected[model, judge] = rate
+        facts = {name: value for name, value in facts.items() if value is not None and value == value}
+        where = {"budget": "low", "model": model}
+        tables.write(tmp_path, "s", "judgements", where, frame, {"inputs": [], "facts": facts})
+    found = {(row["model"], row["judge"]): row for row in catalog.query(tmp_path, "FROM judges").to_dicts()}
+    assert found.keys() == expected.keys()
+    for name, rate in expected.items():
+        row, errors = found[name], rate.controls
+        assert row["no_rate"] == rate.why_none
+        for column, interval in (
+            ("", rate.rate),
+            ("corrected", rate.corrected or (np.nan, np.nan, np.nan)),
+            ("false_alarms", errors.false_alarms.rate),
+            ("recall", errors.recall.rate),
+        ):
+            value = {"": "false_positive_rate", "corrected": "corrected_by_controls"}.get(column, column)
+            names = (value, f"{column}_low".lstrip("_"), f"{column}_high".lstrip("_"))
+            there = [np.nan if row[each] is None else row[each] for each in names]
+            assert there == pytest.approx(list(interval[:3]), nan_ok=True), (name, column)
+        assert (row["reference_solutions"], row["controls_unread"]) == (50, 0)
+    assert found["wc", "good"]["no_rate"] is None
+    assert "cannot tell right from wrong" in found["wc", "coin"]["no_rate"]
+    assert "less than half" in found["wc", "silent"]["no_rate"]
 
 
 def test_every_question_is_answered_here() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,8 @@ from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics import evaluated, summary
 from cos_assets.orchestration.io_manager import ParquetIOManager
 from cos_assets.report import ablations, compare
-from cos_assets.storage import catalog, tables
+from cos_assets.storage import catalog, schemas, tables
+from cos_assets.storage.table import Table
 from cos_assets.tasks import PROBLEMS, make
 from cos_assets.training import checkpoints, evaluation, sft_sets
 
@@ -87,7 +87,7 @@ def test_labels_and_the_ledger_have_their_columns_too(tmp_path: Path) -> None:
 
 def test_every_view_is_there_from_the_start_and_says_what_it_is(tmp_path: Path) -> None:
     found = catalog.query(tmp_path, "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal ORDER BY 1")
-    assert found["view_name"].to_list() == [view.stem for view in catalog.tables()]
+    assert found["view_name"].to_list() == sorted(schemas.TABLES)
     told = catalog.query(tmp_path, "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal")
     assert told.filter(pl.col("comment").is_null()).rows() == []
     assert set(told["table_name"]) == set(found["view_name"])
@@ -102,12 +102,11 @@ def test_the_file_is_built_once_and_anew_when_the_views_change(root: Path, monke
     write(root, "verdicts", {"budget": "low", "model": "wc"}, SAMPLES)
     assert catalog.query(root, "SELECT count(*) AS n FROM verdicts")["n"].item() == 2
     assert catalog.ready(root).stat().st_ino == first.st_ino
-    views = root.parent / "views"
-    shutil.copytree(catalog.VIEWS, views)
-    (views / "another.sql").write_text(
-        "-- Something else.\n-- One row per thing.\nCREATE VIEW another AS SELECT 1 AS a;\n"
+    another = Table(
+        "Something else.", "One row per thing.", {"a": schemas.whole("A number.")}, files="*/another.parquet"
     )
-    monkeypatch.setattr(catalog, "VIEWS", views)
+    monkeypatch.setattr(catalog, "TABLES", {**schemas.TABLES, "another": another})
+    pl.DataFrame({"a": [1]}).write_parquet(root / "s" / "another.parquet")
     assert catalog.query(root, "SELECT a FROM another")["a"].to_list() == [1]
     file.write_bytes(b"not a database")
     assert catalog.query(root, "SELECT a FROM another")["a"].to_list() == [1]
@@ -210,19 +209,16 @@ def test_building_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
-def test_every_file_says_what_it_is() -> None:
-    for view in catalog.tables():
-        assert catalog.head(view)[1].startswith("One row per "), f"{view}: the second line is what a row is"
-        assert f"CREATE VIEW {view.stem} AS" in view.read_text(encoding="utf-8")
+def test_views_and_questions_state_what_they_hold() -> None:
+    for name, declared in schemas.TABLES.items():
+        assert declared.row.startswith("One row per "), name
+        assert (declared.files is None) == (catalog.VIEWS / f"{name}.sql").exists(), name
     for question in catalog.questions():
         assert catalog.head(question)[0].endswith("?"), f"{question}: the first line is the question it answers"
 
 
-def test_every_view_and_question_is_in_the_docs() -> None:
+def test_every_question_is_in_the_docs() -> None:
     page = (catalog.SQL.parent / "docs" / "sql.md").read_text(encoding="utf-8")
-    for file in catalog.tables():
-        grain = catalog.head(file)[1].removeprefix("One row per ").partition(";")[0].rstrip(".")
-        assert f"| `{file.stem}` | {grain}" in page, file.stem
     for file in catalog.questions():
         assert f"| [{file.stem}](../sql/analysis/{file.name}) | {catalog.head(file)[0]} |" in page, file.stem
 

@@ -1,4 +1,4 @@
--- Which share of the samples was cut off at the token limit, and what was paid for it?
+-- What share of the samples was cut off at the token limit, and what did they cost?
 SELECT study, budget, model, count(*) AS samples,
        count(*) FILTER (finish_reason = 'length') AS truncated,
        round(avg((finish_reason = 'length')::INT), 4) AS share,

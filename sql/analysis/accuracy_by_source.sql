@@ -1,4 +1,4 @@
--- By how much do models finetuned on one source beat those finetuned on another, at each budget?
+-- How accurate are models finetuned on each pair of sources, and by how many points do they differ?
 WITH accuracy AS (
     SELECT study, benchmark, budget, target, source, avg(correct::INT) AS value, count(DISTINCT problem_id) AS n_problems
     FROM evals
