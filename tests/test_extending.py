@@ -108,15 +108,15 @@ def test_a_judge_method_and_a_metric_of_ones_own_are_part_of_a_study(
     examples: None, materialize: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
     rows = [
-        {"id": f"p{i}", "question": f"Add {i} and 1 .\n{words}The answer is {i + 1}", "answer": str(i + 1 + (i == 3))}
+        {"question": f"Add {i} and 1 .\n{words}The answer is {i + 1}", "answer": str(i + 1 + (i == 3))}
         for i, words in enumerate(["", "", "It is one more . ", ""])
     ]
     problems = tmp_path / "problems.jsonl"
     problems.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     task = {"name": "jsonl", "path": str(problems), "grade": "number", "template": "{question}"}
     root = materialize(STUDY | {"task": task, "judge": {"method": "shown"}})
-    judged = catalog.query(root, "SELECT DISTINCT problem_id, label, reason FROM judgements WHERE control IS NULL")
-    assert dict(judged.select("problem_id", "label").iter_rows()) == {"p0": "wrong", "p1": "wrong", "p2": "right"}
+    judged = catalog.query(root, "SELECT problem_id, label FROM judgements WHERE control IS NULL ORDER BY problem_id")
+    assert judged["label"].unique(maintain_order=True).to_list() == ["wrong", "right"]  # p0, p1; p2
     rates = catalog.query(root, "SELECT DISTINCT judge, false_positive_rate FROM judges")
     assert rates.rows() == [("shown", pytest.approx(2 / 3))]
     values = catalog.query(
