@@ -24,10 +24,37 @@ _MOST = 4  # the most that one problem gets in one round, as a multiple of the e
 
 
 def allocate(counts: pl.DataFrame, found: Sequence[Fit], novelty: Novelty, give: int) -> pl.DataFrame:
-    """Distribute `give` samples over problems: [problem_id, more], in the order of `counts` [problem_id, n, c, j].
+    """Distribute samples over problems, each where it is worth most; see the module docstring.
 
-    Equal counts give equal results. Among equal problems, the first ones are served first. Raises ValueError if there
-    are no problems.
+    Equal counts give equal results. Among equal problems, the first ones are served first.
+
+    Parameters
+    ----------
+    counts : pl.DataFrame
+        Columns [problem_id, n, c, j], one row per problem: samples, correct ones, and distinct correct ones so far.
+    found : sequence of Fit
+        The fits of the counts (see `metrics.prediction.fits`).
+    novelty : Novelty
+        The parameters for distinct solutions (see `metrics.richness.fit_novelty`).
+    give : int
+        Number of samples to distribute.
+
+    Returns
+    -------
+    pl.DataFrame
+        [problem_id, more], in the order of `counts`; the sum of `more` is `give`.
+
+    Raises
+    ------
+    ValueError
+        There are no problems.
+
+    Examples
+    --------
+    >>> from cos_assets.metrics.prediction import fits
+    >>> counts = pl.DataFrame({"problem_id": list("pqr"), "n": 4, "c": [0, 1, 4], "j": [0, 1, 1]})
+    >>> allocate(counts, fits(counts), Novelty(theta=0.1, sigma=0.1), give=6).rows()
+    [('p', 3), ('q', 2), ('r', 1)]
     """
     if not counts.height:
         raise ValueError(f"{give} samples are to be shared out among 0 problems")

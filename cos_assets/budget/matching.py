@@ -33,16 +33,33 @@ import polars as pl
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices in currency per million tokens, after discounts. `cached` is the price of a cached input token; None
-    means `input`."""
+    """Prices in currency per million tokens, after discounts.
+
+    `cached` is the price of a cached input token; None means `input`.
+    """
 
     input: float
     output: float
     cached: float | None = None
 
     def of(self, prompt: Any, completion: Any, cached: Any = 0.0) -> Any:
-        """Return the cost, in currency, of `prompt` input tokens, of which `cached` came from a cache, and
-        `completion` output tokens. The arguments are numbers, arrays or expressions."""
+        """Return the cost of requests.
+
+        Parameters
+        ----------
+        prompt, completion, cached : float, np.ndarray or pl.Expr
+            Numbers of input tokens, of generated tokens, and of those input tokens that came from a cache.
+
+        Returns
+        -------
+        float, np.ndarray or pl.Expr
+            Currency.
+
+        Examples
+        --------
+        >>> round(Prices(input=2.0, output=10.0, cached=0.5).of(prompt=1e6, completion=2e5, cached=4e5), 2)
+        3.4
+        """
         dear = prompt - cached
         cheap = cached * (self.input if self.cached is None else self.cached)
         return (dear * self.input + cheap + completion * self.output) / 1e6
@@ -69,6 +86,13 @@ class Cost:
     fixed: float = 0.0
 
     def of(self, samples: float) -> float:
+        """Return the cost of `samples` samples of one problem.
+
+        Examples
+        --------
+        >>> Cost(each=2.0, fixed=1.0).of(3)
+        7.0
+        """
         return self.fixed + samples * self.each
 
 
@@ -86,18 +110,40 @@ class Purchase:
 
 
 def flops_per_token(params: float) -> float:
-    """Return the FLOPs of one token, 2·P (Kaplan et al. 2020; attention over the context is left out)."""
+    """Return the FLOPs of one token, 2·P, for `params` P; attention over the context is left out.
+
+    References
+    ----------
+    Kaplan et al. 2020, arXiv 2001.08361.
+
+    Examples
+    --------
+    >>> flops_per_token(9.24e9)
+    18480000000.0
+    """
     return 2.0 * params
 
 
 class MatchRule(ABC):
     """A rule that `match:` can name: the cost of a solution, the amount that a sample took, and what the rule needs.
 
-    Subclasses override what differs; see `RULES`.
+    Subclasses implement `cost` and `spent` and override the attributes that differ. Rules have no state. A rule is
+    found by its name in `RULES`.
+
+    Examples
+    --------
+    >>> class Tokens(MatchRule):  # equal numbers of generated tokens
+    ...     def cost(self, usage, model, count_prefill):
+    ...         return Cost(usage.completion)
+    ...
+    ...     def spent(self):
+    ...         return pl.col("completion_tokens").cast(pl.Float64)
+    >>> Tokens().cost(Usage(completion=50), Stated(), count_prefill=False)
+    Cost(each=50, fixed=0.0)
     """
 
     needs: str = ""
-    """The key that the rule requires of every model; "" for none."""
+    """The key that the rule requires of every model: "params", "price", "tokens_per_second", or "" for none."""
     needed: str = ""
     """A description of the requirement for error messages."""
     by_length = True
@@ -107,17 +153,35 @@ class MatchRule(ABC):
 
     @abstractmethod
     def cost(self, usage: Usage, model: Stated, count_prefill: bool) -> Cost:
-        """Return the cost of the samples of one problem. `model` states what the rule needs."""
+        """Return the cost of the samples of one problem, in the matched quantity.
+
+        Parameters
+        ----------
+        usage : Usage
+            Mean tokens of one solution, or `NOMINAL`.
+        model : Stated
+            The facts of the model. The one that `needs` names is present and above 0.
+        count_prefill : bool
+            Whether the study counts prompts. Only a rule with prompts = "count_prefill" has to respect it.
+
+        Returns
+        -------
+        Cost
+            `each` must be above 0.
+        """
 
     @abstractmethod
     def spent(self) -> pl.Expr:
-        """Return an expression for the amount that a sample took, from its columns and the `tokens_per_second` of its
-        model. Null if it is unknown."""
+        """Return an expression for the amount that a sample took, in the matched quantity.
+
+        The expression may use the columns of a table of samples (such as flops, cost, completion_tokens) and
+        `tokens_per_second`, that of the sample's model. It must be null if the amount is unknown.
+        """
 
 
 @dataclass(frozen=True)
 class Stated:
-    """The facts that a study states of a model."""
+    """The facts that a study states of a model; None where it states nothing."""
 
     params: float | None = None
     prices: Prices | None = None
@@ -184,7 +248,37 @@ def solution_cost(
 ) -> Cost:
     """Return the cost of a model's solutions in the matched quantity: FLOPs, currency, seconds, or samples.
 
-    Raises ValueError if the model does not state what the quantity needs.
+    Parameters
+    ----------
+    match : str
+        A key of `RULES`.
+    usage : Usage, default NOMINAL
+        Mean tokens of one solution. The default is the paper's rule, with equal tokens for all models.
+    params : float, optional
+        Number of parameters that a token passes through.
+    prices : Prices, optional
+        Currency per million tokens.
+    tokens_per_second : float, optional
+        Generated tokens per second on the hardware in question.
+    count_prefill : bool, default False
+        Whether the FLOPs of the prompt count, once per problem.
+
+    Returns
+    -------
+    Cost
+        The cost of the samples of one problem.
+
+    Raises
+    ------
+    ValueError
+        The model does not state what the quantity needs.
+    KeyError
+        `match` is not a key of `RULES`.
+
+    Examples
+    --------
+    >>> solution_cost("flops", Usage(completion=50, prompt=100), params=1000, count_prefill=True)
+    Cost(each=100000.0, fixed=200000.0)
     """
     rule = RULES[match]
     given = {"params": params, "price": prices.output if prices else None, "tokens_per_second": tokens_per_second}
@@ -197,8 +291,29 @@ def solution_cost(
 def match_budgets(budgets: Mapping[str, Mapping[str, int]], costs: Mapping[str, Cost]) -> list[Purchase]:
     """Return the samples per problem for every budget and model.
 
-    `budgets` maps a budget to {reference model: samples}. `costs` maps a model to the cost of its solutions. A model
-    that the budget names keeps the number stated there.
+    Parameters
+    ----------
+    budgets : mapping of str to mapping of str to int
+        {budget: {model: samples per problem}}. The first model of a budget is its reference. A model that the budget
+        names keeps the number stated there.
+    costs : mapping of str to Cost
+        {model: cost of its solutions}, for example from `solution_cost`.
+
+    Returns
+    -------
+    list of Purchase
+        One entry per budget and model, in the order of the arguments; at least one sample each.
+
+    References
+    ----------
+    Bansal et al. 2024, arXiv 2408.16737, section 3.
+
+    Examples
+    --------
+    >>> costs = {"wc": solution_cost("flops", params=9.24e9), "se": solution_cost("flops", params=27.2e9)}
+    >>> plan = match_budgets({"low": {"se": 1}, "high": {"se": 10}}, costs)
+    >>> [(one.budget, one.model, one.samples, round(one.exact_samples, 2)) for one in plan]
+    [('low', 'wc', 3, 2.94), ('low', 'se', 1, 1.0), ('high', 'wc', 29, 29.44), ('high', 'se', 10, 10.0)]
     """
     plan = []
     for budget, stated in budgets.items():

@@ -40,7 +40,7 @@ _MEASURES = ("solved", "correct", "distinct")
 
 @dataclass(frozen=True)
 class Pilot:
-    """The pilot's results for one model."""
+    """The pilot's results for one model; see `Pilot.of`."""
 
     samples: pl.DataFrame
     """[problem_id, sample_index, correct, equations_key]."""
@@ -51,6 +51,28 @@ class Pilot:
 
     @classmethod
     def of(cls, samples: pl.DataFrame, cost: Cost) -> Pilot:
+        """Return the pilot of a model, with the fits of its counts.
+
+        Parameters
+        ----------
+        samples : pl.DataFrame
+            Columns [problem_id, sample_index, correct: bool, equations_key], one row per sample.
+        cost : Cost
+            The cost of the model's solutions in the matched quantity.
+
+        Raises
+        ------
+        ValueError
+            As from `metrics.prediction.fits`: fewer than two problems, or no problem with two samples.
+
+        Examples
+        --------
+        >>> columns = {"problem_id": list("ppqq"), "sample_index": [0, 1] * 2, "equations_key": ["a", None, None, None]}
+        >>> samples = pl.DataFrame(columns)
+        >>> pilot = Pilot.of(samples.with_columns(correct=pl.col("equations_key").is_not_null()), Cost(1.0))
+        >>> pilot.counts.rows()
+        [('p', 2, 1), ('q', 2, 0)]
+        """
         counts = samples.group_by("problem_id").agg(n=pl.len(), c=pl.col("correct").sum()).sort("problem_id")
         return cls(samples, cost, fits(counts), counts)
 
@@ -62,11 +84,39 @@ def ways(
     problems: int,
     confidence: float = 0.9,
 ) -> pl.DataFrame:
-    """Return the strategies for every budget, scale, source and share of the problems, in the schema `SCHEMA`.
+    """Return the strategies for every budget, scale, source and share of the problems, with their expected results.
 
-    `budgets` are those of `matching.match_budgets`; `pilots` maps a model to its pilot; `mixes` maps a source to
-    {model: share of the budget}; `problems` is the number of problems that can be sampled. A strategy that buys less
-    than one sample of a model is left out.
+    Parameters
+    ----------
+    budgets : mapping of str to mapping of str to int
+        As in `matching.match_budgets`; the spend is that of the reference model.
+    pilots : mapping of str to Pilot
+        {model: its pilot}, for every model that `budgets` and `mixes` name.
+    mixes : mapping of str to mapping of str to float
+        {source: {model: share of the budget}}. Every model alone is a source, too.
+    problems : int
+        Number of problems that can be sampled.
+    confidence : float, default 0.9
+        Level of the intervals.
+
+    Returns
+    -------
+    pl.DataFrame
+        The schema `SCHEMA`, one row per strategy. One that buys less than one sample of a model is left out.
+
+    Raises
+    ------
+    ValueError
+        As from `metrics.richness.predict_distinct`.
+
+    Examples
+    --------
+    >>> keys = ["a", "b", None, None, None, None, "a", "c", "a"]
+    >>> samples = pl.DataFrame({"problem_id": list("pppqqqrrr"), "sample_index": [0, 1, 2] * 3, "equations_key": keys})
+    >>> pilot = Pilot.of(samples.with_columns(correct=pl.col("equations_key").is_not_null()), Cost(1.0))
+    >>> table = ways({"low": {"wc": 4}}, {"wc": pilot}, mixes={}, problems=100).filter(scale=1.0)
+    >>> table.select("problems", "spend", pl.col("solved").round(), pl.col("distinct").round()).rows()
+    [(100, 400.0, 70.0, 164.0), (50, 400.0, 37.0, 128.0), (25, 400.0, 19.0, 94.0)]
     """
     sources = {**{name: {name: 1.0} for name in pilots}, **mixes}
     rows = [
@@ -191,8 +241,32 @@ def _mixed(pilots: Mapping[str, Pilot], bought: Mapping[str, int]) -> tuple[floa
 
 
 def recommendations(found: pl.DataFrame, confidence: float = 0.9) -> list[str]:
-    """Return one sentence per budget: the strategy that solves most problems, and whether the pilot can distinguish
-    it from the others. `found` is the result of `ways`."""
+    """Return the recommended strategy for each budget, as a sentence.
+
+    It is the one that solves most problems, with those that the pilot cannot distinguish from it.
+
+    Parameters
+    ----------
+    found : pl.DataFrame
+        The result of `ways`. A budget without a strategy at scale 1 gets no sentence.
+    confidence : float, default 0.9
+        Level of the intervals in `found`, for the text.
+
+    Returns
+    -------
+    list of str
+        Plain text, in the order of the budgets.
+
+    Examples
+    --------
+    >>> row = {"budget": "low", "scale": 1.0, "problems": 100, "solved_low": 60.0, "distinct": 150.0}
+    >>> row |= {"distinct_low": 130.0, "distinct_high": 170.0}
+    >>> wc = row | {"source": "wc", "samples": [{"model": "wc", "samples": 3}], "solved": 70.0, "solved_high": 80.0}
+    >>> se = row | {"source": "se", "samples": [{"model": "se", "samples": 1}], "solved": 65.0, "solved_high": 70.0}
+    >>> print(recommendations(pl.DataFrame([wc, se]))[0])
+    low budget: buy 3 of wc on each of 100 problems: 70 [60, 80] of them solved, 150 [130, 170] different correct
+    solutions; the pilot cannot tell it from 1 of se (65) (90 % intervals).
+    """
     sentences = []
     for (budget,), rows in found.group_by("budget", maintain_order=True):
         whole = rows.filter(pl.col("scale") == 1.0)

@@ -39,10 +39,34 @@ _SAMPLE = ("model", "problem_id", "sample_index")
 
 
 def kappa(pairs: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Return Cohen's kappa of `pairs` [problem_id, a, b], with one row per sample and the labels of both raters.
+    """Return Cohen's kappa of two raters, with an interval clustered by problem.
 
-    `n` of the result is the number of problems. The values are NaN if chance agreement is 1, that is, if both raters
-    gave the same single label to all samples. Raises ValueError for nulls.
+    See the module docstring for the estimator and its sources.
+
+    Parameters
+    ----------
+    pairs : pl.DataFrame
+        Columns [problem_id, a, b], one row per sample; a and b are the labels of the two raters. Any labels are
+        allowed, and samples without a decision must be removed before the call.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        Limits are within [-1, 1]; `n` is the number of problems. All values are NaN if there are no rows, or if chance
+        agreement is 1, that is, if both raters gave the same single label to all samples.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or has a null.
+
+    Examples
+    --------
+    >>> pairs = pl.DataFrame({"problem_id": range(8), "a": list("rrrrwwww"), "b": list("rrrwrwww")})
+    >>> [round(x, 2) for x in kappa(pairs)]
+    [0.5, -0.27, 1.0, 8]
     """
     require(pairs, ["problem_id", "a", "b"], "pairs")
     if not pairs.height:
@@ -72,12 +96,36 @@ def kappa(pairs: pl.DataFrame, confidence: float = 0.95) -> Interval:
 def agreement(opinions: pl.DataFrame, humans: Sequence[str], confidence: float = 0.95) -> pl.DataFrame:
     """Return the agreement of every pair of raters with at least one of `humans`, over the samples that both decided.
 
-    `opinions` has the columns [model, problem_id, sample_index, rater, label]. A label other than "right" or "wrong"
-    is undecided. `undecided` counts the samples that at least one of the two raters left undecided.
+    Parameters
+    ----------
+    opinions : pl.DataFrame
+        Columns [model, problem_id, sample_index, rater, label], one row per rater and sample. A label other than
+        "right" or "wrong" is undecided.
+    humans : sequence of str
+        Names of the raters that are people. They come first in a pair.
+    confidence : float, default 0.95
+        Level of the interval of kappa.
 
-    Returns a frame [a, b, n_samples, n_problems, undecided, agree, kappa, low, high] followed by the confusion table:
-    `right_wrong` is the number of samples that a calls right and b calls wrong. Pairs without a common sample are
-    omitted. Raises ValueError if a rater has two labels for a sample.
+    Returns
+    -------
+    pl.DataFrame
+        [a, b, n_samples, n_problems, undecided, agree, kappa, low, high] and the confusion table: `right_wrong` is the
+        number of samples that a calls right and b calls wrong. `undecided` counts the samples that at least one of the
+        two left undecided; the other columns do not include them. Pairs without a common sample are omitted.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or has a null, or a rater has two labels for a sample.
+
+    Examples
+    --------
+    >>> labels = {"ann": ["right", "right", "wrong"], "judge": ["right", "wrong", "unreadable"]}
+    >>> samples = pl.DataFrame({"model": "wc", "problem_id": ["p", "q", "r"], "sample_index": 0})
+    >>> parts = [samples.with_columns(rater=pl.lit(name), label=pl.Series(given)) for name, given in labels.items()]
+    >>> table = agreement(pl.concat(parts), humans=["ann"])
+    >>> table.select("a", "b", "n_samples", "undecided", "agree", "right_wrong").row(0)
+    ('ann', 'judge', 2, 1, 0.5, 1)
     """
     require(opinions, [*_SAMPLE, "rater", "label"], "opinions")
     require_unique(opinions, ["rater", *_SAMPLE], "opinions")

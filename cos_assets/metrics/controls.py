@@ -24,7 +24,14 @@ REFERENCE, WRONG_ANSWER = "reference", "wrong_answer"
 class Share(NamedTuple):
     """The share of the controls of one kind that the judge called wrong.
 
-    `read` counts the controls with a readable verdict, `unread` the others. `wrong` counts the ones called wrong.
+    Attributes
+    ----------
+    rate : Interval
+        The share, with an interval clustered by problem; NaN if no control is readable.
+    wrong : int
+        Number of controls called wrong.
+    read, unread : int
+        Number of controls with and without a readable verdict.
     """
 
     rate: Interval
@@ -34,7 +41,17 @@ class Share(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """Error rates of a judge. `difference` is the recall minus the false-alarm rate."""
+    """Error rates of a judge; see `control_rates`.
+
+    Attributes
+    ----------
+    false_alarms : Share
+        The share of the right solutions that the judge calls wrong.
+    recall : Share
+        The share of the wrong solutions that the judge calls wrong.
+    difference : Interval
+        Youden's J, the recall minus the false-alarm rate, in [-1, 1].
+    """
 
     false_alarms: Share
     recall: Share
@@ -42,6 +59,7 @@ class Controls(NamedTuple):
 
     @property
     def unread(self) -> int:
+        """Number of controls of both kinds whose verdict could not be read."""
         return self.false_alarms.unread + self.recall.unread
 
     @property
@@ -54,10 +72,36 @@ class Controls(NamedTuple):
 
 
 def control_rates(controls: pl.DataFrame, confidence: float = 0.95) -> Controls:
-    """Return the error rates of one judge on `controls` [problem_id, control, wrong_reasoning: bool | null].
+    """Return the error rates of one judge.
 
-    `controls` has one row per control. A null marks a control whose verdict could not be read; it is counted and
-    excluded from the rates. Raises ValueError for a missing column.
+    Parameters
+    ----------
+    controls : pl.DataFrame
+        Columns [problem_id, control, wrong_reasoning: bool], one row per control; `control` is `REFERENCE` or
+        `WRONG_ANSWER`. A null in wrong_reasoning marks a verdict that could not be read: it is counted and excluded
+        from the rates.
+    confidence : float, default 0.95
+        Level of the intervals.
+
+    Returns
+    -------
+    Controls
+        Both rates and their difference. See the module docstring for the intervals and their sources.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, has the wrong type, or has a null (other than wrong_reasoning).
+
+    Examples
+    --------
+    >>> kinds = [REFERENCE] * 4 + [WRONG_ANSWER] * 4
+    >>> called_wrong = [False, False, False, None, True, True, True, False]
+    >>> found = control_rates(pl.DataFrame({"problem_id": range(8), "control": kinds, "wrong_reasoning": called_wrong}))
+    >>> found.false_alarms.rate.value, found.recall.rate.value, found.unread
+    (0.0, 0.75, 1)
+    >>> [round(x, 2) for x in found.difference], found.tells
+    ([0.75, -0.34, 0.98, 7], False)
     """
     require(controls, ["problem_id", "control", "wrong_reasoning"], "controls", nulls=["wrong_reasoning"])
     kinds = [controls.filter(pl.col("control") == kind) for kind in (REFERENCE, WRONG_ANSWER)]
@@ -73,9 +117,35 @@ def control_rates(controls: pl.DataFrame, confidence: float = 0.95) -> Controls:
 def corrected_by_controls(judged: pl.DataFrame, controls: pl.DataFrame, confidence: float = 0.95) -> Interval:
     """Return `corrected_rate` of `judged` with the judge's error rates on its controls.
 
-    `judged` is as in `corrected_rate` and `controls` as in `control_rates`. A wrong answer is easier to detect than
-    wrong reasoning behind a right answer. The recall is therefore an upper bound, and the corrected rate tends to be
-    too low rather than too high.
+    A wrong answer is easier to detect than wrong reasoning behind a right answer. The recall is therefore an upper
+    bound, and the corrected rate tends to be too low rather than too high.
+
+    Parameters
+    ----------
+    judged : pl.DataFrame
+        As in `corrected_rate`: [problem_id, wrong_reasoning: bool], and optionally weight.
+    controls : pl.DataFrame
+        As in `control_rates`. Controls without a readable verdict are ignored.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        As from `corrected_rate`.
+
+    Raises
+    ------
+    ValueError
+        As from `corrected_rate`.
+
+    Examples
+    --------
+    >>> kinds, called_wrong = [REFERENCE] * 10 + [WRONG_ANSWER] * 10, [True] + [False] * 9 + [True] * 9 + [False]
+    >>> controls = pl.DataFrame({"problem_id": range(20), "control": kinds, "wrong_reasoning": called_wrong})
+    >>> judged = pl.DataFrame({"problem_id": range(100), "wrong_reasoning": [True] * 30 + [False] * 70})
+    >>> [round(x, 2) for x in corrected_by_controls(judged, controls)]
+    [0.25, 0.0, 0.46, 100]
     """
     read = controls.filter(pl.col("wrong_reasoning").is_not_null())
     known = read.select("problem_id", judge="wrong_reasoning", human=pl.col("control") == WRONG_ANSWER)

@@ -115,25 +115,75 @@ def _blockwise(n: Any, c: Any, k: Any, missed: bool) -> np.ndarray:
 
 
 def coverage_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
-    """Return 1 - C(n-c, k)/C(n, k) for arrays that broadcast together; NaN where n < k.
+    """Return coverage@k, 1 - C(n-c, k)/C(n, k), with a relative error below 1e-12 even where the result is tiny.
 
-    n is the number of samples, c the number of correct ones and k the number drawn. The relative error is below 1e-12
-    for counts of 1e6 and more, even where the result is tiny. Raises ValueError for c < 0, c > n, k < 1, or values
-    that are not integers.
+    That holds for counts of 1e6 and more.
+
+    Parameters
+    ----------
+    n, c, k : array_like of int
+        Number of samples, number of correct ones, and number of samples drawn. They broadcast together.
+
+    Returns
+    -------
+    np.ndarray
+        Probabilities in [0, 1], in the common shape; NaN where n < k.
+
+    Raises
+    ------
+    ValueError
+        c < 0, c > n, k < 1, or a value that is not a whole number.
+
+    References
+    ----------
+    Chen et al. 2021, arXiv 2107.03374, section 2.1 (the unbiased estimator).
+
+    Examples
+    --------
+    >>> coverage_at_k(10, [0, 1, 5], [[1], [10]]).tolist()
+    [[0.0, 0.1, 0.5], [0.0, 1.0, 1.0]]
     """
     return _blockwise(n, c, k, missed=False)
 
 
 def uncovered_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
-    """Return C(n-c, k)/C(n, k) = 1 - coverage, with a relative error below 1e-11 even where coverage rounds to 1."""
+    """Return 1 - coverage@k, C(n-c, k)/C(n, k), with a relative error below 1e-11 even where coverage rounds to 1.
+
+    Parameters, shape of the result, and errors are those of `coverage_at_k`.
+
+    Examples
+    --------
+    >>> float(coverage_at_k(1000, 900, 100)), f"{uncovered_at_k(1000, 900, 100):.3g}"
+    (1.0, '1.57e-140')
+    """
     return _blockwise(n, c, k, missed=True)
 
 
 def count_correct(samples: pl.DataFrame, by: str | Sequence[str] | None = None) -> pl.DataFrame:
-    """Return the number of samples n and of correct samples c per problem: frame [*by, problem_id, n, c].
+    """Return the number of samples and of correct samples per problem.
 
-    `samples` has the columns [*by, problem_id, correct: bool]. A problem without samples has no row in the result.
-    Add a row with n = 0 to keep it in the table; it is then not counted at any k.
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        Columns [*by, problem_id, correct: bool], one row per sample. Columns of `by` may have nulls.
+    by : str or sequence of str, optional
+        Group columns.
+
+    Returns
+    -------
+    pl.DataFrame
+        [*by, problem_id, n: Int64, c: Int64], sorted. A problem without samples has no row. Add a row with n = 0 to
+        keep it in the table; it is then not counted at any k.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or has a null, or `correct` is not Boolean.
+
+    Examples
+    --------
+    >>> count_correct(pl.DataFrame({"problem_id": ["p", "p", "q"], "correct": [True, False, False]})).rows()
+    [('p', 2, 1), ('q', 1, 0)]
     """
     keys = [*by_columns(by), "problem_id"]
     require(samples, [*keys, "correct"], "samples", nulls=by_columns(by))
@@ -157,10 +207,30 @@ def _checked(counts: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
 
 
 def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
-    """Return the coverage of every problem at every k: frame [problem_id, k, value], null where n < k.
+    """Return the coverage of every problem at every k.
 
-    `counts` has the columns [problem_id, n, c]. Rows are sorted by problem_id and k. The rows of one k are valid
-    input for `intervals.paired_difference`. Raises ValueError as `coverage` does.
+    Parameters
+    ----------
+    counts : pl.DataFrame
+        Columns [problem_id, n, c], one row per problem, for example from `count_correct`.
+    ks : iterable of int
+        Numbers of samples drawn.
+
+    Returns
+    -------
+    pl.DataFrame
+        [problem_id, k, value], sorted by problem_id and k; value is null where n < k. The rows of one k are valid input
+        for `intervals.paired_difference`.
+
+    Raises
+    ------
+    ValueError
+        As from `coverage`.
+
+    Examples
+    --------
+    >>> solved_curve(pl.DataFrame({"problem_id": ["p", "q"], "n": [4, 2], "c": [1, 0]}), [1, 4]).rows()
+    [('p', 1, 0.25), ('p', 4, 1.0), ('q', 1, 0.0), ('q', 4, None)]
     """
     sizes = sample_sizes(ks)
     rows = _checked(counts, []).sort("problem_id")
@@ -177,12 +247,36 @@ def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
 def coverage(
     counts: pl.DataFrame, ks: Iterable[int], confidence: float = 0.95, by: str | Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """Return the mean coverage@k over problems: frame [*by, k, value, low, high, n_problems], sorted.
+    """Return the mean coverage@k over problems, with the score interval of `intervals.mean_interval`.
 
-    `counts` has the columns [*by, problem_id, n, c], with one row per problem (and group). The number of samples may
-    differ between problems: at each k only problems with n >= k count, and n_problems is their number. If there are
-    none, the values are null. The interval is the score interval of `intervals.mean_interval`. Empty input gives an
-    empty frame. Raises ValueError for a missing column, a null, a repeated problem, c outside 0..n, or k < 1.
+    Parameters
+    ----------
+    counts : pl.DataFrame
+        Columns [*by, problem_id, n, c], one row per problem (and group), for example from `count_correct`. n may differ
+        between problems: at each k only problems with n >= k count.
+    ks : iterable of int
+        Numbers of samples drawn.
+    confidence : float, default 0.95
+        Level of the intervals.
+    by : str or sequence of str, optional
+        Group columns.
+
+    Returns
+    -------
+    pl.DataFrame
+        [*by, k, value, low, high, n_problems], sorted; shares in [0, 1]. n_problems is the number of problems with n >=
+        k; if there are none, the values are null. Empty input gives an empty frame.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, a repeated problem, c outside 0..n, or k < 1.
+
+    Examples
+    --------
+    >>> counts = pl.DataFrame({"problem_id": ["p", "q", "r"], "n": [4, 4, 4], "c": [2, 1, 0]})
+    >>> [[k, *(round(x, 2) for x in row)] for k, *row in coverage(counts, [1, 4]).iter_rows()]
+    [[1, 0.25, 0.03, 0.81, 3], [4, 0.67, 0.04, 0.99, 3]]
     """
     keys, sizes = by_columns(by), sample_sizes(ks)
     _checked(counts, keys)
@@ -195,14 +289,41 @@ def coverage(
 
 
 def curve_frame(sizes: np.ndarray, parts: Sequence[Columns]) -> pl.DataFrame:
-    """Concatenate the columns of consecutive k to a frame [k, value, low, high, n_problems]; NaN becomes null."""
+    """Concatenate the columns of consecutive k to one frame.
+
+    Parameters
+    ----------
+    sizes : np.ndarray
+        All k, shape [K].
+    parts : sequence of Columns
+        The metrics at consecutive chunks of `sizes` (see `blocks`); their lengths add up to K.
+
+    Returns
+    -------
+    pl.DataFrame
+        [k, value, low, high, n_problems], K rows, with the schema `CURVE`; NaN becomes null.
+
+    Examples
+    --------
+    >>> one = Columns(*(np.array([x]) for x in (0.5, np.nan, np.nan, 1)))
+    >>> curve_frame(np.array([1, 2]), [one, one]).rows()
+    [(1, 0.5, None, None, 1), (2, 0.5, None, None, 1)]
+    """
     stacked = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)] if parts else [np.empty(0)] * 4
     named = dict(zip(("value", "low", "high", "n_problems"), stacked, strict=True))
     return pl.DataFrame({"k": sizes, **named}, schema=CURVE).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def blocks(rows: int, sizes: np.ndarray) -> Iterable[np.ndarray]:
-    """Split `sizes` into consecutive chunks, such that an array of rows x chunk has a bounded size."""
+    """Split `sizes` [K] into consecutive chunks, such that an array of `rows` x chunk has at most about 2**20 values.
+
+    A chunk has at least one entry, whatever `rows` is.
+
+    Examples
+    --------
+    >>> [chunk.tolist() for chunk in blocks(2**19, np.arange(1, 6))]
+    [[1, 2], [3, 4], [5]]
+    """
     step = max(1, _BLOCK // max(rows, 1))
     return (sizes[start : start + step] for start in range(0, sizes.size, step))
 
@@ -219,10 +340,33 @@ def _mean_curve(rows: pl.DataFrame, sizes: np.ndarray, confidence: float) -> pl.
 
 
 def pass_at_1(samples: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Return the accuracy: the mean over problems of the share of correct samples, from [problem_id, correct: bool].
+    """Return the accuracy: the mean over problems of the share of correct samples.
 
     With one greedy completion per problem, each problem has one 0/1 value. With several samples per problem, the mean
     is coverage@1.
+
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        Columns [problem_id, correct: bool], one row per sample.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        A share in [0, 1]; `n` is the number of problems. NaN and n = 0 if there are no rows.
+
+    Raises
+    ------
+    ValueError
+        As from `count_correct`.
+
+    Examples
+    --------
+    >>> answers = pl.DataFrame({"problem_id": range(10), "correct": [True] * 7 + [False] * 3})
+    >>> [round(x, 2) for x in pass_at_1(answers)]
+    [0.7, 0.34, 0.91, 10]
     """
     counts = count_correct(samples).filter(pl.col("n") > 0)
     if not counts.height:

@@ -38,10 +38,32 @@ _PER_PROBLEM = {"k": pl.Int64, "numerator": pl.Float64, "denominator": pl.Float6
 
 
 def class_counts(samples: pl.DataFrame, key: str = "key") -> pl.DataFrame:
-    """Count the samples per correct class: frame [problem_id, <key>, m], sorted.
+    """Count the samples per correct class.
 
-    `samples` has the columns [problem_id, correct, <key>]. Raises ValueError for a correct sample without a key (use
-    "" as the key of texts that have none).
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        Columns [problem_id, correct: bool, <key>], one row per sample.
+    key : str, default "key"
+        Column that is equal for solutions of one class. It may be null where the sample is wrong. Use "" as the key of
+        texts that have none.
+
+    Returns
+    -------
+    pl.DataFrame
+        [problem_id, <key>, m: Int64], sorted; m is the number of correct samples of the class.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null in problem_id or correct, a `correct` that is not Boolean, or a correct sample without
+        a key.
+
+    Examples
+    --------
+    >>> columns = {"problem_id": ["p"] * 4, "correct": [True, True, True, False], "key": ["a", "a", "b", None]}
+    >>> class_counts(pl.DataFrame(columns)).rows()
+    [('p', 'a', 2), ('p', 'b', 1)]
     """
     require(samples, ["problem_id", "correct", key], "samples", nulls=[key])
     require_bool(samples, "correct", "samples")
@@ -102,12 +124,35 @@ def _checked(samples: pl.DataFrame, by: Sequence[str], keys: Sequence[str]) -> p
 
 
 def diversity_curve(samples: pl.DataFrame, ks: Iterable[int], key: str | None = "key") -> pl.DataFrame:
-    """Return the diversity of every problem at every k: frame [problem_id, k, numerator, denominator], sorted.
+    """Return the diversity of every problem at every k.
 
-    `numerator` is the expected number of distinct correct solutions (of correct samples if `key` is None),
-    `denominator` the chance of being solved; both are null where n < k. Two such frames, filtered to one k each, are
-    valid input for `intervals.paired_ratio_difference(..., bounds=None)`. The numerators alone, renamed to "value",
-    are valid input for `paired_difference(..., bounds=None)`. Raises ValueError as `diversity` does.
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        Columns [problem_id, sample_index, correct: bool, <key>], one row per sample.
+    ks : iterable of int
+        Numbers of samples drawn.
+    key : str or None, default "key"
+        Column of the classes. None counts correct samples without de-duplication.
+
+    Returns
+    -------
+    pl.DataFrame
+        [problem_id, k, numerator, denominator], sorted. `numerator` is the expected number of distinct correct
+        solutions, `denominator` the chance of being solved; both are null where n < k. Two such frames, filtered to one
+        k each, are valid input for `intervals.paired_ratio_difference(..., bounds=None)`. The numerators alone, renamed
+        to "value", are valid input for `paired_difference(..., bounds=None)`.
+
+    Raises
+    ------
+    ValueError
+        As from `diversity`.
+
+    Examples
+    --------
+    >>> samples = pl.DataFrame({"problem_id": "p", "sample_index": range(3), "correct": True, "key": ["a", "a", "b"]})
+    >>> [[k, round(count, 2), solved] for _, k, count, solved in diversity_curve(samples, [1, 2, 3]).iter_rows()]
+    [[1, 1.0, 1.0], [2, 1.67, 1.0], [3, 2.0, 1.0]]
     """
     sizes = sample_sizes(ks)
     _checked(samples, [], [key] if key else [])
@@ -133,15 +178,39 @@ def diversity(
     by: str | Sequence[str] | None = None,
     keys: Mapping[str, str] = EXACT,
 ) -> pl.DataFrame:
-    """Return diversity@k: frame [*by, distinct, denominator, k, value, low, high, n_problems].
+    """Return diversity@k over problems, for every way of de-duplication and both denominators.
 
-    `samples` has the columns [*by, problem_id, sample_index, correct: bool] and the columns in the values of `keys`
-    ({label: column}), for example {"exact": "text_key", "equations": "equations_key"}. `distinct` is "none" (not
-    de-duplicated) or a label of `keys`; `denominator` is "all" or "solved". At each k only problems with n >= k
-    count. n_problems is their number for "all", and the number of them with a correct sample for "solved". Intervals
-    are score intervals over problems, with a ratio estimator for "solved" (see `intervals`). If no problem counts,
-    the values are null. Empty input gives an empty frame. Raises ValueError for a missing column, a null (a key may
-    be null if the sample is wrong), a repeated sample, or k < 1.
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        Columns [*by, problem_id, sample_index, correct: bool] and the columns that `keys` names; a key may be null if
+        the sample is wrong.
+    ks : iterable of int
+        Numbers of samples drawn. At each k only problems with n >= k count.
+    confidence, by
+        As in `coverage.coverage`.
+    keys : mapping of str to str
+        {label: column}, for example {"exact": "text_key", "equations": "equations_key"}.
+
+    Returns
+    -------
+    pl.DataFrame
+        [*by, distinct, denominator, k, value, low, high, n_problems]. `distinct` is "none" (not de-duplicated) or a
+        label of `keys`; `denominator` is "all" or "solved" (see the module docstring). n_problems is the number of
+        problems that count, for "solved" of those with a correct sample; if there are none, the values are null.
+        Intervals are score intervals over problems (a ratio for "solved"). Empty input gives an empty frame.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, a `correct` that is not Boolean, a repeated sample, or k < 1.
+
+    Examples
+    --------
+    >>> columns = {"problem_id": list("pppqqq"), "sample_index": [0, 1, 2] * 2, "key": ["a", "a", "b", *[None] * 3]}
+    >>> samples = pl.DataFrame(columns).with_columns(correct=pl.col("key").is_not_null())
+    >>> diversity(samples, [3]).select("distinct", "denominator", "value").rows()
+    [('none', 'all', 1.5), ('none', 'solved', 3.0), ('exact', 'all', 1.0), ('exact', 'solved', 2.0)]
     """
     groups_by, sizes = by_columns(by), sample_sizes(ks)
     samples = _checked(samples, groups_by, list(keys.values()))

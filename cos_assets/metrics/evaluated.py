@@ -1,6 +1,12 @@
 """Metrics of finetuned models from their answers: accuracy, pass@k, maj@k and false positive rate.
 
-They are pooled over training seeds and also given by level and by subject.
+They are pooled over training seeds and also given by level and by subject:
+
+* "accuracy": of the greedy answers;
+* "pass": the chance that one of k sampled answers is right (at k = 1 the mean of all sampled answers);
+* "majority": the chance that the most frequent of k sampled answers is right;
+* "false_positive_rate": of all right answers, given only if the step checker could read at least half of them. Its
+  interval covers only the spread between problems.
 """
 
 from __future__ import annotations
@@ -21,10 +27,26 @@ SCHEMA = TABLES["eval_metrics"].schema
 
 
 def by_problem_and_seed(values: pl.DataFrame) -> np.ndarray:
-    """Return [problem_id, seed, value] as a sorted array of shape [problems, seeds]; null counts as a seed.
+    """Return the values of a model as a table of problems and training seeds.
 
     Problems without a value for every seed are left out, because a mean over different seeds would compare different
     models.
+
+    Parameters
+    ----------
+    values : pl.DataFrame
+        Columns [problem_id, seed, value]. Several rows of one problem and seed are averaged; a null counts as a seed.
+
+    Returns
+    -------
+    np.ndarray
+        Shape [problems, seeds], float, sorted by problem and seed; shape [0, 1] if there are no rows.
+
+    Examples
+    --------
+    >>> values = pl.DataFrame({"problem_id": list("ppqqr"), "seed": [0, 1, 0, 1, 0], "value": [1, 0, 1, 1, 1]})
+    >>> by_problem_and_seed(values).tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
     """
     seeds = values["seed"].n_unique()
     rows = values.group_by("problem_id", "seed").agg(pl.col("value").mean())
@@ -33,9 +55,30 @@ def by_problem_and_seed(values: pl.DataFrame) -> np.ndarray:
 
 
 def pooled(values: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Return the mean of [problem_id, seed, value]; the interval includes the spread between problems and seeds.
+    """Return the mean over problems and seeds; the interval includes the spread between both.
 
-    The values are NaN if there are no rows.
+    Parameters
+    ----------
+    values : pl.DataFrame
+        Columns [problem_id, seed, value], as in `by_problem_and_seed`; value is a share in [0, 1].
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        As from `intervals.crossed_interval`; NaN if there are no rows.
+
+    Raises
+    ------
+    ValueError
+        A value is null or outside [0, 1].
+
+    Examples
+    --------
+    >>> values = pl.DataFrame({"problem_id": ["p", "p", "q", "q"], "seed": [0, 1, 0, 1], "value": [1, 0, 1, 1]})
+    >>> [round(x, 2) for x in pooled(values)]
+    [0.75, 0.01, 1.0, 2]
     """
     return crossed_interval(by_problem_and_seed(values), confidence)
 
@@ -47,23 +90,40 @@ def evaluation_metrics(
     maj_at: Sequence[int] = (),
     confidence: float = 0.95,
 ) -> pl.DataFrame:
-    """Return one row per model, benchmark, metric, k and group, with the schema `SCHEMA`.
+    """Return the metrics of finetuned models (see the module docstring) over all problems, by level and by subject.
 
     Parameters
     ----------
-    evaluated : answers [budget, source, target, benchmark, seed, temperature, problem_id, correct, answer_class,
-        wrong_reasoning]; answers with temperature 0 are the greedy ones.
-    problems : [benchmark, problem_id, level, subject]; level and subject may be null.
+    evaluated : pl.DataFrame
+        Answers [budget, source, target, benchmark, seed, temperature, problem_id, correct: bool, answer_class,
+        wrong_reasoning: bool]. Answers with temperature 0 are the greedy ones.
+    problems : pl.DataFrame
+        [benchmark, problem_id, level, subject]; level and subject may be null.
+    pass_at, maj_at : sequence of int
+        The k of "pass" and "majority". Problems with fewer sampled answers are left out.
+    confidence : float, default 0.95
+        Level of the intervals.
 
-    The metrics are:
+    Returns
+    -------
+    pl.DataFrame
+        One row per model, benchmark, metric, k and group, in the schema `SCHEMA`. Level and subject are null in the
+        rows for all problems together.
 
-    * "accuracy": of the greedy answers;
-    * "pass": the chance that one of k sampled answers is right (at k = 1 the mean of all sampled answers);
-    * "majority": the chance that the most frequent of k sampled answers is right;
-    * "false_positive_rate": of all right answers, given only if the step checker could read at least half of them.
+    Raises
+    ------
+    ValueError
+        k < 1, or more than `majority.MAX_SAMPLES` answers of one problem.
 
-    Level and subject are null in the rows for all problems together. Seeds are pooled. The interval of a false
-    positive rate covers only the spread between problems.
+    Examples
+    --------
+    >>> answers = pl.DataFrame({"seed": 0, "problem_id": ["p", "q"], "correct": [True, False]}).with_columns(
+    ...     [pl.lit("x").alias(name) for name in KEYS], temperature=0.0, answer_class=0, wrong_reasoning=False
+    ... )
+    >>> problems = pl.DataFrame({"benchmark": "x", "problem_id": ["p", "q"], "level": ["1", "2"], "subject": None})
+    >>> table = evaluation_metrics(answers, problems).filter(metric="accuracy")
+    >>> table.select("level", "value", "n_problems").rows()
+    [(None, 0.5, 2), ('1', 1.0, 1), ('2', 0.0, 1)]
     """
     per_problem = pl.concat(list(_values(evaluated, pass_at, maj_at)))
     facts = problems.select("benchmark", "problem_id", "level", "subject").unique(["benchmark", "problem_id"])

@@ -5,8 +5,13 @@ of one problem tend to fail together, so the interval is that of a ratio over pr
 samples of 300 problems are treated as independent although two samples of a problem correlate by 0.3, the 95 %
 interval covers the true rate only 82 % of the time.
 
-A judge also makes errors. If people have labeled some of the judged samples, `corrected_rate` corrects for them
-(Rogan & Gladen 1978, American Journal of Epidemiology 107:71).
+A judge also makes errors. If people have labeled some of the judged samples, `corrected_rate` corrects for them. With
+the sensitivity s = P(judge wrong | human wrong) and the specificity t = P(judge right | human right), the corrected
+rate is (rate + t - 1) / (s + t - 1) (Rogan & Gladen 1978, American Journal of Epidemiology 107:71), clipped to [0, 1].
+Its interval is that of Lang & Reiczigel 2014 (Preventive Veterinary Medicine 113:13). It adds z²/2 pseudo-observations
+of each kind to the rate and 1 of each kind to s and t. Because samples of a problem are correlated, each share has the
+effective sample size of a ratio over problems (see `intervals`). The judged and the labeled samples are treated as
+independent.
 """
 
 from __future__ import annotations
@@ -39,9 +44,33 @@ _RATE = {
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
-    """Return the score interval of k out of n independent observations (Wilson 1927, JASA 22:209); all NaN if n is 0.
+    """Return Wilson's score interval of k out of n independent observations.
 
-    Raises ValueError for k outside 0..n.
+    Parameters
+    ----------
+    k, n : int
+        Number of hits and of observations.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        The share k/n with its limits; `n` is the number of observations. All values are NaN if n is 0.
+
+    Raises
+    ------
+    ValueError
+        k is outside 0..n.
+
+    References
+    ----------
+    Wilson 1927, JASA 22:209.
+
+    Examples
+    --------
+    >>> [round(x, 2) for x in wilson(8, 10)]
+    [0.8, 0.49, 0.94, 10]
     """
     from scipy.special import ndtri
 
@@ -54,11 +83,30 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
 
 
 def false_positive_sums(judged: pl.DataFrame) -> pl.DataFrame:
-    """Return the numbers of samples judged wrong and judged at all per problem, sorted, without unread rows.
+    """Return the number of samples judged wrong and judged at all per problem.
 
-    `judged` has the columns [problem_id, wrong_reasoning: bool | null], with one row per judged correct sample. The
-    result has the columns [problem_id, numerator, denominator]. With a column `weight`, both are sums of weights; the
-    weight is the number of samples of its problem that a row represents if not all were judged.
+    Parameters
+    ----------
+    judged : pl.DataFrame
+        Columns [problem_id, wrong_reasoning: bool], one row per judged correct sample; null where the verdict could not
+        be read. With a column `weight`, the sums are of weights: the weight is the number of samples of its problem
+        that a row represents if not all were judged.
+
+    Returns
+    -------
+    pl.DataFrame
+        [problem_id, numerator, denominator], sorted, without unread rows.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null in problem_id or weight, or a wrong_reasoning that is not Boolean.
+
+    Examples
+    --------
+    >>> judged = pl.DataFrame({"problem_id": ["p", "p", "q", "r"], "wrong_reasoning": [True, False, False, None]})
+    >>> false_positive_sums(judged).rows()
+    [('p', 1, 2), ('q', 0, 1)]
     """
     weighted = "weight" in judged.columns
     require(judged, ["problem_id", "wrong_reasoning", *["weight"] * weighted], "judged", nulls=["wrong_reasoning"])
@@ -74,9 +122,35 @@ def false_positive_sums(judged: pl.DataFrame) -> pl.DataFrame:
 def false_positive_rate(judged: pl.DataFrame, confidence: float = 0.95) -> Interval:
     """Return the share of judged correct samples with wrong reasoning, with an interval clustered by problem.
 
-    `judged` is as in `false_positive_sums`; `n` of the result is the number of problems. If no reasoning is wrong (or
-    all is), the data do not show how correlated the samples of a problem are. The interval is then that of one sample
-    per problem.
+    If no reasoning is wrong (or all is), the data do not show how correlated the samples of a problem are. The interval
+    is then that of one sample per problem.
+
+    Parameters
+    ----------
+    judged : pl.DataFrame
+        As in `false_positive_sums`.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        A share in [0, 1]; `n` is the number of problems.
+
+    Raises
+    ------
+    ValueError
+        As from `false_positive_sums`.
+
+    References
+    ----------
+    Bansal et al. 2024, arXiv 2408.16737 (the rate); see `intervals` for the interval.
+
+    Examples
+    --------
+    >>> judged = pl.DataFrame({"problem_id": range(20), "wrong_reasoning": [True] * 2 + [False] * 18})
+    >>> [round(x, 2) for x in false_positive_rate(judged)]
+    [0.1, 0.03, 0.32, 20]
     """
     sums = false_positive_sums(judged)
     return ratio_interval(sums["numerator"].to_numpy(), sums["denominator"].to_numpy(), confidence)
@@ -85,11 +159,34 @@ def false_positive_rate(judged: pl.DataFrame, confidence: float = 0.95) -> Inter
 def false_positives(
     judged: pl.DataFrame, confidence: float = 0.95, by: str | Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """Return the rate per group: frame [*by, value, low, high, n_problems, n_samples, n_unread].
+    """Return the false positive rate per group.
 
-    `judged` has the columns [*by, problem_id, wrong_reasoning]. A null is a verdict that could not be read: it is
-    excluded from the rate and counted in n_unread. n_samples is the number of samples in the rate. Empty input gives
-    an empty frame.
+    Parameters
+    ----------
+    judged : pl.DataFrame
+        As in `false_positive_sums`, with the columns of `by`.
+    confidence : float, default 0.95
+        Level of the intervals.
+    by : str or sequence of str, optional
+        Group columns; they may have nulls.
+
+    Returns
+    -------
+    pl.DataFrame
+        [*by, value, low, high, n_problems, n_samples, n_unread], one row per group. n_samples is the number of samples
+        in the rate. n_unread is the number of samples without a readable verdict. Empty input gives an empty frame.
+
+    Raises
+    ------
+    ValueError
+        As from `false_positive_sums`.
+
+    Examples
+    --------
+    >>> judged = pl.DataFrame({"problem_id": ["p", "p", "q", "r"], "wrong_reasoning": [True, False, False, None]})
+    >>> judged = judged.with_columns(model=pl.lit("wc"))
+    >>> false_positives(judged, by="model").select("model", "n_problems", "n_samples", "n_unread").rows()
+    [('wc', 2, 3, 1)]
     """
     keys = by_columns(by)
     require(judged, [*keys, "problem_id", "wrong_reasoning"], "judged", nulls=[*keys, "wrong_reasoning"])
@@ -106,7 +203,29 @@ def false_positives(
 def false_positive_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95) -> Interval:
     """Return the rate of a minus the rate of b, paired over problems. A negative value favors a.
 
-    Both inputs are as in `false_positive_sums`.
+    Parameters
+    ----------
+    a, b : pl.DataFrame
+        As in `false_positive_sums`.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        As from `intervals.paired_ratio_difference`, in [-1, 1].
+
+    Raises
+    ------
+    ValueError
+        As from `false_positive_sums`.
+
+    Examples
+    --------
+    >>> a = pl.DataFrame({"problem_id": range(20), "wrong_reasoning": [True] * 2 + [False] * 18})
+    >>> b = pl.DataFrame({"problem_id": range(20), "wrong_reasoning": [True] * 10 + [False] * 10})
+    >>> [round(x, 2) for x in false_positive_difference(a, b)]
+    [-0.4, -0.6, -0.15, 20]
     """
     return paired_ratio_difference(false_positive_sums(a), false_positive_sums(b), confidence)
 
@@ -114,18 +233,36 @@ def false_positive_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: floa
 def corrected_rate(judged: pl.DataFrame, labelled: pl.DataFrame, confidence: float = 0.95) -> Interval:
     """Return the rate that an error-free judge would have found; the interval includes the judge's errors.
 
-    `judged` is as in `false_positive_sums`. `labelled` has the columns [problem_id, judge: bool, human: bool], with
-    one row per sample that both have read; True means wrong reasoning. The labeled samples must be selected without
-    looking at the judge's verdicts. With the sensitivity s = P(judge wrong | human wrong) and the specificity t =
-    P(judge right | human right), the corrected rate is (rate + t - 1) / (s + t - 1) (Rogan & Gladen 1978), clipped to
-    [0, 1].
+    See the module docstring for the estimator and its sources.
 
-    The interval is that of Lang & Reiczigel 2014 (Preventive Veterinary Medicine 113:13). It adds z²/2
-    pseudo-observations of each kind to the rate and 1 of each kind to s and t. Because samples of a problem are
-    correlated, each share has the effective sample size of a ratio over problems (see `intervals`). The two sets are
-    treated as independent. `n` is the number of judged problems. If people found no right or no wrong reasoning, or
-    if the judge is no better than chance, the value is NaN and the interval is [0, 1]. Raises ValueError for a
-    missing column or a null in `labelled`.
+    Parameters
+    ----------
+    judged : pl.DataFrame
+        As in `false_positive_sums`.
+    labelled : pl.DataFrame
+        Columns [problem_id, judge: bool, human: bool], one row per sample that both have read; True means wrong
+        reasoning. The samples must be selected without looking at the judge's verdicts.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        `n` is the number of judged problems. If people found no right or no wrong reasoning, or if the judge is no
+        better than chance, the value is NaN and the interval is [0, 1].
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, or a column of another type.
+
+    Examples
+    --------
+    >>> judged = pl.DataFrame({"problem_id": range(100), "wrong_reasoning": [True] * 30 + [False] * 70})
+    >>> judge, human = [True] * 9 + [False] * 11, [True] * 8 + [False, True] + [False] * 10
+    >>> labelled = pl.DataFrame({"problem_id": range(20), "judge": judge, "human": human})
+    >>> [round(x, 2) for x in corrected_rate(judged, labelled)]
+    [0.26, 0.0, 0.48, 100]
     """
     from scipy.special import ndtri
 

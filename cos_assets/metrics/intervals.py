@@ -46,7 +46,14 @@ _ZERO = 1e-24
 
 
 class Interval(NamedTuple):
-    """A `value` with its limits, in the unit of the metric, from `n` problems; NaN limits if n < 2."""
+    """A `value` with its limits, in the unit of the metric, from `n` problems; NaN limits if n < 2.
+
+    Examples
+    --------
+    >>> value, low, high, n = mean_interval([1, 1, 1, 0])
+    >>> low < value < high, n
+    (True, 4)
+    """
 
     value: float
     low: float
@@ -64,13 +71,39 @@ class Columns(NamedTuple):
 
 
 def check_confidence(confidence: float) -> float:
+    """Return `confidence`; raise ValueError unless it is between 0 and 1.
+
+    Examples
+    --------
+    >>> check_confidence(95)
+    Traceback (most recent call last):
+    ValueError: confidence is 95; allowed is a number between 0 and 1, such as 0.95
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; allowed is a number between 0 and 1, such as 0.95")
     return confidence
 
 
 def t_quantile(n: np.ndarray, confidence: float) -> np.ndarray:
-    """Return the two-sided quantile of Student's t for `n` problems (n - 1 degrees of freedom); NaN where n < 2."""
+    """Return the two-sided quantile of Student's t for numbers of problems.
+
+    Parameters
+    ----------
+    n : array_like
+        Numbers of problems, any shape; there are n - 1 degrees of freedom.
+    confidence : float
+        Probability between the two quantiles -t and t.
+
+    Returns
+    -------
+    np.ndarray
+        t in the shape of `n`; NaN where n < 2.
+
+    Examples
+    --------
+    >>> t_quantile([1, 2, 21], 0.95).round(2).tolist()
+    [nan, 12.71, 2.09]
+    """
     from scipy.special import stdtrit
 
     n = np.asarray(n, dtype=float)
@@ -78,7 +111,32 @@ def t_quantile(n: np.ndarray, confidence: float) -> np.ndarray:
 
 
 def score_limits(share: np.ndarray, size: np.ndarray, quantile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Wilson's score interval of `share` in [0, 1] from `size` (effective) observations (Wilson 1927)."""
+    """Return Wilson's score interval of a share.
+
+    Parameters
+    ----------
+    share : np.ndarray
+        Shares in [0, 1]. All arguments broadcast together.
+    size : np.ndarray
+        (Effective) number of observations, above 0.
+    quantile : np.ndarray
+        Quantile of the normal distribution or Student's t, such as 1.96.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Lower and upper limits in [0, 1]; they include `share`.
+
+    References
+    ----------
+    Wilson 1927, JASA 22:209.
+
+    Examples
+    --------
+    >>> low, high = score_limits(np.array([0.0, 0.8]), np.array(10.0), np.array(1.96))
+    >>> low.round(2).tolist(), high.round(2).tolist()
+    ([0.0, 0.49], [0.28, 0.94])
+    """
     shift = quantile**2 / size
     centre = (share + shift / 2) / (1 + shift)
     half = np.sqrt(shift * (share * (1 - share) + shift / 4)) / (1 + shift)
@@ -116,9 +174,29 @@ def ratio_columns(
 ) -> Columns:
     """Return R = Σy / Σx of every column with its interval; see the module docstring for the estimator.
 
-    `numerator` (y) and `denominator` (x) have shape [N, K], with one row per problem. `weights` [N] is the number of
-    problems that each row represents. Rows whose denominator is 0 or NaN are excluded from that column. A column
-    without rows has NaN values and n = 0.
+    Parameters
+    ----------
+    numerator, denominator : np.ndarray
+        y and x, shape [N, K], with one row per problem. Rows whose denominator is 0 or NaN are excluded from that
+        column.
+    weights : np.ndarray, optional
+        Number of problems that each row represents, shape [N]; 1 if None.
+    confidence : float, default 0.95
+        Level of the intervals.
+    bounds : pair of float or of np.ndarray, optional
+        Minimum and maximum possible R, the same for all columns or with shape [K]. None gives unbounded t intervals.
+
+    Returns
+    -------
+    Columns
+        Arrays of shape [K]. A column without rows has NaN values and n = 0.
+
+    Examples
+    --------
+    >>> y, x = np.array([[1, 3], [0, np.nan], [1, 5]]), np.array([[1, 2], [1, np.nan], [2, 2]])
+    >>> found = ratio_columns(y, x)
+    >>> found.value.tolist(), found.n.tolist()
+    ([0.5, 2.0], [3, 2])
     """
     mass = np.ones(len(numerator)) if weights is None else np.asarray(weights, dtype=float)
     counts = denominator > 0
@@ -152,21 +230,73 @@ def _vector(values: Any, name: str, bounds: Bounds = None) -> np.ndarray:
 
 
 def mean_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """Return the mean of one value per problem, with `values` of shape [N].
+    """Return the mean of one value per problem.
 
-    Pass the mean of the samples if a problem has several: this is the clustered standard error of Miller 2024 for
-    equal numbers of samples. `bounds` (0, 1) gives a score interval, None gives value ± t·sd/√N; see the module
-    docstring. Raises ValueError for a value that is not finite or outside the bounds.
+    If a problem has several samples, pass their mean: this is the clustered standard error of Miller 2024 (arXiv
+    2411.00640) for equal numbers of samples.
+
+    Parameters
+    ----------
+    values : array_like
+        One finite value per problem, shape [N].
+    confidence : float, default 0.95
+        Level of the interval.
+    bounds : pair of float or None, default (0, 1)
+        Minimum and maximum possible value, which give a score interval. None gives value ± t·sd/√N.
+
+    Returns
+    -------
+    Interval
+        All values are NaN and n is 0 if there are no problems.
+
+    Raises
+    ------
+    ValueError
+        Another shape, or a value that is not finite or outside the bounds.
+
+    Examples
+    --------
+    >>> [round(x, 2) for x in mean_interval([1, 1, 1, 0, 1, 0, 1, 1, 1, 1])]
+    [0.8, 0.43, 0.96, 10]
+    >>> [round(x, 2) for x in mean_interval([2, 3, 4, 5], bounds=None)]
+    [3.5, 1.45, 5.55, 4]
     """
     array = np.sort(_vector(values, "values", bounds))[:, None]
     return _only(ratio_columns(array, np.ones_like(array), None, confidence, bounds))
 
 
 def crossed_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """Return the mean of `values` of shape [P, S], with one row per problem and one column per training seed.
+    """Return the mean over problems and training seeds, both treated as random.
 
-    Problems and seeds are both treated as random, so the limits include the spread between seeds. With one seed the
-    result is that of `mean_interval`. Raises ValueError as `mean_interval` does.
+    The limits include the spread between seeds. With one seed the result is that of `mean_interval`.
+
+    Parameters
+    ----------
+    values : array_like
+        Finite values of shape [P, S], with one row per problem and one column per seed.
+    confidence : float, default 0.95
+        Level of the interval.
+    bounds : pair of float or None, default (0, 1)
+        As in `mean_interval`.
+
+    Returns
+    -------
+    Interval
+        `n` is the number of problems P.
+
+    Raises
+    ------
+    ValueError
+        Another shape or no seed, or a value that is not finite or outside the bounds.
+
+    References
+    ----------
+    Brennan 2001, Generalizability Theory, sections 3.2 and 5.4; Zou & Donner 2008, Statistics in Medicine 27:1693.
+
+    Examples
+    --------
+    >>> [round(x, 2) for x in crossed_interval([[1, 1], [1, 0], [1, 1], [0, 0], [1, 1]])]
+    [0.7, 0.05, 0.99, 5]
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or not table.shape[1]:
@@ -189,11 +319,33 @@ def crossed_interval(values: Any, confidence: float = 0.95, bounds: Bounds = SHA
 
 
 def crossed_difference(a: Any, b: Any, confidence: float = 0.95) -> Interval:
-    """Return mean(a) - mean(b) for shares of the same problems in the same order, with shapes [P, S] and [P, S'].
+    """Return mean(a) - mean(b) for shares of the same problems, over training seeds.
 
     If both sides have several seeds, the seeds are paired in order, and only the first min(S, S') of each side are
     used. This is valid whether or not the effects of a seed (such as the order of rows) are the same on both sides.
-    Raises ValueError if the numbers of problems differ.
+
+    Parameters
+    ----------
+    a, b : array_like
+        Shares in [0, 1] of shape [P, S] and [P, S'], with the same problems in the same order.
+    confidence : float, default 0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Interval
+        As from `crossed_interval` without bounds, or from `paired_difference` if a side has one seed.
+
+    Raises
+    ------
+    ValueError
+        The numbers of problems differ, or a value is not finite.
+
+    Examples
+    --------
+    >>> a, b = [[1, 1, 1], [1, 1, 1], [1, 0, 1], [0, 1, 0]], [[1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
+    >>> [round(x, 2) for x in crossed_difference(a, b)]
+    [0.5, -0.18, 1.18, 4]
     """
     left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if left.shape[0] != right.shape[0]:
@@ -207,11 +359,37 @@ def crossed_difference(a: Any, b: Any, confidence: float = 0.95) -> Interval:
 
 
 def ratio_interval(numerator: Any, denominator: Any, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """Return Σ numerator / Σ denominator, with one value of each per problem, shape [N].
+    """Return Σ numerator / Σ denominator over problems.
 
-    Problems with denominator 0 are excluded. The relative gain of A over B on the same problems is `ratio_interval(a,
-    b, bounds=None)` minus 1. Raises ValueError for different shapes, values that are not finite, or a negative
-    denominator.
+    The relative gain of A over B on the same problems is `ratio_interval(a, b, bounds=None)` minus 1.
+
+    Parameters
+    ----------
+    numerator, denominator : array_like
+        One finite value of each per problem, shape [N]. Problems with denominator 0 are excluded.
+    confidence : float, default 0.95
+        Level of the interval.
+    bounds : pair of float or None, default (0, 1)
+        Minimum and maximum possible ratio.
+
+    Returns
+    -------
+    Interval
+        `n` is the number of problems with a denominator above 0.
+
+    Raises
+    ------
+    ValueError
+        Different shapes, a value that is not finite, or a negative denominator.
+
+    References
+    ----------
+    Cochran 1977, Sampling Techniques, section 6.3 (variance); see the module docstring for the interval.
+
+    Examples
+    --------
+    >>> [round(x, 2) for x in ratio_interval([1, 0, 2, 0], [2, 2, 2, 0])]
+    [0.5, 0.04, 0.96, 3]
     """
     y, x = _vector(numerator, "numerator"), _vector(denominator, "denominator")
     if y.shape != x.shape:
@@ -245,12 +423,39 @@ def _difference(
 
 
 def paired_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95, bounds: Bounds = SHARE) -> Interval:
-    """Return mean(a) - mean(b) over the same problems, for frames [problem_id, value] with one row per problem.
+    """Return mean(a) - mean(b) over the same problems.
 
-    `bounds` are those of the values, not of the difference. With bounds, the interval has a positive width even if
-    all problems tie: that of two pseudo-problems, one won by each side (Bonett & Price 2012, J. Educational and
-    Behavioral Statistics 37:479). Raises ValueError for repeated problems, values that are null or outside the
-    bounds, or different sets of problems.
+    With bounds, the interval has a positive width even if all problems tie: that of two pseudo-problems, one won by
+    each side (Bonett & Price 2012, J. Educational and Behavioral Statistics 37:479).
+
+    Parameters
+    ----------
+    a, b : pl.DataFrame
+        Columns [problem_id, value], one row per problem; both have the same problems.
+    confidence : float, default 0.95
+        Level of the interval.
+    bounds : pair of float or None, default (0, 1)
+        Minimum and maximum of the values, not of the difference. None gives the paired t interval.
+
+    Returns
+    -------
+    Interval
+        `n` is the number of problems.
+
+    Raises
+    ------
+    ValueError
+        A repeated problem, a value that is null or outside the bounds, or different sets of problems.
+
+    References
+    ----------
+    Newcombe 1998, Statistics in Medicine 17:2635, method 10.
+
+    Examples
+    --------
+    >>> a = pl.DataFrame({"problem_id": range(10), "value": [1, 1, 1, 1, 1, 1, 1, 0, 0, 1]})
+    >>> [round(x, 2) for x in paired_difference(a, a.with_columns(value=pl.Series([1, 0, 0, 0, 1, 0, 1, 0, 0, 0])))]
+    [0.5, 0.08, 0.72, 10]
     """
     for name, frame in (("a", a), ("b", b)):
         require(frame, ["problem_id", "value"], name)
@@ -274,12 +479,37 @@ def paired_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95
 def paired_ratio_difference(
     a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95, bounds: Bounds = SHARE
 ) -> Interval:
-    """Return Σy_a/Σx_a - Σy_b/Σx_b for frames [problem_id, numerator, denominator] with one row per problem.
+    """Return Σy_a/Σx_a - Σy_b/Σx_b over problems.
 
     It applies to ratios such as the false positive rate (bounds (0, 1)) or the diversity over solved problems (bounds
-    None). A problem that is on one side only counts as 0 of 0 on the other: a model that never solved it has no
-    correct sample to judge. `n` is the number of problems with a denominator on either side. Raises ValueError for
-    repeated problems, nulls, or negative denominators.
+    None). A problem that is on one side only counts as 0 of 0 on the other: a model that never solved it has no correct
+    sample to judge.
+
+    Parameters
+    ----------
+    a, b : pl.DataFrame
+        Columns [problem_id, numerator, denominator], one row per problem.
+    confidence : float, default 0.95
+        Level of the interval.
+    bounds : pair of float or None, default (0, 1)
+        Minimum and maximum of the ratios, not of the difference.
+
+    Returns
+    -------
+    Interval
+        `n` is the number of problems with a denominator above 0 on either side.
+
+    Raises
+    ------
+    ValueError
+        A repeated problem, a null, or a negative denominator.
+
+    Examples
+    --------
+    >>> a = pl.DataFrame({"problem_id": ["p", "q", "r"], "numerator": [0, 1, 0], "denominator": [4, 3, 3]})
+    >>> b = pl.DataFrame({"problem_id": ["p", "q", "s"], "numerator": [2, 2, 1], "denominator": [4, 3, 3]})
+    >>> [round(x, 2) for x in paired_ratio_difference(a, b)]
+    [-0.4, -0.66, 0.14, 4]
     """
     columns = ["problem_id", "numerator", "denominator"]
     for name, frame in (("a", a), ("b", b)):
@@ -298,6 +528,11 @@ def better(interval: Interval, higher: str = "wc", lower: str = "se") -> str:
     """Return the winner of a difference: `higher` if the interval is above 0, `lower` if below, else "cannot tell".
 
     Swap the two names for a metric where lower is better (false positive rate). NaN limits give "cannot tell".
+
+    Examples
+    --------
+    >>> better(Interval(0.2, 0.1, 0.3, 50)), better(Interval(0.2, -0.1, 0.5, 5))
+    ('wc', 'cannot tell')
     """
     if interval.low > 0:
         return higher

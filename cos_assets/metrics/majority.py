@@ -24,12 +24,37 @@ MAX_SAMPLES = 1000
 
 
 def maj_at_k(samples: pl.DataFrame, k: int) -> pl.DataFrame:
-    """Return the probability that the majority of k samples is right: frame [problem_id, value], sorted.
+    """Return the probability that the majority of k samples is right, per problem.
 
-    The value is null for problems with fewer than k samples. `samples` has the columns [problem_id, answer, correct:
-    bool], with one row per sample; answer is null if none was stated. Equal answers form one class, and all correct
-    answers form one class. Make equivalent wrong answers equal before the call (see `grading.classes`). Raises
-    ValueError for a missing column, a null, k < 1, or more than `MAX_SAMPLES` samples of a problem.
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        Columns [problem_id, answer, correct: bool], one row per sample; answer is null if none was stated. Equal
+        answers form one class, and all correct answers form one class. Make equivalent wrong answers equal before the
+        call (see `grading.answer_classes`).
+    k : int
+        Number of samples that vote.
+
+    Returns
+    -------
+    pl.DataFrame
+        [problem_id, value], sorted; value is null for problems with fewer than k samples.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, a `correct` that is not Boolean, k < 1, or more than `MAX_SAMPLES` samples of a
+        problem.
+
+    References
+    ----------
+    Wang et al. 2022, arXiv 2203.11171, section 2.
+
+    Examples
+    --------
+    >>> answers = {"answer": ["7", "7", "8", None], "correct": [True, True, False, False]}
+    >>> maj_at_k(pl.DataFrame({"problem_id": "p", **answers}), 2)["value"].round(2).to_list()
+    [0.67]
     """
     [k] = sample_sizes([k])
     require(samples, ["problem_id", "answer", "correct"], "samples", nulls=["answer"])
@@ -50,10 +75,33 @@ def maj_at_k(samples: pl.DataFrame, k: int) -> pl.DataFrame:
 
 
 def majority(samples: pl.DataFrame, ks: Iterable[int], confidence: float = 0.95) -> pl.DataFrame:
-    """Return the mean maj@k over problems: frame [k, value, low, high, n_problems], with the columns of `coverage`.
+    """Return the mean maj@k over problems.
 
-    Problems with fewer than k samples do not count at k; if no problem counts, the values are null. Input and errors
-    are those of `maj_at_k`.
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        As in `maj_at_k`.
+    ks : iterable of int
+        Numbers of samples that vote. Problems with fewer than k samples do not count at k.
+    confidence : float, default 0.95
+        Level of the intervals.
+
+    Returns
+    -------
+    pl.DataFrame
+        [k, value, low, high, n_problems], the columns of `coverage`. If no problem counts, the values are null.
+
+    Raises
+    ------
+    ValueError
+        As from `maj_at_k`.
+
+    Examples
+    --------
+    >>> answers = {"answer": ["7", "7", "8", "9", "8", "9"], "correct": [True, True, False, True, False, True]}
+    >>> samples = pl.DataFrame({"problem_id": list("pppqqq"), **answers})
+    >>> majority(samples, [1, 3]).select("k", pl.col("value").round(2), "n_problems").rows()
+    [(1, 0.67, 2), (3, 1.0, 2)]
     """
     curve = []
     for k in sample_sizes(ks):

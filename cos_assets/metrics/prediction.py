@@ -40,10 +40,20 @@ _STEP = 1e-4
 
 
 class Fit(NamedTuple):
-    """A fitted model: Beta(a, b) for a share 1 - `never` of the problems, and p = 0 for the others.
+    """A fitted model: Beta(a, b) for a share 1 - `never` of the problems, and p = 0 for the others; see `fit`.
 
-    `covariance` is that of (log a, log b) or (log a, log b, logit never), with shape [2, 2] or [3, 3]. `n_problems`
-    is the number of problems with a sample.
+    Attributes
+    ----------
+    a, b : float
+        Parameters of the beta distribution.
+    never : float
+        Share of the problems that are never solved; 0 in the plain model.
+    log_likelihood, bic : float
+        Log-likelihood without the penalty, and the BIC computed from it.
+    covariance : np.ndarray
+        Covariance of (log a, log b) or (log a, log b, logit never), shape [2, 2] or [3, 3].
+    n_problems : int
+        Number of problems with a sample.
     """
 
     a: float
@@ -56,6 +66,7 @@ class Fit(NamedTuple):
 
     @property
     def zero_inflated(self) -> bool:
+        """Whether the model has a share of problems that are never solved."""
         return len(self.covariance) == 3
 
 
@@ -100,13 +111,35 @@ def _log_likelihood(theta: np.ndarray, n: np.ndarray, c: np.ndarray) -> tuple[np
 
 
 def fit(counts: pl.DataFrame, zero_inflated: bool = False) -> Fit:
-    """Fit the (zero-inflated) beta-binomial model to `counts` [problem_id, n, c]; n may differ between problems.
+    """Fit the (zero-inflated) beta-binomial model to a pilot by penalized maximum likelihood.
 
-    The fit is maximum likelihood with a weak penalty: normal with standard deviation 3 on log a and log b, and
-    uniform on the never-solved share. The penalty makes the fit exist even if nothing or everything is solved. Raises
-    ValueError for a missing column, a null, a repeated problem, c outside 0..n, fewer than two problems with samples,
-    or no problem with two samples (three if `zero_inflated`), because the spread between problems is then not
-    identifiable.
+    The penalty is weak: normal with standard deviation 3 on log a and log b, and uniform on the never-solved share. It
+    makes the fit exist even if nothing or everything is solved.
+
+    Parameters
+    ----------
+    counts : pl.DataFrame
+        Columns [problem_id, n, c], one row per problem; n may differ between problems and may be 0.
+    zero_inflated : bool, default False
+        Whether to also fit a share of problems that are never solved.
+
+    Returns
+    -------
+    Fit
+        The parameters with their covariance.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, a repeated problem, c outside 0..n, fewer than two problems with samples, or no
+        problem with two samples (three if `zero_inflated`), because the spread between problems is then not
+        identifiable.
+
+    Examples
+    --------
+    >>> found = fit(pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]}))
+    >>> round(found.a, 1), round(found.b, 1), found.never
+    (0.4, 0.7, 0.0)
     """
     from scipy.optimize import minimize
 
@@ -151,19 +184,37 @@ def fit(counts: pl.DataFrame, zero_inflated: bool = False) -> Fit:
 def fits(counts: pl.DataFrame) -> list[Fit]:
     """Return the beta-binomial fit, and also the zero-inflated one if some problem has three samples.
 
-    Raises ValueError as `fit` does.
+    Arguments and errors are those of `fit`.
+
+    Examples
+    --------
+    >>> found = fits(pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]}))
+    >>> [one.zero_inflated for one in found]
+    [False, True]
     """
     plain = fit(counts)
     return [plain, fit(counts, zero_inflated=True)] if (counts["n"] >= 3).any() else [plain]
 
 
 def choose(found: Sequence[Fit]) -> Fit:
-    """Return the fit with the lowest BIC."""
+    """Return the fit with the lowest BIC.
+
+    Examples
+    --------
+    >>> choose(fits(pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]}))).zero_inflated
+    False
+    """
     return min(found, key=lambda one: one.bic)
 
 
 def weights_of(found: Sequence[Fit]) -> np.ndarray:
-    """Return exp(-BIC/2) of each fit, normalized to sum 1; shape [number of fits]."""
+    """Return exp(-BIC/2) of each fit, normalized to sum 1; shape [number of fits].
+
+    Examples
+    --------
+    >>> weights_of(fits(pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]}))).round(1).tolist()
+    [0.7, 0.3]
+    """
     bic = np.array([one.bic for one in found])
     share = np.exp((bic.min() - bic) / 2)
     return share / share.sum()
@@ -190,9 +241,28 @@ def _solved(theta: np.ndarray, n: np.ndarray, c: np.ndarray, k: int) -> np.ndarr
 
 
 def solved_chance(found: Fit, n: Any, c: Any, k: int) -> np.ndarray:
-    """Return the probability that a problem with c of n correct is solved with k samples in total, shape [N].
+    """Return the probability that a problem is solved with k samples in total.
 
-    Where n > k it is the probability among k of the n samples, 1 - C(n-c, k)/C(n, k).
+    Parameters
+    ----------
+    found : Fit
+        One fit.
+    n, c : array_like of int
+        Number of samples and of correct ones so far, shape [N].
+    k : int
+        Number of samples in total.
+
+    Returns
+    -------
+    np.ndarray
+        Shape [N]. 1 where c > 0 and n <= k. Where n > k it is the probability among k of the n samples,
+        1 - C(n-c, k)/C(n, k).
+
+    Examples
+    --------
+    >>> found = fit(pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]}))
+    >>> solved_chance(found, [0, 4, 4], [0, 0, 1], 16).round(2).tolist()
+    [0.77, 0.43, 1.0]
     """
     return _solved(_theta(found), np.asarray(n, dtype=float), np.asarray(c, dtype=float), k)
 
@@ -280,12 +350,34 @@ def _columns(counts: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def predict_coverage(
     found: Fit | Sequence[Fit], counts: pl.DataFrame, ks: Iterable[int], confidence: float = 0.9
 ) -> pl.DataFrame:
-    """Predict the share of the given problems that k samples in total solve: frame [k, value, low, high, n_problems].
+    """Predict the share of the given problems that k samples in total solve.
 
-    `found` is one fit, or several to be mixed (see `fits`). `counts` has the columns [problem_id, n, c] and contains
-    the problems of the fit, or additional ones (n = 0 for a problem without samples). The interval is for the share
-    that will be observed. If there are no problems, the values are null. Raises ValueError as `fit` does, and for k <
-    1.
+    Parameters
+    ----------
+    found : Fit or sequence of Fit
+        One fit, or several to be mixed (see `fits`).
+    counts : pl.DataFrame
+        Columns [problem_id, n, c]: the problems of the fit, or additional ones (n = 0 for a problem without samples).
+    ks : iterable of int
+        Numbers of samples per problem in total.
+    confidence : float, default 0.9
+        Level of the intervals, which are for the share that will be observed.
+
+    Returns
+    -------
+    pl.DataFrame
+        [k, value, low, high, n_problems]; shares in [0, 1]. If there are no problems, the values are null.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, a repeated problem, c outside 0..n, or k < 1.
+
+    Examples
+    --------
+    >>> counts = pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]})
+    >>> [[k, *(round(x, 2) for x in row)] for k, *row in predict_coverage(fits(counts), counts, [4, 16]).iter_rows()]
+    [[4, 0.6, 0.6, 0.6, 5], [16, 0.74, 0.61, 0.95, 5]]
     """
     models, (weights, n, c), rows = _sequence(found), _columns(counts), []
     problems = int(weights.sum())
@@ -306,8 +398,18 @@ def predict_kept(
 ) -> pl.DataFrame:
     """Predict the number of correct samples over all given problems with k samples each.
 
-    Returns a frame [k, value, low, high, n_problems]. The value is a sum, not a mean. Otherwise as
-    `predict_coverage`.
+    Parameters and errors are those of `predict_coverage`.
+
+    Returns
+    -------
+    pl.DataFrame
+        [k, value, low, high, n_problems]. The value is a sum over problems, not a mean.
+
+    Examples
+    --------
+    >>> counts = pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]})
+    >>> [[k, *(round(x, 1) for x in row)] for k, *row in predict_kept(fits(counts), counts, [4, 16]).iter_rows()]
+    [[4, 7.0, 7.0, 7.0, 5], [16, 28.2, 20.5, 37.4, 5]]
     """
     models, (weights, n, c), rows = _sequence(found), _columns(counts), []
     problems = int(weights.sum())
@@ -320,11 +422,37 @@ def predict_kept(
 
 
 def extrapolate_log_log(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
-    """Extrapolate a straight line through log(-log coverage@j) over log j, j = 1..least n: frame [k, value].
+    """Extrapolate a straight line through log(-log coverage@j) over log j, j = 1..least n.
 
-    This baseline is a least-squares fit of the exponentiated power law of Brown et al. 2024 (arXiv 2407.21787). It
-    has no interval, its points are not independent, and it is inaccurate at large k (arXiv 2510.05197). It exists
-    only for comparison. Raises ValueError as `fit` does, and for fewer than two samples of some problem.
+    This baseline has no interval, its points are not independent, and it is inaccurate at large k (arXiv 2510.05197).
+    It exists only for comparison.
+
+    Parameters
+    ----------
+    counts : pl.DataFrame
+        Columns [problem_id, n, c], one row per problem.
+    ks : iterable of int
+        Numbers of samples per problem.
+
+    Returns
+    -------
+    pl.DataFrame
+        [k, value]; shares in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, a repeated problem, c outside 0..n, k < 1, or fewer than two samples of some problem.
+
+    References
+    ----------
+    Brown et al. 2024, arXiv 2407.21787 (the exponentiated power law; here fitted by least squares).
+
+    Examples
+    --------
+    >>> counts = pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]})
+    >>> extrapolate_log_log(counts, [4, 16]).with_columns(pl.col("value").round(2)).rows()
+    [(4, 0.6), (16, 0.78)]
     """
     sizes = sample_sizes(ks)
     _checked(counts)
@@ -344,9 +472,27 @@ def extrapolate_log_log(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame
 
 
 def further_correct(found: Fit | Sequence[Fit], n: Any, c: Any, k: int) -> np.ndarray:
-    """Return the probabilities of 0, 1, 2, … correct ones among the further samples from n to k (none where n >= k).
+    """Return the probabilities of 0, 1, 2, … correct ones among the further samples from n to k.
 
-    `n` and `c` have shape [N]; the result has shape [N, 1 + maximum number of further samples].
+    Parameters
+    ----------
+    found : Fit or sequence of Fit
+        One fit, or several to be mixed.
+    n, c : array_like of int
+        Number of samples and of correct ones so far, shape [N].
+    k : int
+        Number of samples in total. A problem with n >= k has no further samples.
+
+    Returns
+    -------
+    np.ndarray
+        Shape [N, 1 + maximum number of further samples]; rows sum to 1.
+
+    Examples
+    --------
+    >>> found = fit(pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]}))
+    >>> further_correct(found, [4, 5], [0, 2], 6).round(2).tolist()
+    [[0.85, 0.13, 0.02], [0.61, 0.39, 0.0]]
     """
     from scipy.special import betaln, gammaln
 

@@ -40,7 +40,7 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Novelty(NamedTuple):
-    """Parameters of the Pitman-Yor process: theta > -sigma and sigma in (0, 1)."""
+    """Parameters of the Pitman-Yor process, theta > -sigma and sigma in (0, 1); see `fit_novelty`."""
 
     theta: float
     sigma: float
@@ -63,10 +63,33 @@ def _patterns(samples: pl.DataFrame, key: str) -> pl.DataFrame:
 
 
 def fit_novelty(samples: pl.DataFrame, key: str = "key") -> Novelty:
-    """Fit the parameters to `samples` [problem_id, sample_index, correct: bool, <key>].
+    """Fit the parameters of the Pitman-Yor process to the partitions of the correct samples.
 
-    If no problem has two correct samples, the result is the least informative one: theta 0, sigma 1/2. Raises
-    ValueError for a missing column, a null, or a repeated sample.
+    Parameters
+    ----------
+    samples : pl.DataFrame
+        Columns [problem_id, sample_index, correct: bool, <key>], one row per sample; a key may be null if the
+        sample is wrong.
+    key : str, default "key"
+        Column that is equal for solutions of one class.
+
+    Returns
+    -------
+    Novelty
+        The most likely parameters on a grid. If no problem has two correct samples, the least informative ones: theta
+        0, sigma 1/2.
+
+    Raises
+    ------
+    ValueError
+        A missing column, a null, a `correct` that is not Boolean, or a repeated sample.
+
+    Examples
+    --------
+    >>> columns = {"problem_id": list("pppqqq"), "sample_index": [0, 1, 2] * 2, "key": ["a", "a", "b", "c", "d", "e"]}
+    >>> found = fit_novelty(pl.DataFrame(columns).with_columns(correct=True))
+    >>> round(found.theta, 2), round(found.sigma, 2)
+    (2.4, 0.32)
     """
     patterns = _patterns(samples, key)
     return _fit(patterns, np.ones((1, patterns.height)))[0]
@@ -125,12 +148,40 @@ def predict_distinct(
     confidence: float = 0.9,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Predict the distinct correct solutions per problem with k samples: frame [k, value, low, high, n_problems].
+    """Predict the mean number of distinct correct solutions per problem with k samples.
 
-    `samples` has the columns [problem_id, sample_index, correct: bool, <key>]. `fits` are the fits of its counts (see
-    `prediction.fits`). The interval combines the spread of theta and sigma over bootstrap samples of the problems
-    (Efron 1979) with the randomness of the samples still to be drawn. If there are no problems, the values are null.
-    Raises ValueError as `fit_novelty` does, and for k < 1.
+    The interval combines the spread of theta and sigma over bootstrap samples of the problems (Efron 1979) with the
+    randomness of the samples still to be drawn.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        The fits of the counts of `samples` (see `prediction.fits`).
+    samples, key
+        As in `fit_novelty`.
+    ks, confidence
+        As in `prediction.predict_coverage`.
+    seed : int, default 0
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pl.DataFrame
+        [k, value, low, high, n_problems]. If there are no problems, the values are null.
+
+    Raises
+    ------
+    ValueError
+        As from `fit_novelty`, and for k < 1.
+
+    Examples
+    --------
+    >>> from cos_assets.metrics.prediction import fits
+    >>> columns = {"problem_id": list("pppqqq"), "sample_index": [0, 1, 2] * 2, "key": ["a", "a", "b", "c", None, None]}
+    >>> samples = pl.DataFrame(columns).with_columns(correct=pl.col("key").is_not_null())
+    >>> found = fits(pl.DataFrame({"problem_id": ["p", "q"], "n": 3, "c": [3, 1]}))
+    >>> predict_distinct(found, samples, [3, 6]).select("k", pl.col("value").round(1)).rows()
+    [(3, 1.5), (6, 2.2)]
     """
     from scipy.special import ndtri
 
