@@ -44,7 +44,8 @@ from cos_assets import tasks
 from cos_assets.tiny import shipped
 from cos_assets.tiny.tokenizer import bpe_tokenizer
 from cos_assets.training.data import Collator, encode, schedule
-from cos_assets.training.loop import Base, wants_bf16
+from cos_assets.training.job import Base, Job
+from cos_assets.training.loop import wants_bf16
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import finetune
 
@@ -96,11 +97,12 @@ class Clock:
 def ours(world: World, seed: int, out: Path, packing: bool) -> Run:
     clock = Clock(world.steps)
 
-    def on_progress(stage: str, done: int, total: int, tokens: int) -> None:
+    def on_progress(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
         clock(done)
 
     settings = world.settings.model_copy(update={"packing": packing})
-    trained = finetune(world.rows, world.base, out, settings, world.steps, seed, on_progress=on_progress)
+    job = Job(world.rows, Base(str(world.base)), settings, world.steps, seed)
+    trained = finetune(job, out, on_progress=on_progress)
     rows, plan = _planned(world, seed)
     tokens = sum(len(rows[i]) for i in plan[1:].ravel())
     model = Base(str(trained.path)).load(torch.float32)

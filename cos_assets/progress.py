@@ -29,6 +29,8 @@ class Report:
     tokens: int | None = None
     flops: float | None = None
     cost: float | None = None
+    loss: float | None = None
+    """The latest loss of a training."""
     seconds: float = 0.0
     before: int = 0
     piece: int = 0
@@ -64,10 +66,16 @@ class Report:
             "seconds_left": self.seconds_left,
             "tokens": self.tokens,
             "tokens_per_second": self.tokens_per_second,
+            "loss": self.loss,
         }
         for name, spent in (("flops", self.flops), ("cost", self.cost)):
             known |= {name: spent, f"{name}_expected": None if spent is None else self.expected(spent)}
         return {name: value for name, value in known.items() if value is not None}
+
+    @property
+    def learned(self) -> str:
+        """The latest loss, as text; empty where it is unknown."""
+        return f"loss {self.loss:.4f}" if self.loss is not None else ""
 
     @property
     def speed(self) -> str:
@@ -85,7 +93,8 @@ class Report:
         return ", ".join(words)
 
     def __str__(self) -> str:
-        words = [f"{self.what}: {self.done:,} of {self.total:,} ({self.share:.0%})", self.speed, self.spending]
+        count = f"{self.what}: {self.done:,} of {self.total:,} ({self.share:.0%})"
+        words = [count, self.speed, self.learned, self.spending]
         if self.seconds_left is not None and self.done < self.total:
             words.append(f"{duration(self.seconds_left)} left")
         return ", ".join(filter(None, words))
@@ -108,11 +117,12 @@ def report(
     tokens: int | None = None,
     flops: float | None = None,
     cost: float | None = None,
+    loss: float | None = None,
 ) -> None:
     """Send the progress of a piece of work to all sinks.
 
-    `tokens`, `flops` and `cost` are totals over all that is done. A new piece of work begins with a new name, with
-    `done` = 0, or where `done` is less than in the last report.
+    `tokens`, `flops` and `cost` are totals over all that is done. `loss` is the latest loss of a training.
+    A new piece of work begins with a new name, with `done` = 0, or where `done` is less than in the last report.
     """
     now = time.monotonic()
     if not done or done < _last.get(what, done + 1):
@@ -126,6 +136,7 @@ def report(
         None if tokens is None else tokens - (first.tokens or 0),
         None if flops is None else flops - (first.flops or 0.0),
         None if cost is None else cost - (first.cost or 0.0),
+        loss,
         now - began,
         first.before,
         first.piece,

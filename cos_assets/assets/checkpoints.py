@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from cos_assets.study import StudySpec
 from cos_assets.training import checkpoints
 from cos_assets.training.data import SCHEDULE
 from cos_assets.training.evaluation import accuracy, evaluate
-from cos_assets.training.loop import Base
+from cos_assets.training.job import Base, Job
 from cos_assets.training.loss_mask import wrongly_learned
 from cos_assets.training.sft import Trained
 from cos_assets.training.sft_sets import in_own_prompts
@@ -55,19 +54,9 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         made: list[tuple[pl.DataFrame, Trained]] = []
         for number in range(settings.seeds):
             with single_thread_torch():
-                one = checkpoints.checkpoint(
-                    step.buyer("training", name),
-                    name,
-                    base,
-                    rows,
-                    settings,
-                    settings.steps_for(step.budget),
-                    spec.seed + number,
-                    score if chooses else None,
-                    choice,
-                    _through_pipes,
-                )
-            made.append(one)
+                job = Job(rows, untouched, settings, settings.steps_for(step.budget), spec.seed + number)
+                buyer = step.buyer("training", name)
+                made.append(checkpoints.checkpoint(buyer, name, base, job, score if chooses else None, choice))
         frame, trained = pl.concat([row for row, _ in made]), made[0][1]
         facts = frame.drop("curve").row(0, named=True) | {"seconds": sum(each.seconds for _, each in made)}
         if settings.seeds > 1:
@@ -101,8 +90,3 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         kinds={"huggingface"},
         pool=GPU,
     )
-
-
-def _through_pipes(command: Sequence[str]) -> None:
-    """Run a training that has its own processes. Its output goes to the run's log, and it ends with the run."""
-    dg.PipesSubprocessClient().run(context=dg.AssetExecutionContext.get(), command=list(command))

@@ -55,7 +55,11 @@ class Terminal:
         if batch.name in self.tasks:
             left = "" if now.seconds_left is None or now.done == now.total else f"{duration(now.seconds_left)} left"
             wide = self.console.width
-            words = [left, now.speed if wide >= _SPEED else "", now.spending if wide >= _SPENDING else ""]
+            words = [
+                left,
+                *((now.speed, now.learned) if wide >= _SPEED else ()),
+                now.spending if wide >= _SPENDING else "",
+            ]
             self.bars.update(
                 self.tasks[batch.name],
                 description=escape(_short(now.what)),

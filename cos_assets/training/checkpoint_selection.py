@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cos_assets.training.loop import Base, Checkpoint, write_json
+from cos_assets.training.job import Base, write_json
+from cos_assets.training.loop import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,7 @@ from cos_assets.storage.paths import Place
 from cos_assets.storage.schemas import TABLES
 from cos_assets.storage.tables import content_hash
 from cos_assets.training.data import SCHEDULE, trained_on
-from cos_assets.training.launch import Launch
-from cos_assets.training.loop import Base, write_json
-from cos_assets.training.settings import Finetune
+from cos_assets.training.job import Job, write_json
 from cos_assets.training.sft import Trained, finetune, training_flops
 
 SCHEMA = TABLES["checkpoints"].schema
@@ -37,54 +35,35 @@ def checkpoint(
     buyer: Buyer,
     target: str,
     base: Model,
-    rows: pl.DataFrame,
-    settings: Finetune,
-    steps: int,
-    seed: int,
+    job: Job,
     evaluate: Callable[[Path], float] | None,
     choice: str,
-    launch: Launch | None = None,
 ) -> tuple[pl.DataFrame, Trained]:
-    """Finetune `base` on `rows` (see `data.encode`); return one row in the schema `SCHEMA`, and the training's result.
+    """Run a finetuning of `base`; return one row in the schema `SCHEMA`, and the training's result.
 
     The model is stored in <root>/checkpoints/<name>, where the name is a hash of all inputs of the training. In it,
     `choice` represents the problems and rules behind `evaluate`. A model that exists is not trained again. `path` is
     relative to the root. The cost is booked in the ledger once. If the root is on an object store, the model is trained
-    in the local copy, where a killed training resumes, and is uploaded when it is complete. `launch` starts a training
-    with `num_processes`.
+    in the local copy, where a killed training resumes, and is uploaded when it is complete.
     """
-    root, data = buyer.root, content_hash(trained_on(rows))
-    parts = [base.fingerprint, data, settings.recipe, SCHEDULE, str(steps), str(seed), choice]
-    revision = None if Path(base.model_id).is_dir() else base.revision
-    tokenizer = Base(base.model_id, revision).tokenizer()
-    texts = (text for column in ("prompt", "completion") for text in rows[column].drop_nulls())
+    root, data = buyer.root, content_hash(trained_on(job.rows))
+    parts = [base.fingerprint, data, job.settings.recipe, SCHEDULE, str(job.steps), str(job.seed), choice]
+    tokenizer = job.base.tokenizer()
+    texts = (text for column in ("prompt", "completion") for text in job.rows[column].drop_nulls())
     if any(spells_control(tokenizer, text) for text in texts):
         parts.append("control tokens in text are text")  # keeps the names of models without such text
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
-    def told(stage: str, done: int, total: int, tokens: int | None) -> None:
-        lora = 0.0 if settings.method == "lora" else None  # the adapters' own parameters add little
+    def shown(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
+        lora = 0.0 if job.settings.method == "lora" else None  # the adapters' own parameters add little
         flops = training_flops(base.params, tokens, lora) if base.params and tokens is not None else None
-        progress.report(f"{stage} {target}", done, total, tokens=tokens, flops=flops)
+        progress.report(f"{stage} {target}", done, total, tokens=tokens, flops=flops, loss=loss)
 
     with workshop(root / "checkpoints" / name) as folder:
-        trained = finetune(
-            rows,
-            base.model_id,
-            folder,
-            settings,
-            steps,
-            seed,
-            evaluate,
-            told,
-            revision=revision,
-            chat=base.chat,
-            template=base.template,
-            launch=launch,
-        )
+        trained = finetune(job, folder, evaluate, shown)
     book(root, base, name, _booking(buyer, base, name, trained, root))
     path = Path("checkpoints", name, "model")
-    return row(target, path, root, trained.hash, base, data, _facts(trained) | {"seed": seed}), trained
+    return row(target, path, root, trained.hash, base, data, _facts(trained) | {"seed": job.seed}), trained
 
 
 def fetched(root: Place, path: str, digest: str) -> Path:

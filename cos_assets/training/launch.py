@@ -14,55 +14,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import polars as pl
-
-from cos_assets.training.data import trained_on
-from cos_assets.training.loop import Base, Checkpoint, complete_checkpoints, ended, write_json
+from cos_assets.training.job import Job, write_json
+from cos_assets.training.loop import Checkpoint, OnStep, complete_checkpoints, ended
 from cos_assets.training.settings import Finetune
 
-Launch = Callable[[Sequence[str]], None]
-"""Runs a command until it ends. Raises an Exception when the command fails."""
-
 JOB = "job"
-PROGRESS, LOG, ERROR = "progress.json", "output.log", "error.txt"
+RATE, PROGRESS, LOG, ERROR = "learning_rate.json", "progress.json", "output.log", "error.txt"
 EVERY = 0.2  # seconds between two checks of the progress, and of the parent process
 _TAIL = 3000  # characters
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training: rows (see `data.encode`), base model, settings and seed."""
-
-    rows: pl.DataFrame
-    base: Base
-    settings: Finetune
-    steps: int
-    learning_rate: float
-    seed: int
-
-    def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        trained_on(self.rows).write_parquet(folder / "rows.parquet")
-        facts = {"steps": self.steps, "learning_rate": self.learning_rate, "seed": self.seed}
-        settings = self.settings.model_dump(mode="json", exclude_unset=True)
-        write_json(folder / "job.json", {**facts, "base": asdict(self.base), "settings": settings})
-
-    @classmethod
-    def read(cls, folder: Path) -> Job:
-        facts = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        base, settings = Base(**facts.pop("base")), Finetune.model_validate(facts.pop("settings"))
-        return cls(rows=pl.read_parquet(folder / "rows.parquet"), base=base, settings=settings, **facts)
-
-
-def train_apart(
-    folder: Path, job: Job, on_step: Callable[[int], None], launch: Launch | None = None
-) -> list[Checkpoint]:
-    """Run `loop.train` in `job.settings.num_processes` separate processes; `launch` starts the first of them.
+def train_apart(folder: Path, job: Job, learning_rate: float, on_step: OnStep) -> list[Checkpoint]:
+    """Run `loop.train` in `job.settings.num_processes` separate processes.
 
     The processes end with the training. Without GPUs they share the CPU. Raises ValueError if this machine has GPUs,
     but fewer than processes. Raises RuntimeError, with the end of their output, when a process fails; the next call
@@ -74,14 +41,15 @@ def train_apart(
         inbox = folder / JOB
         shutil.rmtree(inbox, ignore_errors=True)
         job.write(inbox)
+        write_json(inbox / RATE, learning_rate)
         command = [sys.executable, "-m", "cos_assets.training.worker", "launch", str(folder), str(os.getpid())]
         with _followed(inbox / PROGRESS, on_step):
             try:
-                (launch or _run)(command)
-            except Exception as error:
+                subprocess.run(command, check=True)
+            except subprocess.CalledProcessError as error:
                 raise RuntimeError(f"num_processes: {job.settings.num_processes}: {_why(inbox, error)}") from error
         done = complete_checkpoints(folder)
-    on_step(job.steps)
+    on_step(job.steps, done[-1].loss)
     return done
 
 
@@ -121,12 +89,8 @@ def join(folder: Path, parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True)
-
-
 @contextmanager
-def _followed(progress: Path, on_step: Callable[[int], None]) -> Iterator[None]:
+def _followed(progress: Path, on_step: OnStep) -> Iterator[None]:
     """Call `on_step` with each new step in the file `progress` while the block runs."""
     over = threading.Event()
 
@@ -134,9 +98,9 @@ def _followed(progress: Path, on_step: Callable[[int], None]) -> Iterator[None]:
         last = 0
         while not over.wait(EVERY):
             with suppress(FileNotFoundError):
-                step = json.loads(progress.read_text(encoding="utf-8"))["step"]
-                if step != last:
-                    on_step(last := step)
+                known = json.loads(progress.read_text(encoding="utf-8"))
+                if known["step"] != last:
+                    on_step(last := known["step"], known["loss"])
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

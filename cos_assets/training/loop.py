@@ -11,14 +11,14 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cos_assets.generation.weights import load_network
 from cos_assets.training import packing
+from cos_assets.training.job import Base, Job, Prepared, write_json
 from cos_assets.training.settings import Finetune
 
 MARKER = "COMPLETE.json"
@@ -27,31 +27,8 @@ _FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # each proce
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
-@dataclass(frozen=True)
-class Base:
-    """The model that is finetuned.
-
-    `name` is a folder or a hub id, and `revision` the hub revision. With `chat`, prompts use the model's chat template;
-    `template` holds further arguments of that template.
-    """
-
-    name: str
-    revision: str | None = None
-    chat: bool = False
-    template: Mapping[str, Any] | None = None
-
-    def load(self, dtype: Any) -> Any:
-        return load_network(self.name, revision=self.revision, dtype=dtype)
-
-    def config(self) -> Any:
-        from transformers import AutoConfig
-
-        return AutoConfig.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
-
-    def tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
+OnStep = Callable[[int, float | None], None]
+"""Called with the number of finished steps, and the loss at the last checkpoint; None before the first one."""
 
 
 @dataclass(frozen=True)
@@ -68,41 +45,19 @@ class Checkpoint:
     seconds: float
 
 
-def train(
-    folder: Path,
-    base: Base,
-    dataset: Any,
-    collator: Any,
-    settings: Finetune,
-    *,
-    steps: int,
-    learning_rate: float,
-    seed: int,
-    on_step: Callable[[int], None],
-) -> list[Checkpoint]:
-    """Train on `dataset` and return the checkpoints in `folder`, sorted by step.
+def train(folder: Path, job: Job, learning_rate: float, prepared: Prepared, on_step: OnStep) -> list[Checkpoint]:
+    """Train at one learning rate and return the checkpoints in `folder`, sorted by step.
 
-    `dataset` holds exactly steps x batch_size rows, in order. Training resumes from the last complete checkpoint in
-    `folder`; if it has already ended, nothing is trained. It ends at `steps`, or at the first checkpoint whose loss is
-    not finite. Raises ValueError for a precision that this device lacks.
+    Training resumes from the last complete checkpoint in `folder`; if it has already ended, nothing is trained. It ends
+    at the job's last step, or at the first checkpoint whose loss is not finite. Raises ValueError for a precision that
+    this device lacks.
     """
     done = complete_checkpoints(folder)
-    if not ended(done, steps):
-        train_on(
-            folder,
-            base,
-            dataset,
-            collator,
-            settings,
-            done,
-            steps=steps,
-            learning_rate=learning_rate,
-            seed=seed,
-            on_step=on_step,
-        )
+    if not ended(done, job.steps):
+        train_on(folder, job, learning_rate, prepared, done, on_step)
         _free_the_gpu()  # the evaluation that follows needs the memory
         done = complete_checkpoints(folder)
-    on_step(steps)
+    on_step(job.steps, done[-1].loss)
     return done
 
 
@@ -113,17 +68,11 @@ def ended(done: Sequence[Checkpoint], steps: int) -> bool:
 
 def train_on(
     folder: Path,
-    base: Base,
-    dataset: Any,
-    collator: Any,
-    settings: Finetune,
-    done: Sequence[Checkpoint],
-    *,
-    steps: int,
+    job: Job,
     learning_rate: float,
-    seed: int,
-    on_step: Callable[[int], None],
-    callbacks: Sequence[Any] = (),
+    prepared: Prepared,
+    done: Sequence[Checkpoint],
+    on_step: OnStep,
 ) -> None:
     """Train from the last of the checkpoints `done`. Each process that accelerate has started calls this function.
 
@@ -133,22 +82,23 @@ def train_on(
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
+    settings, dataset, collator = job.settings, prepared.dataset, prepared.collator
     bf16 = wants_bf16(settings)  # raises before anything is loaded
     processes = settings.num_processes or 1
     arguments = TrainingArguments(
         output_dir=str(folder),
-        max_steps=steps,
+        max_steps=job.steps,
         per_device_train_batch_size=settings.batch_size // (settings.gradient_accumulation * processes),
         gradient_accumulation_steps=settings.gradient_accumulation,
         train_sampling_strategy="sequential",  # the dataset is already in order
         remove_unused_columns=False,  # the dataset's rows are not dicts
         learning_rate=learning_rate,
         lr_scheduler_type=_SCHEDULERS[settings.scheduler],
-        warmup_steps=math.ceil(settings.warmup * steps),
+        warmup_steps=math.ceil(settings.warmup * job.steps),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         bf16=bf16,
-        seed=seed,
+        seed=job.seed,
         use_cpu=not torch.cuda.is_available(),
         # The callback requests logs and saves at checkpoints only, so that other steps need not wait for them.
         save_strategy="no",
@@ -161,19 +111,16 @@ def train_on(
     if arguments.world_size != processes:
         raise ValueError(f"num_processes: {processes}, but found {arguments.world_size}; start it without torchrun")
     arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch size by the number of visible GPUs
-    model = trainable(base, settings, bf16, seed)
+    model = trainable(job.base, settings, bf16, job.seed)
     if settings.packing and not done:
         few = range(min(4, settings.batch_size, len(dataset)))
-        packing.check(model.to(arguments.device), [dataset[i] for i in few], collator.pad, base.name)
+        packing.check(model.to(arguments.device), [dataset[i] for i in few], collator.pad, job.base.name)
     trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
         data_collator=collator,
-        callbacks=[
-            _checkpoints(folder, settings.checkpoint_steps(steps), on_step, done[-1].seconds if done else 0.0),
-            *callbacks,
-        ],
+        callbacks=[_checkpoints(folder, settings.checkpoint_steps(job.steps), on_step, done)],
     )
     trainer.remove_callback(PrinterCallback)
     with _little_to_collect():
@@ -250,27 +197,24 @@ def marked_checkpoints(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def _checkpoints(folder: Path, at: Sequence[int], on_step: Callable[[int], None], seconds_before: float) -> Any:
+def _checkpoints(folder: Path, at: Sequence[int], on_step: OnStep, done: Sequence[Checkpoint]) -> Any:
     """Return a Trainer callback that saves and marks a checkpoint at each of the steps `at`."""
     from transformers import TrainerCallback
 
     started = time.perf_counter()
+    seconds_before = done[-1].seconds if done else 0.0
 
     class Checkpoints(TrainerCallback):
+        loss = done[-1].loss if done else None
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_step(state.global_step)
+            on_step(state.global_step, self.loss)
             control.should_log = control.should_save = state.global_step in at
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             step, loss = state.global_step, state.log_history[-1]["loss"]
             finite = math.isfinite(loss)
+            self.loss = loss if finite else None
             if not finite:
                 control.should_training_stop = True
             if args.world_size > 1:
@@ -279,7 +223,7 @@ def _checkpoints(folder: Path, at: Sequence[int], on_step: Callable[[int], None]
                 return
             seconds = seconds_before + time.perf_counter() - started
             path = folder / f"checkpoint-{step}"
-            write_json(path / MARKER, {"step": step, "loss": loss if finite else None, "seconds": seconds})
+            write_json(path / MARKER, {"step": step, "loss": self.loss, "seconds": seconds})
             for older in folder.glob("checkpoint-*"):
                 if older != path:
                     for name in _FOR_RESUMING:

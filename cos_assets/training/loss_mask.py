@@ -10,7 +10,7 @@ import polars as pl
 
 from cos_assets.generation.tokens import completion_ids
 from cos_assets.training.data import IGNORE, Collator, encode, truncated
-from cos_assets.training.loop import Base
+from cos_assets.training.job import Base
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
 

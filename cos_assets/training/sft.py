@@ -6,31 +6,29 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import polars as pl
 
 from cos_assets.generation import adapters
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.checkpoint_selection import Candidate, assemble, best, score
-from cos_assets.training.data import SCHEDULE, Collator, Row, Scheduled, encode, schedule, trained_on
-from cos_assets.training.launch import Job, Launch, train_apart, wait_for_others
-from cos_assets.training.loop import Base, marked_checkpoints, train, write_json
-from cos_assets.training.packing import Packer
-from cos_assets.training.settings import Finetune
+from cos_assets.training.data import SCHEDULE, trained_on
+from cos_assets.training.job import Job, prepare, write_json
+from cos_assets.training.launch import train_apart, wait_for_others
+from cos_assets.training.loop import OnStep, marked_checkpoints, train
 
 _log = logging.getLogger(__name__)
 DONE = "DONE.json"
 
 
 class OnProgress(Protocol):
-    def __call__(self, stage: str, done: int, total: int, tokens: int | None) -> None: ...
+    def __call__(self, stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -69,38 +67,25 @@ class Trained:
 
 
 def finetune(
-    rows: pl.DataFrame,
-    base: str | Path,
+    job: Job,
     out: Path,
-    settings: Finetune,
-    steps: int,
-    seed: int,
     evaluate: Callable[[Path], float] | None = None,
     on_progress: OnProgress | None = None,
-    *,
-    revision: str | None = None,
-    chat: bool = False,
-    template: Mapping[str, Any] | None = None,
-    launch: Launch | None = None,
 ) -> Trained:
-    """Finetune `base` on `rows` for `steps` steps and keep the best checkpoint in `out`.
-
-    `base` is a folder, or a hub id at `revision`. `rows`: see `data.encode`. With `chat`, prompts are formatted with
-    the model's chat template; `template` holds further arguments of that template.
+    """Finetune the job's base on its rows and keep the best checkpoint in `out`.
 
     `evaluate` gets a folder that `from_pretrained` loads and returns the accuracy on validation problems. It is called
     for every checkpoint of every learning rate. The best checkpoint is kept as `out/model`, with its tokenizer, in the
     base model's dtype. Ties go to the earlier step, then to the smaller learning rate. Without `evaluate` the last
-    checkpoint is kept. `on_progress(stage, done, total, tokens)` is called with the stages "train" (steps, and the
-    tokens that they trained on) and "validate" (checkpoints, None).
+    checkpoint is kept. `on_progress(stage, done, total, tokens, loss)` is called with the stages "train" (steps, the
+    tokens that they trained on, and the loss at the last checkpoint) and "validate" (checkpoints, None, None).
 
     `out` must be used for these inputs only. `DONE.json` is written last; if it exists, nothing is trained. After a
     kill, the same call resumes from the last complete checkpoint. On a CPU with one thread, the resumed training gives
     the same bits as an uninterrupted one. A file lock makes a second process wait for the first.
 
-    With `num_processes`, each learning rate is trained in that many separate processes. `launch` starts the first of
-    them (see `launch.train_apart`, also for its errors). A killed training may be resumed with another number of
-    processes.
+    With `num_processes`, each learning rate is trained in that many separate processes (see `launch.train_apart`, also
+    for its errors). A killed training may be resumed with another number of processes.
 
     Raises ValueError for rows that cannot be trained on (see `data.encode`), a base that is an adapter, steps below 1,
     a seed outside 0 to 2**32 - 1, a grid of learning rates without `evaluate`, an accuracy that is not finite, a
@@ -108,21 +93,21 @@ def finetune(
     """
     from filelock import FileLock
 
-    if adapters.find(base):
+    settings, base = job.settings, job.base
+    if adapters.find(base.name):
         raise ValueError(
-            f"model: {str(base)!r} is an adapter, which cannot be finetuned; give the merged model's folder"
+            f"model: {base.name!r} is an adapter, which cannot be finetuned; give the merged model's folder"
         )
-    if steps < 1:
-        raise ValueError(f"steps: {steps}; allowed: 1 or more")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed: {seed}; allowed: 0 to 2**32 - 1")
+    if job.steps < 1:
+        raise ValueError(f"steps: {job.steps}; allowed: 1 or more")
+    if not 0 <= job.seed < 2**32:
+        raise ValueError(f"seed: {job.seed}; allowed: 0 to 2**32 - 1")
     if evaluate is None and len(settings.learning_rates) > 1:
         raise ValueError(f"learning_rate: {settings.learning_rates}; a choice among several needs a validation split")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"), no_progress_bars():
-        model = Base(str(base), revision, chat, template)
-        return _finetune(rows, model, out, settings, steps, seed, evaluate, on_progress or _silent, launch)
+        return _finetune(job, out, evaluate, on_progress or _silent)
 
 
 def read(out: Path) -> Trained | None:
@@ -134,24 +119,14 @@ def read(out: Path) -> Trained | None:
     return Trained(path=Path(out) / "model", **facts)
 
 
-def _finetune(
-    rows: pl.DataFrame,
-    base: Base,
-    out: Path,
-    settings: Finetune,
-    steps: int,
-    seed: int,
-    evaluate: Callable[[Path], float] | None,
-    on_progress: OnProgress,
-    launch: Launch | None,
-) -> Trained:
+def _finetune(job: Job, out: Path, evaluate: Callable[[Path], float] | None, on_progress: OnProgress) -> Trained:
     work = out / "work"
-    inputs = _inputs(rows, settings, steps, seed)
+    inputs = _inputs(job)
     _forget_damaged(out)
     _claim(out, work, inputs)
     if not (out / DONE).exists():
         if not (work / DONE).exists():
-            _make(rows, base, work, settings, steps, seed, evaluate, on_progress, launch, inputs)
+            _make(job, work, evaluate, on_progress, inputs)
         _keep(work, out)
     shutil.rmtree(work, ignore_errors=True)
     trained = read(out)
@@ -159,49 +134,28 @@ def _finetune(
     return trained
 
 
-def _make(
-    rows: pl.DataFrame,
-    base: Base,
-    work: Path,
-    settings: Finetune,
-    steps: int,
-    seed: int,
-    evaluate: Callable[[Path], float] | None,
-    on_progress: OnProgress,
-    launch: Launch | None,
-    inputs: str,
-) -> None:
+def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_progress: OnProgress, inputs: str) -> None:
     """Train, select a checkpoint, write its model to `work/chosen`, and then write DONE.json to `work`."""
     wait_for_others(work)
-    encoded, too_long, plan, collator = training_data(rows, base, settings, steps, seed)
+    prepared, base, settings = prepare(job), job.base, job.settings
+    encoded, plan = prepared.rows, prepared.plan
     rates = settings.learning_rates
     candidates: list[Candidate] = []
     seconds, seen = 0.0, np.zeros(len(encoded), dtype=np.int64)
-    tokens_at = np.cumsum([0, *np.array([len(row) for row in encoded])[plan].sum(axis=1)])
     for number, rate in enumerate(rates):
-        folder, on_step = work / f"lr-{rate!r}", _counter(on_progress, number, len(rates), tokens_at)
+        folder, on_step = work / f"lr-{rate!r}", _counter(on_progress, number, len(rates), prepared.tokens_at)
         begun = marked_checkpoints(folder)
-        on_step(begun[-1].step if begun else 0)
+        on_step(begun[-1].step if begun else 0, None)
         if settings.num_processes is None:
-            checkpoints = train(
-                folder,
-                base,
-                Scheduled(encoded, plan),
-                collator,
-                settings,
-                steps=steps,
-                learning_rate=rate,
-                seed=seed,
-                on_step=on_step,
-            )
+            checkpoints = train(folder, job, rate, prepared, on_step)
         else:
-            checkpoints = train_apart(folder, Job(rows, base, settings, steps, rate, seed), on_step, launch)
+            checkpoints = train_apart(folder, job, rate, on_step)
         candidates += [Candidate(rate, checkpoint) for checkpoint in checkpoints]
         seconds += checkpoints[-1].seconds
         seen += np.bincount(plan[: checkpoints[-1].step].ravel(), minlength=len(encoded))
     scores = None
     if evaluate is not None:
-        progress = partial(on_progress, "validate", tokens=None)
+        progress = partial(on_progress, "validate", tokens=None, loss=None)
         scores = score(candidates, base, settings.method, evaluate, work / "scores.json", progress)
     chosen = best(candidates, scores)
     model = assemble(chosen, base, settings.method, work / "chosen")
@@ -211,7 +165,7 @@ def _make(
         "hash": hash_folder(model),
         "base": base.name,
         "method": settings.method,
-        "steps": steps,
+        "steps": job.steps,
         "learning_rate": chosen.learning_rate,
         "chosen_step": chosen.checkpoint.step,
         "validation_accuracy": scores[chosen.key] if scores else None,
@@ -220,8 +174,8 @@ def _make(
         "flops": training_flops(count_parameters(model), tokens, adapter_params),
         "seconds": round(seconds, 3),
         "examples": len(encoded),
-        "too_long": too_long,
-        "epochs": steps * settings.batch_size / len(encoded),
+        "too_long": prepared.too_long,
+        "epochs": job.steps * settings.batch_size / len(encoded),
         "curve": [
             {
                 "learning_rate": c.learning_rate,
@@ -234,21 +188,6 @@ def _make(
         "inputs": inputs,
     }
     write_json(work / DONE, facts)
-
-
-def training_data(
-    rows: pl.DataFrame, base: Base, settings: Finetune, steps: int, seed: int
-) -> tuple[list[Row], int, np.ndarray, Collator]:
-    """Return the encoded rows, the number of rows that were too long, the schedule and the collator."""
-    tokenizer = base.tokenizer()
-    config = base.config().get_text_config()
-    context = getattr(config, "max_position_embeddings", None)  # not every model states one
-    limit = min((n for n in (settings.max_length, context) if n), default=None)
-    encoded, too_long = encode(rows, tokenizer, limit, base.chat, base.template)
-    plan = schedule([len(row) for row in encoded], steps, settings.batch_size, seed)
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    collator = Packer(pad, context, config.hidden_size) if settings.packing else Collator(pad)
-    return encoded, too_long, plan, collator
 
 
 def training_flops(params: float, tokens: float, adapter_params: float | None = None) -> float:
@@ -303,20 +242,20 @@ def _claim(out: Path, work: Path, inputs: str) -> None:
         write_json(note, inputs)
 
 
-def _inputs(rows: pl.DataFrame, settings: Finetune, steps: int, seed: int) -> str:
+def _inputs(job: Job) -> str:
     """Return the SHA-256 of a training's inputs, without the base model, whose folder may change."""
-    digest = hashlib.sha256(settings.recipe.encode())
-    digest.update(f"\0{SCHEDULE}\0{steps}\0{seed}\0".encode())
-    digest.update(json.dumps(trained_on(rows).rows(), default=str).encode())
+    digest = hashlib.sha256(job.settings.recipe.encode())
+    digest.update(f"\0{SCHEDULE}\0{job.steps}\0{job.seed}\0".encode())
+    digest.update(json.dumps(trained_on(job.rows).rows(), default=str).encode())
     return digest.hexdigest()
 
 
-def _counter(on_progress: OnProgress, rates_before: int, rates: int, tokens_at: np.ndarray) -> Callable[[int], None]:
+def _counter(on_progress: OnProgress, rates_before: int, rates: int, tokens_at: np.ndarray) -> OnStep:
     steps, tokens = len(tokens_at) - 1, int(tokens_at[-1])
-    return lambda step: on_progress(
-        "train", rates_before * steps + step, rates * steps, rates_before * tokens + int(tokens_at[step])
+    return lambda step, loss: on_progress(
+        "train", rates_before * steps + step, rates * steps, rates_before * tokens + int(tokens_at[step]), loss
     )
 
 
-def _silent(stage: str, done: int, total: int, tokens: int | None) -> None:
+def _silent(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
     pass

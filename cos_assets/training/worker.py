@@ -7,24 +7,18 @@ when their parent process exits; PARENT is the parent's process id.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cos_assets.progress import no_progress_bars
-from cos_assets.training.data import Scheduled
-from cos_assets.training.launch import ERROR, EVERY, JOB, LOG, PROGRESS, Job, join
-from cos_assets.training.loop import marked_checkpoints, train_on, write_json
-from cos_assets.training.sft import training_data
-
-SAY_EVERY = 60.0  # seconds between two lines in the run's log, besides one for every checkpoint
+from cos_assets.training.job import Job, prepare, write_json
+from cos_assets.training.launch import ERROR, EVERY, JOB, LOG, PROGRESS, RATE, join
+from cos_assets.training.loop import OnStep, marked_checkpoints, train_on
 
 
 def main(what: str, folder: Path, parent: int) -> None:
@@ -75,8 +69,9 @@ def _train(folder: Path) -> None:
     inbox = folder / JOB
     try:
         job = Job.read(inbox)
-        with _reports() as say, no_progress_bars():
-            _work(folder, job, say)
+        learning_rate = json.loads((inbox / RATE).read_text(encoding="utf-8"))
+        with no_progress_bars():
+            _work(folder, job, learning_rate)
     except Exception as error:
         # Only the first failure is the cause; the other processes fail because of it.
         with suppress(FileExistsError), (inbox / ERROR).open("x", encoding="utf-8") as file:
@@ -84,81 +79,28 @@ def _train(folder: Path) -> None:
         raise
 
 
-def _work(folder: Path, job: Job, say: Callable[[str], None]) -> None:
-    encoded, _, plan, collator = training_data(job.rows, job.base, job.settings, job.steps, job.seed)
-    tokens = np.cumsum(np.array([len(row) for row in encoded])[plan].sum(axis=1))
-    train_on(
-        folder,
-        job.base,
-        Scheduled(encoded, plan),
-        collator,
-        job.settings,
-        marked_checkpoints(folder),  # the run has removed unmarked ones; no process trains before all have started
-        steps=job.steps,
-        learning_rate=job.learning_rate,
-        seed=job.seed,
-        on_step=lambda step: None,
-        callbacks=[_progress(folder / JOB / PROGRESS, tokens, say)] if _is_main() else [],
-    )
+def _work(folder: Path, job: Job, learning_rate: float) -> None:
+    # The run has removed unmarked checkpoints; no process trains before all have started.
+    done = marked_checkpoints(folder)
+    on_step = _noted(folder / JOB / PROGRESS) if _is_main() else lambda step, loss: None
+    train_on(folder, job, learning_rate, prepare(job), done, on_step)
 
 
 def _is_main() -> bool:
     return os.environ["RANK"] == "0"
 
 
-@contextmanager
-def _reports() -> Iterator[Callable[[str], None]]:
-    """Yield a function that writes a line to the run's log: by Dagster Pipes in a Dagster run, else with `print`.
+def _noted(file: Path) -> OnStep:
+    """Return a function that writes the progress to a file, at most every `EVERY` seconds. The run reads it."""
+    last = 0.0
 
-    Only the main process uses Dagster Pipes.
-    """
-    from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
+    def on_step(step: int, loss: float | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            write_json(file, {"step": step, "loss": loss})
 
-    if _is_main() and PipesEnvVarParamsLoader().is_dagster_pipes_process():
-        with open_dagster_pipes() as pipes:
-            yield pipes.log.info
-    else:
-        yield print
-
-
-def _progress(file: Path, tokens: np.ndarray, say: Callable[[str], None]) -> Any:
-    """Return a Trainer callback that writes the current step to `file` and reports progress with `say`.
-
-    `tokens` holds, for each step, the cumulative number of tokens up to and including that step.
-    """
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.first, self.began = state.global_step, time.monotonic()
-            self.noted = self.said = self.began
-
-        def on_step_end(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
-            now, self.rate = time.monotonic(), lr_scheduler.get_last_lr()[0]
-            if now - self.noted >= EVERY:
-                self.noted = now
-                write_json(file, {"step": state.global_step})
-            if now - self.said >= SAY_EVERY:
-                self._say(state)
-
-        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if "loss" in state.log_history[-1]:  # logs at checkpoints have a loss; the final log does not
-                self._say(state)
-
-        def _say(self, state: Any) -> None:
-            self.said = time.monotonic()
-            step, seconds = state.global_step, self.said - self.began
-            before = tokens[self.first - 1] if self.first else 0
-            left = seconds / (step - self.first) * (len(tokens) - step)
-            known = [entry for entry in state.log_history if "loss" in entry]
-            learned = "" if not known else f", loss {known[-1]['loss']:.4f} at step {known[-1]['step']:,}"
-            speed = (tokens[step - 1] - before) / seconds
-            say(
-                f"training: step {step:,} of {len(tokens):,}{learned}, learning rate now {self.rate:.3g}, "
-                f"{speed:,.0f} tokens/s, {left:,.0f} s left"
-            )
-
-    return Progress()
+    return on_step
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from support.toy_training import finetune
 
 from cos_assets.generation import adapters
 from cos_assets.generation.generate import open_engine
@@ -18,7 +19,6 @@ from cos_assets.generation.types import Request, Sampling
 from cos_assets.tasks.arithmetic import Arithmetic
 from cos_assets.tiny import shipped
 from cos_assets.training.settings import Finetune
-from cos_assets.training.sft import finetune
 
 TASK = Arithmetic(train=100, validation=1, test=40)
 GREEDY = Sampling(temperature=0, max_tokens=56)

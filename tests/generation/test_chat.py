@@ -84,10 +84,11 @@ def test_the_template_is_given_its_arguments(tmp_path: Path, engine: str) -> Non
 
 
 def test_it_is_trained_on_what_its_template_makes_of_the_arguments(tmp_path: Path) -> None:
-    from cos_assets.training.loop import Base
+    from support.toy_training import finetune
+
+    from cos_assets.training.job import Base
     from cos_assets.training.loss_mask import wrongly_learned
     from cos_assets.training.settings import Finetune
-    from cos_assets.training.sft import finetune
 
     folder = tmp_path / "wc"
     shutil.copytree(shipped("wc"), folder)

@@ -15,7 +15,7 @@ import pytest
 from cos_assets.generation.generate import open_engine
 from cos_assets.generation.types import Model, Request, Sampling
 from cos_assets.tiny import shipped
-from cos_assets.training.loop import Base
+from cos_assets.training.job import Base
 
 FILE = "model.safetensors"
 

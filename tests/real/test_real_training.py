@@ -7,12 +7,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from support.toy_training import finetune
 
 from cos_assets import tasks
-from cos_assets.training.loop import Base, trainable
+from cos_assets.training.job import Base, Job, prepare
+from cos_assets.training.loop import trainable
 from cos_assets.training.loss_mask import wrongly_learned
 from cos_assets.training.settings import Finetune
-from cos_assets.training.sft import finetune, training_data
 
 SETTINGS = Finetune(
     method="lora",
@@ -39,7 +40,7 @@ def test_losses_of_lora_are_those_of_trl(smollm2: Path, tokenizer: Any, rows: pl
     base = Base(str(smollm2), chat=True)
     assert wrongly_learned(rows, base, SETTINGS) == 0
     ours = finetune(rows, smollm2, tmp_path / "ours", SETTINGS, steps=2, seed=0, chat=True)
-    encoded, too_long, plan, _ = training_data(rows, base, SETTINGS, steps=2, seed=0)
+    encoded, too_long, plan, _ = prepare(Job(rows, base, SETTINGS, steps=2, seed=0))
     assert (too_long, ours.examples, ours.tokens) == (0, 6, sum(map(len, encoded)))
     losses = [point["loss"] for point in ours.curve]
     theirs = trl(smollm2, tokenizer, rows[plan.ravel().tolist()], tmp_path / "trl")

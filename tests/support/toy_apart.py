@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 
 from cos_assets.training.settings import Finetune
-from cos_assets.training.sft import Trained, finetune
-from support.toy_training import make_rows
+from cos_assets.training.sft import Trained
+from support.toy_training import finetune, make_rows
 
 STEPS = 160
 Progress = Callable[[str, int, int], None]

@@ -37,8 +37,7 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
     import torch
 
     from cos_assets.training.settings import Finetune
-    from cos_assets.training.sft import finetune
-    from support.toy_training import accuracy, make_rows
+    from support.toy_training import accuracy, finetune, make_rows
 
     torch.set_num_threads(1)
     given: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "learning_rate": [2e-2, 5e-3], "checkpoints": 3}
@@ -54,7 +53,7 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
             log.write(f"{folder.relative_to(out)}\n")
         return accuracy(folder, rows.head(4))
 
-    def on_progress(stage: str, done: int, total: int, tokens: int | None) -> None:
+    def on_progress(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
         if stage == "train":
             counts(f"step {done}")
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from cos_assets.training import sft
+from cos_assets.training.job import Base, Job
+from cos_assets.training.settings import Finetune
+from cos_assets.training.sft import OnProgress, Trained
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "\n", "+", "=", ".", "sum", *map(str, range(40))]
 
@@ -52,6 +58,22 @@ def make_base(folder: Path, dtype: str = "float32") -> Path:
     LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def finetune(
+    rows: pl.DataFrame,
+    base: str | Path,
+    out: Path,
+    settings: Finetune,
+    steps: int,
+    seed: int,
+    evaluate: Callable[[Path], float] | None = None,
+    on_progress: OnProgress | None = None,
+    **of_base: Any,
+) -> Trained:
+    """`sft.finetune` of a job given by its parts; `of_base` are further arguments of `Base`."""
+    job = Job(rows, Base(str(base), **of_base), settings, steps, seed)
+    return sft.finetune(job, out, evaluate, on_progress)
 
 
 def greedy(model: Any, tokenizer: Any, prompts: list[str], max_tokens: int = 10) -> list[str]:

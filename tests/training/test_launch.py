@@ -14,12 +14,13 @@ from typing import Any
 import polars as pl
 import pytest
 from support.toy_apart import STEPS, processes_of, train
+from support.toy_training import finetune
 
-from cos_assets import study, tiny
+from cos_assets import progress, study, tiny
 from cos_assets.training.launch import wait_for_others
 from cos_assets.training.loop import MARKER
 from cos_assets.training.settings import Finetune
-from cos_assets.training.sft import Trained, finetune
+from cos_assets.training.sft import Trained
 
 
 def losses(trained: Trained) -> list[tuple[int, float]]:
@@ -52,7 +53,7 @@ def test_kills(tmp_path: Path, base: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     undisturbed = train(tmp_path / "undisturbed", base, "lora")
 
-    def kill_a_worker(stage: str, done: int, total: int, tokens: int | None) -> None:
+    def kill_a_worker(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
         marked = list(out.glob(f"work/lr-*/checkpoint-*/{MARKER}"))
         if marked and stage == "train" and (found := processes_of(out, "train")):
             max(found, key=lambda process: process.pid).kill()
@@ -109,23 +110,20 @@ def test_the_asset_shows_how_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "finetune": {"steps": 4, "batch_size": 4, "checkpoints": 2, "num_processes": 2},
         }
     )
-    with dg.DagsterInstance.ephemeral() as instance:
+    shown: list[progress.Report] = []
+    with dg.DagsterInstance.ephemeral() as instance, progress.shown_by(shown.append):
         for names, partition in ((["problems", "budget_plan"], None), (["sft_set", "student_checkpoint"], "low|gt")):
-            made = dg.materialize(
+            dg.materialize(
                 build_study(spec),
                 selection=[dg.AssetKey(["apart", name]) for name in names],
                 partition_key=partition,
                 resources={"io_manager": ParquetIOManager()},
                 instance=instance,
             )
-        lines = [entry.user_message for entry in instance.all_logs(made.run_id)]
-    assert [line.split(", ")[0] for line in lines if line.startswith("training: ")] == [
-        "training: step 2 of 4",
-        "training: step 4 of 4",
-    ]
-    for line in lines:
-        if line.startswith("training: "):
-            assert all(part in line for part in ("loss ", "learning rate now ", "tokens/s", "s left"))
+    steps = [report for report in shown if report.what == "train student"]
+    assert (steps[0].done, steps[-1].done, steps[-1].total) == (0, 4, 4)
+    assert steps[-1].loss is not None and steps[-1].tokens
+    assert f"loss {steps[-1].loss:.4f}" in str(steps[-1])
 
 
 def test_a_batch_that_cannot_be_shared_is_a_mistake() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cos_assets.training import loss_mask
 from cos_assets.training.data import IGNORE, Collator
-from cos_assets.training.loop import Base
+from cos_assets.training.job import Base
 from cos_assets.training.loss_mask import wrongly_learned
 from cos_assets.training.settings import Finetune
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from support.toy_training import WORDS, accuracy, make_rows
+from support.toy_training import WORDS, accuracy, finetune, make_rows
 
 from cos_assets.training.data import IGNORE, Collator, Row, encode
 from cos_assets.training.packing import Packer, check, pack, packed
 from cos_assets.training.settings import Finetune
-from cos_assets.training.sft import finetune
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}sum sum {{ message.content }}{% endfor %}"

@@ -6,12 +6,12 @@ from typing import Any
 
 import polars as pl
 import pytest
-from support.toy_training import accuracy, greedy, make_base
+from support.toy_training import accuracy, finetune, greedy, make_base
 
 from cos_assets.generation.model import hash_folder
 from cos_assets.training.data import Collator, encode
 from cos_assets.training.settings import Finetune
-from cos_assets.training.sft import finetune, read, training_flops
+from cos_assets.training.sft import read, training_flops
 
 
 def settings(**given: Any) -> Finetune:
@@ -112,7 +112,7 @@ def test_the_checkpoint_that_validates_best_is_kept(tmp_path: Path, base: Path, 
     grid = settings(learning_rate=[1.0, 5e-3, 1e-6], checkpoints=3, scheduler="constant")
     progress: list[tuple[str, int, int, int | None]] = []
 
-    def on_progress(stage: str, done: int, total: int, tokens: int | None) -> None:
+    def on_progress(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
         progress.append((stage, done, total, tokens))
 
     trained = finetune(train, base, tmp_path, grid, 60, 0, evaluate, on_progress)
