@@ -1,4 +1,18 @@
 """Model calls. `generate` reads the ledger, requests the missing completions from an engine, and records them.
 
-To add an engine: see `engines`.
+    generate       the entry point: the completions of prompts, bought where the ledger lacks them
+    types          models, sampling parameters, requests, completions, and the protocol of engines
+    model          from a model id to its engine, revision, fingerprint and number of parameters
+    engines        one module or package per engine, each with its descriptor
+    ledger, parts  every completion ever bought, and the Parquet files that hold them
+    spend          the cost of completions, a study's spend so far, and the cap on it
+    tokens         text to tokens and back, the same in sampling, training and evaluation
+    decoding       batched decoding with a transformers model
+    completions    seeds of samples and post-processing, shared by engines
+    replies        texts and finish reasons in replies of servers and files
+    adapters       LoRA adapters as models
+    weights        strict loading of model weights
+
+To add an engine, write a module with a descriptor and register it: see `engines` and docs/extending.md. To add a
+column to the ledger, edit `parts.SCHEMA` and the function in `generate` that converts a completion to a row.
 """

@@ -16,16 +16,33 @@ _BASE = ("base_model_name_or_path", "revision")
 
 @dataclass(frozen=True)
 class Adapter:
-    """The locations of an adapter and its base model. `revision` is that of a base model from the hub."""
+    """The locations of an adapter and its base model. `find` creates it.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder of the adapter.
+    base : str
+        The folder or hub id of the base model.
+    revision : str or None
+        The revision of a base model from the hub.
+    rank : int
+        The largest rank of all layers.
+
+    Examples
+    --------
+    >>> Adapter(Path("adapter"), "org/base", "main", 8).tokenizer
+    'org/base'
+    """
 
     folder: Path
     base: str
     revision: str | None
     rank: int
-    """The largest rank of all layers."""
 
     @property
     def has_tokenizer(self) -> bool:
+        """Whether the folder of the adapter holds a tokenizer."""
         return (self.folder / "tokenizer_config.json").is_file()
 
     @property
@@ -35,14 +52,39 @@ class Adapter:
 
     @property
     def tokenizer_revision(self) -> str | None:
+        """The revision from which the tokenizer is loaded; None for a folder."""
         return None if self.has_tokenizer else self.revision
 
 
 def find(model_id: str | Path) -> Adapter | None:
-    """Return the adapter in a folder, or None if there is no adapter or if the folder also holds a full model.
+    """Return the adapter in a folder.
 
-    If the base model is a path, it may be relative to the adapter. Raises ValueError for an adapter that is not LoRA,
-    that does not name a base model, or that holds trained weights other than the low-rank ones (`modules_to_save`).
+    Parameters
+    ----------
+    model_id : str or Path
+        A folder, or a hub id (which is never an adapter).
+
+    Returns
+    -------
+    Adapter or None
+        None if there is no adapter, or if the folder also holds a full model. A base model that is a path relative to
+        the adapter is resolved.
+
+    Raises
+    ------
+    ValueError
+        If the adapter is not LoRA, does not name a base model, or holds trained weights other than the low-rank ones
+        (`modules_to_save`).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     config = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 8}
+    ...     _ = Path(folder, "adapter_config.json").write_text(json.dumps(config))
+    ...     adapter = find(folder)
+    >>> adapter.base, adapter.rank
+    ('org/base', 8)
     """
     folder = Path(model_id)
     if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
@@ -63,7 +105,17 @@ def find(model_id: str | Path) -> Adapter | None:
 
 
 def described(folder: Path) -> bytes:
-    """Return an adapter's config as JSON, without the path and revision of its base model, since paths can change."""
+    """Return an adapter's config as JSON, without the path and revision of its base model, since paths can change.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     config = {"r": 8, "base_model_name_or_path": "org/base", "revision": "main"}
+    ...     _ = Path(folder, "adapter_config.json").write_text(json.dumps(config))
+    ...     described(Path(folder))
+    b'{"r": 8}'
+    """
     config = {key: value for key, value in _read(folder).items() if key not in _BASE}
     return json.dumps(config, sort_keys=True).encode()
 

@@ -23,21 +23,47 @@ _DRAW_CELLS = 1 << 24  # rows x vocabulary in float64 at once
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One sample to draw."""
+    """One sample to draw.
+
+    Attributes
+    ----------
+    request, index : Request, int
+        The sample.
+    prompt : list of int
+        The tokens of the prompt.
+    room : int
+        Maximum number of tokens: max_tokens, or what is left of the model's context if that is less.
+    """
 
     request: Request
     index: int
     prompt: list[int]
     room: int
-    """Maximum number of tokens: max_tokens, or what is left of the model's context if that is less."""
 
 
 class Batch:
     """Samples that are decoded in lockstep, from prompts of one padded length.
 
-    `tokens` [jobs, max room] holds the drawn tokens, up to column `at`. `rows` holds the indices of the unfinished
-    jobs, and `room` their token limits. The network processes these rows; if there are fewer than 16, copies of the
-    last row are added, and their tokens are discarded.
+    The network processes the unfinished rows; if there are fewer than 16, copies of the last row are added, and their
+    tokens are discarded.
+
+    Parameters
+    ----------
+    network : transformers.PreTrainedModel
+        A causal language model with a key-value cache, in evaluation mode.
+    jobs : list of Job
+        The samples, at least one.
+    padded : int
+        The length to which prompts are padded on the left, at least that of the longest one.
+    sampling : Sampling
+        The sampling parameters.
+
+    Attributes
+    ----------
+    tokens : numpy.ndarray [jobs, max room], int64
+        The drawn tokens of every job, up to column `at`. The last call of `advance` wrote columns `before` to `at`.
+    rows : numpy.ndarray
+        The indices of the unfinished jobs; `room` holds their token limits.
     """
 
     def __init__(self, network: Any, jobs: list[Job], padded: int, sampling: Sampling) -> None:
@@ -70,7 +96,13 @@ class Batch:
             self._uniforms = torch.from_numpy(np.stack(drawn)).to(device)
 
     def advance(self, steps: int) -> None:
-        """Draw up to `steps` more tokens for every row and store them in columns `before` to `at` of `tokens`."""
+        """Draw up to `steps` more tokens for every row and store them in columns `before` to `at` of `tokens`.
+
+        Raises
+        ------
+        ValueError
+            If the logits of a prompt are not numbers (NaN), as can happen in half precision.
+        """
         import torch
 
         drawn = []
@@ -88,7 +120,7 @@ class Batch:
         self.tokens[self.rows, self.before : self.at] = block[: len(self.rows)]
 
     def keep(self, live: np.ndarray) -> None:
-        """Keep only the given positions of `rows`."""
+        """Keep only the given positions of `rows` (integers, in increasing order)."""
         import torch
 
         if len(live) == len(self.rows):
@@ -131,10 +163,32 @@ class Batch:
 
 
 def draw(logits: Any, uniforms: Any, sampling: Sampling) -> Any:
-    """Draw one token per row [rows] from logits [rows, vocabulary] and uniforms [rows, 1] in [0, 1).
+    """Draw one token per row by inverse transform sampling.
 
-    Uses inverse transform sampling. Temperature, top-k and top-p are applied in this order, as in vLLM: top-p is
-    applied to the tokens that top-k keeps. Top-p keeps the most probable tokens until their sum reaches it.
+    Temperature, top-k and top-p are applied in this order, as in vLLM: top-p is applied to the tokens that top-k keeps.
+    Top-p keeps the most probable tokens until their sum reaches it.
+
+    Parameters
+    ----------
+    logits : torch.Tensor [rows, vocabulary]
+        The scores of the next token.
+    uniforms : torch.Tensor [rows, 1] or None
+        Random numbers in [0, 1), in float64; not used for temperature 0.
+    sampling : Sampling
+        The sampling parameters.
+
+    Returns
+    -------
+    torch.Tensor [rows], int64
+        The drawn tokens.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.tensor([[0.0, 1.0, 3.0], [2.0, 1.0, 0.0]])
+    >>> uniforms = torch.tensor([[0.5], [0.1]], dtype=torch.float64)
+    >>> draw(logits, None, Sampling(temperature=0)).tolist(), draw(logits, uniforms, Sampling(temperature=1)).tolist()
+    ([2, 0], [2, 1])
     """
     import torch
 

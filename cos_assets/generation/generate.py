@@ -1,4 +1,23 @@
-"""The entry point for model calls: read the ledger, request the missing completions, and record them."""
+r"""The entry point for model calls: read the ledger, request the missing completions, and record them.
+
+Examples
+--------
+Solutions from a file show a purchase without a model. The second call finds the completions in the ledger.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> from cos_assets.generation.model import resolve
+>>> prompts = pl.DataFrame({"problem_id": ["p"], "prompt": ["2 + 3?"]})
+>>> with tempfile.TemporaryDirectory() as root:
+...     file = Path(root, "solutions.jsonl")
+...     _ = file.write_text('{"id": "p", "text": "5"}\n{"id": "p", "text": "6"}\n')
+...     options = {"path": str(file), "columns": {"problem_id": "id", "completion": "text"}}
+...     model = resolve("imported", engine="imported", options=options)
+...     buyer = Buyer(Path(root), study="demo", stage="sampling")
+...     first, second = (generate(model, prompts, 3, Sampling(), buyer) for _ in range(2))
+>>> first.rows["completion"].to_list(), first.new, first.missing, second.new
+(['5', '6'], 2, 1, 0)
+"""
 
 from __future__ import annotations
 
@@ -33,32 +52,53 @@ COMPLETIONS = TABLES["samples"].schema
 
 @dataclass(frozen=True)
 class Buyer:
-    """The caller of a purchase: ledger root, study, stage and cap."""
+    """The caller of a purchase.
+
+    Attributes
+    ----------
+    root : Path or ObjectPath
+        The root of the ledger (`COS_HOME`).
+    study, stage, run_id : str
+        Recorded with each completion; the stage is one of `spend.Stage`.
+    model : str
+        The study's name of the model, for progress messages.
+    cap : Cap, optional
+        The maximum that the study may spend on data.
+    prefill : bool
+        Whether prompt tokens count as FLOPs, too.
+    """
 
     root: Place
     study: str
     stage: Stage
     run_id: str = ""
     model: str = ""
-    """The study's name of the model, for progress messages."""
     cap: Cap | None = None
-    """The maximum that the study may spend on data."""
     prefill: bool = False
-    """Whether prompt tokens count as FLOPs, too."""
 
 
 @dataclass(frozen=True)
 class Bought:
-    """The completions of one call of `generate`, and how many of them it paid for."""
+    """The completions of one call of `generate`, and how many of them it paid for.
+
+    Attributes
+    ----------
+    rows : polars.DataFrame
+        Schema `COMPLETIONS`, sorted by problem in prompt order, then sample index; the same on every machine.
+    served : polars.DataFrame
+        [cached_tokens, seconds] of the rows, which vary from run to run.
+    new : int
+        Number of completions that this call bought; the others were in the ledger.
+    missing : int
+        Number of completions that are unavailable: imported solutions may be fewer than requested.
+    seconds : float
+        Duration of the call.
+    """
 
     rows: pl.DataFrame
-    """Schema `COMPLETIONS`, sorted by problem in prompt order, then sample index; the same on every machine."""
     served: pl.DataFrame
-    """[cached_tokens, seconds] of the rows, which vary from run to run."""
     new: int
-    """Number of completions that this call bought; the others were in the ledger."""
     missing: int
-    """Number of completions that are unavailable: imported solutions may be fewer than requested."""
     seconds: float
 
 
@@ -71,17 +111,33 @@ def generate(
     prices: Prices | None = None,
     look: Look | None = None,
 ) -> Bought:
-    """Return `samples` completions (indices 0 to samples - 1) of every prompt in `prompts` [problem_id, prompt].
+    """Return the completions of every prompt. Only those that the ledger lacks are bought.
 
-    A column `samples` in `prompts` overrides the number per problem. Only completions that the ledger lacks are bought.
     They are recorded in parts as they arrive, so that a killed call can be resumed by calling again. A truncated
     completion counts as bought. A failed one is retried by the next call, unless it comes from a file. Problems with
-    the same prompt share its completions.
+    the same prompt share its completions. For a study with a cap, one buyer buys at a time.
 
-    Raises CapReached if the buyer's cap does not allow all missing completions. Those that it allows are bought first
-    and are in the ledger. For a study with a cap, one buyer buys at a time.
+    Parameters
+    ----------
+    model, sampling : Model, Sampling
+        The model and its sampling parameters; they select the part of the ledger.
+    prompts : polars.DataFrame
+        [problem_id, prompt] (both String), one row per problem. A column `samples` overrides the number per problem.
+    samples : int
+        The number of completions of each prompt; they have the indices 0 to samples - 1.
+    buyer : Buyer
+        The caller: ledger root, study, stage and cap.
+    prices : Prices, optional
+        The prices of the model's tokens; without them `cost` is null.
+    look : callable, optional
+        Receives the first solutions (see `judging.readable`). An exception that it raises ends the purchase.
 
-    `look` receives the first solutions (see `judging.readable`). An exception that it raises ends the purchase.
+    Raises
+    ------
+    CapReached
+        If the buyer's cap does not allow all missing completions. Those that it allows are bought first.
+    ModuleNotFoundError, ValueError, ConnectionError
+        If the engine cannot be opened, or ends the purchase. What was bought is in the ledger.
     """
     started = time.perf_counter()
     ledger = Ledger(buyer.root, model, sampling)
@@ -237,14 +293,30 @@ def _tariff(model: Model, buyer: Buyer, prices: Prices | None) -> Tariff:
 
 
 def open_engine(model: Model) -> Engine:
-    """Open the engine of a model. Raises ModuleNotFoundError, with what to install, if a package is missing."""
+    """Open the engine of a model.
+
+    Returns
+    -------
+    Engine
+        The engine; the caller closes it. Most engines load the model with the first request.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a package is missing. The message says what to install.
+    ValueError
+        If an engine option is wrong.
+    """
     return engines.get(model.engine).open(model)
 
 
 def preflight(model: Model) -> None:
     """Check whether the engine of a model can serve it, without buying anything.
 
-    Raises ValueError or ConnectionError, with what to fix.
+    Raises
+    ------
+    ModuleNotFoundError, ValueError, ConnectionError
+        If it cannot. The message says what to fix.
     """
     engines.get(model.engine).preflight(model)
 

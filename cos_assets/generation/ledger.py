@@ -43,7 +43,13 @@ _log = logging.getLogger(__name__)
 
 
 def prompt_hash(prompt: str) -> str:
-    """Return the first 32 hex digits of the prompt's SHA-256."""
+    """Return the first 32 hex digits of the prompt's SHA-256.
+
+    Examples
+    --------
+    >>> prompt_hash("2 + 3?")
+    'c1f22f18a43e028fb4206dd295199c16'
+    """
     return hashlib.sha256(prompt.encode()).hexdigest()[:32]
 
 
@@ -51,6 +57,11 @@ def parameters_hash(sampling: Sampling) -> str:
     """Return the first 16 hex digits of the SHA-256 of the sampling parameters.
 
     Greedy decoding does not depend on seed, top-k and top-p, so these are set to their defaults first.
+
+    Examples
+    --------
+    >>> parameters_hash(Sampling(temperature=0, seed=1)) == parameters_hash(Sampling(temperature=0, seed=2))
+    True
     """
     if sampling.temperature == 0:
         sampling = sampling.model_copy(update={"seed": 0, "top_k": None, "top_p": 1.0})
@@ -60,7 +71,24 @@ def parameters_hash(sampling: Sampling) -> str:
 def book(root: Place, model: Model, name: str, row: dict[str, Any]) -> None:
     """Record a cost that has no prompt, such as a finetuning, once per name. An existing record is not changed.
 
-    `row` holds some of the ledger's columns; the others are null.
+    Parameters
+    ----------
+    root : Path or ObjectPath
+        The root of the ledger (`COS_HOME`).
+    model : Model
+        The model to which the cost belongs.
+    name : str
+        The name of the record, unique for the model.
+    row : dict
+        Some of the columns of `SCHEMA`; the others are null.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     book(Path(folder), Model("m", "m-1", "vllm"), "finetuning", {"study": "s", "flops": 6e9})
+    ...     [file.name for file in Path(folder).rglob("*.parquet")]
+    ['part-finetuning.parquet']
     """
     part = root / "ledger" / f"model={model.fingerprint}" / "params=none" / f"part-{name}.parquet"
     if not part.is_file():
@@ -69,7 +97,36 @@ def book(root: Place, model: Model, name: str, row: dict[str, Any]) -> None:
 
 
 class Ledger:
-    """The completions of one model under one set of sampling parameters. Hold `lock` while buying."""
+    """The completions of one model under one set of sampling parameters. Hold `lock` while buying.
+
+    Parameters
+    ----------
+    root : Path or ObjectPath
+        The root of the ledger (`COS_HOME`), on a disk or an object store.
+    model : Model
+        The model; its fingerprint names the folder.
+    sampling : Sampling
+        The sampling parameters; `parameters_hash` names the folder below.
+
+    Attributes
+    ----------
+    folder : Path or ObjectPath
+        The folder of the parts.
+    lock : context manager
+        One buyer at a time: a second process waits, and then reads what the first one bought.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> key = prompt_hash("2 + 3?")
+    >>> row = {"prompt_hash": key, "sample_index": 0, "attempt": 1, "completion": "5", "finish_reason": "stop"}
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     ledger = Ledger(Path(root), Model("m", "m-1", "vllm"), Sampling())
+    ...     with ledger.lock:
+    ...         ledger.append([row])
+    ...     ledger.held([key])["indices"].to_list(), ledger.read()["completion"].to_list()
+    ([[0]], ['5'])
+    """
 
     def __init__(self, root: Place, model: Model, sampling: Sampling) -> None:
         self.folder = root / "ledger" / f"model={model.fingerprint}" / f"params={parameters_hash(sampling)}"
@@ -79,10 +136,21 @@ class Ledger:
         self._synced = 0.0  # time of the last fsync of the journal
 
     def held(self, prompts: Iterable[str], failed: bool = False) -> pl.DataFrame:
-        """Return the sample indices that are in the ledger: [prompt_hash, indices], one row per prompt that has any.
+        """Return the sample indices that are in the ledger.
 
-        Indices with only failed attempts are included if `failed`. Only key columns are read, so that ten million rows
-        take about a second (see benchmarks/ledger.py).
+        Only key columns are read, so that ten million rows take about a second (see benchmarks/ledger.py).
+
+        Parameters
+        ----------
+        prompts : iterable of str
+            Prompt hashes.
+        failed : bool
+            Whether indices with only failed attempts are included.
+
+        Returns
+        -------
+        polars.DataFrame
+            [prompt_hash, indices (List of Int32)], one row per prompt that has any, in no particular order.
         """
 
         def indices(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -92,14 +160,27 @@ class Ledger:
         return self._query(prompts, indices)
 
     def failed_attempts(self, prompts: Iterable[str]) -> dict[tuple[str, int], int]:
-        """Return the number of failed attempts of each (prompt hash, sample index)."""
+        """Return the number of failed attempts of each (prompt hash, sample index) that has any.
+
+        `prompts` are prompt hashes.
+        """
         attempts = self._query(prompts, lambda rows: rows.filter(_FAILED).group_by(_KEY).agg(pl.col("attempt").max()))
         return {(prompt, index): attempt for prompt, index, attempt in attempts.iter_rows()}
 
     def read(self, prompts: Iterable[str] | None = None, samples: int | None = None) -> pl.DataFrame:
         """Return one row per (prompt hash, sample index): the first successful attempt, else the last failed one.
 
-        `prompts` are prompt hashes, and only indices below `samples` are read; None reads all prompts or indices.
+        Parameters
+        ----------
+        prompts : iterable of str, optional
+            Prompt hashes; None reads all prompts.
+        samples : int, optional
+            Only indices below this number are read; None reads all indices.
+
+        Returns
+        -------
+        polars.DataFrame
+            Rows with the schema `SCHEMA`, sorted by prompt hash and sample index.
         """
         order = pl.when(_FAILED).then(1_000_000 - pl.col("attempt")).otherwise(pl.col("attempt") - 1_000_000)
 
@@ -122,7 +203,12 @@ class Ledger:
         """Write rows to the local journal, which `append` replaces by a part, so that a killed process loses no rows.
 
         The journal is synced to disk at most once per second, so a power failure can lose the rows of the last second.
-        Integers that exceed the range of the ledger's column become null, because a server may send any number.
+
+        Parameters
+        ----------
+        rows : sequence of dict
+            Rows with all columns of `SCHEMA`. Integers that exceed the range of the ledger's column are replaced by
+            None in place, because a server may send any number.
         """
         if not rows:
             return
@@ -142,8 +228,16 @@ class Ledger:
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Write rows as one part. When this returns, the rows are stored durably.
 
-        `rows` is cleared as soon as the part is on the local disk. If a later step (the upload) fails, the caller must
-        not write the rows again.
+        Parameters
+        ----------
+        rows : list of dict
+            Rows with columns of `SCHEMA`. The list is cleared as soon as the part is on the local disk. If a later step
+            (the upload) fails, the caller must not write the rows again.
+
+        Raises
+        ------
+        OSError
+            If the part cannot be written or uploaded. A part that was not uploaded is kept for `clear_leftovers`.
         """
         if not rows:
             return
@@ -162,8 +256,8 @@ class Ledger:
     def clear_leftovers(self) -> None:
         """Recover from a killed writer, and merge small parts. The caller must hold the lock.
 
-        Removes temporary files, uploads parts that were not uploaded, and converts journals to parts. Unusable lines
-        of a journal are kept in a separate file, with a warning.
+        Removes temporary files, uploads parts that were not uploaded, and converts journals to parts. Unusable lines of
+        a journal are kept in a separate file, with a warning.
         """
         here = paths.local(self.folder)
         if isinstance(self.folder, Path):

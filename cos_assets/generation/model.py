@@ -19,7 +19,20 @@ _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
 def hash_folder(folder: str | Path) -> str:
     """Return the SHA-256 of the names and contents of a checkpoint's weights, config and tokenizer files.
 
-    Only files at the top level count, in sorted order. Raises ValueError if there are none.
+    Only files at the top level count, in sorted order.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "config.json").write_text("{}")
+    ...     hash_folder(folder)[:16]
+    '8205d8a0e95db5e5'
     """
     files = _content(folder)
     if not files:
@@ -33,6 +46,22 @@ def hash_adapter(adapter: adapters.Adapter) -> str:
     """Return the SHA-256 of an adapter and its base model, independent of their paths.
 
     A local base model contributes the hash of its folder. A base model from the hub contributes its id and commit.
+
+    Raises
+    ------
+    ValueError
+        If the base model is not found.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     folder, base = Path(root, "adapter"), Path(root, "base")
+    ...     for file in (folder / adapters.CONFIG, base / "config.json"):
+    ...         file.parent.mkdir()
+    ...         _ = file.write_text("{}")
+    ...     hash_adapter(adapters.Adapter(folder, str(base), None, 8))[:16]
+    'f0f154dc39a78794'
     """
     digest = _digest([file for file in _content(adapter.folder) if file.name != adapters.CONFIG])
     digest.update(adapters.described(adapter.folder) + b"\0")
@@ -59,9 +88,30 @@ def count_parameters(folder: str | Path) -> int:
     """Return the number of parameters of the model in a folder.
 
     The count is that of the architecture in `config.json`. Tied weights count once, and quantized weights count as
-    unpacked. Other contents of the folder (stored copies of tied weights, other formats, an adapter) do not count.
-    For an adapter's folder, the count is that of its low-rank weights. If transformers does not know the architecture,
-    the safetensors headers are counted. Raises ValueError if these do not determine the count either.
+    unpacked. Other contents of the folder (stored copies of tied weights, other formats, an adapter) do not count. For
+    an adapter's folder, the count is that of its low-rank weights. If transformers does not know the architecture, the
+    safetensors headers are counted.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder with `config.json` or `*.safetensors`.
+
+    Raises
+    ------
+    ValueError
+        If the files do not determine the count.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> config = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 2}
+    >>> header = json.dumps({"lora_A.weight": {"dtype": "F32", "shape": [2, 8]}}).encode()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, adapters.CONFIG).write_text(json.dumps(config))
+    ...     _ = Path(folder, "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    ...     count_parameters(folder)
+    16
     """
     folder = Path(folder)
     if adapters.find(folder):
@@ -141,10 +191,35 @@ def resolve(
 ) -> Model:
     """Resolve a model id to a `Model` with its engine, revision, fingerprint and number of parameters.
 
-    The engine `auto` becomes vLLM if vLLM is installed and a GPU is available, else transformers. `chat` changes the
-    fingerprint, because the same text is then a different prompt. So does each value of the engine option
-    `chat_template_kwargs` (arguments of the chat template). The fingerprint of a served model (engine openai) does not
-    depend on where it is served. Raises ValueError for template arguments that cannot be used.
+    Parameters
+    ----------
+    model_id : str
+        A folder with a model or an adapter, a hub id, or the name under which a server knows the model.
+    engine : str
+        The name of an engine. `auto` becomes vLLM if vLLM is installed and a GPU is available, else transformers.
+    revision : str, optional
+        A branch, tag or commit of a hub model; its commit becomes the revision.
+    params : float, optional
+        The number of parameters that a token passes through. Without it, all weights of a local folder are counted.
+    chat : bool
+        Whether the chat template is used. It changes the fingerprint, because the same text is then a different prompt.
+    options : mapping, optional
+        The `engine_options:`. Each value in `chat_template_kwargs` changes the fingerprint. The fingerprint of a served
+        model (engine openai) does not depend on where it is served.
+
+    Raises
+    ------
+    ValueError
+        If the model is not found, its parameters cannot be counted, or arguments of the chat template cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "config.json").write_text("{}")
+    ...     model = resolve(folder, engine="vllm", params=1e9, chat=True)
+    >>> model.fingerprint, model.params
+    ('local-8205d8a0e95db5e5-chat', 1000000000.0)
     """
     if engine == engines.AUTO:
         engine = pick_engine()
@@ -196,7 +271,7 @@ def _commit(model_id: str, revision: str | None) -> str:
 
 
 def pick_engine() -> str:
-    """Return the name of the engine that `auto` selects.
+    """Return the name of the engine that `auto` selects: "vllm" or "transformers".
 
     vLLM is faster on a GPU. On a CPU its start-up time outweighs the gain for small models.
     """

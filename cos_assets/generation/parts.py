@@ -41,21 +41,67 @@ _log = logging.getLogger(__name__)
 
 
 def name() -> str:
-    """Return a file name for a new part. Names sort by the time at which their parts were started."""
+    """Return a file name for a new part. Names sort by the time at which their parts were started.
+
+    Examples
+    --------
+    >>> Path(name()).match(PATTERN)
+    True
+    """
     return f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
 
 
 def write(place: Place, frame: pl.DataFrame, replaced: Sequence[str] = ()) -> None:
-    """Write rows of `SCHEMA` as one part atomically. `replaced` lists the parts that it replaces."""
+    """Write rows as one part atomically.
+
+    Parameters
+    ----------
+    place : Path or ObjectPath
+        The path of the part.
+    frame : polars.DataFrame
+        Rows with the schema `SCHEMA`.
+    replaced : sequence of str
+        The names of the parts that it replaces.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "part-1.parquet"), SCHEMA.to_frame())
+    ...     pl.read_parquet_metadata(Path(folder, "part-1.parquet"))["schema_version"]
+    '1'
+    """
     metadata = {"schema_version": _VERSION} | ({_REPLACES: json.dumps(replaced)} if replaced else {})
     paths.replace(place, partial(frame.write_parquet, metadata=metadata))
 
 
 def query(folder: Place, pattern: str, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
-    """Apply `ask` to the rows of all parts under a folder that match `pattern`, and collect the result.
+    """Apply a query to the rows of all parts under a folder, and collect the result.
 
-    `ask` receives rows of schema `SCHEMA`. Parts of other versions (`schema_version` in their metadata) may lack
-    columns, have additional ones, or have wider numbers. An incomplete Parquet file is set aside with a warning.
+    An incomplete Parquet file is set aside with a warning.
+
+    Parameters
+    ----------
+    folder : Path or ObjectPath
+        The folder that is searched.
+    pattern : str
+        A glob for the parts, relative to the folder; for one folder of the ledger `PATTERN`.
+    ask : callable
+        The query. It receives a lazy frame with the schema `SCHEMA` and returns one. Parts of other versions
+        (`schema_version` in their metadata) may lack columns (null), have additional ones, or have wider numbers.
+
+    Returns
+    -------
+    polars.DataFrame
+        The result of the query.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, name()), pl.DataFrame([{"cost": 0.5}, {"cost": 0.25}], schema=SCHEMA))
+    ...     query(Path(folder), PATTERN, lambda rows: rows.select(pl.col("cost").sum())).item()
+    0.75
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -69,8 +115,25 @@ def query(folder: Place, pattern: str, ask: Callable[[pl.LazyFrame], pl.LazyFram
 def merge(folder: Place, check: Callable[[], object] = lambda: None) -> None:
     """Remove parts of a folder that have been merged, and merge its small parts if there are many.
 
-    The caller must hold the ledger's lock; `check` raises if another machine has taken it over. Parts with other
-    columns are not merged. If a merged part cannot be written, for example because the disk is full, its parts stay.
+    The caller must hold the ledger's lock. Parts with other columns are not merged. If a merged part cannot be written,
+    for example because the disk is full, its parts stay.
+
+    Parameters
+    ----------
+    folder : Path or ObjectPath
+        A folder of parts.
+    check : callable
+        Raises if another machine has taken over the lock. It is called before each merged part is written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "part-1.parquet"), SCHEMA.to_frame())
+    ...     write(Path(folder, "part-1-merged.parquet"), SCHEMA.to_frame(), ["part-1.parquet"])
+    ...     merge(Path(folder))
+    ...     [file.name for file in Path(folder).glob(PATTERN)]
+    ['part-1-merged.parquet']
     """
     found = mirror(folder, PATTERN)
     files = _counted(folder, found)

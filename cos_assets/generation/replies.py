@@ -38,18 +38,52 @@ _ASSISTANT = ("assistant", "gpt", "model", "ai", "bot", "chatbot", "chatgpt")
 
 
 def known_ending(reason: Any) -> FinishReason | None:
-    """Map a server's finish reason to ours. Returns None if it is absent, unknown, or a tool call."""
+    """Map a server's finish reason to ours.
+
+    Parameters
+    ----------
+    reason : Any
+        The value that the server sent: a string, or SGLang's mapping with `type`.
+
+    Returns
+    -------
+    {"stop", "length", "error"} or None
+        None if the reason is absent, unknown, or a tool call.
+
+    Examples
+    --------
+    >>> [known_ending(reason) for reason in ("end_turn", "FinishReason.MAX_TOKENS", "content_filter", None)]
+    ['stop', 'length', 'error', None]
+    """
     if isinstance(reason, Mapping):  # SGLang's own API: {"type": "stop", "matched": 2}
         reason = reason.get("type")
     return next((ending for ending, words in _ENDINGS if words.search(_word(reason))), None)
 
 
 def ending(reason: Any, text: bool, full: bool = False) -> tuple[FinishReason, str | None]:
-    """Return the finish reason of a reply, and a note for the ledger (None if there is nothing to note).
+    """Return the finish reason of a reply, and a note for the ledger.
 
-    `text` says whether the reply has any text, and `full` whether it reached the token limit. A reply with text is
-    kept unless a filter or a fault cut it: without a known reason it counts as `stop`, or as `length` if it is full.
-    A reply with neither text nor a known reason is an error.
+    A reply with text is kept unless a filter or a fault cut it: without a known reason it counts as `stop`, or as
+    `length` if it is full. A reply with neither text nor a known reason is an error.
+
+    Parameters
+    ----------
+    reason : Any
+        The finish reason that the server sent.
+    text : bool
+        Whether the reply has any text.
+    full : bool
+        Whether the reply reached the token limit.
+
+    Returns
+    -------
+    tuple
+        The finish reason ("stop", "length" or "error") and the note, or None if there is nothing to note.
+
+    Examples
+    --------
+    >>> ending("stop", True), ending("odd", True), ending(None, False)
+    (('stop', None), ('stop', "unknown finish reason 'odd'"), ('error', 'no text, finish reason None'))
     """
     found = known_ending(reason)
     if found is not None:
@@ -68,6 +102,11 @@ def text_in(content: Any) -> str | None:
     """Return the text of a message's `content`: a string, a part, or a list of them, nested or not.
 
     Parts that hold reasoning are left out. Returns None if there is no text.
+
+    Examples
+    --------
+    >>> text_in([{"type": "thinking", "text": "2 + 3"}, {"type": "text", "text": "It is 5."}])
+    'It is 5.'
     """
     if isinstance(content, str):
         return content
@@ -82,11 +121,25 @@ def text_in(content: Any) -> str | None:
 
 
 def replies_in(cell: Any) -> Any:
-    """Return the reply in a cell of a file: its text, None if it has none, or a list of these for several samples.
+    """Return the reply in a cell of a file.
 
-    A cell is a text, a message, a conversation (a list of messages, of which the last assistant message counts), the
-    parts of a message (which have a `type`), or a list of any of these, nested or not. Other values are returned
-    unchanged.
+    Parameters
+    ----------
+    cell : Any
+        A text, a message, a conversation (a list of messages, of which the last assistant message counts), the parts of
+        a message (which have a `type`), or a list of any of these, nested or not. Other values are returned unchanged.
+
+    Returns
+    -------
+    str, None or list
+        The text, None if there is none, or a flat list of these for several samples.
+
+    Examples
+    --------
+    >>> replies_in([{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "5"}])
+    '5'
+    >>> replies_in(["5", {"content": "6"}])
+    ['5', '6']
     """
     if isinstance(cell, Mapping):
         return text_in(cell) if cell.keys() & {*_TEXT} else cell
@@ -102,7 +155,13 @@ def replies_in(cell: Any) -> Any:
 
 
 def flat(nested: list[Any]) -> list[Any]:
-    """Flatten nested lists, keeping the order of the items."""
+    """Flatten nested lists, keeping the order of the items.
+
+    Examples
+    --------
+    >>> flat([1, [2, [3]], []])
+    [1, 2, 3]
+    """
     return [item for one in nested for item in (flat(one) if isinstance(one, list) else [one])]
 
 

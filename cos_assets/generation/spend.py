@@ -32,7 +32,13 @@ class CapReached(RuntimeError):
 
 @dataclass(frozen=True)
 class Spend:
-    """An amount of FLOPs and of currency."""
+    """An amount of FLOPs and of currency.
+
+    Examples
+    --------
+    >>> Spend(1e9, 0.5) + Spend(2e9)
+    Spend(flops=3000000000.0, cost=0.5)
+    """
 
     flops: float = 0.0
     cost: float = 0.0
@@ -45,8 +51,22 @@ class Spend:
 class Tariff:
     """The cost of a model's tokens.
 
-    `params` and `prices` are None if they are unknown. With `prefill`, prompt tokens count as FLOPs too. `chat` says
-    that prompts are put into a chat template, which adds tokens.
+    Attributes
+    ----------
+    params : float, optional
+        The number of parameters that a token passes through; None if it is unknown.
+    prices : Prices, optional
+        Prices per million tokens; None if they are unknown.
+    prefill : bool
+        Whether prompt tokens count as FLOPs, too.
+    chat : bool
+        Whether prompts are put into a chat template, which adds tokens.
+
+    Examples
+    --------
+    >>> completion = Completion("p", "2 + 3?", 0, "5", "stop", 4, 10, 0, 0.1)
+    >>> Tariff(params=1e9, prices=Prices(1.0, 2.0)).spend(completion, Sampling())
+    Spend(flops=20000000000.0, cost=2.4e-05)
     """
 
     params: float | None = None
@@ -55,9 +75,21 @@ class Tariff:
     chat: bool = False
 
     def flops(self, completion: Completion) -> float | None:
-        """Return 2·P for each generated token and, with `prefill`, for each prompt token that was not cached.
+        """Return the FLOPs of a completion: 2·P for each generated token (Kaplan et al. 2020, arXiv 2001.08361).
 
-        Returns None if P or the number of generated tokens is unknown.
+        P is the number of parameters. With `prefill`, each prompt token that was not cached counts like a generated
+        one.
+
+        Returns
+        -------
+        float or None
+            None if P or the number of generated tokens is unknown.
+
+        Examples
+        --------
+        >>> completion = Completion("p", "2 + 3?", 0, "5", "stop", 4, 10, 1, 0.1)
+        >>> Tariff(params=1e9).flops(completion), Tariff(params=1e9, prefill=True).flops(completion)
+        (20000000000.0, 26000000000.0)
         """
         tokens = completion.completion_tokens
         if not self.params or tokens is None:
@@ -67,7 +99,13 @@ class Tariff:
         return flops_per_token(self.params) * tokens
 
     def cost(self, completion: Completion) -> float | None:
-        """Return the price of the prompt and completion tokens, or None if it is unknown."""
+        """Return the price of the prompt and completion tokens in currency, or None if it is unknown.
+
+        Examples
+        --------
+        >>> Tariff(prices=Prices(1.0, 2.0)).cost(Completion("p", "2 + 3?", 0, "5", "stop", 4, 10, 0, 0.1))
+        2.4e-05
+        """
         if self.prices is None or completion.completion_tokens is None:
             return None
         prompt = completion.prompt_tokens or 0
@@ -75,7 +113,20 @@ class Tariff:
         return self.prices.of(prompt, completion.completion_tokens, cached)
 
     def columns(self) -> dict[str, pl.Expr]:
-        """Return expressions for `flops` and `cost` of ledger rows, independent of the values recorded in them."""
+        """Return expressions for `flops` and `cost` of ledger rows, independent of the values recorded in them.
+
+        Returns
+        -------
+        dict
+            The two expressions by column name (Float64; null if unknown). They need the columns prompt_tokens,
+            completion_tokens and cached_tokens.
+
+        Examples
+        --------
+        >>> rows = pl.DataFrame({"prompt_tokens": [4], "completion_tokens": [10], "cached_tokens": [0]})
+        >>> rows.select(**Tariff(params=1e9, prices=Prices(1.0, 2.0)).columns()).row(0)
+        (20000000000.0, 2.4e-05)
+        """
         tokens, none = pl.col("completion_tokens"), pl.lit(None, pl.Float64)
         prompt = pl.col("prompt_tokens").fill_null(0)
         cached = pl.min_horizontal(prompt, pl.col("cached_tokens").fill_null(0))
@@ -86,27 +137,54 @@ class Tariff:
         }
 
     def spend(self, completion: Completion, sampling: Sampling) -> Spend:
-        """Return the spend of a completion, or the maximum possible spend if its tokens are unknown."""
+        """Return the spend of a completion, or the maximum possible spend if its tokens are unknown.
+
+        Examples
+        --------
+        >>> unknown = Completion("p", "2 + 3?", 0, "5", "stop", None, None, None, 0.1)
+        >>> Tariff(params=1e9).spend(unknown, Sampling(max_tokens=100))
+        Spend(flops=200000000000.0, cost=0.0)
+        """
         most = self.ceiling(completion.prompt, sampling)
         flops, cost = self.flops(completion), self.cost(completion)
         return Spend(most.flops if flops is None else flops, most.cost if cost is None else cost)
 
     def ceiling(self, prompt: str, sampling: Sampling) -> Spend:
-        """Return the maximum spend of one completion of a prompt."""
+        """Return the maximum spend of one completion of a prompt.
+
+        A prompt has at most as many tokens as UTF-8 bytes, plus special tokens, and the reply at most `max_tokens`.
+
+        Examples
+        --------
+        >>> Tariff(params=1e9, prefill=True).ceiling("2 + 3?", Sampling(max_tokens=100))
+        Spend(flops=228000000000.0, cost=0.0)
+        """
         tokens = len(prompt.encode()) + _SPECIAL_TOKENS + (_TEMPLATE_TOKENS if self.chat else 0)
         most = sampling.max_tokens
         flops = flops_per_token(self.params or 0) * (most + (tokens if self.prefill else 0))
         return Spend(flops, self.prices.of(tokens, most) if self.prices else 0.0)
 
     def most(self, request: Request, sampling: Sampling) -> Spend:
-        """Return the maximum spend of all completions of a request."""
+        """Return the maximum spend of all completions of a request.
+
+        Examples
+        --------
+        >>> Tariff(params=1e9).most(Request("p", "2 + 3?", (0, 1)), Sampling(max_tokens=100))
+        Spend(flops=400000000000.0, cost=0.0)
+        """
         each, count = self.ceiling(request.prompt, sampling), len(request.indices)
         return Spend(each.flops * count, each.cost * count)
 
 
 @dataclass(frozen=True)
 class Cap:
-    """The maximum that a study may spend on data. None means no limit."""
+    """The maximum that a study may spend on data, in FLOPs and in currency. None means no limit.
+
+    Examples
+    --------
+    >>> Cap(cost=100.0)
+    Cap(flops=None, cost=100.0)
+    """
 
     flops: float | None = None
     cost: float | None = None
@@ -114,9 +192,30 @@ class Cap:
     def affordable(
         self, requests: Sequence[Request], spent: Spend, tariff: Tariff, sampling: Sampling
     ) -> tuple[list[Request], list[Request]]:
-        """Split requests into the first ones whose maximum spend fits the cap on top of `spent`, and the rest.
+        """Split requests into the first ones whose maximum spend fits the cap on top of what was spent, and the rest.
 
-        A request that fits only in part is split.
+        Parameters
+        ----------
+        requests : sequence of Request
+            The missing samples, in the order in which they are bought. A request that fits only in part is split.
+        spent : Spend
+            The study's spend on data so far.
+        tariff : Tariff
+            The cost of the model's tokens.
+        sampling : Sampling
+            The sampling parameters, for the maximum number of tokens.
+
+        Returns
+        -------
+        tuple of list of Request
+            The requests that fit, and the rest.
+
+        Examples
+        --------
+        >>> requests = [Request("p", "2 + 3?", (0, 1, 2))]
+        >>> fits, rest = Cap(flops=5e11).affordable(requests, Spend(), Tariff(params=1e9), Sampling(max_tokens=100))
+        >>> fits[0].indices, rest[0].indices
+        ((0, 1), (2,))
         """
         fits: list[Request] = []
         for at, request in enumerate(requests):
@@ -136,7 +235,23 @@ class Cap:
         return fits, []
 
     def refusal(self, study: str, spent: Spend, what: str, missing: int, total: int, needed: Spend) -> CapReached:
-        """Return the error for a purchase that exceeds the cap."""
+        """Return the error for a purchase that exceeds the cap.
+
+        Parameters
+        ----------
+        study, what : str
+            The study, and what was to be bought for it ("sampling with wc").
+        spent, needed : Spend
+            The study's spend on data so far, and the maximum spend of the missing completions.
+        missing, total : int
+            The number of missing completions, and of all that were to be bought.
+
+        Examples
+        --------
+        >>> error = Cap(cost=1.0).refusal("demo", Spend(cost=0.5), "sampling with wc", 5, 8, Spend(cost=2.0))
+        >>> str(error).split(". ")[0]
+        "cap.cost: 1: study 'demo' has spent 0.5 on data, and what is missing needs at most 2 more"
+        """
         parts = [
             f"cap.{name}: {limit:g}: study {study!r} has spent {value:.4g} on data, and what is missing needs at most"
             f" {more:.4g} more"
@@ -156,12 +271,42 @@ def _both(pair: Spend | Cap) -> tuple:
 
 
 def lock(root: Place, study: str) -> AbstractContextManager:
-    """Return the lock of a study with a cap. A process holds it while it buys data for the study."""
+    """Return the lock of a study with a cap. A process holds it while it buys data for the study.
+
+    `root` is the root of the ledger.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as root, lock(Path(root), "demo"):
+    ...     spent(Path(root), "demo")
+    Spend(flops=0.0, cost=0.0)
+    """
     return locks.lock(root / "ledger" / f".{study}.lock")
 
 
 def spent(root: Place, study: str) -> Spend:
-    """Return a study's spend on data so far, according to the ledger."""
+    """Return a study's spend on data so far, according to the ledger.
+
+    Parameters
+    ----------
+    root : Path or ObjectPath
+        The root of the ledger (`COS_HOME`).
+    study : str
+        The name of the study. Its rows in the stages `DATA` count, including failed attempts.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> row = {"study": "demo", "stage": "sampling", "flops": 1e9, "cost": 0.5}
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     frame = pl.DataFrame([row], schema=parts.SCHEMA)
+    ...     parts.write(Path(root, "ledger/model=m/params=p", parts.name()), frame)
+    ...     spent(Path(root), "demo")
+    Spend(flops=1000000000.0, cost=0.5)
+    """
     of_data = pl.col("stage").is_in([*DATA])
     booked = _booked(root, study, lambda rows: rows.filter(of_data).select(pl.col("flops", "cost").sum()))
     return Spend(*booked.row(0))
@@ -175,9 +320,31 @@ BY_STAGE = pl.Schema(
 
 
 def by_stage(root: Place, study: str) -> pl.DataFrame:
-    """Return a study's recorded calls and spend per stage, in the schema `BY_STAGE` and in the order of `Stage`.
+    """Return a study's recorded calls and spend per stage.
 
-    A sum is null if it is unknown for every call. A finetuning is one call.
+    Parameters
+    ----------
+    root : Path or ObjectPath
+        The root of the ledger (`COS_HOME`).
+    study : str
+        The name of the study.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per stage that has calls, with the schema `BY_STAGE`, in the order of `Stage`. `calls` counts all
+        attempts; a finetuning is one call. A sum is null if it is unknown for every call.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> row = {"study": "demo", "stage": "sampling", "finish_reason": "length", "cost": 0.5}
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     frame = pl.DataFrame([row], schema=parts.SCHEMA)
+    ...     parts.write(Path(root, "ledger/model=m/params=p", parts.name()), frame)
+    ...     by_stage(Path(root), "demo").select("stage", "calls", "truncated", "flops", "cost").row(0)
+    ('sampling', 1, 1, None, 0.5)
     """
 
     def total(name: str) -> pl.Expr:

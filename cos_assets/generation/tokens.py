@@ -21,9 +21,29 @@ _SLOT = "\ue000\ue001\ue000"  # placeholder for the prompt in a rendered templat
 def prompt_ids(tokenizer: Any, prompt: str, chat: bool = False, template: Mapping[str, Any] | None = None) -> list[int]:
     """Return the prompt's tokens, with the special tokens that the tokenizer prepends (BOS) and without a final EOS.
 
-    With `chat`, the prompt is one user message in the tokenizer's chat template, up to the start of the reply;
-    `template` holds further arguments of that template. Raises ValueError if the tokenizer has no template, or if the
-    prompt spells out a control token that cannot be distinguished from the template's own.
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+        The tokenizer of the model.
+    prompt : str
+        The text.
+    chat : bool
+        Whether the prompt is one user message in the tokenizer's chat template, up to the start of the reply.
+    template : mapping, optional
+        Further arguments of the chat template.
+
+    Raises
+    ------
+    ValueError
+        If `chat` and the tokenizer has no template, or if the prompt spells out a control token that cannot be
+        distinguished from the template's own.
+
+    Examples
+    --------
+    >>> from cos_assets.tiny.tokenizer import word_tokenizer
+    >>> tokenizer = word_tokenizer()
+    >>> tokenizer.convert_ids_to_tokens(prompt_ids(tokenizer, "2 + 3 = ?"))
+    ['2', '+', '3', '=', '?']
     """
     if chat:
         return _chat_ids(tokenizer, prompt, template or {})
@@ -34,7 +54,34 @@ def prompt_ids(tokenizer: Any, prompt: str, chat: bool = False, template: Mappin
 
 
 def completion_ids(tokenizer: Any, text: str, ended: bool = True) -> list[int]:
-    """Return the tokens of a completion as a model should generate them: no BOS, and a final EOS if `ended`."""
+    """Return the tokens of a completion as a model should generate them.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+        The tokenizer of the model.
+    text : str
+        The completion.
+    ended : bool
+        Whether the completion ended by itself, so that an EOS token follows.
+
+    Returns
+    -------
+    list of int
+        The tokens, without BOS.
+
+    Raises
+    ------
+    ValueError
+        If the text spells out a control token that the tokenizer cannot encode as text.
+
+    Examples
+    --------
+    >>> from cos_assets.tiny.tokenizer import word_tokenizer
+    >>> tokenizer = word_tokenizer()
+    >>> tokenizer.convert_ids_to_tokens(completion_ids(tokenizer, "2 + 3 = 5"))
+    ['2', '+', '3', '=', '5', '</s>']
+    """
     ids = _text_ids(tokenizer, text, add_special_tokens=False)
     if text.startswith(" ") and text != " " and decode(tokenizer, ids) == f" {text}":
         ids = _text_ids(tokenizer, text[1:], add_special_tokens=False)  # the tokenizer prepends a space
@@ -46,6 +93,13 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
     Llama 2 tokenizers and similar ones drop the space in front of the first token that they decode. The tokens are
     therefore decoded after a letter, which is then removed.
+
+    Examples
+    --------
+    >>> from cos_assets.tiny.tokenizer import bpe_tokenizer
+    >>> tokenizer = bpe_tokenizer([], 259)
+    >>> decode(tokenizer, completion_ids(tokenizer, " It is 5."))
+    ' It is 5.'
     """
     letter = _letter(tokenizer)
     if letter is None:
@@ -54,7 +108,14 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def spells_control(tokenizer: Any, text: str) -> bool:
-    """Return whether a text spells out one of the tokenizer's control tokens."""
+    """Return whether a text spells out one of the tokenizer's control tokens.
+
+    Examples
+    --------
+    >>> from cos_assets.tiny.tokenizer import word_tokenizer
+    >>> spells_control(word_tokenizer(), "</s>"), spells_control(word_tokenizer(), "2 + 3")
+    (True, False)
+    """
     return _names(tokenizer).search(text) is not None
 
 

@@ -12,7 +12,31 @@ FinishReason = Literal["stop", "length", "error"]
 
 
 class Sampling(BaseModel):
-    """Sampling parameters, with the names that vLLM uses. Temperature 0 is greedy decoding."""
+    r"""Sampling parameters, with the names that vLLM uses.
+
+    Attributes
+    ----------
+    temperature : float
+        0 is greedy decoding.
+    top_k, top_p : int or None, float
+        Restrictions to the most probable tokens; None and 1.0 are no restriction.
+    max_tokens : int
+        Maximum number of generated tokens.
+    stop : tuple of str
+        Strings at which the text is cut. They are not part of the text.
+    seed : int
+        With the prompt and the sample index, it determines the random numbers of a sample.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a value is out of range or a name is unknown.
+
+    Examples
+    --------
+    >>> Sampling(temperature=1.0, stop=("\nQ:",)).model_dump(exclude_defaults=True)
+    {'temperature': 1.0, 'stop': ('\nQ:',)}
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,10 +50,31 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can be sampled: location of the weights, revision, and engine.
+    """A model that can be sampled. `model.resolve` creates it from a model id.
 
-    `fingerprint` identifies the model in the ledger. It is derived from the hash of the files for a local folder, and
-    from id and revision for a hub model, so that samples of different models are never mixed up.
+    Attributes
+    ----------
+    model_id : str
+        A local folder, a hub id, or the name under which a server knows the model.
+    fingerprint : str
+        Identifies the model in the ledger, so that samples of different models are never mixed up. It is derived from
+        the hash of the files for a local folder, and from id and revision for a hub model.
+    engine : str
+        The name of the engine (see `engines`).
+    revision : str, optional
+        The commit of a hub model, or the hash of a local folder.
+    params : float, optional
+        The number of parameters that a token passes through; None if it is unknown.
+    chat : bool
+        Whether the prompt is sent as one user message in the tokenizer's chat template.
+    engine_options : dict
+        The `engine_options:` of the study.
+
+    Examples
+    --------
+    >>> options = {"chat_template_kwargs": {"enable_thinking": False}}
+    >>> Model("org/model", "model-1", "vllm", chat=True, engine_options=options).template
+    {'enable_thinking': False}
     """
 
     model_id: str
@@ -38,7 +83,6 @@ class Model:
     revision: str | None = None
     params: float | None = None
     chat: bool = False
-    """Whether the prompt is sent as one user message in the tokenizer's chat template."""
     engine_options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -49,7 +93,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Request:
-    """The missing sample indices of one prompt, requested together so that the prompt is processed once."""
+    r"""The missing sample indices of one prompt, requested together so that the prompt is processed once.
+
+    Examples
+    --------
+    >>> Request("gsm8k/test/00000", "Q: 2 + 3?\nA:", (0, 1, 5)).indices
+    (0, 1, 5)
+    """
 
     problem_id: str
     prompt: str
@@ -58,7 +108,33 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One attempt at a sample: its text, finish reason and token counts. Unknown counts are None, never estimated."""
+    """One attempt at a sample: its text, finish reason and token counts.
+
+    Attributes
+    ----------
+    problem_id, prompt, index : str, str, int
+        The sample: a problem, its prompt and the sample index.
+    text : str
+        The generated text without the prompt, special tokens and stop strings; "" if the attempt failed.
+    finish_reason : {"stop", "length", "error"}
+        `length` is a text that was cut at the token limit, `error` a failed attempt.
+    prompt_tokens, completion_tokens, cached_tokens : int or None
+        Token counts; None if they are unknown, never estimated. `cached_tokens` are the prompt tokens that were not
+        processed again.
+    seconds : float
+        The share of the engine's time.
+    error : str, optional
+        The reason of a failure, or a note.
+    retries : int
+        Number of retries within this attempt, after a lost connection or for a busy server.
+    again : bool
+        Whether this is a failed attempt that the engine retries: another completion of this index follows.
+
+    Examples
+    --------
+    >>> Completion("p", "2 + 3?", 0, "5", "stop", 4, 2, None, 0.1).cached_tokens is None
+    True
+    """
 
     problem_id: str
     prompt: str
@@ -71,16 +147,14 @@ class Completion:
     seconds: float
     error: str | None = None
     retries: int = 0
-    """Number of retries within this attempt, after a lost connection or for a busy server."""
     again: bool = False
-    """Whether this is a failed attempt that the engine retries: another completion of this index follows."""
 
 
 class Engine(Protocol):
     """A source of completions.
 
     An engine for which a small first batch of requests is expensive (a cluster or a batch service) sets the attribute
-    `starts_cheaply` to false.
+    `starts_cheaply` to false. docs/extending.md has a complete example.
     """
 
     name: str
@@ -88,8 +162,28 @@ class Engine(Protocol):
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Yield completions in batches as they finish.
 
-        Each requested index occurs once, preceded by any failed attempts at it that were paid for (`again`).
+        Parameters
+        ----------
+        requests : sequence of Request
+            Prompts and the sample indices to draw; may be empty.
+        sampling : Sampling
+            The sampling parameters of all requests.
+
+        Yields
+        ------
+        list of Completion
+            Batches of any size, in any order. Each requested index occurs once, preceded by any failed attempts at it
+            that were paid for (`again`). Only an engine whose solutions exist already may omit an index.
+
+        Raises
+        ------
+        ValueError
+            If the model or an option is refused.
+        ConnectionError
+            If no more completions can be obtained. Those that were paid for are yielded before.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what the engine holds: memory, connections, processes."""
+        ...

@@ -8,10 +8,27 @@ _SHOWN = 3
 
 
 def load_network(model: str, **settings: Any) -> Any:
-    """Load the causal language model of a folder or hub id. `settings` are passed to `from_pretrained`.
+    """Load the causal language model of a folder or hub id.
 
-    Raises ValueError if the checkpoint lacks tensors of the architecture (they would be initialized randomly), if it
-    holds others, or if a file of weights cannot be read.
+    Parameters
+    ----------
+    model : str
+        A folder with a checkpoint, or a hub id.
+    **settings
+        Passed to `AutoModelForCausalLM.from_pretrained`: `dtype`, `device_map`, `revision` and the like.
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        The network, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint lacks tensors of the architecture (they would be initialized randomly), if it holds others, or
+        if a file of weights cannot be read.
+    OSError
+        If there is no such folder or hub model.
     """
     from pickle import UnpicklingError
 

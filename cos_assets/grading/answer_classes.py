@@ -12,13 +12,33 @@ VOTING: tuple[Kind, ...] = ("number", "math", "text", "choice")
 
 
 def answer_classes(rows: pl.DataFrame, kind: Kind | None, workers: int = 1) -> pl.Series:
-    """Return the answer class (Int32) of each of `rows` [problem_id, answer, verdict].
-
-    The class of the right answer is 0. Equal wrong answers of a problem share a number above 0. The class is null if
-    there is no vote: no answer, a truncated solution, or a task whose answers cannot be compared.
+    """Return the class of equal answers to which each answer belongs.
 
     A wrong answer joins the first class whose first answer it equals. That first answer serves as the gold of the
     comparison.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        [problem_id, answer, verdict] (all String), one row per sample; the verdicts are those of `answers.grade`.
+    kind : Kind or None
+        The kind of the gold answers.
+    workers : int
+        The number of processes for math-verify.
+
+    Returns
+    -------
+    polars.Series
+        Int32, in the order of the rows. The class of the right answer is 0. Equal wrong answers of a problem share a
+        number above 0. The class is null if there is no vote: no answer, a truncated solution, or a kind that is not in
+        `VOTING`.
+
+    Examples
+    --------
+    >>> rows = {"problem_id": ["p"] * 4, "answer": ["5", "0.5", "1/2", None]}
+    >>> verdicts = ["correct", "wrong", "wrong", "no_answer"]
+    >>> answer_classes(pl.DataFrame(rows).with_columns(verdict=pl.Series(verdicts)), "number").to_list()
+    [0, 1, 1, None]
     """
     stated = rows.select("problem_id", "answer", "verdict").filter(
         pl.col("verdict").is_in(["correct", "wrong", "grader_error"]), pl.col("answer").is_not_null()

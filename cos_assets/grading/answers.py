@@ -49,20 +49,38 @@ _STRINGS = ("number", "math", "text", "choice")
 
 
 def grade(rows: pl.DataFrame, kind: Kind | None, workers: int = 1, timeout: float = 5.0) -> pl.DataFrame:
-    """Return the same rows in the same order, with the columns `verdict`, `reason`, `grader` and `strict`.
-
-    `verdict`, `reason` and `grader` are String; the last two are nullable. `strict` (Boolean) is the decision of the
-    second grader, null if an answer was not graded or is not a string.
+    """Grade the answers of samples. Each distinct (gold, answer) is graded once.
 
     Parameters
     ----------
-    rows : one row per sample, with the columns gold, answer (null: none was stated) and finish_reason, all String.
-    kind : which ladder; None if there is nothing to compare with, which leaves `verdict` null.
-    workers : processes for math-verify. None is started when no answer needs it; none outlives the call.
-    timeout : seconds of processor time that math-verify may spend on one (gold, answer).
+    rows : polars.DataFrame
+        One row per sample, with the columns gold, answer (null: none was stated) and finish_reason, all String.
+    kind : Kind or None
+        The ladder of graders. None means that there is nothing to compare with: `verdict` of an answer is then null.
+    workers : int
+        The number of processes for math-verify. None is started if no answer needs it, and none outlives the call.
+    timeout : float
+        Seconds of processor time that math-verify may spend on one (gold, answer).
 
-    Each distinct (gold, answer) is graded once. Raises ValueError for a missing or mistyped column, an unknown kind,
-    workers < 1 or timeout <= 0.
+    Returns
+    -------
+    polars.DataFrame
+        The same rows in the same order, with the columns `verdict`, `reason`, `grader` (String; the last two nullable)
+        and `strict` (Boolean): the decision of the second grader, null if an answer was not graded or is a program or a
+        whole reply.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or mistyped, the kind is unknown, workers < 1 or timeout <= 0.
+    RuntimeError
+        If math-verify, the sandbox or lm-eval is needed and cannot be started.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"gold": ["1,200"] * 3, "answer": ["1200", "12", None], "finish_reason": ["stop"] * 3})
+    >>> grade(rows, "number").select("verdict", "grader", "strict").rows()
+    [('correct', 'number', False), ('wrong', 'number', False), ('no_answer', None, None)]
     """
     _check(rows, kind, workers, timeout)
     rows = rows.drop(*_GRADED, "strict", strict=False).with_columns(pl.col(_COLUMNS).cast(pl.String))
@@ -206,6 +224,11 @@ def normalise_text(text: str) -> str:
     """Return the form in which text answers are compared.
 
     It is without markup, in NFKC, case folded, with single spaces, and without outer quotes or a full stop.
+
+    Examples
+    --------
+    >>> normalise_text("**The  Hague**.")
+    'the hague'
     """
     plain = " ".join(unicodedata.normalize("NFKC", words(text)).casefold().split())
     return plain.strip("\"'“”‘’").removesuffix(".").strip("\"'“”‘’").strip()

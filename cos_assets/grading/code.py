@@ -29,12 +29,27 @@ _BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> list[Grade]:
-    """Return the grade of each (gold, answer), in order. Each runs in its own sandbox, `workers` at a time.
+    """Grade programs by their tests. Each runs in its own sandbox.
 
-    The verdict is "correct" if the tests ran to their end. Otherwise it is "wrong", and `reason` gives the cause in
-    one line: the error and its line in the solution or the tests, or the limit that was reached. It is "grader_error"
-    if the gold is at fault, the machine interrupted the program twice, or the sandbox failed. Raises RuntimeError,
-    which says what to install, if there is no sandbox.
+    Parameters
+    ----------
+    pairs : sequence of tuple
+        (gold, answer): the gold as the module's docstring describes it, and the program.
+    workers : int
+        The number of programs that run at a time, at most one per usable core.
+
+    Returns
+    -------
+    list of Grade
+        One grade per pair, in order. The verdict is "correct" if the tests ran to their end. Otherwise it is "wrong",
+        and `reason` gives the cause in one line: the error and its line in the solution or the tests, or the limit that
+        was reached. It is "grader_error" if the gold is at fault, the machine interrupted the program twice, or the
+        sandbox failed.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no sandbox. The message says what to install.
     """
     if not pairs:
         return []
@@ -45,10 +60,22 @@ def grade_programs(pairs: Sequence[tuple[str | None, str]], workers: int) -> lis
 
 
 def untested(golds: Sequence[tuple[str, str | None]], workers: int) -> Iterator[str | None]:
-    """Yield the defect of the tests of each (gold, reference solution or None), in order; None if they have none.
+    """Yield the defect of the tests of each problem, in order; None if they have none.
 
-    An empty program has to fail, and so has a program whose functions return an arbitrary value. The reference
-    solution has to pass. Raises RuntimeError if there is no sandbox.
+    An empty program has to fail, and so has a program whose functions return an arbitrary value. The reference solution
+    has to pass.
+
+    Parameters
+    ----------
+    golds : sequence of tuple
+        (gold, reference solution or None).
+    workers : int
+        The number of programs that run at a time, at most one per usable core.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no sandbox. The message says what to install.
     """
     require()
     with ThreadPoolExecutor(workers) as threads:
@@ -78,9 +105,24 @@ def _untested(text: str, reference: str | None) -> str | None:
 
 
 def code_of(reply: str, gold: str | None = None) -> str | None:
-    """Return the program that a reply states for the tests of `gold` (see `programs`); None if it contains no code.
+    r"""Return the program that a reply states for the tests of a problem (see `programs`).
 
-    Without a gold, or with one that is not tests, this is the last program of the reply that defines a function.
+    Parameters
+    ----------
+    reply : str
+        A reply without its reasoning.
+    gold : str, optional
+        The gold of the problem. Without it, or if it is not tests, the program is the last one that defines a function.
+
+    Returns
+    -------
+    str or None
+        The program or, where the reply continues the problem's prompt, its continuation. None if it contains no code.
+
+    Examples
+    --------
+    >>> code_of("Here it is:\n```python\ndef add(a, b):\n    return a + b\n```\nDone.")
+    'def add(a, b):\n    return a + b\n'
     """
     try:
         prompt, _, entry_point = wanted = _gold(gold or "")
@@ -109,10 +151,15 @@ def _called(test: str) -> frozenset[str]:
 
 
 def canonical(code: str) -> str:
-    """Return the program without comments, docstrings and formatting.
+    r"""Return the program without comments, docstrings and formatting.
 
-    The results are equal for two programs that differ in nothing else. A bare function body is accepted too. Text
-    that is not Python is returned without the white space around it.
+    The results are equal for two programs that differ in nothing else. A bare function body is accepted too. Text that
+    is not Python is returned without the white space around it.
+
+    Examples
+    --------
+    >>> canonical("def add(a,b):  # sum\n    return (a+b)")
+    'def add(a, b):\n    return a + b'
     """
     tree = parse(code) or parse(f"def body():\n{code}")
     if tree is None:

@@ -17,7 +17,13 @@ _POLL = 0.005  # seconds
 
 
 def usable_cores() -> int:
-    """Return the number of cores of the affinity mask (taskset, Slurm), or fewer if a cgroup (container) limits it."""
+    """Return the number of cores of the affinity mask (taskset, Slurm), or fewer if a cgroup (container) limits it.
+
+    Examples
+    --------
+    >>> usable_cores() >= 1
+    True
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(allowed, _quota())))
 
@@ -60,7 +66,18 @@ def core(*, alone: bool = False) -> Iterator[None]:
     """Hold one of the usable cores while a program runs; with `alone`, hold all of them.
 
     Each core is a locked file. The jobs of one run, and of several runs together, therefore start at most as many
-    programs as there are cores. Raises PermissionError if another user owns the folder of these files.
+    programs as there are cores.
+
+    Raises
+    ------
+    PermissionError
+        If another user owns the folder of these files.
+
+    Examples
+    --------
+    >>> with core():
+    ...     print("one core is held")
+    one core is held
     """
     folder = Path(tempfile.gettempdir(), f"cos-cores-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)

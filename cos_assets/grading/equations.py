@@ -22,6 +22,8 @@ Side = Tree | Formula
 
 
 class Equation(NamedTuple):
+    """One equation of a text. Its string is the canonical form."""
+
     left: Side
     right: Side
     sign: str  # = or ≈
@@ -117,7 +119,12 @@ _OTHER_ARITHMETIC = re.compile(
 def read(text: str) -> list[Equation]:
     """Return the equations of a text, in order. An equation beside its calculator mark counts once.
 
-    `cos_assets.grading.steps.check_equations` lists what is understood.
+    `steps.check_equations` lists what is understood.
+
+    Examples
+    --------
+    >>> [(str(equation), equation.at) for equation in read("She has 5 + 3 = 8 eggs. 8*2 = <<8*2=16>>16")]
+    [('3+5=8', 8), ('2*8=16', 30)]
     """
     if "=" not in text and "≈" not in text and "\\approx" not in text:
         return []
@@ -132,9 +139,20 @@ def read(text: str) -> list[Equation]:
 
 
 def holds(equation: Equation) -> bool | None:
-    """Return whether an equation is true, to the digits it gives; None if this cannot be decided.
+    """Return whether an equation is true, to the digits it gives.
 
     It is true if it holds in one of the ways in which people write percentages.
+
+    Returns
+    -------
+    bool or None
+        None if this cannot be decided: it is not true as read, but it has another common reading, a value that is
+        unknown, or a result that the words call rounded.
+
+    Examples
+    --------
+    >>> [holds(equation) for equation in read("25 / 100 = 25%. 2 / 3 = 0.67. 2 + 3 = 6.")]
+    [True, True, False]
     """
     # All of "25 / 100 = 25%", "5 + 20 = 25%" and "5 / 20 * 100 = 25%" are common.
     if any(_equal(equation, p, q) for p, q in ((100, 100), (1, 1), (100, 1))):

@@ -41,9 +41,25 @@ Kind = Literal["number", "math", "text", "choice"]
 
 
 def stated(text: str, kind: Kind) -> str | None:
-    """Return the last final answer that a reply states, without the markup around it; None if it states none.
+    r"""Return the last final answer that a reply states, without the markup around it.
 
-    A number is given in ASCII, a choice as an upper-case letter.
+    Parameters
+    ----------
+    text : str
+        A reply without its reasoning (see `reasoning.reply_of`).
+    kind : {"number", "math", "text", "choice"}
+        Which part of a statement is the answer; the module's docstring gives the rules.
+
+    Returns
+    -------
+    str or None
+        None if the reply states no answer. A number is given in ASCII, a choice as an upper-case letter.
+
+    Examples
+    --------
+    >>> reply = "So the answer is 5 apples, because 2 + 3 = 5."
+    >>> stated(reply, "number"), stated("It is \\boxed{\\frac{1}{2}}.", "math"), stated("Answer: (b)", "choice")
+    ('5', '\\frac{1}{2}', 'B')
     """
     read = {"number": _number, "math": _math, "text": _text, "choice": _choice}[kind]
     remark: str | None = None

@@ -10,7 +10,22 @@ VERDICTS = ("correct", "wrong", "no_answer", "truncated", "grader_error")
 
 
 class Grade(NamedTuple):
-    """The verdict on one answer, the reason for it, and the grader that decided."""
+    """The verdict on one answer.
+
+    Attributes
+    ----------
+    verdict : str
+        One of `VERDICTS`.
+    reason : str or None
+        Why the answer is wrong or could not be graded; None if there is nothing to say.
+    grader : str or None
+        The grader that decided, with its version where it has one; None if none did.
+
+    Examples
+    --------
+    >>> Grade("wrong", "the answer is not a number", "number").verdict
+    'wrong'
+    """
 
     verdict: str
     reason: str | None

@@ -22,13 +22,29 @@ _MARKUP = re.compile(r"\\[()\[\],;:!> \\]|[\s$*_`#~{}]")
 def identity(text: str, equations: Sequence[str]) -> str:
     """Return a key that is equal for solutions that count as one.
 
-    It consists of the canonical equations of the text, or of the normalized text if there are none.
+    Parameters
+    ----------
+    text : str
+        The reply.
+    equations : sequence of str
+        Its canonical equations (see `steps.equations`). Without any, the key is the normalized text.
+
+    Examples
+    --------
+    >>> identity("First 2 + 3 = 5.", ["2+3=5"]), identity("It is **Paris**.", [])
+    ('2+3=5', 'itisparis.')
     """
     return "\n".join(equations) or normalized(text)
 
 
 def normalized(text: str) -> str:
-    """Return the text in lower case, without white space and markup."""
+    r"""Return the text in lower case, without white space and markup.
+
+    Examples
+    --------
+    >>> normalized("It is $\\dfrac{1}{2}$ – **half**.")
+    'itis\\frac12-half.'
+    """
     plain = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
     for spelling, same in _SPELLING:
         plain = plain.replace(spelling, same)

@@ -28,21 +28,51 @@ _LISTS = {"strict_list": pl.List(pl.Boolean), "loose_list": pl.List(pl.Boolean)}
 
 
 def grade_replies(pairs: Sequence[tuple[str | None, str]], workers: int) -> list[Grade]:
-    """Return a grade for each (gold, reply): correct if every instruction is followed, by the strict score.
+    """Grade replies by the strict score: correct if every instruction is followed.
 
-    `reason` of a wrong reply names the instructions that are not followed. A gold that cannot be read and a reply
-    that takes more than `TIMEOUT` seconds of processor time give grader_error. Raises RuntimeError if lm-eval or a
-    package that it needs is not installed.
+    Parameters
+    ----------
+    pairs : sequence of tuple
+        (gold, reply): the gold as the module's docstring describes it.
+    workers : int
+        The number of worker processes.
+
+    Returns
+    -------
+    list of Grade
+        One grade per pair, in order. `reason` of a wrong reply names the instructions that are not followed. A gold
+        that cannot be read and a reply that takes more than `TIMEOUT` seconds of processor time give "grader_error".
+
+    Raises
+    ------
+    RuntimeError
+        If lm-eval or a package that it needs is not installed.
     """
     return [_grade(gold, flags) for (gold, _), flags in zip(pairs, _flags(pairs, workers), strict=True)]
 
 
 def ifeval_scores(rows: pl.DataFrame, workers: int = 1) -> pl.DataFrame:
-    """Return the same rows [gold, answer, ...] with the scores that every published figure of IFEval is made of.
+    """Return replies with the scores that every published figure of IFEval is made of.
 
-    The added columns are `strict_all` and `loose_all` (Boolean: whether every instruction is followed), `strict_list`
-    and `loose_list` (one Boolean for each instruction, in the gold's order) and `unscored` (the reason why the other
-    four are null, or null). A null answer follows no instruction. Each distinct (gold, answer) is scored once.
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        One row per reply, with the columns gold and answer (String). A null answer follows no instruction. Each
+        distinct pair is scored once.
+    workers : int
+        The number of worker processes.
+
+    Returns
+    -------
+    polars.DataFrame
+        The same rows with the columns `strict_all` and `loose_all` (Boolean: whether every instruction is followed),
+        `strict_list` and `loose_list` (one Boolean for each instruction, in the gold's order) and `unscored` (String:
+        the reason why the other four are null, or null).
+
+    Raises
+    ------
+    RuntimeError
+        If lm-eval or a package that it needs is not installed.
     """
     pairs = rows.select(pl.col("gold", "answer").cast(pl.String)).unique(maintain_order=True)
     found = _flags([(gold, answer or "") for gold, answer in pairs.rows()], workers)
@@ -68,8 +98,25 @@ def ifeval_scores(rows: pl.DataFrame, workers: int = 1) -> pl.DataFrame:
 def ifeval_figures(scores: pl.DataFrame) -> dict[str, float | int | None]:
     """Return the four published figures of IFEval and the number of replies that could not be scored.
 
-    The figures are shares: strict and loose, of prompts and of instructions. Unscored replies are excluded from the
-    shares. `scores` is the result of `ifeval_scores`.
+    The figures are shares in [0, 1]: strict and loose, of prompts and of instructions (Zhou et al. 2023, arXiv
+    2311.07911). Unscored replies are excluded from the shares.
+
+    Parameters
+    ----------
+    scores : polars.DataFrame
+        The result of `ifeval_scores`.
+
+    Returns
+    -------
+    dict
+        prompt_strict, instruction_strict, prompt_loose, instruction_loose (None if no reply was scored) and unscored.
+
+    Examples
+    --------
+    >>> scores = {"strict_all": [True, False], "strict_list": [[True, True], [True, False]]}
+    >>> scores |= {"loose_all": [True, True], "loose_list": [[True, True], [True, True]]}
+    >>> ifeval_figures(pl.DataFrame(scores))
+    {'prompt_strict': 0.5, 'instruction_strict': 0.75, 'prompt_loose': 1.0, 'instruction_loose': 1.0, 'unscored': 0}
     """
 
     def share(flags: pl.Series) -> float | None:

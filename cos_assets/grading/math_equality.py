@@ -25,9 +25,31 @@ ROUNDING = 5e-7
 
 
 def equivalent(pairs: Sequence[tuple[str, str]], workers: int, timeout: float) -> list[Outcome]:
-    """Return for each pair, in order, whether gold and answer are mathematically equal.
+    r"""Return for each pair, in order, whether gold and answer are mathematically equal.
 
-    `timeout` is in seconds of processor time per pair. Raises RuntimeError if math-verify cannot be loaded.
+    Parameters
+    ----------
+    pairs : sequence of tuple
+        (gold, answer), in LaTeX or as people write mathematics.
+    workers : int
+        The number of worker processes; fewer are started for few pairs. A worker takes about a second to start.
+    timeout : float
+        Seconds of processor time per pair.
+
+    Returns
+    -------
+    list of bool or str
+        A str is the reason why equality could not be decided.
+
+    Raises
+    ------
+    RuntimeError
+        If math-verify cannot be loaded.
+
+    Examples
+    --------
+    >>> equivalent([("\\frac{1}{2} x", "x/2"), ("\\sqrt{2}", "2")], workers=1, timeout=30)
+    [True, False]
     """
     items = [{"gold": gold, "answer": answer} for gold, answer in pairs]
     return isolated_workers.ask(__name__, items, workers, timeout, NAME, "math-verify[antlr4_13_2]")

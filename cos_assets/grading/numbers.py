@@ -58,7 +58,13 @@ _NUMBER = re.compile(
 
 
 def parse_number(text: str) -> Fraction | None:
-    """Return the exact value of a text that is one number and nothing else; None for any other text."""
+    r"""Return the exact value of a text that is one number and nothing else; None for any other text.
+
+    Examples
+    --------
+    >>> parse_number("$1,200"), parse_number("2\\frac{1}{2}"), parse_number("5 million"), parse_number("5 or 6")
+    (Fraction(1200, 1), Fraction(5, 2), Fraction(5000000, 1), None)
+    """
     if len(text) > MAX_CHARACTERS:
         return None
     found = _NUMBER.fullmatch(_shown(text).removesuffix(".").rstrip())
@@ -66,7 +72,13 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def same_number(gold: str, answer: str) -> bool | None:
-    """Return whether two texts are exactly the same number; None if one of them is not a number."""
+    """Return whether two texts are exactly the same number; None if one of them is not a number.
+
+    Examples
+    --------
+    >>> same_number("0.5", "1/2"), same_number("1/3", "0.333"), same_number("5", "five")
+    (True, False, None)
+    """
     left, right = parse_number(gold), parse_number(answer)
     return None if left is None or right is None else left == right
 
@@ -164,18 +176,27 @@ _LONGEST_SCALE = 40
 
 
 def without_unit(text: str) -> str | None:
-    r"""Return the number at the start of a text if only its unit or an explanation follows it; None otherwise.
+    """Return the number at the start of a text if only its unit or an explanation follows it; None otherwise.
 
-    The number is 18 for "18 apples", "$18 a day", `18 \text{ cm}^2` and "18, because ...". It is None for "18 or 19",
-    "18x" and "18 and a half".
+    Examples
+    --------
+    >>> without_unit("18 apples"), without_unit("$18 a day"), without_unit("18, because 9 * 2 = 18")
+    ('18', '$18', '18')
+    >>> print(without_unit("18 or 19"), without_unit("18x"), without_unit("18 and a half"))
+    None None None
     """
     return _first(_shown(text))
 
 
 def stated_number(text: str) -> str | None:
-    r"""Return the only number of a statement as it is written: that of `without_unit`, or a side of an equation.
+    """Return the only number of a statement as it is written: that of `without_unit`, or a side of an equation.
 
-    The number is 5 for `x = 5`, 7 for `3 + 4 = 7`, and 72 for "Total: 72 clips". It is None for `x = 1, y = 2`.
+    Examples
+    --------
+    >>> stated_number("x = 5"), stated_number("3 + 4 = 7"), stated_number("Total: 72 clips")
+    ('5', '7', '72')
+    >>> print(stated_number("x = 1, y = 2"))
+    None
     """
     shown = _NAME.sub("", _shown(text))
     if (number := _first(shown)) is not None:
@@ -188,9 +209,17 @@ def stated_number(text: str) -> str | None:
 
 
 def only_number(text: str) -> str | None:
-    """Return the only number of a sentence ("She sold 72 clips"); None if it is a bound ("at least 5").
+    """Return the only number of a sentence as it is written.
 
-    A sentence with several numbers also gives None.
+    Returns
+    -------
+    str or None
+        None if the sentence has no number or several, or if the number is a bound ("at least 5").
+
+    Examples
+    --------
+    >>> only_number("She sold 72 clips"), only_number("She sold at least 72 clips")
+    ('72', None)
     """
     shown = _shown(text)
     found = next(_INSIDE.finditer(shown), None)
@@ -201,7 +230,13 @@ def only_number(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number of a text, read completely; None if the text contains no number."""
+    """Return the last number of a text, read completely; None if the text contains no number.
+
+    Examples
+    --------
+    >>> last_number("From 48 to 1,200 clips")
+    '1,200'
+    """
     end = next((place for place in range(len(text), 0, -1) if text[place - 1].isdecimal()), 0)
     found = list(_INSIDE.finditer(plain(text[max(0, end - MAX_CHARACTERS) : end + _LONGEST_SCALE])))
     return re.sub(r"\A[+-] ", "", found[-1]["all"].strip()) if found else None

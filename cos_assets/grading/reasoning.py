@@ -41,7 +41,13 @@ _END = re.compile(
 
 
 def reply_start(text: str) -> int:
-    """Return the offset at which the reply starts; `len(text)` if the reasoning never ends."""
+    """Return the offset at which the reply starts; `len(text)` if the reasoning never ends.
+
+    Examples
+    --------
+    >>> reply_start("<think>2 + 3</think>5"), reply_start("5"), reply_start("<think>2")
+    (20, 0, 8)
+    """
     if _CHANNEL in text:
         final = _last(_FINAL.finditer(text))
         return len(text) if final is None else final.end()
@@ -54,9 +60,19 @@ def reply_start(text: str) -> int:
 
 
 def reply_of(completion: str) -> str | None:
-    """Return the reply in a completion, without its reasoning and up to the first leaked special token.
+    r"""Return the reply in a completion, without its reasoning and up to the first leaked special token.
 
-    Returns None if the reasoning never ends. `</s>` behind an `<s>` is HTML and is kept.
+    `</s>` behind an `<s>` is HTML and is kept.
+
+    Returns
+    -------
+    str or None
+        None if the reasoning never ends.
+
+    Examples
+    --------
+    >>> reply_of("<think>Maybe 6. No.</think>It is 5.<|im_end|>\nuser")
+    'It is 5.'
     """
     begin = _START.match(completion)
     text = completion[begin.end() :] if begin else completion

@@ -75,10 +75,20 @@ REFERENCE_SECONDS = 0.012
 class Limits:
     """Limits of a job. Times are for the reference machine; elsewhere they are multiplied by `slowness`.
 
-    `cpu_seconds` is the processor time of one process, rounded up to whole seconds. `wall_seconds` ends a job that
-    waits; time in which a job was ready to run while the machine ran others does not count. `memory` and `file` are
-    bytes of one process and of one file. `scratch` is in bytes of the scratch folder (and the same again of shared
-    memory), and `output` in bytes printed.
+    Attributes
+    ----------
+    cpu_seconds : float
+        Processor time of one process, rounded up to whole seconds.
+    wall_seconds : float
+        Ends a job that waits. Time in which a job was ready to run while the machine ran others does not count.
+    memory, file : int
+        Bytes of one process (address space), and of one file.
+    processes, open_files : int
+        The number of processes, and of open files of one process.
+    scratch : int
+        Bytes of the scratch folder, and the same again of shared memory.
+    output : int
+        Bytes that the job may print.
     """
 
     cpu_seconds: float = 3
@@ -93,10 +103,24 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a job: the outcome, the part that failed, a reason in one line, and the end of the printed text.
+    """The result of a job.
 
-    Two outcomes do not depend on the program: "interrupted" (the machine did not run it, or it was stopped or killed
-    from outside) and "form" (its tests cannot be run as they are written).
+    Attributes
+    ----------
+    outcome : Outcome
+        "ok", "error" or the limit that was reached. Two outcomes do not depend on the program: "interrupted" (the
+        machine did not run it, or it was stopped or killed from outside) and "form" (its tests cannot be run as they
+        are written).
+    part : str or None
+        The name of the part that failed.
+    reason : str or None
+        The cause in one line.
+    exit_code : int or None
+        The exit code of the process, if it exited.
+    output : str
+        The end of the printed text.
+    seconds : float
+        Duration of the job.
     """
 
     outcome: Outcome
@@ -108,15 +132,31 @@ class Result:
 
 
 def run(parts: Sequence[Part], limits: Limits | None = None, *, entry_point: str | None = None) -> Result:
-    """Execute parts (name, source) one after another, with the standard library only.
-
-    The last part may be "tests" (of `entry_point`). Tests run as their author meant (see `harness.plan`), in a
-    process of their own if they can: they then see only what the program returns. The other parts share one fresh
-    Python module. "ok" means that every part ran to its end. A program that exits early, with any exit code, is an
-    "error".
+    """Execute parts one after another, with the standard library only.
 
     Safe to call from many threads and processes: at most one program runs per usable core. A program that is
-    interrupted runs once more, alone. Raises RuntimeError if there is no sandbox (see `require`).
+    interrupted runs once more, alone.
+
+    Parameters
+    ----------
+    parts : sequence of tuple
+        (name, source), at least one. The last one may be "tests". Tests run as their author meant (see `harness.plan`),
+        in a process of their own if they can: they then see only what the program returns. The other parts share one
+        fresh Python module.
+    limits : Limits, optional
+        The limits of the job.
+    entry_point : str, optional
+        The function that the tests test.
+
+    Returns
+    -------
+    Result
+        "ok" means that every part ran to its end. A program that exits early, with any exit code, is an "error".
+
+    Raises
+    ------
+    RuntimeError
+        If there is no sandbox (see `require`).
     """
     require()
     limits = limits or Limits()
@@ -134,9 +174,12 @@ def run(parts: Sequence[Part], limits: Limits | None = None, *, entry_point: str
 
 
 def require() -> None:
-    """Raise RuntimeError unless a sandbox can be created. The error is one line that says what to install.
+    """Check that a sandbox can be created, once per process.
 
-    The check is made once per process.
+    Raises
+    ------
+    RuntimeError
+        If it cannot: one line that says what to install.
     """
     if not os.environ.get("COS_SANDBOX_URL"):
         _try()
@@ -154,9 +197,12 @@ def _try() -> None:
 
 @cache
 def slowness() -> float:
-    """Return how many times slower than the reference this machine runs Python, at least 1.
+    """Return how many times slower than the reference this machine runs Python, at least 1. Measured once per process.
 
-    It is measured once per process.
+    Examples
+    --------
+    >>> slowness() >= 1
+    True
     """
     return max(1.0, min(_workload() for _ in range(5)) / REFERENCE_SECONDS)
 

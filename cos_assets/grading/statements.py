@@ -89,6 +89,11 @@ def boxed(text: str) -> str | None:
 
     Braces are balanced, and `\{` does not count as a brace. `\boxed 5` (a number) and `\fbox{...}` count as boxes, as
     in MATH. An empty box and a placeholder such as `\boxed{...}` do not.
+
+    Examples
+    --------
+    >>> boxed("First \\boxed{1}, then \\boxed{\\frac{1}{2}}.")
+    '\\frac{1}{2}'
     """
     boxes = _boxes(text)
     return _inside(text, boxes[-1]) if boxes else None

@@ -28,7 +28,22 @@ Residues = tuple[int, ...]
 
 @dataclass(frozen=True)
 class StepCheck:
-    """The result of a check. `first_wrong_step` counts equations from 1; it is None if no single step is to blame."""
+    """The result of a check.
+
+    Attributes
+    ----------
+    label : {"right", "wrong", "unreadable"}
+        The decision.
+    first_wrong_step : int or None
+        The number of the equation, from 1; None if no single step is to blame.
+    reason : str or None
+        Why the label is not "right".
+
+    Examples
+    --------
+    >>> StepCheck("wrong", 1, "step 1: 2+3=6 is not true").label
+    'wrong'
+    """
 
     label: Literal["right", "wrong", "unreadable"]
     first_wrong_step: int | None
@@ -38,6 +53,8 @@ class StepCheck:
 def equations(text: str) -> tuple[str, ...]:
     """Return every equation of a text in canonical form: no spaces, the operands of + and of * sorted.
 
+    Examples
+    --------
     >>> equations("She has 5 + 3 = 8 eggs. 8*2 = <<8*2=16>>16")
     ('3+5=8', '2*8=16')
     """
@@ -45,13 +62,23 @@ def equations(text: str) -> tuple[str, ...]:
 
 
 def check_equations(text: str) -> StepCheck:
-    """Check whether every equation in a text is true. The label is "unreadable" if no equation can be read.
+    """Check whether every equation in a text is true.
 
-    The meaning of the numbers is not judged. Plain text may contain calculator marks (`<<16-3-4=9>>9`), currency
-    signs, thousands commas, units behind numbers, `x`, `×`, `÷`, "50% of 20 = 10", and chains (`16 - 3 = 13 - 4 = 9`,
-    where each result is carried on). Formulas in LaTeX may also contain powers, roots, fractions, factorials,
-    binomials and π. A decimal result may be rounded or truncated at its last digit. An equation is skipped if any of
-    its tokens is not understood, or if it is false and has another common reading (see `equations`).
+    The meaning of the numbers is not judged. Plain text may contain calculator marks (`<<16-3-4=9>>9`), currency signs,
+    thousands commas, units behind numbers, `x`, `×`, `÷`, "50% of 20 = 10", and chains (`16 - 3 = 13 - 4 = 9`, where
+    each result is carried on). Formulas in LaTeX may also contain powers, roots, fractions, factorials, binomials and
+    π. A decimal result may be rounded or truncated at its last digit. An equation is skipped if any of its tokens is
+    not understood, or if it is false and has another common reading (see `equations`).
+
+    Returns
+    -------
+    StepCheck
+        The label is "unreadable" if no equation can be read.
+
+    Examples
+    --------
+    >>> check_equations("16 - 3 = 13 - 4 = 9 eggs, and 9 * 2 = $19.")
+    StepCheck(label='wrong', first_wrong_step=3, reason='step 3: 2*9=19 is not true')
     """
     told = False
     for number, equation in enumerate(read(text), 1):
@@ -66,15 +93,31 @@ def check_equations(text: str) -> StepCheck:
 def check_program(truth: str, text: str) -> StepCheck:
     """Check whether a solution computes what the problem asks, by any correct chain of steps.
 
-    A solution is right if each equation is true, each operand is a number of the problem or an earlier result, and
-    the stated answer (the last result, if none is stated) equals the result of the gold program for any other numbers
-    too. For this, literals are replaced by random residues modulo a large prime, and constants are kept. This catches
-    2 + 2 for 2 * 2 and errors that cancel, while reordered and equivalent chains pass. If a written number may denote
-    several values (an earlier result equal to a literal), any reading that makes the solution right is accepted.
+    A solution is right if each equation is true, each operand is a number of the problem or an earlier result, and the
+    stated answer (the last result, if none is stated) equals the result of the gold program for any other numbers too.
+    For this, literals are replaced by random residues modulo a large prime, and constants are kept (the polynomial
+    identity test of Schwartz and Zippel). This catches 2 + 2 for 2 * 2 and errors that cancel, while reordered and
+    equivalent chains pass. If a written number may denote several values (an earlier result equal to a literal), any
+    reading that makes the solution right is accepted. The check is deterministic: the residues come from a seed.
 
-    `truth` is JSON: {"literals": [12, 3, 4], "constants": [index, ...], "program": [["*", 1, 2], ["+", 0, 3]]}.
-    Operand i is literal i, or the result of step i - len(literals). The check is deterministic: the residues come
-    from a seed. Raises ValueError if `truth` does not have this form.
+    Parameters
+    ----------
+    truth : str
+        JSON: {"literals": [12, 3, 4], "constants": [index, ...], "program": [["*", 1, 2], ["+", 0, 3]]}. Operand i is
+        literal i, or the result of step i - len(literals).
+    text : str
+        The solution, one equation per sentence or line.
+
+    Raises
+    ------
+    ValueError
+        If `truth` does not have this form.
+
+    Examples
+    --------
+    >>> truth = '{"literals": [2, 2], "constants": [], "program": [["*", 0, 1]]}'
+    >>> check_program(truth, "2 * 2 = 4 .").label, check_program(truth, "2 + 2 = 4 .").label
+    ('right', 'wrong')
     """
     literals, at_random, gold = _program(truth)
     known: dict[int, set[Residues]] = {}

@@ -1,9 +1,12 @@
 '''HumanEval: complete a Python function from its signature and docstring (Chen et al. 2021, MIT license).
 
-    def incr_list(l: list):
-        """Return list with elements incremented by 1.
-        >>> incr_list([1, 2, 3])
-        [2, 3, 4]
+    def digits(n):
+        """Given a positive integer n, return the product of the odd digits.
+        Return 0 if all digits are even.
+        For example:
+        digits(1)  == 1
+        digits(4)  == 0
+        digits(235) == 15
         """
 
 All 164 problems are for evaluation. `path:` is HumanEval.jsonl(.gz) as published, or its folder. A completion either

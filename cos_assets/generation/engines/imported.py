@@ -49,7 +49,36 @@ class _Sample(NamedTuple):
 
 
 class ImportedEngine:
-    """Serves requests from files. `unmatched` counts the rows whose problem is not in the study."""
+    r"""Serves requests from files.
+
+    Parameters
+    ----------
+    options : mapping
+        The `engine_options` that the module's docstring lists, and `questions`: each problem id of the study with its
+        question, or with a list of the question and other texts that identify the problem. Without `questions`, the ids
+        in the file are used unchanged.
+
+    Attributes
+    ----------
+    unmatched : int
+        The number of rows whose problem is not in the study.
+
+    Raises
+    ------
+    ValueError
+        If an option or a row is wrong (the message names the file, the line and the column), or if no row matches.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "solutions.jsonl")
+    ...     _ = file.write_text('{"q": "2 + 3?", "text": "5"}\n{"q": "other", "text": "6"}\n')
+    ...     columns = {"question": "q", "completion": "text"}
+    ...     engine = ImportedEngine({"path": file, "columns": columns, "questions": {"p": "2 + 3?"}})
+    >>> engine.available("p"), engine.unmatched
+    (1, 1)
+    """
 
     name = "imported"
 
@@ -83,6 +112,7 @@ class ImportedEngine:
         return next(i for i in range(len(held) + 1) if i not in held)
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """Yield the completions that the files hold (see `Engine.stream`); nothing for an index that they lack."""
         done: list[Completion] = []
         for request in requests:
             held = self._samples.get(request.problem_id, {})
@@ -94,6 +124,7 @@ class ImportedEngine:
             yield done
 
     def close(self) -> None:
+        """Free the memory. The engine cannot be used again."""
         self._samples.clear()
 
     @property
@@ -199,11 +230,7 @@ class _Descriptor(Descriptor):
         return f"imported-{fingerprint(options)[:16]}"
 
     def open(self, model: Model) -> ImportedEngine:
-        """Open the engine with `model.engine_options`: path, columns, where, tokenizer and questions.
-
-        `questions` maps each problem id of the study to its question, or to a list of the question and other texts
-        that identify the problem. Raises ValueError that names the file, the line and the column at fault.
-        """
+        """Open the engine. `model.engine_options` are the options of `ImportedEngine`."""
         return ImportedEngine(model.engine_options)
 
 
@@ -211,9 +238,23 @@ ENGINE = _Descriptor()
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what the samples depend on: file contents, columns, row filter and tokenizer.
+    r"""Return the SHA-256 of what the samples depend on: file contents, columns, row filter and tokenizer.
 
     File names do not count.
+
+    Raises
+    ------
+    ValueError
+        If `path` or `columns` is wrong, or if there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "solutions.jsonl")
+    ...     _ = file.write_text('{"id": "p", "text": "5"}\n')
+    ...     fingerprint({"path": file, "columns": {"problem_id": "id", "completion": "text"}})[:16]
+    'f5297284cfe9b2e3'
     """
     settings = [_columns(options), options.get("tokenizer")]
     if where := options.get("where"):

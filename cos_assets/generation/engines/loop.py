@@ -21,7 +21,24 @@ class Stop(Exception):
 
 
 class Loop:
-    """Runs the coroutine `work(give)` in a thread called `name`, and yields the completions passed to `give`."""
+    """Runs a coroutine in a thread, and yields the completions that it passes on.
+
+    Parameters
+    ----------
+    name : str
+        The name of the thread.
+    work : callable
+        `work(give)` returns the coroutine, which calls `give` with lists of completions. It raises `Stop` when no more
+        completions can be obtained.
+
+    Examples
+    --------
+    >>> async def work(give):
+    ...     give([Completion("p", "2 + 3?", 0, "5", "stop", 4, 2, None, 0.1)])
+    >>> loop = Loop("example", work)
+    >>> [completion.text for batch in loop.batches() for completion in batch]
+    ['5']
+    """
 
     def __init__(self, name: str, work: Callable[[Give], Coroutine[Any, Any, None]]) -> None:
         self._out: queue.SimpleQueue[list[Completion] | BaseException | None] = queue.SimpleQueue()
@@ -33,7 +50,10 @@ class Loop:
     def batches(self) -> Iterator[list[Completion]]:
         """Yield completions in batches. Those that finished before a failure are yielded before it is raised.
 
-        Raises ConnectionError for a `Stop`, and re-raises any other exception of the work.
+        Raises
+        ------
+        ConnectionError
+            If the work raises `Stop`. Any other exception of the work is raised unchanged.
         """
         done: list[Completion] = []
         until = time.monotonic() + _FLUSH_SECONDS

@@ -52,7 +52,18 @@ _BATCHES = 4  # minimum per replica, if there are enough samples
 
 
 class RayEngine:
-    """A pool of vLLM replicas for one model. Each call of `stream` starts its own replicas."""
+    """A pool of vLLM replicas for one model. Each call of `stream` starts its own replicas.
+
+    Parameters
+    ----------
+    model : Model
+        A hub id, or a folder on a disk that all nodes can read. The module's docstring lists its `engine_options`.
+
+    Raises
+    ------
+    ValueError
+        If an engine option is wrong.
+    """
 
     name = "ray"
     starts_cheaply = False  # every stream starts new replicas
@@ -64,9 +75,16 @@ class RayEngine:
         self._connected = self._alone = False
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Yield completions in batches as they arrive. A prompt that vLLM refuses gives error completions.
+        """Yield completions in batches as they arrive (see `Engine.stream`).
 
-        Raises ValueError if a replica cannot load the model, and RuntimeError if replicas have died too often.
+        A prompt that vLLM refuses gives error completions.
+
+        Raises
+        ------
+        ValueError
+            If a replica cannot load the model, or if a local cluster lacks the resources of a replica.
+        RuntimeError
+            If replicas have died too often.
         """
         if not requests:
             return
@@ -176,7 +194,10 @@ class _Batch:
 
 
 class Replica:
-    """A Ray actor that runs vLLM in a separate thread and maps batches of requests to batches of completions."""
+    """A Ray actor that runs vLLM in a separate thread and maps batches of requests to batches of completions.
+
+    If the model cannot be loaded, every call returns a table with one column, `broken`, which holds the reason.
+    """
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
         from cos_assets.generation.engines import vllm

@@ -51,7 +51,19 @@ _FLUSH_SECONDS = 10.0  # maximum interval at which finished samples are yielded
 
 
 class TransformersEngine:
-    """An engine for one model, which is loaded with the first request."""
+    """An engine for one model, which is loaded with the first request.
+
+    Parameters
+    ----------
+    model : Model
+        A folder or hub id of a causal language model with a key-value cache, or of a LoRA adapter. The module's
+        docstring lists its `engine_options`.
+
+    Raises
+    ------
+    ValueError
+        If an engine option is wrong; with the first request, if the weights are incomplete or keep no cache.
+    """
 
     name = "transformers"
 
@@ -64,10 +76,10 @@ class TransformersEngine:
         self._ends: list[int] = []
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Yield completions as they finish, short prompts first. A prompt that is too long gives error completions.
+        """Yield completions as they finish, short prompts first (see `Engine.stream`).
 
-        `cached_tokens` is 0 for the first sample of a prompt in a batch, and all prompt tokens for the others, for
-        which the cache is copied.
+        A prompt that has no tokens or is too long gives error completions. `cached_tokens` is 0 for the first sample of
+        a prompt in a batch, and all prompt tokens for the others, for which the cache is copied.
         """
         if not requests:
             return

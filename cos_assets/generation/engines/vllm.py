@@ -52,10 +52,16 @@ _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class VllmEngine:
-    """A vLLM engine for one model.
+    """A vLLM engine for one model, which is loaded with the first request.
 
-    Options are vLLM's own engine arguments and, with `chat: true`, `chat_template_kwargs`: further arguments of the
-    chat template.
+    `stream` serves a list of requests. A caller with a queue of its own (engine ray) calls `load` once, then `submit`
+    while there is `room`, and `step` while the engine is `busy`.
+
+    Parameters
+    ----------
+    model : Model
+        A folder or hub id, also of a LoRA adapter. Its `engine_options` are vLLM's own engine arguments and, with
+        `chat: true`, `chat_template_kwargs`: further arguments of the chat template.
     """
 
     name = "vllm"
@@ -70,7 +76,17 @@ class VllmEngine:
         self._prompt: tuple[str, list[int]] = "", []
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Yield completions in the order in which they finish. A prompt that vLLM refuses gives error completions."""
+        """Yield completions in the order in which they finish (see `Engine.stream`).
+
+        A prompt that vLLM refuses gives error completions. If the caller stops early, unfinished samples are aborted.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If vLLM is not installed.
+        ValueError
+            If vLLM refuses an engine option, or the adapter's rank.
+        """
         if not requests:
             return
         self.load()
@@ -106,12 +122,18 @@ class VllmEngine:
 
     @property
     def busy(self) -> bool:
+        """Whether submitted samples are unfinished."""
         return bool(self._running)
 
     def submit(self, request: Request, index: int, sampling: Sampling) -> Completion | None:
-        """Add one sample to vLLM's queue. Returns an error completion if vLLM refuses the prompt, else None.
+        """Add one sample to vLLM's queue.
 
         Submit the indices of a prompt consecutively, because the tokens of the last prompt are cached.
+
+        Returns
+        -------
+        Completion or None
+            An error completion if vLLM refuses the prompt, else None: `step` returns the completion.
         """
         from vllm import TokensPrompt
         from vllm.exceptions import VLLMClientError
@@ -151,7 +173,15 @@ class VllmEngine:
         cleanup_dist_env_and_memory()
 
     def load(self) -> None:
-        """Load the model unless it is loaded. Raises ValueError for engine options that vLLM does not accept."""
+        """Load the model unless it is loaded.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If vLLM is not installed.
+        ValueError
+            If vLLM refuses an engine option, or the adapter's rank.
+        """
         if self._engine is not None:
             return
         for key, value in _ENVIRONMENT.items():

@@ -53,7 +53,18 @@ from cos_assets.generation.types import Completion, Model, Request, Sampling
 
 
 class OpenAIEngine:
-    """Sends requests over HTTP, many at once, from a separate thread."""
+    """Sends requests over HTTP, many at once, from a separate thread.
+
+    Parameters
+    ----------
+    model : Model
+        The name under which the model is served. The module's docstring lists its `engine_options`.
+
+    Raises
+    ------
+    ValueError
+        If an engine option is wrong, or if no key is set for a server that needs one.
+    """
 
     name = "openai"
 
@@ -63,10 +74,14 @@ class OpenAIEngine:
         self._loop: Loop | None = None
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Yield completions in the order in which they finish.
+        """Yield completions in the order in which they finish (see `Engine.stream`).
 
-        Raises ValueError if the key or the model is refused, and ConnectionError if no more completions can be
-        obtained, for example because no server answers any more.
+        Raises
+        ------
+        ValueError
+            If the key or the model is refused.
+        ConnectionError
+            If no more completions can be obtained, for example because no server answers any more.
         """
         if not requests:
             return

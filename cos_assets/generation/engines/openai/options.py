@@ -108,13 +108,35 @@ def _check(url: str, where: str = "") -> None:
 
 
 def identity(model_id: str, chat: bool, options: Any) -> list[Any]:
-    """Return what the samples of a served model depend on: its name, the API and the extra body, but not the server."""
+    """Return what the samples of a served model depend on: its name, the API and the extra body, but not the server.
+
+    Raises
+    ------
+    ValueError
+        If an option is wrong.
+
+    Examples
+    --------
+    >>> identity("org/model", True, {"concurrency": 8, "extra_body": {"top_k": -1}})
+    ['org/model', 'chat', {'top_k': -1}]
+    """
     read = Options.read(options)
     return [model_id, api_of(read, chat), read.extra_body]
 
 
 def api_of(options: Options, chat: bool) -> str:
-    """Return the API to use: chat or completions."""
+    """Return the API to use: "chat" or "completions".
+
+    Raises
+    ------
+    ValueError
+        If `chat` and the options choose completions, which send a prompt without a chat template.
+
+    Examples
+    --------
+    >>> api_of(Options(), chat=False), api_of(Options(), chat=True)
+    ('completions', 'chat')
+    """
     if chat and options.api == "completions":
         raise ValueError("engine_options.api: completions sends the prompt as it is; leave out chat: true, or api:")
     return options.api or ("chat" if chat else "completions")
