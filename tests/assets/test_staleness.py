@@ -18,12 +18,14 @@ import pytest
 from pydantic import BaseModel
 from support import Silent
 
-from cos_assets import study, tiny
+from cos_assets import study, tasks, tiny
 from cos_assets.assets import build_study, step
 from cos_assets.orchestration import executor, instance
 from cos_assets.orchestration.graph import Graph
 from cos_assets.orchestration.io_manager import ParquetIOManager
 from cos_assets.study import StudySpec
+from cos_assets.study.models import CheckpointRef
+from cos_assets.training.settings import Finetune
 
 Field = tuple[str, ...]
 """The keys that lead to a field, for example ("sampling", "max_tokens")."""
@@ -122,8 +124,21 @@ def versions(spec: StudySpec) -> dict[str, tuple[Any, ...]]:
     return {key: tuple(own[each] for each in sorted(above(key)) if each in own) for key in own}
 
 
-def others(value: Any) -> list[Any]:
+# Other values of fields that allow only some.
+ALLOWED: dict[str, Any] = {
+    "benchmarks": [tasks.make({"name": "gsm8k"})],
+    "checkpoint": CheckpointRef(study="tiny", target="student"),
+    "compare": ["se", "wc"],
+    "engine": "vllm",
+    "finetune": Finetune(steps=3),
+    "method": "llm",
+}
+
+
+def others(value: Any, name: str = "") -> list[Any]:
     """Other values of the same kind."""
+    if name in ALLOWED:
+        return [ALLOWED[name]]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
@@ -159,7 +174,7 @@ def test_what_a_body_reads_is_part_of_its_version(reads: tuple[StudySpec, dict[s
     after: dict[Field, list[dict[str, tuple[Any, ...]]]] = {}
     for path in set().union(*found.values()):
         after[path] = []
-        for other in others(at(spec, path)):
+        for other in others(at(spec, path), path[-1]):
             with suppress(Exception), warnings.catch_warnings():  # a value that no study may have
                 warnings.simplefilter("ignore")
                 after[path].append(versions(changed(spec, path, other)))
