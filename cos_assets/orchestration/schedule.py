@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Set
@@ -51,6 +52,7 @@ CODE_TAG = "cos/code"
 
 TOLD_TAG = "cos/told_again"
 """Tag of a run whose failure was reported a second time. The value is the run's id, because retries inherit tags."""
+_NAMED = 5  # partitions that a line of the tick's log names
 OVERLOOKED = datetime.timedelta(minutes=1)
 """Time after which Dagster's daemon, which polls every five seconds, has missed that a run is to be retried."""
 
@@ -292,6 +294,21 @@ class _Read(_Rule):
 class _MissingOrStale(_Rule):
     label = "missing, stale by content or code version, or stopped by a check"
 
+    def evaluate(self, context: AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        """Write the reasons to the tick's log, one line per reason: the Automation tab shows none per partition."""
+        status = _state(context.asset_graph_view).status
+        if not context.candidate_subset.is_empty:
+            status.prefetch([context.key], every_partition=True)
+        found = super().evaluate(context)
+        reasons: dict[str, list[str]] = {}
+        for unit in sorted(found.true_subset.expensively_compute_asset_partitions()):
+            reasons.setdefault(status.why(*unit) or "", []).append(unit.partition_key or "")
+        for why, partitions in reasons.items():
+            names = ", ".join(filter(None, partitions[:_NAMED])) + (", …" if len(partitions) > _NAMED else "")
+            count = f" {len(partitions):,} partitions ({names})" if names else ""
+            _tell(context, f"{context.key.to_user_string()}{count}: {why}", logging.INFO)
+        return found
+
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         return not state.status.is_up_to_date(*unit)
 
@@ -361,9 +378,9 @@ def _requested(context: AutomationContext[Any], unit: Unit) -> bool:
     return unit.partition_key is None or unit in asked.expensively_compute_asset_partitions()
 
 
-def _tell(context: AutomationContext[Any], line: str) -> None:
+def _tell(context: AutomationContext[Any], line: str, level: int = logging.WARNING) -> None:
     """Write a line to the tick's log. `context.log` is a child logger whose lines do not appear there."""
-    context._root_log.warning(line)
+    context._root_log.log(level, line)
 
 
 def _title(unit: Unit) -> str:
