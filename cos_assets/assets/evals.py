@@ -106,6 +106,7 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
         description=f"Zero-shot greedy pass@1 of the untouched models on {_what(spec)}.",
         config=[
             *_evaluation_config(spec, spec.targets),
+            *([spec.seed] if spec.seed and spec.evaluation.samples else []),  # 0, the default, keeps stored versions
             {name: target_spec(spec, name).model_dump(mode="json") for name in spec.targets},
         ],
         pool=pool_of(target_spec(spec, name) for name in spec.targets),

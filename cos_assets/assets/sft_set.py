@@ -63,6 +63,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
             spec.task.prompt_version,
             spec.seed,
             *([own_ways] if own_ways else []),
+            *([spec.evaluation.split] if spec.evaluation.split != "test" else []),  # test keeps stored versions
         ],
         partitions=by_source(spec),
     )

@@ -18,7 +18,7 @@ import json
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from functools import cache, lru_cache
 from typing import Any
 
@@ -295,18 +295,11 @@ class _MissingOrStale(_Rule):
     label = "missing, stale by content or code version, or stopped by a check"
 
     def evaluate(self, context: AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Write the reasons to the tick's log, one line per reason: the Automation tab shows none per partition."""
         status = _state(context.asset_graph_view).status
         if not context.candidate_subset.is_empty:
             status.prefetch([context.key], every_partition=True)
         found = super().evaluate(context)
-        reasons: dict[str, list[str]] = {}
-        for unit in sorted(found.true_subset.expensively_compute_asset_partitions()):
-            reasons.setdefault(status.why(*unit) or "", []).append(unit.partition_key or "")
-        for why, partitions in reasons.items():
-            names = ", ".join(filter(None, partitions[:_NAMED])) + (", …" if len(partitions) > _NAMED else "")
-            count = f" {len(partitions):,} partitions ({names})" if names else ""
-            _tell(context, f"{context.key.to_user_string()}{count}: {why}", logging.INFO)
+        _tell_reasons(context, found, lambda unit: status.why(*unit))
         return found
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
@@ -327,6 +320,11 @@ class _ReadsWhatIsMade(_Rule):
     """Replaces `AC.will_be_requested`, which only covers what the same run can make: nothing across partitionings."""
 
     label = "reads what is made at this tick"
+
+    def evaluate(self, context: AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        found, status = super().evaluate(context), _state(context.asset_graph_view).status
+        _tell_reasons(context, found, lambda unit: self.label if status.is_up_to_date(*unit) else None)
+        return found
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         return any(_requested(context, parent) for parent in state.parents(unit))
@@ -381,6 +379,20 @@ def _requested(context: AutomationContext[Any], unit: Unit) -> bool:
 def _tell(context: AutomationContext[Any], line: str, level: int = logging.WARNING) -> None:
     """Write a line to the tick's log. `context.log` is a child logger whose lines do not appear there."""
     context._root_log.log(level, line)
+
+
+def _tell_reasons(
+    context: AutomationContext[Any], found: dg.AutomationResult[dg.AssetKey], why: Callable[[Unit], str | None]
+) -> None:
+    """Write a line per reason to the tick's log, because the Automation tab shows no reasons per partition."""
+    reasons: dict[str, list[str]] = {}
+    for unit in sorted(found.true_subset.expensively_compute_asset_partitions()):
+        if reason := why(unit):
+            reasons.setdefault(reason, []).append(unit.partition_key or "")
+    for reason, partitions in reasons.items():
+        names = ", ".join(filter(None, partitions[:_NAMED])) + (", …" if len(partitions) > _NAMED else "")
+        count = f" {len(partitions):,} partitions ({names})" if names else ""
+        _tell(context, f"{context.key.to_user_string()}{count}: {reason}", logging.INFO)
 
 
 def _title(unit: Unit) -> str:

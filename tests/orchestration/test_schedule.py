@@ -122,8 +122,8 @@ def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.
     nights = Nights(dagster)
     assert names(nights.next(changed)) == {*of("wc", "judgements", "sft_set"), "report"}
     assert "timed/judgements 1 partitions (one|wc): has a new code version\n" in nights.told
-    assert "timed/sft_set 1 partitions (one|wc): " in nights.told
-    assert "timed/samples" not in nights.told
+    assert "timed/sft_set 1 partitions (one|wc): reads what is made at this tick\n" in nights.told
+    assert "timed/samples 1 " not in nights.told
 
 
 def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
