@@ -10,16 +10,16 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import polars as pl
 import pytest
-from support import fault_server
+from support.openai_server import CUT, HTML, Fault, Received, Server, completion, draw, error, usage
 
+from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.ledger import prompt_hash
 
 # 64 requests at once, waits a tenth as long as they are, parts a seventh as large.
@@ -46,31 +46,105 @@ BUYER = """
 """
 
 
-class Server:
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        self.port = int(process.stdout.readline())
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+SEED = 3  # the buyer's `sampling.seed`
+HANG = 30.0  # longer than a buyer waits
+BURST, EVERY = 30, 900  # the last 30 of every 900 requests get a 429
+FAULTS = {  # in percent of the first four tries of a request
+    "500": 3.0,
+    "503": 1.0,
+    "hang": 0.2,
+    "cut": 2.0,
+    "half": 1.5,
+    "no json": 1.5,
+    "html": 0.5,
+    "no choices": 1.5,
+    "twice": 4.0,
+    "reordered": 4.0,
+}
 
-    def ask(self, what: str) -> Any:
-        with urlopen(f"http://127.0.0.1:{self.port}/{what}", timeout=60) as reply:
-            return json.load(reply)
+
+@cache
+def indices(prompt: str) -> dict[int, int]:
+    """The sample index that a seed stands for."""
+    return {sample_seed(SEED, prompt, index) % 2**31: index for index in range(16)}
 
 
-@contextmanager
-def serving(how: str) -> Iterator[Server]:
-    command = [sys.executable, fault_server.__file__, how]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Server(process)
-        finally:
-            process.kill()
+def text(prompt: str, index: int) -> str:
+    words = 3 + int(20 * draw("words", prompt, index))
+    return " ".join(f"w{int(1e6 * draw(word, prompt, index))}" for word in range(words))
+
+
+def finish(prompt: str, index: int) -> str:
+    return "length" if draw("finish", prompt, index) < 0.1 else "stop"
+
+
+class Faults:
+    """Replies of a server that fails in every way.
+
+    An answer depends on the prompt and the sample index, and a fault on the prompt, the seed and the number of tries.
+    """
+
+    def __init__(self) -> None:
+        self.tries: Counter[tuple[str, int]] = Counter()
+        self.given: list[str] = []  # the fault of each request; empty for none
+
+    def __call__(self, request: Received) -> Any:
+        fault = self.fault(request.prompt, request.body["seed"])
+        self.given.append(fault)
+        first = indices(request.prompt)[request.body["seed"]]
+        samples = range(first, first + request.body.get("n", 1))
+        texts = [text(request.prompt, index) for index in samples]
+        counts = usage(completion=sum(len(each.split()) for each in texts))
+        reply = completion(request, *texts, counts=counts)
+        choices = reply["choices"]
+        for choice, index in zip(choices, samples, strict=True):
+            choice["finish_reason"] = finish(request.prompt, index)
+        match fault:
+            case "429 later":
+                return error(429, "slow down", retry_after=1)
+            case "429" | "500" | "503":
+                return error(int(fault), "oops")
+            case "hang":
+                return Fault(delay=HANG, part=0)
+            case "cut":
+                return CUT
+            case "half":
+                return Fault(content=reply, part=0.5)
+            case "no json":
+                return b'{"choices": [{"te'
+            case "html":
+                return HTML
+            case "no choices":
+                choices.clear()
+            case "twice":
+                reply["choices"] = [*choices[len(choices) // 2 :], *choices]
+            case "reordered":
+                choices.reverse()
+        return reply
+
+    def fault(self, prompt: str, seed: int) -> str:
+        self.tries[prompt, seed] += 1
+        bursts, place = divmod(len(self.given), EVERY)
+        if place >= EVERY - BURST:
+            return "429 later" if bursts % 2 else "429"
+        drawn = 100 * draw("fault", prompt, seed, self.tries[prompt, seed])
+        for name, percent in FAULTS.items() if self.tries[prompt, seed] < 5 else ():
+            drawn -= percent
+            if drawn < 0:
+                return name
+        return ""
+
+    def delivered(self, server: Server) -> list[Received]:
+        """The requests whose usable replies have been sent."""
+        usable = ("", "twice", "reordered")
+        pairs = zip(server.requests, self.given, strict=True)
+        return [request for request, fault in pairs if request.delivered and fault in usable]
 
 
 def buyer(url: str, root: Path, problems: tuple[int, int], samples: int, n: bool = False) -> subprocess.Popen[bytes]:
     order = {"url": url, "root": str(root), "problems": problems, "samples": samples, "n": n}
     order["table"] = str(table(root, problems, samples))
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(BUYER % fault_server.SEED), json.dumps(order)])
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(BUYER % SEED), json.dumps(order)])
 
 
 def table(root: Path, problems: tuple[int, int], samples: int) -> Path:
@@ -84,7 +158,7 @@ def booked(root: Path) -> pl.DataFrame:
 
 def expected(problems: tuple[int, int], samples: int) -> dict[tuple[str, int], list[str]]:
     return {
-        (f"p{p}", i): [fault_server.text(f"question {p}", i), fault_server.finish(f"question {p}", i)]
+        (f"p{p}", i): [text(f"question {p}", i), finish(f"question {p}", i)]
         for p in range(*problems)
         for i in range(samples)
     }
@@ -99,10 +173,13 @@ def check_table(path: Path, problems: tuple[int, int], samples: int) -> pl.DataF
     return rows
 
 
-def asked(log: dict[str, Any], places: Iterable[int]) -> Counter[tuple[str, int]]:
-    """How often each (prompt hash, sample index) stood in the requests at `places` of the server's log."""
-    requests = (log["arrived"][place] for place in places)
-    return Counter((prompt_hash(prompt), first + at) for prompt, first, n in requests for at in range(n))
+def asked(requests: Iterable[Received]) -> Counter[tuple[str, int]]:
+    """How often each (prompt hash, sample index) was requested."""
+    return Counter(
+        (prompt_hash(request.prompt), indices(request.prompt)[request.body["seed"]] + at)
+        for request in requests
+        for at in range(request.body.get("n", 1))
+    )
 
 
 def good(rows: pl.DataFrame) -> pl.DataFrame:
@@ -128,54 +205,52 @@ def test_kills_among_all_faults(tmp_path: Path, problems: int, n: bool, kills: i
     table of the first, who was left alone. 2,000 requests with n = 8, and 1,600 without, in about 45 s."""
     order = (0, problems), 8
     tables = []
-    with serving("faults") as server:
+    with Server(faults := Faults()) as server:
         assert buyer(server.url, tmp_path / "alone", *order, n).wait() == 0
         tables.append(check_table(table(tmp_path / "alone", *order), *order))
-        log = server.ask("log")
-        assert set(log["told"]) >= {"", *fault_server.FAULTS} - {"hang"} and log["told"]["429"]
+        given = Counter(faults.given)
+        assert set(given) >= {"", *FAULTS} - {"hang"} and given["429"]
         rows = booked(tmp_path / "alone")
         assert good(rows).height == len(held(tmp_path / "alone")) == problems * 8
         unusable = rows.filter(finish_reason="error")
-        assert unusable.height == log["told"]["no choices"] * (8 if n else 1)
+        assert unusable.height == given["no choices"] * (8 if n else 1)
         assert set(unusable["error"]) == {"a reply without choices"}
         assert unusable["completion_tokens"].min() > 0, "what was paid for is booked with its tokens"  # type: ignore[operator]
-        assert set(asked(log, log["delivered"]).values()) == {1}, "nothing was bought twice"
+        assert set(asked(faults.delivered(server)).values()) == {1}, "nothing was bought twice"
         each = pl.col("retries") + 1
         tries = rows.group_by("prompt_hash", "attempt").agg(each.max() if n else each.sum())
-        assert tries["retries"].sum() == len(log["arrived"]), "every attempt is booked"
+        assert tries["retries"].sum() == len(server.requests), "every attempt is booked"
 
     root, requests = tmp_path / "killed", problems * (1 if n else 8)
     before: list[tuple[int, set[tuple[str, int]]]] = []
-    with serving("faults") as server:
+    with Server(faults := Faults()) as server:
         for kill in sorted(random.Random(0).sample(range(1, requests), kills)):
             process = buyer(server.url, root, *order, n)
-            while server.ask("count") < kill:
+            while len(server.requests) < kill:
                 assert process.poll() is None, "it ended before it could be killed"
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            before.append((server.ask("count"), held(root)))
+            before.append((len(server.requests), held(root)))
         assert 0 < len(before[0][1]) < len(before[-1][1]) < problems * 8
         assert buyer(server.url, root, *order, n).wait() == 0
         tables.append(check_table(table(root, *order), *order))
-        log = server.ask("log")
     assert tables[0].equals(tables[1])
     assert good(booked(root)).height == len(held(root)) == problems * 8, "and each is booked once"
     for count, had in before:
-        assert not had & set(asked(log, range(count, len(log["arrived"])))), "what was booked is not asked for again"
-    twice = asked(log, log["delivered"]).total() - problems * 8
+        assert not had & set(asked(server.requests[count:])), "what was booked is not asked for again"
+    twice = asked(faults.delivered(server)).total() - problems * 8
     assert twice <= kills * 2 * 64 * (8 if n else 1), "only what was on its way, or had just come"
 
 
 def test_two_buyers_at_once_buy_nothing_twice(tmp_path: Path) -> None:
     """One wants 4 samples and the other 8, of problems of which they share a third. About 9 s."""
     first, second = ((0, 150), 4), ((100, 250), 8)
-    with serving("faults") as server:
+    with Server(faults := Faults()) as server:
         buyers = [buyer(server.url, tmp_path / "root", *order) for order in (first, second)]
         assert [process.wait() for process in buyers] == [0, 0]
-        log = server.ask("log")
     for order in (first, second):
         check_table(table(tmp_path / "root", *order), *order)
-    delivered = asked(log, log["delivered"])
+    delivered = asked(faults.delivered(server))
     assert set(delivered.values()) == {1} and len(delivered) == 150 * 4 + 150 * 8 - 50 * 4
     assert good(booked(tmp_path / "root")).height == len(delivered)

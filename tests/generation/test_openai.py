@@ -1,4 +1,4 @@
-"""The openai engine against real HTTP servers: one of the standard library that fails as it is told, and vLLM's own."""
+"""The openai engine against real HTTP servers: support.openai_server, and vLLM's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import importlib.util
 import json
-import socket
 import subprocess
 import sys
 import textwrap
@@ -14,12 +13,28 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from support.openai_server import (
+    CUT,
+    HTML,
+    Fault,
+    Received,
+    Reply,
+    Server,
+    answer,
+    completion,
+    echo,
+    error,
+    script,
+    slow,
+    usage,
+    when,
+)
 from support.vllm_served import serve
 
 from cos_assets.generation.completions import sample_seed
@@ -30,117 +45,18 @@ from cos_assets.generation.types import Completion, Model, Request, Sampling
 
 KEY = "sk-very-secret-0123456789"
 SAMPLING = Sampling(temperature=0.7, top_k=3, top_p=0.9, max_tokens=50, stop=("\n\n", "Q:"), seed=5)
-Answer = tuple[int, dict[str, str], Any]
-
-
-class Server:
-    """An OpenAI-compatible server. `behave(body, number of the request)` says what comes instead of an answer."""
-
-    def __init__(self) -> None:
-        self.behave: Callable[[dict[str, Any], int], Answer | str | None] = lambda body, number: None
-        self.bodies: list[dict[str, Any]] = []
-        self.paths: list[str] = []
-        self.keys: set[str | None] = set()
-        self.times: list[float] = []
-        self.running = self.most = self.lost = 0
-        self.pause = 0.0
-        self.lock = threading.Lock()
-        self._connections: set[socket.socket] = set()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                super().setup()
-                outer._connections.add(self.connection)
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with outer.lock:
-                    outer.bodies.append(body)
-                    outer.paths.append(self.path)
-                    outer.keys.add(self.headers["authorization"])
-                    outer.times.append(time.monotonic())
-                    outer.running += 1
-                    outer.most = max(outer.most, outer.running)
-                    number = len(outer.bodies)
-                try:
-                    time.sleep(outer.pause)
-                    told = outer.behave(body, number)
-                    if told == "cut":
-                        self.connection.shutdown(socket.SHUT_RDWR)
-                        self.close_connection = True
-                        return
-                    status, headers, content = told if isinstance(told, tuple) else (200, {}, answer(self.path, body))
-                    text = content if isinstance(content, bytes) else json.dumps(content).encode()
-                    self.send_response(status)
-                    for name, value in {"content-type": "application/json", **headers}.items():
-                        self.send_header(name, value)
-                    self.send_header("content-length", str(len(text)))
-                    self.end_headers()
-                    self.wfile.write(text)
-                except OSError:
-                    outer.lost += 1
-                finally:
-                    with outer.lock:
-                        outer.running -= 1
-
-            def log_message(self, *_: Any) -> None: ...
-
-        class Listener(ThreadingHTTPServer):
-            request_queue_size = 256
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None: ...
-
-        self._http = Listener(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def die(self) -> None:
-        """Stop listening, and cut every connection."""
-        self._http.shutdown()
-        self._http.server_close()
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-
-def answer(path: str, body: dict[str, Any], **more: Any) -> dict[str, Any]:
-    n = body.get("n", 1)
-    prompt = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
-    texts = [f"answer to {prompt}, seed {body.get('seed')}, {i}" for i in range(n)]
-    choices: list[dict[str, Any]] = []
-    for i, text in enumerate(texts):
-        said = {"text": text} if "prompt" in body else {"message": {"role": "assistant", "content": text}}
-        choices.append({"index": i, "finish_reason": "stop", **said, **more})
-    usage = {
-        "prompt_tokens": 100,
-        "completion_tokens": 7 * n + n // 2,
-        "total_tokens": 100 + 7 * n + n // 2,
-        "prompt_tokens_details": {"cached_tokens": 64},
-    }
-    assert path == ("/v1/completions" if "prompt" in body else "/v1/chat/completions")
-    return {"id": "1", "object": "x", "created": 1, "model": body["model"], "choices": choices, "usage": usage}
-
-
-def error(status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None) -> Answer:
-    return status, headers or {}, {"error": {"message": message, "type": "some_error", "code": code}}
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server of its own for each test: requests that a test leaves behind may still arrive after its end."""
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.setattr(online, "_BACKOFF", 0.002)  # as many tries, less waiting
     monkeypatch.setattr(rate_limit, "_REST", 0.05)
-    made = Server()
-    yield made
-    made.die()
+    with Server() as made:
+        yield made
 
 
 def served(server: Server, chat: bool = False, **options: Any) -> Model:
@@ -163,9 +79,14 @@ def ask(model: Model, prompts: int = 2, samples: int = 3, sampling: Sampling = S
     return sorted(found, key=lambda c: (c.problem_id, c.index))
 
 
+def question_1(reply: Any) -> Reply:
+    """Give `reply` to requests of this prompt, and answer others."""
+    return when(lambda request: request.prompt == "question 1", reply)
+
+
 def test_a_completion_is_asked_as_it_was_ordered(server: Server) -> None:
     found = ask(served(server))
-    assert set(server.paths) == {"/v1/completions"} and server.keys == {f"Bearer {KEY}"}
+    assert set(server.calls) == {"POST /v1/completions"} and server.keys == {f"Bearer {KEY}"}
     for body in server.bodies:
         seed = body.pop("seed")
         assert seed in [sample_seed(5, body["prompt"], i) % 2**31 for i in range(3)]
@@ -179,7 +100,7 @@ def test_a_completion_is_asked_as_it_was_ordered(server: Server) -> None:
             "stop": ["\n\n", "Q:"],
         }
     for c in found:
-        assert c.text == f"answer to {c.prompt}, seed {sample_seed(5, c.prompt, c.index) % 2**31}, 0"
+        assert c.text == answer(c.prompt, sample_seed(5, c.prompt, c.index) % 2**31)
         assert (c.finish_reason, c.error) == ("stop", None)
         assert (c.prompt_tokens, c.completion_tokens, c.cached_tokens) == (100, 7, 64)
     assert all(c.seconds > 0 for c in found)
@@ -189,7 +110,7 @@ def test_greedy_chat_has_no_seed_and_no_filter(server: Server) -> None:
     greedy = Sampling(temperature=0, top_k=3, max_tokens=50)
     extra = {"chat_template_kwargs": {"thinking": False}, "max_tokens": None, "max_completion_tokens": 50}
     found = ask(served(server, chat=True, extra_body=extra), 1, 1, greedy)
-    assert server.paths == ["/v1/chat/completions"]
+    assert [request.path for request in server.requests] == ["/v1/chat/completions"]
     assert server.bodies == [
         {
             "model": "org/model",
@@ -200,37 +121,38 @@ def test_greedy_chat_has_no_seed_and_no_filter(server: Server) -> None:
             "chat_template_kwargs": {"thinking": False},
         }
     ]
-    assert found[0].text == "answer to question 0, seed None, 0"
+    assert found[0].text == answer("question 0", None)
 
 
 def test_n_asks_once_and_the_parts_sum_to_what_was_counted(server: Server) -> None:
+    server.reply = lambda request: echo(request, counts=usage(completion=37))
     found = ask(served(server, n=True), 2, 5)
     assert [body["n"] for body in server.bodies] == [5, 5]
     for problem in ("p0", "p1"):
         rows = [c for c in found if c.problem_id == problem]
-        assert [c.completion_tokens for c in rows] == [8, 8, 7, 7, 7] and 7 * 5 + 5 // 2 == 37
+        assert [c.completion_tokens for c in rows] == [8, 8, 7, 7, 7]
         assert [c.prompt_tokens for c in rows] == [20] * 5
         assert [c.cached_tokens for c in rows] == [13, 13, 13, 13, 12]
         assert len({c.text for c in rows}) == 5
 
 
 def test_a_server_that_does_not_know_n_is_asked_for_the_rest(server: Server) -> None:
-    server.behave = lambda body, number: (200, {}, answer("/v1/completions", {**body, "n": 1}))
+    server.reply = lambda request: completion(request, answer(request.prompt, request.body["seed"]))
     found = ask(served(server, n=True), 2, 4)
     assert len(server.bodies) == 2 * 4 and all(c.completion_tokens == 7 for c in found)
 
 
 def test_choices_are_taken_by_their_number_and_each_once(server: Server) -> None:
-    def behave(body: dict[str, Any], number: int) -> Answer | None:
-        if body.get("n", 1) == 1:
-            return None
-        reply = answer("/v1/completions", body)
-        choices = reply["choices"]
-        match body["prompt"][-1]:
+    def reply(request: Received) -> Any:
+        given = echo(request)
+        choices = given["choices"]
+        if len(choices) == 1:
+            return given
+        match request.prompt[-1]:
             case "0":
                 choices.reverse()
             case "1":
-                reply["choices"] = [*choices[2:], *choices]
+                given["choices"] = [*choices[2:], *choices]
             case "2":
                 choices[3] = choices[1]  # and one is lacking
             case "3":
@@ -238,9 +160,9 @@ def test_choices_are_taken_by_their_number_and_each_once(server: Server) -> None
             case "4":
                 for choice in choices:
                     choice["index"] = 0  # a server that does not number
-        return 200, {}, reply
+        return given
 
-    server.behave = behave
+    server.reply = reply
     found = ask(served(server, n=True), 5, 4)
     for p in range(5):
         texts = [c.text for c in found if c.problem_id == f"p{p}"]
@@ -248,23 +170,19 @@ def test_choices_are_taken_by_their_number_and_each_once(server: Server) -> None
         lacking = {2: 3, 3: 2}.get(p)
         for i, text in enumerate(texts):
             seed, number = (sample_seed(5, f"question {p}", i) % 2**31, 0) if i == lacking else (first, i)
-            assert text == f"answer to question {p}, seed {seed}, {number}"
+            assert text == answer(f"question {p}", seed, number)
     assert len(server.bodies) == 7
 
 
 def test_endings(server: Server) -> None:
-    kinds: list[dict[str, Any]] = [
-        {"finish_reason": "length"},
-        {"finish_reason": "content_filter", "message": {"role": "assistant", "content": "half a"}},
-        {"message": {"role": "assistant", "content": None, "refusal": "I will not."}},
-        {"finish_reason": "length", "message": {"role": "assistant", "content": None, "reasoning_content": "hm"}},
-        {"message": {"role": "assistant", "content": "half a \ud83d"}},
+    replies: list[Reply] = [
+        lambda request: echo(request, finish="length"),
+        lambda request: completion(request, "half a", finish="content_filter"),
+        lambda request: completion(request, None, refusal="I will not."),
+        lambda request: completion(request, None, finish="length", reasoning_content="hm"),
+        lambda request: completion(request, "half a \ud83d"),
     ]
-    server.behave = lambda body, number: (
-        200,
-        {},
-        answer("/v1/chat/completions", body, **kinds[int(body["messages"][0]["content"][-1])]),
-    )
+    server.reply = lambda request: replies[int(request.prompt[-1])](request)
     found = ask(served(server, api="chat"), 5, 1)
     assert [(c.text[:6], c.finish_reason, c.error) for c in found] == [
         ("answer", "length", None),
@@ -275,16 +193,6 @@ def test_endings(server: Server) -> None:
     ]
     assert all(c.completion_tokens == 7 for c in found), "what was filtered has been paid for"
     assert found[4].text == "half a �"
-
-
-def reply(choice: dict[str, Any], tokens: int = 7) -> Answer:
-    usage = {"prompt_tokens": 100, "completion_tokens": tokens, "prompt_tokens_details": {"cached_tokens": 64}}
-    choices = [{"index": 0, **choice}]
-    return 200, {}, {"id": "1", "object": "x", "created": 1, "model": "m", "choices": choices, "usage": usage}
-
-
-def said(content: Any, finish: Any = "stop", **more: Any) -> Answer:
-    return reply({"finish_reason": finish, "message": {"role": "assistant", "content": content, **more}})
 
 
 THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "2+2=4"}]}
@@ -304,7 +212,7 @@ THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "2+2=4"}]}
     ],
 )
 def test_the_text_of_a_reply_comes_in_parts(server: Server, content: Any, more: dict[str, Any], text: str) -> None:
-    server.behave = lambda body, number: said(content, **more)
+    server.reply = lambda request: completion(request, content, **more)
     found = ask(served(server, chat=True), 2, 2)
     assert {(c.text, c.finish_reason, c.error, c.completion_tokens, c.retries) for c in found} == {
         (text, "stop", None, 7, 0)
@@ -336,24 +244,24 @@ def test_the_text_of_a_reply_comes_in_parts(server: Server, content: Any, more: 
 )
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
 def test_finish_reasons_of_all_servers(server: Server, chat: bool, reason: Any, finish: str, note: str | None) -> None:
-    text = {"message": {"role": "assistant", "content": "The answer is 4."}} if chat else {"text": "The answer is 4."}
-    server.behave = lambda body, number: reply({"finish_reason": reason, **text})
+    server.reply = lambda request: completion(request, "The answer is 4.", finish=reason)
     (found,) = ask(served(server, chat=chat), 1, 1)
     assert (found.text, found.finish_reason, found.error) == ("The answer is 4.", finish, note)
     assert len(server.bodies) == 1 and found.completion_tokens == 7
 
 
 def test_a_reply_of_all_its_tokens_without_a_reason_is_cut_off(server: Server) -> None:
-    server.behave = lambda body, number: reply({"finish_reason": None, "text": "and so on"}, SAMPLING.max_tokens)
+    counts = usage(completion=SAMPLING.max_tokens)
+    server.reply = lambda request: completion(request, "and so on", finish=None, counts=counts)
     assert {c.finish_reason for c in ask(served(server))} == {"length"}
 
 
 def test_at_most_four_stop_strings_are_sent_and_all_of_them_end_a_text(server: Server) -> None:
     stop = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-    server.behave = lambda body, number: (
+    server.reply = lambda request: (
         error(400, "too many stop strings")
-        if len(body["stop"]) > 4
-        else reply({"finish_reason": "length", "text": "    return 1\nprint(2)\nif"})
+        if len(request.body["stop"]) > 4
+        else completion(request, "    return 1\nprint(2)\nif", finish="length")
     )
     found = ask(served(server), 1, 2, SAMPLING.model_copy(update={"stop": stop}))
     assert {(c.text, c.finish_reason, c.completion_tokens) for c in found} == {("    return 1", "stop", 7)}
@@ -361,15 +269,15 @@ def test_at_most_four_stop_strings_are_sent_and_all_of_them_end_a_text(server: S
 
 
 def test_a_stop_string_that_a_server_does_not_know_may_be_left_out(server: Server) -> None:
-    server.behave = lambda body, number: (
-        error(400, "Unsupported parameter: 'stop'") if "stop" in body else said("4\n\nQ: next")
+    server.reply = lambda request: (
+        error(400, "Unsupported parameter: 'stop'") if "stop" in request.body else completion(request, "4\n\nQ: next")
     )
     (found,) = ask(served(server, chat=True, extra_body={"stop": None}), 1, 1)
     assert (found.text, found.finish_reason) == ("4", "stop")
 
 
 def test_seeds_fit_into_31_bits(server: Server) -> None:
-    server.behave = lambda body, number: error(400, "seed: out of range") if body["seed"] >= 2**31 else None
+    server.reply = when(lambda request: request.body["seed"] >= 2**31, error(400, "seed: out of range"))
     found = ask(served(server), 10, 10)
     assert {c.finish_reason for c in found} == {"stop"}
     seeds = [body["seed"] for body in server.bodies]
@@ -400,7 +308,7 @@ def test_seeds_fit_into_31_bits(server: Server) -> None:
     ],
 )
 def test_a_refusal_is_told_in_the_words_of_the_server(server: Server, content: Any, words: str) -> None:
-    server.behave = lambda body, number: (400, {}, content) if body["prompt"] == "question 1" else None
+    server.reply = question_1(Fault(400, content))
     assert {c.error for c in ask(served(server)) if c.problem_id == "p1"} == {words}
 
 
@@ -417,7 +325,7 @@ UNUSABLE = {
     ),
     "empty": ({"choices": [{"index": 0, "finish_reason": None, "text": ""}]}, "a choice without text"),
 }
-USAGE = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 64}}
+NO_CHOICES = {"choices": [], "usage": usage()}
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
@@ -425,7 +333,7 @@ def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
     server: Server, tmp_path: Path, unusable: tuple[dict[str, Any], str]
 ) -> None:
     content, kind = unusable
-    server.behave = lambda body, number: (200, {}, {**content, "usage": USAGE})
+    server.reply = lambda request: {**content, "usage": usage()}
     prompts = pl.DataFrame({"problem_id": [f"p{i}" for i in range(50)], "prompt": [f"question {i}" for i in range(50)]})
     chat = "message" in json.dumps(content)
     model = served(server, chat=chat, concurrency=1)
@@ -445,7 +353,7 @@ def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
 
 def test_a_reply_that_is_nested_too_deep_is_asked_for_again(server: Server) -> None:
     deep = b'{"choices": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
-    server.behave = lambda body, number: (200, {}, deep) if number == 1 else None
+    server.reply = script(deep)
     found = ask(served(server, concurrency=1))
     assert {c.finish_reason for c in found} == {"stop"}
     assert len(server.bodies) == len(found) + 1, "the sample was asked for again"
@@ -458,23 +366,22 @@ def test_a_reply_without_bounds_is_not_read(
     server: Server, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], kind: str
 ) -> None:
     monkeypatch.setattr(limits, "MOST_BYTES", 10_000)
-    endless = {"choices": [{"index": 0, "text": "x" * 20_000, "finish_reason": "stop"}], "usage": USAGE}
+    endless = {"choices": [{"index": 0, "text": "x" * 20_000, "finish_reason": "stop"}], "usage": usage()}
     body = json.dumps(endless).encode()
-    server.behave = lambda asked, number: (200, headers, gzip.compress(body) if headers else body)
+    server.reply = lambda request: Fault(content=gzip.compress(body) if headers else body, headers=headers)
     with pytest.raises(ConnectionError, match=f"3 replies in a row are unusable: {kind}"):
         ask(served(server, concurrency=1))
 
 
 @pytest.mark.parametrize("message", [{"content": None}, {"content": ""}, {}])
 def test_the_text_of_a_completion_counts_beside_an_empty_message(server: Server, message: dict[str, Any]) -> None:
-    choice = {"index": 0, "text": "4", "finish_reason": "stop", "message": {"role": "assistant", **message}}
-    server.behave = lambda body, number: (200, {}, {"choices": [choice], "usage": USAGE})
+    server.reply = lambda request: completion(request, "4", message={"role": "assistant", **message})
     assert {(c.text, c.finish_reason) for c in ask(served(server))} == {("4", "stop")}
 
 
 def test_tokens_under_other_names_are_counted(server: Server) -> None:
-    usage = {"input_tokens": 100, "output_tokens": 7}
-    server.behave = lambda body, number: (200, {}, {"choices": [{"text": "4", "finish_reason": None}], "usage": usage})
+    counts = {"input_tokens": 100, "output_tokens": 7}
+    server.reply = lambda request: {"choices": [{"text": "4", "finish_reason": None}], "usage": counts}
     assert {(c.text, c.prompt_tokens, c.completion_tokens) for c in ask(served(server))} == {("4", 100, 7)}
 
 
@@ -482,13 +389,13 @@ def test_unusable_replies_among_others_are_booked_and_asked_again(server: Server
     """Each of 40 samples first gets a reply of no use, and the row of that has its own tokens."""
     seen: set[int] = set()
 
-    def behave(body: dict[str, Any], number: int) -> Answer | None:
-        if number % 2 or body["seed"] in seen:
-            return None
-        seen.add(body["seed"])
-        return 200, {}, {"choices": [], "usage": USAGE}
+    def reply(request: Received) -> Any:
+        if len(server.requests) % 2 or request.body["seed"] in seen:
+            return echo(request)
+        seen.add(request.body["seed"])
+        return NO_CHOICES
 
-    server.behave = behave
+    server.reply = reply
     prompts = pl.DataFrame({"problem_id": [f"p{i}" for i in range(10)], "prompt": [f"question {i}" for i in range(10)]})
     bought = generate(served(server, concurrency=1), prompts, 4, SAMPLING, Buyer(tmp_path, "s", "sampling", "run"))
     assert bought.new == 40 and bought.missing == 0 and set(bought.rows["finish_reason"]) == {"stop"}
@@ -500,10 +407,7 @@ def test_unusable_replies_among_others_are_booked_and_asked_again(server: Server
 
 def test_a_sample_is_given_up_after_three_unusable_replies(server: Server) -> None:
     """Other prompts are answered in between, so that the purchase goes on."""
-    server.behave = lambda body, number: (
-        (200, {}, {"choices": [{"index": 0}], "usage": USAGE}) if body["prompt"] == "question 1" else None
-    )
-    server.pause = 0.005
+    server.reply = slow(0.005, question_1({"choices": [{"index": 0}], "usage": usage()}))
     engine = open_engine(served(server, concurrency=4))
     found = [c for batch in engine.stream(asked(100, 1), SAMPLING) for c in batch]
     bad = [c for c in found if c.problem_id == "p1"]
@@ -514,30 +418,21 @@ def test_a_sample_is_given_up_after_three_unusable_replies(server: Server) -> No
 
 
 def test_the_parts_of_an_unusable_reply_to_several_samples_sum_to_what_was_counted(server: Server) -> None:
-    usage = {"prompt_tokens": 100, "completion_tokens": 17}
-    server.behave = lambda body, number: (200, {}, {"choices": [], "usage": usage}) if number == 1 else None
+    server.reply = script({"choices": [], "usage": usage(completion=17)})
     found = [c for batch in open_engine(served(server, n=True)).stream(asked(1, 4), SAMPLING) for c in batch]
     assert [c.completion_tokens for c in found if c.finish_reason == "error"] == [5, 4, 4, 4]
     assert sum(c.finish_reason == "stop" for c in found) == 4
 
 
 def test_unusable_replies_of_different_kinds_are_not_in_a_row(server: Server) -> None:
-    kinds = [{"choices": []}, {"choices": [{"index": 0}]}]
-    server.behave = lambda body, number: (200, {}, {**kinds[number % 2], "usage": USAGE}) if number < 7 else None
+    server.reply = script(*[{"choices": [{"index": 0}], "usage": usage()}, NO_CHOICES] * 3)
     found = [c for b in open_engine(served(server, concurrency=1)).stream(asked(10, 1), SAMPLING) for c in b]
     assert sum(c.finish_reason == "stop" for c in found) == 8 and sum(c.finish_reason == "error" for c in found) == 6
 
 
 def test_what_is_under_way_when_replies_become_unusable_is_handed_over(server: Server) -> None:
     """Three are of no use, while another two are on their way for longer."""
-
-    def behave(body: dict[str, Any], number: int) -> Answer | None:
-        if number in (9, 10):
-            time.sleep(0.5)
-            return None
-        return (200, {}, {"choices": [], "usage": USAGE}) if number > 8 else None
-
-    server.behave, server.pause = behave, 0.02
+    server.reply = slow(0.02, script(*[echo] * 8, *[slow(0.5)] * 2, then=lambda request: NO_CHOICES))
     found: list[Completion] = []
     with pytest.raises(ConnectionError, match="a reply without choices"):
         for batch in open_engine(served(server, concurrency=4)).stream(asked(100, 1), SAMPLING):
@@ -548,8 +443,7 @@ def test_what_is_under_way_when_replies_become_unusable_is_handed_over(server: S
 
 def test_an_error_in_place_of_choices_is_told_and_tried_again(server: Server) -> None:
     """A proxy that reports its provider's trouble with HTTP 200."""
-    trouble = {"error": {"message": "Provider returned error", "code": 502}}
-    server.behave = lambda body, number: (200, {}, trouble) if body["prompt"] == "question 1" else None
+    server.reply = question_1({"error": {"message": "Provider returned error", "code": 502}})
     found = ask(served(server), 2, 1)
     assert found[0].finish_reason == "stop"
     assert found[1].error == "a reply without choices: Provider returned error"
@@ -557,13 +451,8 @@ def test_an_error_in_place_of_choices_is_told_and_tried_again(server: Server) ->
 
 
 def test_429_shrinks_the_concurrency_and_loses_nothing(server: Server) -> None:
-    """The server bears four at once, and says so."""
-    server.pause = 0.01
-
-    def behave(body: dict[str, Any], number: int) -> Answer | None:
-        return error(429, "slow down", {"retry-after": "0.1"}) if server.running > 4 else None
-
-    server.behave = behave
+    """The server takes four requests at once, and refuses more."""
+    server.reply = slow(0.01, when(lambda request: server.running > 4, error(429, "slow down", retry_after=0.1)))
     found = ask(served(server, concurrency=32), 40, 5)
     assert all(c.finish_reason == "stop" for c in found)
     assert server.most > 8, "it starts with all it may"
@@ -572,28 +461,28 @@ def test_429_shrinks_the_concurrency_and_loses_nothing(server: Server) -> None:
 
 
 def test_retry_after_is_waited_for(server: Server) -> None:
-    server.behave = lambda body, number: error(429, "later", {"retry-after": "1.5"}) if number == 1 else None
+    server.reply = script(error(429, "later", retry_after=1.5))
     ask(served(server, concurrency=1), 1, 3)
-    assert server.times[1] - server.times[0] >= 1.5
-    assert server.times[-1] - server.times[1] < 1.5, "once"
+    times = [request.time for request in server.requests]
+    assert times[1] - times[0] >= 1.5
+    assert times[-1] - times[1] < 1.5, "once"
 
 
 @pytest.mark.parametrize(
     "fault",
     [
         error(500, "oops"),
-        error(503, "busy", {"retry-after": "0"}),
-        "cut",
-        (200, {}, b'{"choices": [{"te'),
-        (200, {}, {"choices": []}),
-        (200, {}, {"choices": None}),
-        (200, {"content-type": "text/html"}, b"<html>it works!</html>"),
+        error(503, "busy", retry_after=0),
+        CUT,
+        b'{"choices": [{"te',
+        {"choices": []},
+        {"choices": None},
+        HTML,
     ],
     ids=["500", "503", "cut", "no-json", "no-choice", "null", "html"],
 )
 def test_faults_are_tried_again_at_full_concurrency(server: Server, fault: Any) -> None:
-    server.pause = 0.01
-    server.behave = lambda body, number: fault if number % 3 == 0 else None
+    server.reply = slow(0.01, when(lambda request: len(server.requests) % 3 == 0, fault))
     model = served(server, concurrency=16)
     found = ask(model, 20, 5)
     assert all((c.finish_reason, c.completion_tokens) == ("stop", 7) for c in found)
@@ -602,7 +491,7 @@ def test_faults_are_tried_again_at_full_concurrency(server: Server, fault: Any) 
 
 
 def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -> None:
-    server.behave = lambda body, number: error(500, f"oops {KEY}") if body["prompt"] == "question 1" else None
+    server.reply = question_1(error(500, f"oops {KEY}"))
     found = ask(served(server), 4, 2)
     bad = [c for c in found if c.problem_id == "p1"]
     assert [(c.finish_reason, c.error, c.completion_tokens) for c in bad] == [("error", "HTTP 500: oops ***", None)] * 2
@@ -612,11 +501,7 @@ def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -
 
 
 def test_a_request_that_hangs_is_given_up_and_asked_again(server: Server) -> None:
-    def behave(body: dict[str, Any], number: int) -> None:
-        if number <= 2:
-            time.sleep(10)
-
-    server.behave = behave
+    server.reply = script(slow(10), slow(10))
     started = time.monotonic()
     found = ask(served(server, timeout=2), 2, 2)
     assert all(c.finish_reason == "stop" for c in found) and time.monotonic() - started < 8
@@ -624,7 +509,7 @@ def test_a_request_that_hangs_is_given_up_and_asked_again(server: Server) -> Non
 
 
 def test_a_prompt_that_is_refused_harms_itself_alone(server: Server) -> None:
-    server.behave = lambda body, number: error(400, f"too long\n{KEY}") if body["prompt"].endswith("3") else None
+    server.reply = when(lambda request: request.prompt.endswith("3"), error(400, f"too long\n{KEY}"))
     found = ask(served(server), 6, 3)
     bad = [c for c in found if c.finish_reason == "error"]
     assert {c.problem_id for c in bad} == {"p3"} and len(bad) == 3
@@ -633,7 +518,7 @@ def test_a_prompt_that_is_refused_harms_itself_alone(server: Server) -> None:
 
 
 def test_a_server_that_refuses_every_prompt_stops_the_run(server: Server) -> None:
-    server.behave = lambda body, number: error(400, "unknown parameter: top_k")
+    server.reply = lambda request: error(400, "unknown parameter: top_k")
     with pytest.raises(ConnectionError, match=r"refused every one of the first 32 prompts: HTTP 400: unknown param"):
         ask(served(server, concurrency=2), 200, 1)
     assert len(server.bodies) < 50
@@ -641,17 +526,9 @@ def test_a_server_that_refuses_every_prompt_stops_the_run(server: Server) -> Non
 
 def test_what_is_under_way_when_the_key_is_refused_is_handed_over_first(server: Server) -> None:
     """One request is refused while three others are on their way, and what had failed before is not tried again."""
-
-    def behave(body: dict[str, Any], number: int) -> Answer | None:
-        if number == 20:
-            time.sleep(0.1)
-            return error(401, "no more")
-        if number == 10:
-            return error(429, "later", {"retry-after": "0.01"})
-        time.sleep(0.3 if number > 17 else 0)
-        return None
-
-    server.behave = behave
+    later = error(429, "later", retry_after=0.01)
+    refused = replace(error(401, "no more"), delay=0.1)
+    server.reply = script(*[echo] * 9, later, *[echo] * 7, *[slow(0.3)] * 2, refused, then=slow(0.3))
     engine, found = open_engine(served(server, concurrency=4)), []
     with pytest.raises(ValueError, match="does not accept the key"):
         for batch in engine.stream(asked(100, 1), SAMPLING):
@@ -671,7 +548,7 @@ def test_what_is_under_way_when_the_key_is_refused_is_handed_over_first(server: 
     ],
 )
 def test_a_refused_key_or_model_stops_at_once(server: Server, status: int, code: str | None, words: str) -> None:
-    server.behave = lambda body, number: error(status, f"no, {KEY}", code=code)
+    server.reply = lambda request: error(status, f"no, {KEY}", code)
     with pytest.raises(ValueError) as raised:
         ask(served(server, concurrency=4), 50, 2)
     said = str(raised.value)
@@ -679,33 +556,32 @@ def test_a_refused_key_or_model_stops_at_once(server: Server, status: int, code:
     assert KEY not in said and "\n" not in said and len(server.bodies) <= 8
 
 
+def dies(server: Server, number: int) -> Reply:
+    """Answer each request after 5 ms, until the server closes when this one arrives."""
+
+    def die(request: Received) -> Fault:
+        server.close()
+        return CUT
+
+    return slow(0.005, script(*[echo] * (number - 1), die))
+
+
 def test_one_of_two_replicas_dies_half_way(server: Server) -> None:
-    other = Server()
-    server.pause = other.pause = 0.005
-
-    def behave(body: dict[str, Any], number: int) -> None:
-        if number == 100:
-            threading.Thread(target=other.die).start()
-
-    other.behave = behave
-    found = ask(served(server, base_url=[server.url, other.url], concurrency=8), 100, 5)
-    assert all(c.finish_reason == "stop" for c in found)
-    assert 100 <= len(other.bodies) < 130 and len(server.bodies) >= 370
+    with Server() as other:
+        server.reply, other.reply = slow(0.005), dies(other, 100)
+        found = ask(served(server, base_url=[server.url, other.url], concurrency=8), 100, 5)
+        assert all(c.finish_reason == "stop" for c in found)
+        assert 100 <= len(other.bodies) < 130 and len(server.bodies) >= 370
 
 
 def test_replicas_share_the_work(server: Server) -> None:
-    other = Server()
-    ask(served(server, base_url=[server.url, other.url], concurrency=4), 30, 5)
-    other.die()
-    assert min(len(server.bodies), len(other.bodies)) > 30
+    with Server() as other:
+        ask(served(server, base_url=[server.url, other.url], concurrency=4), 30, 5)
+        assert min(len(server.bodies), len(other.bodies)) > 30
 
 
 def test_when_no_server_answers_the_run_stops_and_keeps_what_it_had(server: Server) -> None:
-    def behave(body: dict[str, Any], number: int) -> None:
-        if number == 40:
-            threading.Thread(target=server.die).start()
-
-    server.behave, server.pause = behave, 0.005
+    server.reply = dies(server, 40)
     engine, found = open_engine(served(server, concurrency=4)), []
     with pytest.raises(ConnectionError, match=f"{server.url}: no answer any more, 8 prompts in a row: connection"):
         for batch in engine.stream(asked(200, 1), SAMPLING):
@@ -723,7 +599,7 @@ def test_rates_are_kept(server: Server) -> None:
 
 
 def test_samples_arrive_while_others_run_and_a_caller_may_go(server: Server) -> None:
-    server.pause = 0.1
+    server.reply = slow(0.1)
     engine = open_engine(served(server, concurrency=4))
     stream = engine.stream(asked(100, 2), SAMPLING)
     assert 0 < len(next(stream)) < 40
@@ -746,7 +622,7 @@ def test_it_works_where_a_loop_already_runs(server: Server) -> None:
 
 
 def test_ctrl_c_ends_it(server: Server) -> None:
-    server.pause = 0.2
+    server.reply = slow(0.2)
     code = (
         "from cos_assets.generation.generate import open_engine, preflight\n"
         "from cos_assets.generation.types import Model, Request, Sampling\n"
@@ -767,16 +643,12 @@ def test_nothing_is_bought_twice_after_a_failure_half_way(server: Server, tmp_pa
     buyer = Buyer(tmp_path, "study", "sampling", "run")
     model = served(server, concurrency=2)
 
-    def behave(body: dict[str, Any], number: int) -> Answer | None:
-        if body["prompt"] == "qb":
-            return error(400, "not this one")
-        return error(401, KEY) if number > 9 else None
-
-    server.behave = behave
+    refused = when(lambda request: len(server.requests) > 9, error(401, KEY))
+    server.reply = when(lambda request: request.prompt == "qb", error(400, "not this one"), refused)
     with pytest.raises(ValueError, match="does not accept the key"):
         generate(model, prompts, 4, SAMPLING, buyer)
     had = [b["seed"] for b in server.bodies if b["prompt"] != "qb"]
-    server.behave, server.bodies = lambda body, number: None, []
+    server.reset()
     bought = generate(model, prompts, 4, SAMPLING, buyer, Prices(1.0, 10.0))
     assert bought.missing == 0 and set(bought.rows["finish_reason"]) == {"stop"}
     again = {b["seed"] for b in server.bodies} & set(had)
@@ -789,7 +661,7 @@ def test_nothing_is_bought_twice_after_a_failure_half_way(server: Server, tmp_pa
     booked = rows.filter(pl.col("cost").is_not_null())
     assert booked.height == bought.new and booked["cost"].sum() == pytest.approx(bought.new * (100 + 7 * 10) / 1e6)
     assert rows.filter(finish_reason="stop")["flops"].unique().to_list() == [2 * 10.0 * 7]
-    server.bodies = []
+    server.reset()
     assert generate(model, prompts, 4, SAMPLING, buyer).new == 0 and not server.bodies
     assert not [f for f in tmp_path.rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
 
@@ -805,6 +677,7 @@ def test_a_study_asks_a_server(server: Server, materialize: Callable[[dict[str, 
         },
         "budgets": {"low": {"se": 1}},
     }
+    server.reset(models=["small", "large"])
     root = materialize(study)
     assert Counter(body["model"] for body in server.bodies) == {"small": 12, "large": 4}
     rows = pl.read_parquet(root / "served" / "samples" / "**" / "*.parquet")

@@ -1,17 +1,32 @@
-"""Engine openai by the Batch API, against a server on loopback that bills what it has run: see batch_server."""
+"""Engine openai by the Batch API, against a server on loopback that counts what it bills: see support.openai_server."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from support.batch_server import BatchServer
+from support.openai_server import (
+    CUT,
+    EXPIRED,
+    HTML,
+    BatchServer,
+    Fault,
+    Received,
+    Reply,
+    answer,
+    completion,
+    echo,
+    error,
+    script,
+    usage,
+    when,
+)
 
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.engines.openai import online as openai_online
@@ -28,9 +43,8 @@ SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=50, stop=("\n\n",), s
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # as many tries, less waiting
-    made = BatchServer()
-    yield made
-    made.close()
+    with BatchServer() as made:
+        yield made
 
 
 def served(server: BatchServer, chat: bool = False, **options: Any) -> Model:
@@ -51,7 +65,7 @@ def ask(model: Model, prompts: int = 4, samples: int = 3) -> list[Completion]:
 
 def good(found: list[Completion]) -> None:
     for c in found:
-        text = f"answer to {c.prompt}, seed {sample_seed(5, c.prompt, c.index) % 2**31}, 0 \u2028"
+        text = answer(c.prompt, sample_seed(5, c.prompt, c.index) % 2**31)
         assert (c.text, c.finish_reason, c.error) == (text, "stop", None)
         assert (c.prompt_tokens, c.completion_tokens, c.cached_tokens) == (100, 7, 64)
 
@@ -70,6 +84,7 @@ def booked(root: Path) -> pl.DataFrame:
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_a_batch_books_the_rows_that_single_requests_book(server: BatchServer, tmp_path: Path, chat: bool) -> None:
+    server.reply = lambda request: echo(request, finish="length" if "long" in request.prompt else "stop")
     asked = prompts("a", "b", "long c")
     options = {"base_url": server.url, "api_key_env": "SOME_KEY"}
     online = resolve("org/model", engine="openai", params=10.0, chat=chat, options=options)
@@ -85,24 +100,21 @@ def test_a_batch_books_the_rows_that_single_requests_book(server: BatchServer, t
     (sent,) = server.sent
     endpoint = "/v1/chat/completions" if chat else "/v1/completions"
     assert server.batches[0]["endpoint"] == endpoint and server.batches[0]["completion_window"] == "24h"
-    assert {line["custom_id"] for line in sent} == {
-        f"{prompt_hash(p)}-{i}-1" for p in asked["prompt"] for i in range(4)
-    }
-    body = sent[0]["body"]
+    assert {line.custom_id for line in sent} == {f"{prompt_hash(p)}-{i}-1" for p in asked["prompt"] for i in range(4)}
     said = {"messages": [{"role": "user", "content": "question a"}]} if chat else {"prompt": "question a"}
-    (line,) = [line["body"] for line in sent if line["custom_id"] == f"{prompt_hash('question a')}-2-1"]
+    (line,) = [line.body for line in sent if line.custom_id == f"{prompt_hash('question a')}-2-1"]
     seed = sample_seed(5, "question a", 2) % 2**31
     settings = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 50, "stop": ["\n\n"], "seed": seed}
-    assert line == {"model": "org/model", **said, **settings} and body["model"] == "org/model"
+    assert line == {"model": "org/model", **said, **settings} and sent[0].body["model"] == "org/model"
     assert server.keys == {f"Bearer {KEY}"} and KEY.encode() not in b"".join(server.files.values())
 
 
 def test_n_asks_once_for_samples_that_follow_one_another(server: BatchServer, tmp_path: Path) -> None:
     bought = buy(tmp_path, served(server, n=True), prompts("a", "b"), 5)
-    assert [len(sent) for sent in server.sent] == [2] and {line["body"]["n"] for line in server.sent[0]} == {5}
+    assert [len(sent) for sent in server.sent] == [2] and {line.body["n"] for line in server.sent[0]} == {5}
     assert bought.rows["completion_tokens"].to_list() == [7] * 10 and bought.rows["prompt_tokens"].sum() == 200
     more = buy(tmp_path, served(server, n=True), prompts("a", "b", "c"), 7)
-    assert sorted(line["custom_id"][33:] for line in server.sent[1]) == ["0-7", "5-2", "5-2"]
+    assert sorted(line.custom_id[33:] for line in server.sent[1]) == ["0-7", "5-2", "5-2"]
     assert more.new == 11 and sum(server.finish().values()) == 5
 
 
@@ -117,20 +129,19 @@ def test_large_orders_are_split(server: BatchServer) -> None:
     assert server.batches[-1]["completion_window"] == "12h"
 
 
-def first_time(what: Any) -> Any:
-    """Requests of two prompts go wrong in the first batch."""
-    odd = (prompt_hash("question 1"), prompt_hash("question 2"))
-    return lambda request, number: what if number == 0 and request["custom_id"].startswith(odd) else None
+def first_time(reply: Any) -> Reply:
+    """Give `reply` to two prompts in the first batch."""
+    return when(lambda request: request.batch == 0 and request.prompt in ("question 1", "question 2"), reply)
 
 
 @pytest.mark.parametrize("end", ["completed", "expired", "cancelled"])
 @pytest.mark.parametrize(
     "what",
-    ["expired", "lost", (500, "oops"), (429, "slow down"), {"choices": []}, {"choices": "no"}],
+    [EXPIRED, CUT, error(500, "oops"), error(429, "slow down"), {"choices": []}, {"choices": "no"}],
     ids=["expired", "no-line", "500", "429", "no-choices", "no-list"],
 )
 def test_what_failed_is_sent_again_and_the_rest_is_kept(server: BatchServer, what: Any, end: str) -> None:
-    server.lines, server.ends = first_time(what), lambda number: "completed" if number else end
+    server.reply, server.ends = first_time(what), lambda number: "completed" if number else end
     found = ask(served(server))
     good(found)
     assert [len(sent) for sent in server.sent] == [12, 6]
@@ -139,10 +150,10 @@ def test_what_failed_is_sent_again_and_the_rest_is_kept(server: BatchServer, wha
 
 
 def test_lines_twice_are_taken_once_and_broken_ones_are_sent_again(server: BatchServer) -> None:
-    server.lines = lambda request, number: "twice" if request["custom_id"].endswith("-1-1") else None
+    server.reply = lambda request: Fault(content=echo(request), part=2 if request.custom_id.endswith("-1-1") else 1)
     good(ask(served(server)))
     assert len(server.sent) == 1 and len(server.files["file-1"].split(b"\n")) == 12 + 4 + 1
-    server.lines = lambda request, number: "broken" if number == 1 else None
+    server.reply = lambda request: Fault(content=echo(request), part=0.5 if request.batch == 1 else 1)
     good(ask(served(server), 5, 3))
     assert [len(sent) for sent in server.sent] == [12, 3, 3]
 
@@ -150,13 +161,13 @@ def test_lines_twice_are_taken_once_and_broken_ones_are_sent_again(server: Batch
 def test_what_fails_to_the_end_is_an_error_and_is_asked_again_by_the_next_run(
     server: BatchServer, tmp_path: Path
 ) -> None:
-    server.lines = lambda request, number: (500, f"oops\n{KEY}") if "-1-1" in request["custom_id"] else None
+    server.reply = when(lambda request: "-1-1" in request.custom_id, error(500, f"oops\n{KEY}"))
     bought = buy(tmp_path, served(server), prompts("a", "b"), 2)
     assert [len(sent) for sent in server.sent] == [4, 2, 2]
     assert bought.rows["finish_reason"].to_list() == ["stop", "error"] * 2
     rows = booked(tmp_path).filter(finish_reason="error")
     assert rows["error"].to_list() == ["HTTP 500: oops ***"] * 2 and rows["retries"].to_list() == [2, 2]
-    server.lines = lambda request, number: None
+    server.reply = echo
     again = buy(tmp_path, served(server), prompts("a", "b"), 2)
     assert again.new == 2 and set(again.rows["finish_reason"]) == {"stop"} and len(server.sent[3]) == 2
     assert set(server.finish().values()) == {1}
@@ -164,7 +175,7 @@ def test_what_fails_to_the_end_is_an_error_and_is_asked_again_by_the_next_run(
 
 def test_a_filtered_answer_is_booked_once_and_bought_anew(server: BatchServer, tmp_path: Path) -> None:
     filtered = {"choices": [{"index": 0, "text": "half a", "finish_reason": "content_filter"}]}
-    server.lines = lambda request, number: filtered if number == 0 else None
+    server.reply = script(filtered)
     first = buy(tmp_path, served(server), prompts("a"), 1)
     assert first.rows["finish_reason"].to_list() == ["error"]
     second = buy(tmp_path, served(server), prompts("a"), 1)
@@ -172,24 +183,24 @@ def test_a_filtered_answer_is_booked_once_and_bought_anew(server: BatchServer, t
     assert booked(tmp_path)["attempt"].to_list() == [1, 2]
 
 
-USAGE = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 64}}
-
-
-def said(content: Any, finish: Any) -> dict[str, Any]:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
-    return {"choices": [choice], "usage": USAGE}
+NO_CHOICES = {"choices": [], "usage": usage()}
 
 
 def test_replies_are_read_as_those_of_single_requests(server: BatchServer) -> None:
     """Contents in parts, the finish reasons of other servers, and stop strings beyond the fourth."""
     thought = {"type": "thinking", "thinking": "2+2=4"}
-    replies = {
-        "question 0": said([thought, {"type": "text", "text": "The answer is 4."}], "end_turn"),
-        "question 1": said("The answer is 4.", None),
-        "question 2": said("The answer is", "MAX_TOKENS"),
-        "question 3": said("The answer is 4.\n5\n1", "length"),
+    replies: dict[str, tuple[Any, str | None]] = {
+        "question 0": ([thought, {"type": "text", "text": "The answer is 4."}], "end_turn"),
+        "question 1": ("The answer is 4.", None),
+        "question 2": ("The answer is", "MAX_TOKENS"),
+        "question 3": ("The answer is 4.\n5\n1", "length"),
     }
-    server.lines = lambda request, number: replies[request["body"]["messages"][0]["content"]]
+
+    def reply(request: Received) -> Any:
+        content, finish = replies[request.prompt]
+        return completion(request, content, finish=finish)
+
+    server.reply = reply
     stop = tuple(f"\n{digit}" for digit in range(1, 6))
     engine = open_engine(served(server, chat=True))
     requests = [Request(f"p{p}", f"question {p}", (0,)) for p in range(4)]
@@ -201,15 +212,13 @@ def test_replies_are_read_as_those_of_single_requests(server: BatchServer) -> No
         ("The answer is", "length", 7),
         ("The answer is 4.", "stop", 7),
     ]
-    assert {tuple(line["body"]["stop"]) for line in server.sent[0]} == {stop[:4]}
-    assert max(line["body"]["seed"] for line in server.sent[0]) < 2**31 and len(server.sent) == 1
+    assert {tuple(line.body["stop"]) for line in server.sent[0]} == {stop[:4]}
+    assert max(line.body["seed"] for line in server.sent[0]) < 2**31 and len(server.sent) == 1
 
 
 def test_an_unusable_reply_is_booked_and_sent_again(server: BatchServer, tmp_path: Path) -> None:
     odd = (f"{prompt_hash('question a')}-1-1", f"{prompt_hash('question c')}-0-1")
-    server.lines = lambda request, number: (
-        {"choices": [], "usage": USAGE} if number == 0 and request["custom_id"] in odd else None
-    )
+    server.reply = when(lambda request: request.batch == 0 and request.custom_id in odd, NO_CHOICES)
     bought = buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
     assert bought.new == 9 and bought.missing == 0 and set(bought.rows["finish_reason"]) == {"stop"}
     rows = booked(tmp_path)
@@ -221,11 +230,11 @@ def test_an_unusable_reply_is_booked_and_sent_again(server: BatchServer, tmp_pat
 
 def test_an_unusable_reply_is_booked_once_for_each_time_that_it_was_sent(server: BatchServer, tmp_path: Path) -> None:
     odd = f"{prompt_hash('question a')}-1-1"
-    server.lines = lambda request, number: {"choices": [], "usage": USAGE} if request["custom_id"] == odd else None
+    server.reply = when(lambda request: request.custom_id == odd, NO_CHOICES)
     first = buy(tmp_path, served(server), prompts("a", "b"), 3)
     assert first.new == 6 and first.rows["finish_reason"].to_list().count("error") == 1
     assert booked(tmp_path).filter(finish_reason="error")["attempt"].to_list() == [1, 2, 3]
-    server.lines = lambda request, number: None
+    server.reply = echo
     assert set(buy(tmp_path, served(server), prompts("a", "b"), 3).rows["finish_reason"]) == {"stop"}
     assert booked(tmp_path).filter(finish_reason="error").height == 3, "what earlier batches brought is booked"
 
@@ -233,14 +242,13 @@ def test_an_unusable_reply_is_booked_once_for_each_time_that_it_was_sent(server:
 @pytest.mark.parametrize("broken", [False, True], ids=["whole", "read-thrice"])
 def test_the_third_unusable_reply_in_a_row_ends_the_purchase(server: BatchServer, tmp_path: Path, broken: bool) -> None:
     """What else the batch brought is taken. A file with a broken line is read again, which adds nothing."""
-    good = prompt_hash("question b")
 
-    def lines(request: Any, number: int) -> Any:
-        if request["custom_id"] == f"{good}-0-1":
-            return "broken" if broken else None
-        return None if request["custom_id"].startswith(good) else {"choices": [{"index": 0}], "usage": USAGE}
+    def reply(request: Received) -> Any:
+        if request.prompt != "question b":
+            return {"choices": [{"index": 0}], "usage": usage()}
+        return Fault(content=echo(request), part=0.5 if broken and request.custom_id.endswith("-0-1") else 1)
 
-    server.lines = lines
+    server.reply = reply
     words = "3 replies in a row are unusable: a choice without text: .*; what they cost is booked. Check engine_options"
     with pytest.raises(ConnectionError, match=words):
         buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
@@ -253,12 +261,12 @@ def test_the_third_unusable_reply_in_a_row_ends_the_purchase(server: BatchServer
 def test_two_unusable_replies_in_a_file_that_is_read_thrice_are_not_in_a_row(server: BatchServer) -> None:
     odd = (f"{prompt_hash('question 0')}-0-1", f"{prompt_hash('question 0')}-1-1")
 
-    def lines(request: Any, number: int) -> Any:
-        if number or request["custom_id"].startswith(prompt_hash("question 1")):
-            return "broken" if number == 0 else None
-        return {"choices": [], "usage": USAGE} if request["custom_id"] in odd else None
+    def reply(request: Received) -> Any:
+        if request.batch == 0 and request.prompt == "question 1":
+            return Fault(content=echo(request), part=0.5)
+        return NO_CHOICES if request.batch == 0 and request.custom_id in odd else echo(request)
 
-    server.lines = lines
+    server.reply = reply
     engine = open_engine(served(server))
     requests = [Request(f"p{p}", f"question {p}", (0, 1, 2)) for p in range(2)]
     found = [c for batch in engine.stream(requests, SAMPLING) for c in batch]
@@ -275,12 +283,12 @@ def test_two_unusable_replies_in_a_file_that_is_read_thrice_are_not_in_a_row(ser
     ],
 )
 def test_a_refusal_is_told_in_the_words_of_the_server(server: BatchServer, body: Any, words: str) -> None:
-    server.lines = first_time((422, body))
+    server.reply = first_time(Fault(422, body))
     assert {c.error for c in ask(served(server)) if c.finish_reason == "error"} == {words}
 
 
 def test_a_refused_prompt_harms_itself_alone_and_is_not_sent_again(server: BatchServer) -> None:
-    server.lines = first_time((400, "too long"))
+    server.reply = first_time(error(400, "too long"))
     found = ask(served(server))
     bad = [c for c in found if c.finish_reason == "error"]
     assert {c.problem_id for c in bad} == {"p1", "p2"} and len(server.sent) == 1
@@ -289,7 +297,7 @@ def test_a_refused_prompt_harms_itself_alone_and_is_not_sent_again(server: Batch
 
 
 def test_a_server_that_refuses_everything_stops_the_run(server: BatchServer) -> None:
-    server.lines = lambda request, number: (400, f"unknown parameter {KEY}")
+    server.reply = lambda request: error(400, f"unknown parameter {KEY}")
     with pytest.raises(
         ConnectionError, match=r"refused every request of the batch: HTTP 400: unknown parameter \*\*\*"
     ):
@@ -328,13 +336,25 @@ def test_a_batch_that_is_too_much_by_itself_is_halved(server: BatchServer) -> No
         ask(served(server), 5, 3)
 
 
-CALLS = ["POST /files", "POST /batches", "GET /batches", "GET /batches/..", "GET /files/.."]
+CALLS = ["POST /v1/files", "POST /v1/batches", "GET /v1/batches", "GET /v1/batches/*", "GET /v1/files/*/content"]
+FAULTS: dict[str, Callable[[Reply], Any]] = {
+    "500": lambda route: error(500, "oops"),
+    "429": lambda route: error(429, "slow down"),
+    "before": lambda route: CUT,
+    "after": lambda route: lambda request: Fault(content=route(request), part=0),
+    "half": lambda route: lambda request: Fault(content=route(request), part=0.5),
+    "html": lambda route: HTML,
+}
 
 
-@pytest.mark.parametrize("fault", [500, 429, "before", "after", "half", "html"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_calls_that_fail_are_made_again_and_nothing_is_bought_twice(server: BatchServer, call: str, fault: Any) -> None:
-    server.http = lambda what, number: fault if what == call and number <= 2 else None
+def test_calls_that_fail_are_made_again_and_nothing_is_bought_twice(
+    server: BatchServer, call: str, fault: Callable[[Reply], Any]
+) -> None:
+    """Each call fails twice: before or after it has had its effect."""
+    route = server.routes[call]
+    server.routes[call] = script(fault(route), fault(route), then=route)
     good(ask(served(server)))
     assert len(server.sent) == 1 and set(server.finish().values()) == {1} and len(server.billed) == 12
 
@@ -343,10 +363,11 @@ def test_calls_that_fail_are_made_again_and_nothing_is_bought_twice(server: Batc
 def test_when_the_server_goes_away_the_next_run_takes_what_was_sent(
     server: BatchServer, tmp_path: Path, call: str
 ) -> None:
-    server.http = lambda what, number: 503 if what == call else None
+    route = server.routes[call]
+    server.routes[call] = lambda request: error(503, "status 503")
     with pytest.raises(ConnectionError, match=f"{server.url}: HTTP 503: status 503; batches under way go on there"):
         buy(tmp_path, served(server), prompts("a", "b"), 3)
-    server.http = lambda what, number: None
+    server.routes[call] = route
     assert buy(tmp_path, served(server), prompts("a", "b"), 3).missing == 0
     assert set(server.finish().values()) == {1} and len(server.billed) == 6
     assert booked(tmp_path).height == 6
@@ -354,24 +375,24 @@ def test_when_the_server_goes_away_the_next_run_takes_what_was_sent(
 
 @pytest.mark.parametrize(("status", "words"), [(401, "does not accept the key in the environment variable SOME_KEY")])
 def test_a_refused_key_stops_at_once(server: BatchServer, status: int, words: str) -> None:
-    server.http = lambda what, number: status
+    server.routes = dict.fromkeys(server.routes, lambda request: error(status, "no"))
     with pytest.raises(ValueError, match=words):
         ask(served(server))
-    assert not server.batches and server.calls.total() == 1
+    assert not server.batches and len(server.requests) == 1
 
 
 def test_a_server_without_batches_is_named(server: BatchServer) -> None:
-    server.http = lambda what, number: 404
+    server.routes.clear()
     with pytest.raises(ValueError, match=r"engine_options.batch: .*HTTP 404.*expected a server with a Batch API"):
         ask(served(server))
 
 
 def test_more_samples_later_cost_only_what_is_new(server: BatchServer, tmp_path: Path) -> None:
     buy(tmp_path, served(server), prompts("a", "b"), 2)
-    downloads = server.calls["GET /files/.."]
+    downloads = server.calls["GET /v1/files/*/content"]
     bought = buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
     assert bought.new == 5 and [len(sent) for sent in server.sent] == [4, 5] and set(server.finish().values()) == {1}
-    assert server.calls["GET /files/.."] > downloads
+    assert server.calls["GET /v1/files/*/content"] > downloads
     assert buy(tmp_path, served(server), prompts("a", "b", "c"), 3).new == 0
 
 
@@ -409,25 +430,26 @@ SCRIPT = """
 
 @pytest.mark.parametrize(
     ("moment", "times"),
-    [("POST /files", 1), ("POST /batches", 2), ("GET /batches/..", 4), ("GET /files/..", 2), ("POST /batches", 3)],
+    [(CALLS[0], 1), (CALLS[1], 2), (CALLS[3], 4), (CALLS[4], 2), (CALLS[1], 3)],
     ids=["after-upload", "after-create", "while-polling", "while-collecting", "after-all-were-created"],
 )
 def test_a_killed_run_finds_its_batches(server: BatchServer, tmp_path: Path, moment: str, times: int) -> None:
     """400 samples in three batches, of which the last one expires half done. About 2 s each."""
-    server.lines = lambda request, number: "expired" if number == 2 and request["custom_id"] < "8" else None
+    server.reply = when(lambda request: request.batch == 2 and request.custom_id < "8", EXPIRED)
     server.ends = lambda number: "expired" if number == 2 else "completed"
+    route = server.routes[moment]
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), server.url, str(tmp_path)]
     with subprocess.Popen(command) as process:
 
-        def kill(what: str) -> None:
-            if what == moment and server.calls[what] == times:
-                process.kill()
-                process.wait()
+        def kill(request: Received) -> Any:
+            reply = route(request)
+            process.kill()
+            process.wait()
+            return reply
 
-        server.event = kill
+        server.routes[moment] = script(*[route] * (times - 1), kill, then=route)
         assert process.wait() == -9
     made = len(server.batches)
-    server.event = lambda what: None
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     new, missing = map(int, again.stdout.split())
     assert missing == 0 and 0 < new <= 400

@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from support.openai_server import HTML, Fault, Server, error
 
 from cos_assets.generation.generate import preflight
 from cos_assets.generation.types import Model
 
 KEY = "sk-very-secret-0123456789"
 LIST = {"object": "list", "data": [{"id": "org/model"}, {"id": "other"}]}
-HTML = b"<html>\nit works!</html>"
 
 
-class Server:
-    """Says what stands under a path, (status, content), and 404 elsewhere. Whoever posts here has bought something."""
-
-    def __init__(self) -> None:
-        self.paths: dict[str, tuple[int, Any]] = {"/v1/models": (200, LIST)}
-        self.asked: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append(f"{self.command} {self.path.split('?')[0]}")
-                status, content = outer.paths.get(self.path.split("?")[0], (404, {"detail": "Not Found"}))
-                text = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("content-type", "text/html" if content is HTML else "application/json")
-                self.send_header("content-length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            do_POST = do_GET
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(shared: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("SOME_KEY", KEY)
-    made = Server()
-    yield made
-    made.close()
-    assert not [path for path in made.asked if not path.startswith("GET ")], "it costs nothing"
+    shared.reset()
+    yield shared
+    assert {request.method for request in shared.requests} <= {"GET"}, "it costs nothing"
+
+
+def replies(server: Server, reply: Any, route: str = "GET /v1/models") -> None:
+    server.routes[route] = lambda request: reply
 
 
 @pytest.fixture
@@ -72,37 +46,33 @@ def look(server: Server, name: str = "org/model", **options: Any) -> None:
     preflight(Model(name, "m", "openai", engine_options={"base_url": server.url, "api_key_env": "SOME_KEY", **options}))
 
 
-def error(message: str, code: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "code": code}}
-
-
 @pytest.mark.parametrize(
     "models",
     [
-        (200, LIST),
-        (200, LIST["data"]),  # as Together AI has it
-        (200, {"data": [{"id": "org/*"}]}),  # a proxy's
-        (404, {"detail": "Not Found"}),  # a server that lists no models
-        (405, b""),
-        (501, b""),
-        (429, error("slow down")),  # it is there
-        (403, error("You have insufficient permissions. Missing scopes: api.model.read")),
+        LIST,
+        LIST["data"],  # as Together AI has it
+        {"data": [{"id": "org/*"}]},  # a proxy's
+        Fault(404, {"detail": "Not Found"}),  # a server that lists no models
+        Fault(405, b""),
+        Fault(501, b""),
+        error(429, "slow down"),  # it is there
+        error(403, "You have insufficient permissions. Missing scopes: api.model.read"),
     ],
     ids=["list", "bare", "any", "404", "405", "501", "429", "scopes"],
 )
-def test_a_server_that_is_well_is_not_refused(server: Server, models: tuple[int, Any]) -> None:
-    server.paths["/v1/models"] = models
+def test_a_server_that_is_well_is_not_refused(server: Server, models: Any) -> None:
+    replies(server, models)
     look(server)
-    assert server.asked[0] == "GET /v1/models"
+    assert server.requests[0].route == "GET /v1/models"
 
 
 def test_a_model_that_is_not_listed_may_still_be_served(server: Server) -> None:
-    server.paths["/v1/models/alias"] = (200, {"id": "org/model"})
+    replies(server, {"id": "org/model"}, "GET /v1/models/alias")
     look(server, "alias")
-    server.paths["/v1/models"] = (200, {"data": [{"id": f"m{i}"} for i in range(10)]})
+    replies(server, {"data": [{"id": f"m{i}"} for i in range(10)]})
     with pytest.raises(ValueError, match=r"^model: 'mine' is not served by .*; it serves m0, .*, m7 and 2 others$"):
         look(server, "mine")
-    server.paths["/v1/models"] = (200, {"data": None})  # ollama, before anything was pulled
+    replies(server, {"data": None})  # ollama, before anything was pulled
     with pytest.raises(ValueError, match=r"^model: 'mine' is not served by .*; it serves none now$"):
         look(server, "mine")
 
@@ -110,19 +80,19 @@ def test_a_model_that_is_not_listed_may_still_be_served(server: Server) -> None:
 @pytest.mark.parametrize(
     ("models", "words"),
     [
-        ((401, error(f"no, {KEY}")), "does not accept the key in the environment variable SOME_KEY"),
-        ((403, error(f"no, {KEY}")), "does not accept the key in the environment variable SOME_KEY"),
-        ((429, error("no", "insufficient_quota")), "HTTP 429: no; check model:, engine_options.base_url"),
-        ((200, HTML), r"engine_options.base_url: .*/v1/models is no list of models but text/html: '<html> it works!"),
-        ((200, {"status": "ok"}), r"engine_options.base_url: .*/v1/models is no list of models"),
-        ((200, {"data": ["m"]}), r"engine_options.base_url: .* expected the URL of an OpenAI-compatible API"),
-        ((200, b'{"data": [{"id'), r"engine_options.base_url: .*/v1/models is no list of models"),
-        ((400, error(f"who are you, {KEY}?")), r"engine_options.base_url: .* HTTP 400: who are you, \*\*\*\?"),
+        (error(401, f"no, {KEY}"), "does not accept the key in the environment variable SOME_KEY"),
+        (error(403, f"no, {KEY}"), "does not accept the key in the environment variable SOME_KEY"),
+        (error(429, "no", "insufficient_quota"), "HTTP 429: no; check model:, engine_options.base_url"),
+        (HTML, r"engine_options.base_url: .*/v1/models is no list of models but text/html: '<html> it works!"),
+        ({"status": "ok"}, r"engine_options.base_url: .*/v1/models is no list of models"),
+        ({"data": ["m"]}, r"engine_options.base_url: .* expected the URL of an OpenAI-compatible API"),
+        (b'{"data": [{"id', r"engine_options.base_url: .*/v1/models is no list of models"),
+        (error(400, f"who are you, {KEY}?"), r"engine_options.base_url: .* HTTP 400: who are you, \*\*\*\?"),
     ],
     ids=["401", "403", "quota", "html", "other-json", "odd-list", "cut", "400"],
 )
-def test_what_must_be_mended_is_named(server: Server, models: tuple[int, Any], words: str) -> None:
-    server.paths["/v1/models"] = models
+def test_what_must_be_mended_is_named(server: Server, models: Any, words: str) -> None:
+    replies(server, models)
     with pytest.raises(ValueError, match=words) as raised:
         look(server)
     assert KEY not in str(raised.value) and "\n" not in str(raised.value)
@@ -133,7 +103,7 @@ def test_one_replica_that_answers_will_do(server: Server, nobody: str) -> None:
     with pytest.raises(ConnectionError, match=rf"no server answers: {nobody}: connection.*base_url") as raised:
         look(server, base_url=nobody)
     assert "\n" not in str(raised.value)
-    server.paths["/v1/models"] = (503, error("loading"))
+    replies(server, error(503, "loading"))
     with pytest.raises(ConnectionError, match=f"no server answers: {server.url}: HTTP 503: loading; check engine_opt"):
         look(server)
 
@@ -141,14 +111,14 @@ def test_one_replica_that_answers_will_do(server: Server, nobody: str) -> None:
 def test_a_server_without_batches_is_told_before_anything_is_sent(server: Server) -> None:
     with pytest.raises(ValueError, match=r"engine_options.batch: .* has no Batch API \(HTTP 404\); leave it out"):
         look(server, batch=True)
-    server.paths["/v1/batches"] = (200, {"object": "list", "data": [], "has_more": False})
+    replies(server, {"object": "list", "data": [], "has_more": False}, "GET /v1/batches")
     look(server, batch=True)
 
 
 def test_a_key_that_is_not_set_is_named_without_asking_anyone(server: Server) -> None:
     with pytest.raises(ValueError, match="the environment variable NOT_SET_HERE is not set"):
         look(server, api_key_env="NOT_SET_HERE")
-    assert not server.asked
+    assert not server.requests
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Studies with a model as judge, a real server of the standard library: what is asked, booked, kept, and what the
-judge's errors do to the false positive rate."""
+"""Studies with a model as judge, behind a real HTTP server: what is asked, booked, kept, and what the judge's errors do
+to the false positive rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from support.judge_server import JudgeServer
+from support.openai_server import Server, judgements
 
 from cos_assets import tasks, tiny
 from cos_assets.generation.engines.openai import ENGINE
@@ -39,14 +39,19 @@ KEYS = ["problem_id", "sample_index"]
 WC, SE = {"budget": "low", "model": "wc"}, {"budget": "low", "model": "se"}
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    with Server() as made:
+        yield made
+
+
 @pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    made = JudgeServer(PROBLEMS, odd=0.06)
-    yield made
-    made.close()
+def server(shared: Server) -> Server:
+    shared.reset(judgements(PROBLEMS, odd=0.06), models=["judge"])
+    return shared
 
 
-def judge(server: JudgeServer, **more: Any) -> dict[str, Any]:
+def judge(server: Server, **more: Any) -> dict[str, Any]:
     price = {"input": 1.0, "output": 4.0, "date": "2026-11-01"}
     options = {"base_url": server.url}
     return {"model": "judge", "engine": "openai", "params": 1e9, "engine_options": options, "price": price} | more
@@ -80,7 +85,7 @@ def booked(root: Path) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).filter(stage="judging")
 
 
-def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materialize: Made) -> None:
+def test_a_model_the_step_checker_and_their_vote(server: Server, materialize: Made) -> None:
     judges = {"model": judge(server), "steps": {}, "both": {"of": ["model", "steps"]}}
     given = attributes(judge={"judges": judges, "samples": 50}, verification="answer+judge")
     root = materialize(given)
@@ -152,7 +157,7 @@ def test_a_model_the_step_checker_and_their_vote(server: JudgeServer, materializ
     assert facts(root, "judgements", WC, "again")["bought_now"] == 0
 
 
-def test_every_judge_has_controls_and_they_are_paid_for_once(server: JudgeServer, materialize: Made) -> None:
+def test_every_judge_has_controls_and_they_are_paid_for_once(server: Server, materialize: Made) -> None:
     judges = {"model": judge(server), "steps": {}, "both": {"of": ["model", "steps"]}}
     given = attributes(judge={"judges": judges, "samples": 10}, budgets={"low": {"se": 2}, "high": {"se": 3}})
     root = materialize(given)
@@ -191,7 +196,7 @@ def test_every_judge_has_controls_and_they_are_paid_for_once(server: JudgeServer
     assert "model on its controls: false alarms " in text
 
 
-def test_without_controls_only_samples_are_judged(server: JudgeServer, materialize: Made) -> None:
+def test_without_controls_only_samples_are_judged(server: Server, materialize: Made) -> None:
     root = materialize(attributes(judge=judge(server, controls=0)))
     told, known = scan(root, "judgements", WC), facts(root, "judgements", WC)
     assert told["control"].null_count() == told.height == scan(root, "verdicts", WC)["correct"].sum()
@@ -201,13 +206,10 @@ def test_without_controls_only_samples_are_judged(server: JudgeServer, materiali
     assert "Nothing is known of the errors of the judge llm: judge.controls is 0." in text
 
 
-def test_a_judge_that_tosses_a_coin_gives_no_rate(materialize: Made) -> None:
-    coin = JudgeServer(PROBLEMS, sensitivity=0.5, specificity=0.5)
-    try:
-        judges = {"coin": judge(coin), "steps": {}}
-        root = materialize(attributes(judge={"judges": judges}, verification="answer+judge"))
-    finally:
-        coin.close()
+def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: Made) -> None:
+    server.reply = judgements(PROBLEMS, sensitivity=0.5, specificity=0.5)
+    judges = {"coin": judge(server), "steps": {}}
+    root = materialize(attributes(judge={"judges": judges}, verification="answer+judge"))
     known = facts(root, "judgements", WC)
     why = "this judge cannot tell right from wrong (recall "
     assert known["no_false_positive_rate"].startswith(why)
@@ -246,7 +248,7 @@ def checked(opened: dg.DagsterInstance, name: str, partition: str) -> list[dg.As
     return [event for event in events if event.partition == partition]
 
 
-def test_without_gold_answers_every_sample_is_judged(server: JudgeServer, materialize: Made) -> None:
+def test_without_gold_answers_every_sample_is_judged(server: Server, materialize: Made) -> None:
     root = materialize(attributes(judge=judge(server), verification="judge"))
     assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
     every, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
@@ -268,7 +270,7 @@ def test_without_gold_answers_every_sample_is_judged(server: JudgeServer, materi
     assert 0 < meant["kept_wrong_share"] < 1 - graded["correct"].mean()
 
 
-def test_each_source_is_verified_in_its_own_way(server: JudgeServer, materialize: Made) -> None:
+def test_each_source_is_verified_in_its_own_way(server: Server, materialize: Made) -> None:
     ways = {"studys": None, "judged": "judge", "both": "answer+judge", "steps": "answer+steps", "every": "none"}
     sources = {name: {"take": {"wc": 1.0}, "deduplicate": False, "verification": way} for name, way in ways.items()}
     judges = {"model": judge(server), "steps": {}}
@@ -327,14 +329,14 @@ def catalogue_rate(root: Path) -> dict[tuple[str, str, str], float]:
 
 
 def test_a_judge_that_cannot_be_asked_is_found_before_anything_is_bought(
-    server: JudgeServer, materialize: Made, tmp_path: Path
+    server: Server, materialize: Made, tmp_path: Path
 ) -> None:
     with pytest.raises(AssertionError, match=r"judge llm: .*'another'"):
         materialize(attributes(judge=judge(server, model="another")))
     assert not list(tmp_path.rglob("part-*.parquet"))
 
 
-def test_a_cap_stops_judging_too(server: JudgeServer, materialize: Made) -> None:
+def test_a_cap_stops_judging_too(server: Server, materialize: Made) -> None:
     models = {
         name: {"model": str(tiny.shipped(name)), "price": {"output": 0.001, "date": "2026-11-01"}}
         for name in ("wc", "se")
@@ -343,20 +345,17 @@ def test_a_cap_stops_judging_too(server: JudgeServer, materialize: Made) -> None
         materialize(attributes(models=models, judge=judge(server), cap={"cost": 0.02}))
 
 
-def by_the_server(rows: pl.DataFrame, problems: pl.DataFrame, home: Path) -> pl.DataFrame:
+def by_the_server(server: Server, rows: pl.DataFrame, problems: pl.DataFrame, home: Path) -> pl.DataFrame:
     """The server's judgements of rows [problem_id, sample_index, completion, correct, weight]."""
-    server = JudgeServer(problems)
-    try:
-        options = ENGINE.json_options(True, {"base_url": server.url, "concurrency": 16}, llm.RESPONSE_FORMAT)
-        model = resolve("judge", engine="openai", chat=True, options=options)
-        buyer = Buyer(home, "population", "judging")
-        return llm.judge(rows, problems, Asked(model, Sampling(temperature=0), buyer, None), True, "llm")[0]
-    finally:
-        server.close()
+    server.reset(judgements(problems))
+    options = ENGINE.json_options(True, {"base_url": server.url, "concurrency": 16}, llm.RESPONSE_FORMAT)
+    model = resolve("judge", engine="openai", chat=True, options=options)
+    buyer = Buyer(home, "population", "judging")
+    return llm.judge(rows, problems, Asked(model, Sampling(temperature=0), buyer, None), True, "llm")[0]
 
 
 @pytest.fixture(scope="module")
-def population(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+def population(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     """Some thousand correct solutions of the built-in task, judged by the server (`wrong_reasoning`), and what the step
     checker, which is the truth here, says of them (`truth`). A third of the problems tempts to a false reasoning."""
     task = tasks.make({"name": "arithmetic", "train": 600, "validation": 1, "test": 1})
@@ -377,12 +376,12 @@ def population(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     graded = verdicts(samples, problems, task).select(*KEYS, "correct")
     pool = draw(samples.join(graded, on=KEYS, maintain_order="left").filter("correct"), None, 0)
     truth = step_judge.judge(pool, problems, task).select(*KEYS, truth=pl.col("wrong_reasoning"))
-    told = by_the_server(pool, problems, tmp_path_factory.mktemp("home"))
+    told = by_the_server(shared, pool, problems, tmp_path_factory.mktemp("home"))
     return told.join(truth, on=KEYS, maintain_order="left")
 
 
 @pytest.fixture(scope="module")
-def controls(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+def controls(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     """The same server's judgements of every problem's reference solution, and of one with a wrong answer."""
     task = tasks.make({"name": "arithmetic", "train": 600, "validation": 1, "test": 1})
     problems = task.load().filter(pl.col("split") == "train")
@@ -393,7 +392,7 @@ def controls(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
         for kind, text in made.items()
     ]
     empty = {"correct": pl.lit(None, pl.Boolean), "weight": pl.lit(None, pl.Float64)}
-    return by_the_server(pl.concat(rows).with_columns(**empty), problems, tmp_path_factory.mktemp("home"))
+    return by_the_server(shared, pl.concat(rows).with_columns(**empty), problems, tmp_path_factory.mktemp("home"))
 
 
 def test_the_servers_errors_are_taken_out(population: pl.DataFrame, controls: pl.DataFrame) -> None:
