@@ -44,8 +44,8 @@ def _stirling_error(x: np.ndarray) -> np.ndarray:
     return total * inverse
 
 
-def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray, missed: bool) -> np.ndarray:
-    """Return 1 - C(n-c, k)/C(n, k), or the quotient itself if `missed`, for float arrays of one shape.
+def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Return 1 - C(n-c, k)/C(n, k) for float arrays of one shape.
 
     The quotient is symmetric in c and k: Π (n - j - b)/(n - j) for j = 0..a-1, where a is the smaller and b the
     larger of the two. The last few factors are multiplied out; there, 1 - Π is summed from positive terms. The
@@ -74,44 +74,10 @@ def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray, missed: bool) -> np.n
     log_rest += (unhit + 0.5) * np.log1p((rest / n_) * (b / unhit))
     at_rest, at_none = _stirling_error(n_ - rest), _stirling_error(n_)
     log_rest += (at_rest - at_none) + (_stirling_error(n_ - b) - _stirling_error(unhit))
-    quotient = np.where(plain, np.where(certain, 0.0, 1.0), peeled * np.exp(log_rest))
-    if not missed:
-        # Use whichever form is accurate: 1 minus a small quotient, or the sum of positive terms.
-        covered = np.where(plain, 0.0, hit - peeled * np.expm1(log_rest))
-        quotient = np.where(quotient < 0.5, 1.0 - quotient, covered)
-    return np.where(n < k, np.nan, quotient)
-
-
-def _blockwise(n: Any, c: Any, k: Any, missed: bool) -> np.ndarray:
-    arrays = [np.asarray(values) for values in (n, c, k)]
-    for name, values in zip("nck", arrays, strict=True):
-        whole = values.dtype.kind in "iu" or (
-            values.dtype.kind == "f" and np.all(np.isfinite(values) & (values == np.floor(values)))
-        )
-        if not whole:
-            raise ValueError(f"{name} has values of type {values.dtype}; allowed are whole numbers")
-    total, correct, size = arrays
-    if correct.size and correct.min() < 0:
-        raise ValueError(f"c is {correct.min()}; allowed are whole numbers of at least 0")
-    if size.size and size.min() < 1:
-        raise ValueError(f"k is {size.min()}; allowed are whole numbers of at least 1")
-    wrong = np.broadcast_arrays(total, correct, correct > total)
-    if wrong[2].any():
-        raise ValueError(f"c is {wrong[1][wrong[2]][0]} of n = {wrong[0][wrong[2]][0]}; allowed is 0 <= c <= n")
-    # nditer broadcasts without copies and yields flat chunks that fit the processor's cache.
-    walk = np.nditer(
-        [*arrays, None],
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_flags=[["readonly"], ["readonly"], ["readonly"], ["writeonly", "allocate"]],
-        op_dtypes=[np.float64] * 4,
-        casting="same_kind",
-        buffersize=1 << 13,
-    )
-    with walk:
-        if walk.itersize:
-            for n_, c_, k_, out in walk:
-                out[...] = _evaluate(n_, c_, k_, missed)
-        return walk.operands[3]
+    quotient = peeled * np.exp(log_rest)
+    # Use whichever form is accurate: 1 minus a small quotient, or the sum of positive terms.
+    covered = np.where(quotient < 0.5, 1.0 - quotient, hit - peeled * np.expm1(log_rest))
+    return np.where(n < k, np.nan, np.where(plain, certain, covered))
 
 
 def coverage_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
@@ -143,20 +109,35 @@ def coverage_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
     >>> coverage_at_k(10, [0, 1, 5], [[1], [10]]).tolist()
     [[0.0, 0.1, 0.5], [0.0, 1.0, 1.0]]
     """
-    return _blockwise(n, c, k, missed=False)
-
-
-def uncovered_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
-    """Return 1 - coverage@k, C(n-c, k)/C(n, k), with a relative error below 1e-11 even where coverage rounds to 1.
-
-    Parameters, shape of the result, and errors are those of `coverage_at_k`.
-
-    Examples
-    --------
-    >>> float(coverage_at_k(1000, 900, 100)), f"{uncovered_at_k(1000, 900, 100):.3g}"
-    (1.0, '1.57e-140')
-    """
-    return _blockwise(n, c, k, missed=True)
+    arrays = [np.asarray(values) for values in (n, c, k)]
+    for name, values in zip("nck", arrays, strict=True):
+        whole = values.dtype.kind in "iu" or (
+            values.dtype.kind == "f" and np.all(np.isfinite(values) & (values == np.floor(values)))
+        )
+        if not whole:
+            raise ValueError(f"{name} has values of type {values.dtype}; allowed are whole numbers")
+    total, correct, size = arrays
+    if correct.size and correct.min() < 0:
+        raise ValueError(f"c is {correct.min()}; allowed are whole numbers of at least 0")
+    if size.size and size.min() < 1:
+        raise ValueError(f"k is {size.min()}; allowed are whole numbers of at least 1")
+    wrong = np.broadcast_arrays(total, correct, correct > total)
+    if wrong[2].any():
+        raise ValueError(f"c is {wrong[1][wrong[2]][0]} of n = {wrong[0][wrong[2]][0]}; allowed is 0 <= c <= n")
+    # nditer broadcasts without copies and yields flat chunks that fit the processor's cache.
+    walk = np.nditer(
+        [*arrays, None],
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_flags=[["readonly"], ["readonly"], ["readonly"], ["writeonly", "allocate"]],
+        op_dtypes=[np.float64] * 4,
+        casting="same_kind",
+        buffersize=1 << 13,
+    )
+    with walk:
+        if walk.itersize:
+            for n_, c_, k_, out in walk:
+                out[...] = _evaluate(n_, c_, k_)
+        return walk.operands[3]
 
 
 def count_correct(samples: pl.DataFrame, by: str | Sequence[str] | None = None) -> pl.DataFrame:
