@@ -37,40 +37,8 @@ EXACT = {"exact": "key"}
 _PER_PROBLEM = {"k": pl.Int64, "numerator": pl.Float64, "denominator": pl.Float64}
 
 
-def class_counts(samples: pl.DataFrame, key: str = "key") -> pl.DataFrame:
-    """Count the samples per correct class.
-
-    Parameters
-    ----------
-    samples : pl.DataFrame
-        Columns [problem_id, correct: bool, <key>], one row per sample.
-    key : str, default "key"
-        Column that is equal for solutions of one class. It may be null where the sample is wrong. Use "" as the key of
-        texts that have none.
-
-    Returns
-    -------
-    pl.DataFrame
-        [problem_id, <key>, m: Int64], sorted; m is the number of correct samples of the class.
-
-    Raises
-    ------
-    ValueError
-        A missing column, a null in problem_id or correct, a `correct` that is not Boolean, or a correct sample without
-        a key.
-
-    Examples
-    --------
-    >>> columns = {"problem_id": ["p"] * 4, "correct": [True, True, True, False], "key": ["a", "a", "b", None]}
-    >>> class_counts(pl.DataFrame(columns)).rows()
-    [('p', 'a', 2), ('p', 'b', 1)]
-    """
-    require(samples, ["problem_id", "correct", key], "samples", nulls=[key])
-    require_bool(samples, "correct", "samples")
-    return _classes(samples, key).sort("problem_id", key)
-
-
 def _classes(samples: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Return [problem_id, <key>, m: Int64], the number of samples of each correct class; unsorted."""
     correct = samples.filter("correct").select("problem_id", key)
     if unkeyed := correct[key].null_count():
         raise ValueError(f"samples: {unkeyed} of {correct.height} correct samples have no {key}")
