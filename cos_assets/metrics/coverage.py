@@ -23,7 +23,7 @@ from cos_assets.metrics.frames import (
     sample_sizes,
     with_group,
 )
-from cos_assets.metrics.intervals import SHARE, Columns, Interval, ratio_columns
+from cos_assets.metrics.intervals import SHARE, Columns, ratio_columns
 
 # Number of factors multiplied out one by one. It keeps the arguments of Stirling's series at least this large.
 _PEELED = 8
@@ -318,38 +318,3 @@ def _mean_curve(rows: pl.DataFrame, sizes: np.ndarray, confidence: float) -> pl.
         values = coverage_at_k(n[:, None], c[:, None], piece[None, :])
         parts.append(ratio_columns(values, np.isfinite(values).astype(float), problems, confidence, SHARE))
     return curve_frame(sizes, parts)
-
-
-def pass_at_1(samples: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Return the accuracy: the mean over problems of the share of correct samples.
-
-    With one greedy completion per problem, each problem has one 0/1 value. With several samples per problem, the mean
-    is coverage@1.
-
-    Parameters
-    ----------
-    samples : pl.DataFrame
-        Columns [problem_id, correct: bool], one row per sample.
-    confidence : float, default 0.95
-        Level of the interval.
-
-    Returns
-    -------
-    Interval
-        A share in [0, 1]; `n` is the number of problems. NaN and n = 0 if there are no rows.
-
-    Raises
-    ------
-    ValueError
-        As from `count_correct`.
-
-    Examples
-    --------
-    >>> answers = pl.DataFrame({"problem_id": range(10), "correct": [True] * 7 + [False] * 3})
-    >>> [round(x, 2) for x in pass_at_1(answers)]
-    [0.7, 0.34, 0.91, 10]
-    """
-    counts = count_correct(samples).filter(pl.col("n") > 0)
-    if not counts.height:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    return Interval(*coverage(counts, [1], confidence).select("value", "low", "high", "n_problems").row(0))

@@ -15,7 +15,6 @@ from cos_assets.metrics.coverage import (
     count_correct,
     coverage,
     coverage_at_k,
-    pass_at_1,
     solved_curve,
 )
 from cos_assets.metrics.intervals import mean_interval
@@ -209,7 +208,8 @@ def test_counts_and_accuracy_from_samples() -> None:
     )
     assert count_correct(samples).rows() == [("a", 2, 1), ("b", 3, 2)]
     assert count_correct(samples, by="model").rows() == [("m", "a", 2, 1), ("m", "b", 3, 2)]
-    assert pass_at_1(samples) == pytest.approx(mean_interval([1 / 2, 2 / 3]), rel=1e-12)
-    assert pass_at_1(samples.clear()).n == 0
+    accuracy = coverage(count_correct(samples), [1]).row(0)
+    assert accuracy[1:] == pytest.approx(mean_interval([1 / 2, 2 / 3]), rel=1e-12)
+    assert coverage(count_correct(samples.clear()), [1]).is_empty()
     with pytest.raises(ValueError, match=r"samples: correct has type Int64; allowed is Boolean"):
         count_correct(samples.with_columns(pl.col("correct").cast(pl.Int64)))
