@@ -8,21 +8,13 @@ section 2.1). The metric is its mean over problems (Bansal et al. 2024, arXiv 24
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from cos_assets.metrics.frames import (
-    by_columns,
-    group_schema,
-    groups,
-    require,
-    require_bool,
-    require_unique,
-    sample_sizes,
-    with_group,
-)
+from cos_assets.metrics.frames import by_columns, by_group, require, require_bool, require_counts, sample_sizes
 from cos_assets.metrics.intervals import SHARE, Columns, ratio_columns
 
 # Number of factors multiplied out one by one. It keeps the arguments of Stirling's series at least this large.
@@ -175,18 +167,6 @@ def count_correct(samples: pl.DataFrame, by: str | Sequence[str] | None = None) 
     return counted.sort(keys)
 
 
-def _checked(counts: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    require(counts, [*by, "problem_id", "n", "c"], "counts", nulls=by)
-    require_unique(counts, [*by, "problem_id"], "counts")
-    wrong = counts.filter((pl.col("c") < 0) | (pl.col("c") > pl.col("n")))
-    if wrong.height:
-        row = wrong.row(0, named=True)
-        raise ValueError(
-            f"counts: problem {row['problem_id']!r} has c = {row['c']} of n = {row['n']}; allowed is 0 <= c <= n"
-        )
-    return counts
-
-
 def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
     """Return the coverage of every problem at every k.
 
@@ -214,7 +194,8 @@ def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
     [('p', 1, 0.25), ('p', 4, 1.0), ('q', 1, 0.0), ('q', 4, None)]
     """
     sizes = sample_sizes(ks)
-    rows = _checked(counts, []).sort("problem_id")
+    require_counts(counts)
+    rows = counts.sort("problem_id")
     values = coverage_at_k(rows["n"].to_numpy()[:, None], rows["c"].to_numpy()[:, None], sizes[None, :])
     return pl.DataFrame(
         {
@@ -260,13 +241,8 @@ def coverage(
     [[1, 0.25, 0.03, 0.81, 3], [4, 0.67, 0.04, 0.99, 3]]
     """
     keys, sizes = by_columns(by), sample_sizes(ks)
-    _checked(counts, keys)
-    schema = group_schema(counts, keys, CURVE)
-    tables = [schema.to_frame()]
-    for values, rows in groups(counts, keys) if counts.height else ():
-        table = _mean_curve(rows, sizes, confidence)
-        tables.append(with_group(table, values, schema))
-    return pl.concat(tables)
+    require_counts(counts, keys)
+    return by_group(counts, keys, CURVE, partial(_mean_curve, sizes=sizes, confidence=confidence))
 
 
 def curve_frame(sizes: np.ndarray, parts: Sequence[Columns]) -> pl.DataFrame:

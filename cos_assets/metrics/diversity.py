@@ -23,13 +23,11 @@ import polars as pl
 from cos_assets.metrics.coverage import CURVE, blocks, coverage_at_k, curve_frame
 from cos_assets.metrics.frames import (
     by_columns,
-    group_schema,
-    groups,
+    by_group,
     require,
     require_bool,
     require_unique,
     sample_sizes,
-    with_group,
 )
 from cos_assets.metrics.intervals import ratio_columns
 
@@ -181,10 +179,9 @@ def diversity(
     """
     groups_by, sizes = by_columns(by), sample_sizes(ks)
     samples = _checked(samples, groups_by, list(keys.values()))
-    labels = {"distinct": pl.String, "denominator": pl.String}
-    schema = group_schema(samples, groups_by, {**labels, **CURVE})
-    tables = [schema.to_frame()]
-    for values, rows in groups(samples, groups_by) if samples.height else ():
+
+    def curves(rows: pl.DataFrame) -> pl.DataFrame:
+        tables = []
         for label, key in (("none", None), *keys.items()):
             per_all, per_solved = [], []
             for piece, counted, chance in _curves(rows, sizes, key):
@@ -193,6 +190,8 @@ def diversity(
                 # A solved problem has at least one correct solution and at most k.
                 per_solved.append(ratio_columns(counted, chance, None, confidence, (1.0, piece)))
             for denominator, parts in (("all", per_all), ("solved", per_solved)):
-                names = {**values, "distinct": label, "denominator": denominator}
-                tables.append(with_group(curve_frame(sizes, parts), names, schema))
-    return pl.concat(tables)
+                labels = pl.lit(label).alias("distinct"), pl.lit(denominator).alias("denominator")
+                tables.append(curve_frame(sizes, parts).select(*labels, pl.all()))
+        return pl.concat(tables)
+
+    return by_group(samples, groups_by, {"distinct": pl.String, "denominator": pl.String, **CURVE}, curves)

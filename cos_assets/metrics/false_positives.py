@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from cos_assets.metrics.frames import by_columns, group_schema, groups, require, require_bool, with_group
+from cos_assets.metrics.frames import by_columns, by_group, require, require_bool
 from cos_assets.metrics.intervals import (
     Interval,
     check_confidence,
@@ -149,14 +149,13 @@ def false_positives(
     """
     keys = by_columns(by)
     require(judged, [*keys, "problem_id", "wrong_reasoning"], "judged", nulls=[*keys, "wrong_reasoning"])
-    schema = group_schema(judged, keys, _RATE)
-    tables = [schema.to_frame()]
-    for values, rows in groups(judged, keys) if judged.height else ():
+
+    def rate(rows: pl.DataFrame) -> pl.DataFrame:
         unread = rows["wrong_reasoning"].null_count()
         numbers = [*false_positive_rate(rows, confidence), rows.height - unread, unread]
-        table = pl.DataFrame([numbers], schema=_RATE, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
-        tables.append(with_group(table, values, schema))
-    return pl.concat(tables)
+        return pl.DataFrame([numbers], schema=_RATE, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
+
+    return by_group(judged, keys, _RATE, rate)
 
 
 def corrected_rate(judged: pl.DataFrame, labelled: pl.DataFrame, confidence: float = 0.95) -> Interval:

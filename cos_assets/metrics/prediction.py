@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 
 from cos_assets.metrics.coverage import CURVE, coverage_at_k
-from cos_assets.metrics.frames import require, require_unique, sample_sizes
+from cos_assets.metrics.frames import require_counts, sample_sizes
 from cos_assets.metrics.intervals import check_confidence
 
 # Scale of the penalty on log a and log b. It only matters if the likelihood has no maximum (nothing solved, all solved,
@@ -68,14 +68,7 @@ class Fit(NamedTuple):
 
 def _checked(counts: pl.DataFrame) -> pl.DataFrame:
     """Return the distinct [n, c], sorted, with the number of problems that have them as "len"."""
-    require(counts, ["problem_id", "n", "c"], "counts")
-    require_unique(counts, ["problem_id"], "counts")
-    wrong = counts.filter((pl.col("c") < 0) | (pl.col("c") > pl.col("n")))
-    if wrong.height:
-        row = wrong.row(0, named=True)
-        raise ValueError(
-            f"counts: problem {row['problem_id']!r} has c = {row['c']} of n = {row['n']}; allowed is 0 <= c <= n"
-        )
+    require_counts(counts)
     return counts.group_by(pl.col("n").cast(pl.Int64), pl.col("c").cast(pl.Int64)).len().sort("n", "c")
 
 
