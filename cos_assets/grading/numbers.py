@@ -71,18 +71,6 @@ def parse_number(text: str) -> Fraction | None:
     return None if found is None else _value(found)
 
 
-def same_number(gold: str, answer: str) -> bool | None:
-    """Return whether two texts are exactly the same number; None if one of them is not a number.
-
-    Examples
-    --------
-    >>> same_number("0.5", "1/2"), same_number("1/3", "0.333"), same_number("5", "five")
-    (True, False, None)
-    """
-    left, right = parse_number(gold), parse_number(answer)
-    return None if left is None or right is None else left == right
-
-
 def _value(found: re.Match[str]) -> Fraction | None:
     sign, part = found["sign"] or found["inner"] or "+", found.groupdict()
     if found["sign"] and found["inner"]:

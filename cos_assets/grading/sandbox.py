@@ -115,8 +115,6 @@ class Result:
         The name of the part that failed.
     reason : str or None
         The cause in one line.
-    exit_code : int or None
-        The exit code of the process, if it exited.
     output : str
         The end of the printed text.
     seconds : float
@@ -126,7 +124,6 @@ class Result:
     outcome: Outcome
     part: str | None
     reason: str | None
-    exit_code: int | None
     output: str
     seconds: float
 
@@ -264,7 +261,7 @@ def _local(program: dict[str, Any], limits: Limits) -> Result:
     if ready != b"ready":
         why = "it did not start in time" if stopped else " ".join(tail.split()) or f"exit code {code}"
         raise RuntimeError(f"bwrap cannot make a sandbox here ({why}); {INSTALL}")
-    result = partial(Result, exit_code=None if stopped else code, output=tail, seconds=seconds)
+    result = partial(Result, output=tail, seconds=seconds)
     if stopped == "output":
         return result("output", None, f"output limit: more than {limits.output} bytes")
     if stopped == "time" and (cause := clock.interrupted()):
@@ -501,7 +498,7 @@ def _remote(url: str, program: dict[str, Any], limits: Limits) -> Result:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = " ".join(str(error).split())[:200]
         raise RuntimeError(f"COS_SANDBOX_URL: the server did not run a program ({told})") from None
-    result = partial(Result, exit_code=code, output=output[-_TAIL:], seconds=time.monotonic() - started)
+    result = partial(Result, output=output[-_TAIL:], seconds=time.monotonic() - started)
     report = (done.get("stdout") or "").rstrip("\n").rpartition("\n")[2]
     if status == "TimeLimitExceeded":
         return result("time", None, f"time limit: {wall:.3g} s")

@@ -65,10 +65,8 @@ def verdict_counts(rows: pl.DataFrame) -> dict[str, int]:
     return {verdict: counts.get(verdict, 0) for verdict in VERDICTS}
 
 
-def second_opinion(
-    verdicts: pl.DataFrame, problems: pl.DataFrame, examples: int = 5
-) -> tuple[float | None, pl.DataFrame]:
-    """Return how often the second grader disagrees, and the most frequent disagreements.
+def second_opinion(verdicts: pl.DataFrame, problems: pl.DataFrame) -> tuple[float | None, pl.DataFrame]:
+    """Return how often the second grader disagrees, and the five most frequent disagreements.
 
     The first value is a share of the answers that both graded; None if there are none. The second has the columns
     [gold, answer, verdict, samples], with gold and answer cut to 200 characters.
@@ -81,7 +79,7 @@ def second_opinion(
         .agg(samples=pl.len())
         .sort("samples", "gold", "answer", descending=[True, False, False])
     )
-    cut = shown.head(examples).with_columns(pl.col("gold", "answer").str.slice(0, 200))
+    cut = shown.head(5).with_columns(pl.col("gold", "answer").str.slice(0, 200))
     return differ.height / both.height if both.height else None, cut
 
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from cos_assets.metrics.false_positives import corrected_rate, false_positive_sums
+from cos_assets.metrics.false_positives import corrected_rate, false_positive_rate, false_positive_sums
 from cos_assets.metrics.frames import require
-from cos_assets.metrics.intervals import Interval, paired_ratio_difference, ratio_interval
+from cos_assets.metrics.intervals import Interval, paired_ratio_difference
 
 REFERENCE, WRONG_ANSWER = "reference", "wrong_answer"
 """Kinds of controls: reference solutions, which are right, and complete samples with a wrong answer."""
@@ -105,13 +105,12 @@ def control_rates(controls: pl.DataFrame, confidence: float = 0.95) -> Controls:
     """
     require(controls, ["problem_id", "control", "wrong_reasoning"], "controls", nulls=["wrong_reasoning"])
     kinds = [controls.filter(pl.col("control") == kind) for kind in (REFERENCE, WRONG_ANSWER)]
-    sums = [false_positive_sums(rows) for rows in kinds]
     shares = []
-    for rows, by_problem in zip(kinds, sums, strict=True):
-        rate = ratio_interval(by_problem["numerator"].to_numpy(), by_problem["denominator"].to_numpy(), confidence)
-        wrong, unread = int(rows["wrong_reasoning"].sum()), rows["wrong_reasoning"].null_count()
-        shares.append(Share(rate, wrong, rows.height - unread, unread))
-    return Controls(shares[0], shares[1], paired_ratio_difference(sums[1], sums[0], confidence))
+    for rows in kinds:
+        called_wrong, unread = int(rows["wrong_reasoning"].sum()), rows["wrong_reasoning"].null_count()
+        shares.append(Share(false_positive_rate(rows, confidence), called_wrong, rows.height - unread, unread))
+    right, wrong = map(false_positive_sums, kinds)
+    return Controls(shares[0], shares[1], paired_ratio_difference(wrong, right, confidence))
 
 
 def corrected_by_controls(judged: pl.DataFrame, controls: pl.DataFrame, confidence: float = 0.95) -> Interval:

@@ -8,22 +8,14 @@ section 2.1). The metric is its mean over problems (Bansal et al. 2024, arXiv 24
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from cos_assets.metrics.frames import (
-    by_columns,
-    group_schema,
-    groups,
-    require,
-    require_bool,
-    require_unique,
-    sample_sizes,
-    with_group,
-)
-from cos_assets.metrics.intervals import SHARE, Columns, Interval, ratio_columns
+from cos_assets.metrics.frames import by_columns, by_group, require, require_bool, require_counts, sample_sizes
+from cos_assets.metrics.intervals import SHARE, Columns, ratio_columns
 
 # Number of factors multiplied out one by one. It keeps the arguments of Stirling's series at least this large.
 _PEELED = 8
@@ -44,8 +36,8 @@ def _stirling_error(x: np.ndarray) -> np.ndarray:
     return total * inverse
 
 
-def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray, missed: bool) -> np.ndarray:
-    """Return 1 - C(n-c, k)/C(n, k), or the quotient itself if `missed`, for float arrays of one shape.
+def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Return 1 - C(n-c, k)/C(n, k) for float arrays of one shape.
 
     The quotient is symmetric in c and k: Π (n - j - b)/(n - j) for j = 0..a-1, where a is the smaller and b the
     larger of the two. The last few factors are multiplied out; there, 1 - Π is summed from positive terms. The
@@ -74,44 +66,10 @@ def _evaluate(n: np.ndarray, c: np.ndarray, k: np.ndarray, missed: bool) -> np.n
     log_rest += (unhit + 0.5) * np.log1p((rest / n_) * (b / unhit))
     at_rest, at_none = _stirling_error(n_ - rest), _stirling_error(n_)
     log_rest += (at_rest - at_none) + (_stirling_error(n_ - b) - _stirling_error(unhit))
-    quotient = np.where(plain, np.where(certain, 0.0, 1.0), peeled * np.exp(log_rest))
-    if not missed:
-        # Use whichever form is accurate: 1 minus a small quotient, or the sum of positive terms.
-        covered = np.where(plain, 0.0, hit - peeled * np.expm1(log_rest))
-        quotient = np.where(quotient < 0.5, 1.0 - quotient, covered)
-    return np.where(n < k, np.nan, quotient)
-
-
-def _blockwise(n: Any, c: Any, k: Any, missed: bool) -> np.ndarray:
-    arrays = [np.asarray(values) for values in (n, c, k)]
-    for name, values in zip("nck", arrays, strict=True):
-        whole = values.dtype.kind in "iu" or (
-            values.dtype.kind == "f" and np.all(np.isfinite(values) & (values == np.floor(values)))
-        )
-        if not whole:
-            raise ValueError(f"{name} has values of type {values.dtype}; allowed are whole numbers")
-    total, correct, size = arrays
-    if correct.size and correct.min() < 0:
-        raise ValueError(f"c is {correct.min()}; allowed are whole numbers of at least 0")
-    if size.size and size.min() < 1:
-        raise ValueError(f"k is {size.min()}; allowed are whole numbers of at least 1")
-    wrong = np.broadcast_arrays(total, correct, correct > total)
-    if wrong[2].any():
-        raise ValueError(f"c is {wrong[1][wrong[2]][0]} of n = {wrong[0][wrong[2]][0]}; allowed is 0 <= c <= n")
-    # nditer broadcasts without copies and yields flat chunks that fit the processor's cache.
-    walk = np.nditer(
-        [*arrays, None],
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_flags=[["readonly"], ["readonly"], ["readonly"], ["writeonly", "allocate"]],
-        op_dtypes=[np.float64] * 4,
-        casting="same_kind",
-        buffersize=1 << 13,
-    )
-    with walk:
-        if walk.itersize:
-            for n_, c_, k_, out in walk:
-                out[...] = _evaluate(n_, c_, k_, missed)
-        return walk.operands[3]
+    quotient = peeled * np.exp(log_rest)
+    # Use whichever form is accurate: 1 minus a small quotient, or the sum of positive terms.
+    covered = np.where(quotient < 0.5, 1.0 - quotient, hit - peeled * np.expm1(log_rest))
+    return np.where(n < k, np.nan, np.where(plain, certain, covered))
 
 
 def coverage_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
@@ -143,20 +101,35 @@ def coverage_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
     >>> coverage_at_k(10, [0, 1, 5], [[1], [10]]).tolist()
     [[0.0, 0.1, 0.5], [0.0, 1.0, 1.0]]
     """
-    return _blockwise(n, c, k, missed=False)
-
-
-def uncovered_at_k(n: Any, c: Any, k: Any) -> np.ndarray:
-    """Return 1 - coverage@k, C(n-c, k)/C(n, k), with a relative error below 1e-11 even where coverage rounds to 1.
-
-    Parameters, shape of the result, and errors are those of `coverage_at_k`.
-
-    Examples
-    --------
-    >>> float(coverage_at_k(1000, 900, 100)), f"{uncovered_at_k(1000, 900, 100):.3g}"
-    (1.0, '1.57e-140')
-    """
-    return _blockwise(n, c, k, missed=True)
+    arrays = [np.asarray(values) for values in (n, c, k)]
+    for name, values in zip("nck", arrays, strict=True):
+        whole = values.dtype.kind in "iu" or (
+            values.dtype.kind == "f" and np.all(np.isfinite(values) & (values == np.floor(values)))
+        )
+        if not whole:
+            raise ValueError(f"{name} has values of type {values.dtype}; allowed are whole numbers")
+    total, correct, size = arrays
+    if correct.size and correct.min() < 0:
+        raise ValueError(f"c is {correct.min()}; allowed are whole numbers of at least 0")
+    if size.size and size.min() < 1:
+        raise ValueError(f"k is {size.min()}; allowed are whole numbers of at least 1")
+    wrong = np.broadcast_arrays(total, correct, correct > total)
+    if wrong[2].any():
+        raise ValueError(f"c is {wrong[1][wrong[2]][0]} of n = {wrong[0][wrong[2]][0]}; allowed is 0 <= c <= n")
+    # nditer broadcasts without copies and yields flat chunks that fit the processor's cache.
+    walk = np.nditer(
+        [*arrays, None],
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_flags=[["readonly"], ["readonly"], ["readonly"], ["writeonly", "allocate"]],
+        op_dtypes=[np.float64] * 4,
+        casting="same_kind",
+        buffersize=1 << 13,
+    )
+    with walk:
+        if walk.itersize:
+            for n_, c_, k_, out in walk:
+                out[...] = _evaluate(n_, c_, k_)
+        return walk.operands[3]
 
 
 def count_correct(samples: pl.DataFrame, by: str | Sequence[str] | None = None) -> pl.DataFrame:
@@ -194,18 +167,6 @@ def count_correct(samples: pl.DataFrame, by: str | Sequence[str] | None = None) 
     return counted.sort(keys)
 
 
-def _checked(counts: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    require(counts, [*by, "problem_id", "n", "c"], "counts", nulls=by)
-    require_unique(counts, [*by, "problem_id"], "counts")
-    wrong = counts.filter((pl.col("c") < 0) | (pl.col("c") > pl.col("n")))
-    if wrong.height:
-        row = wrong.row(0, named=True)
-        raise ValueError(
-            f"counts: problem {row['problem_id']!r} has c = {row['c']} of n = {row['n']}; allowed is 0 <= c <= n"
-        )
-    return counts
-
-
 def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
     """Return the coverage of every problem at every k.
 
@@ -233,7 +194,8 @@ def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
     [('p', 1, 0.25), ('p', 4, 1.0), ('q', 1, 0.0), ('q', 4, None)]
     """
     sizes = sample_sizes(ks)
-    rows = _checked(counts, []).sort("problem_id")
+    require_counts(counts)
+    rows = counts.sort("problem_id")
     values = coverage_at_k(rows["n"].to_numpy()[:, None], rows["c"].to_numpy()[:, None], sizes[None, :])
     return pl.DataFrame(
         {
@@ -279,13 +241,8 @@ def coverage(
     [[1, 0.25, 0.03, 0.81, 3], [4, 0.67, 0.04, 0.99, 3]]
     """
     keys, sizes = by_columns(by), sample_sizes(ks)
-    _checked(counts, keys)
-    schema = group_schema(counts, keys, CURVE)
-    tables = [schema.to_frame()]
-    for values, rows in groups(counts, keys) if counts.height else ():
-        table = _mean_curve(rows, sizes, confidence)
-        tables.append(with_group(table, values, schema))
-    return pl.concat(tables)
+    require_counts(counts, keys)
+    return by_group(counts, keys, CURVE, partial(_mean_curve, sizes=sizes, confidence=confidence))
 
 
 def curve_frame(sizes: np.ndarray, parts: Sequence[Columns]) -> pl.DataFrame:
@@ -337,38 +294,3 @@ def _mean_curve(rows: pl.DataFrame, sizes: np.ndarray, confidence: float) -> pl.
         values = coverage_at_k(n[:, None], c[:, None], piece[None, :])
         parts.append(ratio_columns(values, np.isfinite(values).astype(float), problems, confidence, SHARE))
     return curve_frame(sizes, parts)
-
-
-def pass_at_1(samples: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Return the accuracy: the mean over problems of the share of correct samples.
-
-    With one greedy completion per problem, each problem has one 0/1 value. With several samples per problem, the mean
-    is coverage@1.
-
-    Parameters
-    ----------
-    samples : pl.DataFrame
-        Columns [problem_id, correct: bool], one row per sample.
-    confidence : float, default 0.95
-        Level of the interval.
-
-    Returns
-    -------
-    Interval
-        A share in [0, 1]; `n` is the number of problems. NaN and n = 0 if there are no rows.
-
-    Raises
-    ------
-    ValueError
-        As from `count_correct`.
-
-    Examples
-    --------
-    >>> answers = pl.DataFrame({"problem_id": range(10), "correct": [True] * 7 + [False] * 3})
-    >>> [round(x, 2) for x in pass_at_1(answers)]
-    [0.7, 0.34, 0.91, 10]
-    """
-    counts = count_correct(samples).filter(pl.col("n") > 0)
-    if not counts.height:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    return Interval(*coverage(counts, [1], confidence).select("value", "low", "high", "n_problems").row(0))

@@ -23,13 +23,11 @@ import polars as pl
 from cos_assets.metrics.coverage import CURVE, blocks, coverage_at_k, curve_frame
 from cos_assets.metrics.frames import (
     by_columns,
-    group_schema,
-    groups,
+    by_group,
     require,
     require_bool,
     require_unique,
     sample_sizes,
-    with_group,
 )
 from cos_assets.metrics.intervals import ratio_columns
 
@@ -37,40 +35,8 @@ EXACT = {"exact": "key"}
 _PER_PROBLEM = {"k": pl.Int64, "numerator": pl.Float64, "denominator": pl.Float64}
 
 
-def class_counts(samples: pl.DataFrame, key: str = "key") -> pl.DataFrame:
-    """Count the samples per correct class.
-
-    Parameters
-    ----------
-    samples : pl.DataFrame
-        Columns [problem_id, correct: bool, <key>], one row per sample.
-    key : str, default "key"
-        Column that is equal for solutions of one class. It may be null where the sample is wrong. Use "" as the key of
-        texts that have none.
-
-    Returns
-    -------
-    pl.DataFrame
-        [problem_id, <key>, m: Int64], sorted; m is the number of correct samples of the class.
-
-    Raises
-    ------
-    ValueError
-        A missing column, a null in problem_id or correct, a `correct` that is not Boolean, or a correct sample without
-        a key.
-
-    Examples
-    --------
-    >>> columns = {"problem_id": ["p"] * 4, "correct": [True, True, True, False], "key": ["a", "a", "b", None]}
-    >>> class_counts(pl.DataFrame(columns)).rows()
-    [('p', 'a', 2), ('p', 'b', 1)]
-    """
-    require(samples, ["problem_id", "correct", key], "samples", nulls=[key])
-    require_bool(samples, "correct", "samples")
-    return _classes(samples, key).sort("problem_id", key)
-
-
 def _classes(samples: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Return [problem_id, <key>, m: Int64], the number of samples of each correct class; unsorted."""
     correct = samples.filter("correct").select("problem_id", key)
     if unkeyed := correct[key].null_count():
         raise ValueError(f"samples: {unkeyed} of {correct.height} correct samples have no {key}")
@@ -139,9 +105,8 @@ def diversity_curve(samples: pl.DataFrame, ks: Iterable[int], key: str | None = 
     -------
     pl.DataFrame
         [problem_id, k, numerator, denominator], sorted. `numerator` is the expected number of distinct correct
-        solutions, `denominator` the chance of being solved; both are null where n < k. Two such frames, filtered to one
-        k each, are valid input for `intervals.paired_ratio_difference(..., bounds=None)`. The numerators alone, renamed
-        to "value", are valid input for `paired_difference(..., bounds=None)`.
+        solutions, `denominator` the chance of being solved; both are null where n < k. The
+        numerators of one k, renamed to "value", are valid input for `intervals.paired_difference(..., bounds=None)`.
 
     Raises
     ------
@@ -214,10 +179,9 @@ def diversity(
     """
     groups_by, sizes = by_columns(by), sample_sizes(ks)
     samples = _checked(samples, groups_by, list(keys.values()))
-    labels = {"distinct": pl.String, "denominator": pl.String}
-    schema = group_schema(samples, groups_by, {**labels, **CURVE})
-    tables = [schema.to_frame()]
-    for values, rows in groups(samples, groups_by) if samples.height else ():
+
+    def curves(rows: pl.DataFrame) -> pl.DataFrame:
+        tables = []
         for label, key in (("none", None), *keys.items()):
             per_all, per_solved = [], []
             for piece, counted, chance in _curves(rows, sizes, key):
@@ -226,6 +190,8 @@ def diversity(
                 # A solved problem has at least one correct solution and at most k.
                 per_solved.append(ratio_columns(counted, chance, None, confidence, (1.0, piece)))
             for denominator, parts in (("all", per_all), ("solved", per_solved)):
-                names = {**values, "distinct": label, "denominator": denominator}
-                tables.append(with_group(curve_frame(sizes, parts), names, schema))
-    return pl.concat(tables)
+                labels = pl.lit(label).alias("distinct"), pl.lit(denominator).alias("denominator")
+                tables.append(curve_frame(sizes, parts).select(*labels, pl.all()))
+        return pl.concat(tables)
+
+    return by_group(samples, groups_by, {"distinct": pl.String, "denominator": pl.String, **CURVE}, curves)

@@ -21,13 +21,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from cos_assets.metrics.frames import by_columns, group_schema, groups, require, require_bool, with_group
+from cos_assets.metrics.frames import by_columns, by_group, require, require_bool
 from cos_assets.metrics.intervals import (
     Interval,
     check_confidence,
-    paired_ratio_difference,
     ratio_interval,
-    score_limits,
 )
 
 LEAST_READ = 0.5
@@ -41,45 +39,6 @@ _RATE = {
     "n_samples": pl.Int64,
     "n_unread": pl.Int64,
 }
-
-
-def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
-    """Return Wilson's score interval of k out of n independent observations.
-
-    Parameters
-    ----------
-    k, n : int
-        Number of hits and of observations.
-    confidence : float, default 0.95
-        Level of the interval.
-
-    Returns
-    -------
-    Interval
-        The share k/n with its limits; `n` is the number of observations. All values are NaN if n is 0.
-
-    Raises
-    ------
-    ValueError
-        k is outside 0..n.
-
-    References
-    ----------
-    Wilson 1927, JASA 22:209.
-
-    Examples
-    --------
-    >>> [round(x, 2) for x in wilson(8, 10)]
-    [0.8, 0.49, 0.94, 10]
-    """
-    from scipy.special import ndtri
-
-    if not 0 <= k <= n:
-        raise ValueError(f"k is {k} of n = {n}; allowed is 0 <= k <= n")
-    if n == 0:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    low, high = score_limits(np.array(k / n), np.array(float(n)), ndtri(0.5 + check_confidence(confidence) / 2))
-    return Interval(k / n, float(low), float(high), n)
 
 
 def false_positive_sums(judged: pl.DataFrame) -> pl.DataFrame:
@@ -190,44 +149,13 @@ def false_positives(
     """
     keys = by_columns(by)
     require(judged, [*keys, "problem_id", "wrong_reasoning"], "judged", nulls=[*keys, "wrong_reasoning"])
-    schema = group_schema(judged, keys, _RATE)
-    tables = [schema.to_frame()]
-    for values, rows in groups(judged, keys) if judged.height else ():
+
+    def rate(rows: pl.DataFrame) -> pl.DataFrame:
         unread = rows["wrong_reasoning"].null_count()
         numbers = [*false_positive_rate(rows, confidence), rows.height - unread, unread]
-        table = pl.DataFrame([numbers], schema=_RATE, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
-        tables.append(with_group(table, values, schema))
-    return pl.concat(tables)
+        return pl.DataFrame([numbers], schema=_RATE, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
-
-def false_positive_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95) -> Interval:
-    """Return the rate of a minus the rate of b, paired over problems. A negative value favors a.
-
-    Parameters
-    ----------
-    a, b : pl.DataFrame
-        As in `false_positive_sums`.
-    confidence : float, default 0.95
-        Level of the interval.
-
-    Returns
-    -------
-    Interval
-        As from `intervals.paired_ratio_difference`, in [-1, 1].
-
-    Raises
-    ------
-    ValueError
-        As from `false_positive_sums`.
-
-    Examples
-    --------
-    >>> a = pl.DataFrame({"problem_id": range(20), "wrong_reasoning": [True] * 2 + [False] * 18})
-    >>> b = pl.DataFrame({"problem_id": range(20), "wrong_reasoning": [True] * 10 + [False] * 10})
-    >>> [round(x, 2) for x in false_positive_difference(a, b)]
-    [-0.4, -0.6, -0.15, 20]
-    """
-    return paired_ratio_difference(false_positive_sums(a), false_positive_sums(b), confidence)
+    return by_group(judged, keys, _RATE, rate)
 
 
 def corrected_rate(judged: pl.DataFrame, labelled: pl.DataFrame, confidence: float = 0.95) -> Interval:

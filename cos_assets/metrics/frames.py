@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,30 @@ def sample_sizes(ks: Iterable[int]) -> np.ndarray:
     return np.array(values, dtype=np.int64)
 
 
+def require_counts(counts: pl.DataFrame, by: Sequence[str] = ()) -> None:
+    """Check a frame of counts [*by, problem_id, n, c]: one row per problem (and group), with 0 <= c <= n.
+
+    Columns of `by` may have nulls.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or has a null, a problem is repeated, or c is outside 0..n.
+
+    Examples
+    --------
+    >>> require_counts(pl.DataFrame({"problem_id": ["p"], "n": [2], "c": [3]}))
+    Traceback (most recent call last):
+    ValueError: counts: problem 'p' has c = 3 of n = 2; allowed is 0 <= c <= n
+    """
+    require(counts, [*by, "problem_id", "n", "c"], "counts", nulls=by)
+    require_unique(counts, [*by, "problem_id"], "counts")
+    wrong = counts.filter((pl.col("c") < 0) | (pl.col("c") > pl.col("n")))
+    if wrong.height:
+        problem, n, c = wrong.select("problem_id", "n", "c").row(0)
+        raise ValueError(f"counts: problem {problem!r} has c = {c} of n = {n}; allowed is 0 <= c <= n")
+
+
 def by_columns(by: str | Sequence[str] | None) -> list[str]:
     """Return the argument `by` of a metric as a list of group columns; an empty one for None.
 
@@ -105,40 +129,37 @@ def by_columns(by: str | Sequence[str] | None) -> list[str]:
     return [] if by is None else [by] if isinstance(by, str) else list(by)
 
 
-def groups(frame: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
-    """Yield the values of `by` and the rows of each group, sorted by the values; one group if `by` is empty.
+def by_group(
+    frame: pl.DataFrame,
+    by: Sequence[str],
+    columns: Mapping[str, Any],
+    measure: Callable[[pl.DataFrame], pl.DataFrame],
+) -> pl.DataFrame:
+    """Return `measure(rows)` of each group, one below the other, with the values of `by` as the first columns.
+
+    Parameters
+    ----------
+    frame : pl.DataFrame
+        Rows of all groups. If it has none, neither has the result.
+    by : sequence of str
+        Group columns; the result is sorted by them. If there are none, all rows are one group.
+    columns : mapping of str to type
+        Schema of what `measure` returns.
+    measure : callable
+        It receives the rows of one group.
 
     Examples
     --------
     >>> frame = pl.DataFrame({"level": ["2", "1", "2"], "n": [1, 2, 3]})
-    >>> [(values, rows["n"].to_list()) for values, rows in groups(frame, ["level"])]
-    [({'level': '1'}, [2]), ({'level': '2'}, [1, 3])]
+    >>> by_group(frame, ["level"], {"n": pl.Int64}, lambda rows: rows.select(pl.col("n").sum())).rows()
+    [('1', 2), ('2', 4)]
     """
-    if not by:
-        yield {}, frame
-        return
-    for part in frame.sort(by, maintain_order=True).partition_by(by, maintain_order=True):
-        yield part.select(by).row(0, named=True), part
-
-
-def group_schema(frame: pl.DataFrame, by: Sequence[str], columns: Mapping[str, Any]) -> pl.Schema:
-    """Return the schema of the group columns `by`, with their types in `frame`, followed by `columns` ({name: type}).
-
-    Examples
-    --------
-    >>> dict(group_schema(pl.DataFrame({"level": ["1"], "n": [1]}), ["level"], {"value": pl.Float64}))
-    {'level': String, 'value': Float64}
-    """
-    return pl.Schema([*((name, frame.schema[name]) for name in by), *columns.items()])
-
-
-def with_group(frame: pl.DataFrame, values: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
-    """Return `frame` with the group's values as its first columns, with the types of `schema`.
-
-    Examples
-    --------
-    >>> schema = pl.Schema({"level": pl.String, "value": pl.Float64})
-    >>> with_group(pl.DataFrame({"value": [0.5, 0.7]}), {"level": "1"}, schema).rows()
-    [('1', 0.5), ('1', 0.7)]
-    """
-    return frame.select(*(pl.lit(value, dtype=schema[name]).alias(name) for name, value in values.items()), pl.all())
+    schema = pl.Schema([*((name, frame.schema[name]) for name in by), *columns.items()])
+    parts = [frame] if frame.height else []
+    if parts and by:
+        parts = frame.sort(by, maintain_order=True).partition_by(by, maintain_order=True)
+    tables = [schema.to_frame()]
+    for rows in parts:
+        values = [pl.lit(rows[name][0], dtype=schema[name]).alias(name) for name in by]
+        tables.append(measure(rows).select(*values, pl.all()))
+    return pl.concat(tables)

@@ -476,14 +476,11 @@ def paired_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95
     return found
 
 
-def paired_ratio_difference(
-    a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95, bounds: Bounds = SHARE
-) -> Interval:
+def paired_ratio_difference(a: pl.DataFrame, b: pl.DataFrame, confidence: float = 0.95) -> Interval:
     """Return Σy_a/Σx_a - Σy_b/Σx_b over problems.
 
-    It applies to ratios such as the false positive rate (bounds (0, 1)) or the diversity over solved problems (bounds
-    None). A problem that is on one side only counts as 0 of 0 on the other: a model that never solved it has no correct
-    sample to judge.
+    It applies to shares such as the false positive rate. A problem that is on one side only counts as 0 of 0 on the
+    other: a model that never solved it has no correct sample to judge.
 
     Parameters
     ----------
@@ -491,8 +488,6 @@ def paired_ratio_difference(
         Columns [problem_id, numerator, denominator], one row per problem.
     confidence : float, default 0.95
         Level of the interval.
-    bounds : pair of float or None, default (0, 1)
-        Minimum and maximum of the ratios, not of the difference.
 
     Returns
     -------
@@ -521,7 +516,7 @@ def paired_ratio_difference(
             raise ValueError(f"{name} denominator: {x.min()} is negative; allowed is 0 and above")
     both = a.select(columns).join(b.select(columns), on="problem_id", how="full", coalesce=True, suffix="_b")
     values = both.sort("problem_id").drop("problem_id").fill_null(0).cast(pl.Float64).to_numpy()
-    return _difference((values[:, 0], values[:, 1]), (values[:, 2], values[:, 3]), confidence, bounds)
+    return _difference((values[:, 0], values[:, 1]), (values[:, 2], values[:, 3]), confidence, SHARE)
 
 
 def better(interval: Interval, higher: str = "wc", lower: str = "se") -> str:

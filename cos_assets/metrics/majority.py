@@ -8,16 +8,13 @@ with equal probability: a tie of two classes, one of them right, counts 1/2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from math import comb
 
 import numpy as np
 import polars as pl
 
-from cos_assets.metrics.coverage import CURVE
 from cos_assets.metrics.frames import require, require_bool, sample_sizes
-from cos_assets.metrics.intervals import mean_interval
 
 MAX_SAMPLES = 1000
 """Above this, the number of subsets exceeds the range of a float."""
@@ -72,42 +69,6 @@ def maj_at_k(samples: pl.DataFrame, k: int) -> pl.DataFrame:
         for n, right, sizes in rows.select("n", "right", "others").iter_rows()
     ]
     return rows.select("problem_id", value=pl.Series(values, dtype=pl.Float64))
-
-
-def majority(samples: pl.DataFrame, ks: Iterable[int], confidence: float = 0.95) -> pl.DataFrame:
-    """Return the mean maj@k over problems.
-
-    Parameters
-    ----------
-    samples : pl.DataFrame
-        As in `maj_at_k`.
-    ks : iterable of int
-        Numbers of samples that vote. Problems with fewer than k samples do not count at k.
-    confidence : float, default 0.95
-        Level of the intervals.
-
-    Returns
-    -------
-    pl.DataFrame
-        [k, value, low, high, n_problems], the columns of `coverage`. If no problem counts, the values are null.
-
-    Raises
-    ------
-    ValueError
-        As from `maj_at_k`.
-
-    Examples
-    --------
-    >>> answers = {"answer": ["7", "7", "8", "9", "8", "9"], "correct": [True, True, False, True, False, True]}
-    >>> samples = pl.DataFrame({"problem_id": list("pppqqq"), **answers})
-    >>> majority(samples, [1, 3]).select("k", pl.col("value").round(2), "n_problems").rows()
-    [(1, 0.67, 2), (3, 1.0, 2)]
-    """
-    curve = []
-    for k in sample_sizes(ks):
-        values = maj_at_k(samples, int(k))["value"].drop_nulls()
-        curve.append((int(k), *mean_interval(values.to_numpy(), confidence)))
-    return pl.DataFrame(curve, schema=CURVE, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 @lru_cache(maxsize=100_000)

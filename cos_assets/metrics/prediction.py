@@ -6,7 +6,7 @@ Statistical Society B 10:257; for pass@k, arXiv 2510.05197). In the zero-inflate
 never solved (p = 0). A few samples seldom distinguish the two models, and at large k their predictions differ by
 percentage points. A prediction from both is therefore their mixture with weights exp(-BIC/2), where BIC =
 parameters·log(problems) - 2·log-likelihood (Schwarz 1978, Annals of Statistics 6:461; Kass & Raftery 1995, JASA
-90:773). `choose` returns the model with the lower BIC.
+90:773).
 
 The prediction is for the given problems, including the pilot's samples: a solved problem stays solved, and a problem
 with 0 of n correct is missed by k - n further samples with probability B(a, b+k)/B(a, b+n). A problem without samples
@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from cos_assets.metrics.coverage import CURVE, coverage, coverage_at_k
-from cos_assets.metrics.frames import require, require_unique, sample_sizes
+from cos_assets.metrics.coverage import CURVE, coverage_at_k
+from cos_assets.metrics.frames import require_counts, sample_sizes
 from cos_assets.metrics.intervals import check_confidence
 
 # Scale of the penalty on log a and log b. It only matters if the likelihood has no maximum (nothing solved, all solved,
@@ -48,21 +48,17 @@ class Fit(NamedTuple):
         Parameters of the beta distribution.
     never : float
         Share of the problems that are never solved; 0 in the plain model.
-    log_likelihood, bic : float
-        Log-likelihood without the penalty, and the BIC computed from it.
+    bic : float
+        Bayesian information criterion, of the likelihood without the penalty.
     covariance : np.ndarray
         Covariance of (log a, log b) or (log a, log b, logit never), shape [2, 2] or [3, 3].
-    n_problems : int
-        Number of problems with a sample.
     """
 
     a: float
     b: float
     never: float
-    log_likelihood: float
     bic: float
     covariance: np.ndarray
-    n_problems: int
 
     @property
     def zero_inflated(self) -> bool:
@@ -72,14 +68,7 @@ class Fit(NamedTuple):
 
 def _checked(counts: pl.DataFrame) -> pl.DataFrame:
     """Return the distinct [n, c], sorted, with the number of problems that have them as "len"."""
-    require(counts, ["problem_id", "n", "c"], "counts")
-    require_unique(counts, ["problem_id"], "counts")
-    wrong = counts.filter((pl.col("c") < 0) | (pl.col("c") > pl.col("n")))
-    if wrong.height:
-        row = wrong.row(0, named=True)
-        raise ValueError(
-            f"counts: problem {row['problem_id']!r} has c = {row['c']} of n = {row['n']}; allowed is 0 <= c <= n"
-        )
+    require_counts(counts)
     return counts.group_by(pl.col("n").cast(pl.Int64), pl.col("c").cast(pl.Int64)).len().sort("n", "c")
 
 
@@ -178,7 +167,7 @@ def fit(counts: pl.DataFrame, zero_inflated: bool = False) -> Fit:
     covariance = (vectors / np.maximum(values, 1 / _SCALE**2)) @ vectors.T
     likelihood = float(weights @ _log_likelihood(theta, n, c)[0])
     bic = len(theta) * np.log(problems) - 2 * likelihood
-    return Fit(*_parameters(theta), likelihood, float(bic), covariance, problems)
+    return Fit(*_parameters(theta), float(bic), covariance)
 
 
 def fits(counts: pl.DataFrame) -> list[Fit]:
@@ -194,17 +183,6 @@ def fits(counts: pl.DataFrame) -> list[Fit]:
     """
     plain = fit(counts)
     return [plain, fit(counts, zero_inflated=True)] if (counts["n"] >= 3).any() else [plain]
-
-
-def choose(found: Sequence[Fit]) -> Fit:
-    """Return the fit with the lowest BIC.
-
-    Examples
-    --------
-    >>> choose(fits(pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]}))).zero_inflated
-    False
-    """
-    return min(found, key=lambda one: one.bic)
 
 
 def weights_of(found: Sequence[Fit]) -> np.ndarray:
@@ -419,56 +397,6 @@ def predict_kept(
         limits = _interval(models, partial(_kept_moments, weights=weights, n=n, c=c, k=k), largest, confidence)
         rows.append((k, *(there + x if problems else None for x in limits), problems))
     return pl.DataFrame(rows, schema=CURVE, orient="row")
-
-
-def extrapolate_log_log(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
-    """Extrapolate a straight line through log(-log coverage@j) over log j, j = 1..least n.
-
-    This baseline has no interval, its points are not independent, and it is inaccurate at large k (arXiv 2510.05197).
-    It exists only for comparison.
-
-    Parameters
-    ----------
-    counts : pl.DataFrame
-        Columns [problem_id, n, c], one row per problem.
-    ks : iterable of int
-        Numbers of samples per problem.
-
-    Returns
-    -------
-    pl.DataFrame
-        [k, value]; shares in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        A missing column, a null, a repeated problem, c outside 0..n, k < 1, or fewer than two samples of some problem.
-
-    References
-    ----------
-    Brown et al. 2024, arXiv 2407.21787 (the exponentiated power law; here fitted by least squares).
-
-    Examples
-    --------
-    >>> counts = pl.DataFrame({"problem_id": range(5), "n": 4, "c": [0, 0, 1, 2, 4]})
-    >>> extrapolate_log_log(counts, [4, 16]).with_columns(pl.col("value").round(2)).rows()
-    [(4, 0.6), (16, 0.78)]
-    """
-    sizes = sample_sizes(ks)
-    _checked(counts)
-    least = int(counts["n"].min()) if counts.height else 0  # type: ignore[arg-type]
-    if least < 2:
-        raise ValueError(f"counts: a problem has {least} samples; a line through log-log coverage needs at least 2")
-    seen = coverage(counts, range(1, least + 1))
-    shares = seen["value"].to_numpy()
-    if shares[-1] <= 0 or shares[0] >= 1:
-        values = np.full(sizes.size, shares[-1])
-    else:
-        inside = shares < 1
-        x, y = np.log(seen["k"].to_numpy()[inside]), np.log(-np.log(shares[inside]))
-        slope, level = np.polyfit(x, y, 1) if inside.sum() > 1 else (-np.inf, y[0])
-        values = np.exp(-np.exp(level + slope * np.log(sizes)))
-    return pl.DataFrame({"k": sizes, "value": values}, schema={"k": pl.Int64, "value": pl.Float64})
 
 
 def further_correct(found: Fit | Sequence[Fit], n: Any, c: Any, k: int) -> np.ndarray:

@@ -141,12 +141,7 @@ def _expected(found: Novelty, c: np.ndarray, j: np.ndarray, further: int) -> np.
 
 
 def predict_distinct(
-    fits: Sequence[Fit],
-    samples: pl.DataFrame,
-    ks: Iterable[int],
-    key: str = "key",
-    confidence: float = 0.9,
-    seed: int = 0,
+    fits: Sequence[Fit], samples: pl.DataFrame, ks: Iterable[int], key: str = "key", confidence: float = 0.9
 ) -> pl.DataFrame:
     """Predict the mean number of distinct correct solutions per problem with k samples.
 
@@ -161,8 +156,6 @@ def predict_distinct(
         As in `fit_novelty`.
     ks, confidence
         As in `prediction.predict_coverage`.
-    seed : int, default 0
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -190,7 +183,7 @@ def predict_distinct(
     problems = patterns.height
     if not problems:
         return pl.DataFrame([(int(k), None, None, None, 0) for k in sizes], schema=CURVE, orient="row")
-    draws = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), _RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(problems, np.full(problems, 1 / problems), _RESAMPLES)
     models = _fit(patterns, np.vstack([np.ones(problems), draws]))
     kinds = patterns.group_by("n", "c", "j").len().sort("n", "c", "j")
     n, c, j, weight = (kinds[name].to_numpy() for name in ("n", "c", "j", "len"))

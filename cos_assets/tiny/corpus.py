@@ -101,7 +101,7 @@ def solve(problem: Problem, rng: random.Random, misread: float = 1.0, slip: floa
     return Written(written[0], written[1], True)
 
 
-def texts(n: int, seed: int = 0, misread: float = 1.0, slip: float = SLIP) -> Iterator[tuple[str, str]]:
+def texts(n: int, seed: int = 0) -> Iterator[tuple[str, str]]:
     """Yield n pairs (prompt, solution).
 
     The problems come from a part of the question space that is reserved for the corpus and used by no split of any
@@ -111,4 +111,4 @@ def texts(n: int, seed: int = 0, misread: float = 1.0, slip: float = SLIP) -> It
     problems = stream("corpus", seed)
     for _ in range(n):
         problem = next(problems)
-        yield prompt_of(problem.question), solve(problem, rng, misread, slip).text
+        yield prompt_of(problem.question), solve(problem, rng).text

@@ -78,12 +78,8 @@ class Problem:
     answer: int
 
 
-def tail_weights(n: int, power: float = 0.75) -> list[float]:
-    """Return long-tailed weights of ranks 1..n: (rank + 2) ** -power (a Zipf-Mandelbrot law)."""
-    return [(rank + 3) ** -power for rank in range(n)]
-
-
-_WEIGHTS = {n: tail_weights(n) for n in (len(GAIN), len(CONTAINERS))}
+# Long-tailed (a Zipf-Mandelbrot law).
+_WEIGHTS = {n: [(rank + 3) ** -0.75 for rank in range(n)] for n in (len(GAIN), len(CONTAINERS))}
 
 
 def _pick(rng: random.Random, words: Sequence[str]) -> str:

@@ -115,10 +115,7 @@ def train_from_texts(
     out: Path,
     steps: int,
     *,
-    batch: int = BATCH,
     seed: int = 0,
-    muon_lr: float = MUON_LR,
-    adam_lr: float = ADAM_LR,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model from scratch on (prompt, completion) pairs and save it to `out` as a Hugging Face checkpoint.
@@ -147,12 +144,12 @@ def train_from_texts(
         matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
         others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
         optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0),
-            torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+            torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.0),
+            torch.optim.AdamW(others, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, steps)) for o in optimizers]
         losses, tokens = [], 0
-        order = batches(rows, batch, Random(f"cos_assets batches {seed}"))
+        order = batches(rows, BATCH, Random(f"cos_assets batches {seed}"))
         for step in range(steps):
             chosen = [rows[i] for i in next(order)]
             loss = solution_loss(model, chosen)
@@ -172,11 +169,11 @@ def train_from_texts(
     facts = {
         "params": sum(p.numel() for p in model.parameters()),
         "steps": steps,
-        "texts": steps * min(batch, len(pairs)),
+        "texts": steps * min(BATCH, len(pairs)),
         "tokens": tokens,
         "final_loss": round(sum(last) / len(last), 6),
     }
-    recipe = {"shape": asdict(config), "batch": batch, "seed": seed, "muon_lr": muon_lr, "adam_lr": adam_lr, **facts}
+    recipe = {"shape": asdict(config), "batch": BATCH, "seed": seed, "muon_lr": MUON_LR, "adam_lr": ADAM_LR, **facts}
     _save(model, tokenizer, recipe, Path(out))
     return {**facts, "seconds": time.perf_counter() - started}
 
@@ -235,6 +232,4 @@ def train(
     if role not in SHAPES:
         raise ValueError(f"role: {role!r}; allowed: {', '.join(SHAPES)}")
     pairs = list(corpus.texts(steps * BATCH, seed=len(ROLES) * seed + ROLES.index(role)))
-    return train_from_texts(
-        pairs, word_tokenizer(), SHAPES[role], out, steps, batch=BATCH, seed=seed, on_progress=on_progress
-    )
+    return train_from_texts(pairs, word_tokenizer(), SHAPES[role], out, steps, seed=seed, on_progress=on_progress)

@@ -69,7 +69,7 @@ def hostile(mark: str, source: str, limits: Limits = QUICK) -> Result:
 
 def test_parts_share_a_module() -> None:
     result = run([("solution", "def f(n):\n    print('called')\n    return n + 1"), ("tests", "assert f(1) == 2")])
-    assert (result.outcome, result.part, result.reason, result.exit_code) == ("ok", None, None, 0)
+    assert (result.outcome, result.part, result.reason) == ("ok", None, None)
     assert result.output == "called\n"
 
 

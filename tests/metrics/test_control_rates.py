@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from support.reference import wilson
 
 from cos_assets.metrics.controls import REFERENCE, WRONG_ANSWER, control_rates, corrected_by_controls
-from cos_assets.metrics.false_positives import wilson
 
 SCHEMA = {"problem_id": pl.String, "control": pl.String, "wrong_reasoning": pl.Boolean}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cos_assets.metrics.coverage import count_correct, coverage
-from cos_assets.metrics.diversity import class_counts, diversity, diversity_curve
+from cos_assets.metrics.diversity import diversity, diversity_curve
 
 # One problem: a class per sample, None where the sample is wrong.
 Problem = list[str | None]
@@ -170,11 +170,6 @@ def test_nothing_correct_and_nothing_at_all() -> None:
     empty = diversity(samples([]), [1])
     assert empty.schema == none.schema and empty.is_empty()
     assert diversity_curve(samples([]), [1]).schema == diversity_curve(samples([["x"]]), [1]).schema
-
-
-def test_classes() -> None:
-    frame = samples([["x", "y", None, "x"]])
-    assert class_counts(frame).rows() == [("p0", "x", 2), ("p0", "y", 1)]
 
 
 def test_bad_samples_are_refused() -> None:

@@ -10,35 +10,16 @@ import pytest
 
 from cos_assets.metrics.false_positives import (
     corrected_rate,
-    false_positive_difference,
     false_positive_rate,
     false_positive_sums,
     false_positives,
-    wilson,
 )
-from cos_assets.metrics.intervals import better
+from cos_assets.metrics.intervals import better, paired_ratio_difference
 
 
 def judged(**wrong: Sequence[bool | None]) -> pl.DataFrame:
     rows = [(problem, label) for problem, labels in wrong.items() for label in labels]
     return pl.DataFrame(rows, schema={"problem_id": pl.String, "wrong_reasoning": pl.Boolean}, orient="row")
-
-
-def test_wilson_against_published_values() -> None:
-    # Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3, printed to four digits.
-    published = {
-        (81, 263): (0.2553, 0.3662),
-        (15, 148): (0.0624, 0.1605),
-        (0, 20): (0.0, 0.1611),
-        (1, 29): (0.0061, 0.1718),
-    }
-    for (k, n), (low, high) in published.items():
-        assert wilson(k, n) == pytest.approx((k / n, low, high, n), abs=6e-5)
-    assert wilson(29, 29).high == 1.0
-    assert np.isnan(wilson(0, 0).low)
-    for k, n in ((3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match=r"allowed is 0 <= k <= n"):
-            wilson(k, n)
 
 
 def test_rate_is_over_samples_and_n_over_problems() -> None:
@@ -80,15 +61,15 @@ def test_by_group_and_empty() -> None:
 
 
 def test_difference_of_two_models() -> None:
-    wc = judged(**{f"p{i}": [i < 60, False] for i in range(200)})
-    se = judged(**{f"p{i}": [i < 10] for i in range(150)})
-    found = false_positive_difference(wc, se)
+    wc = false_positive_sums(judged(**{f"p{i}": [i < 60, False] for i in range(200)}))
+    se = false_positive_sums(judged(**{f"p{i}": [i < 10] for i in range(150)}))
+    found = paired_ratio_difference(wc, se)
     assert found.value == pytest.approx(60 / 400 - 10 / 150)
     assert found.n == 200
     assert better(found, higher="se", lower="wc") == "se"
-    back = false_positive_difference(se, wc)
+    back = paired_ratio_difference(se, wc)
     assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
-    assert better(false_positive_difference(wc, wc)) == "cannot tell"
+    assert better(paired_ratio_difference(wc, wc)) == "cannot tell"
 
 
 def test_bad_rows_are_refused() -> None:

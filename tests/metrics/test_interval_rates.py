@@ -11,8 +11,8 @@ from math import prod, sqrt
 import numpy as np
 import polars as pl
 import pytest
+from support.reference import wilson
 
-from cos_assets.metrics.false_positives import wilson
 from cos_assets.metrics.intervals import (
     Columns,
     Interval,

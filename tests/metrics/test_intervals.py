@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reference import wilson
 
-from cos_assets.metrics.false_positives import wilson
 from cos_assets.metrics.intervals import (
     Interval,
     better,
@@ -18,6 +18,7 @@ from cos_assets.metrics.intervals import (
     paired_difference,
     paired_ratio_difference,
     ratio_interval,
+    score_limits,
 )
 
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=40)
@@ -40,6 +41,21 @@ def test_without_bounds_it_is_students_t() -> None:
     found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], bounds=None)
     half = 2.7764451052 * sqrt(2.5 / 5)
     assert found == pytest.approx((3, 3 - half, 3 + half, 5), rel=1e-9)
+
+
+def test_score_limits_are_wilsons() -> None:
+    # Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3, printed to four digits.
+    published = {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }
+    for (k, n), limits in published.items():
+        found = score_limits(np.array(k / n), np.array(float(n)), np.array(1.959964))
+        assert found == pytest.approx(limits, abs=6e-5)
+        assert found == pytest.approx(wilson(k, n)[1:3], abs=1e-6)
+    assert score_limits(np.array(1.0), np.array(29.0), np.array(1.96))[1] == 1.0
 
 
 def test_of_yes_and_no_it_is_wilsons_of_one_less_with_t() -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from cos_assets.grading.answers import grade
 from cos_assets.grading.grade import Kind
-from cos_assets.metrics.coverage import count_correct, coverage_at_k, pass_at_1, uncovered_at_k
+from cos_assets.metrics.coverage import count_correct, coverage, coverage_at_k
 from cos_assets.metrics.majority import maj_at_k
 
 GRADERS: dict[str, Kind] = {
@@ -68,13 +68,13 @@ def test_case_by_case(public_data: Path, suite: str, cases: int) -> None:
                 assert ours == pytest.approx({f"maj@k:k={k}": 1 / 3})
                 continue
         elif suite.startswith("avg"):
-            ours = {f"avg@k:k={k}": pass_at_1(samples.head(k)).value}
+            ours = {f"avg@k:k={k}": coverage(count_correct(samples.head(k)), [1])["value"].item()}
         elif suite.startswith("pass"):
             assert n == case["metric_params"]["n"]
             ours = {f"pass@k:k={k}&n={n}": float(coverage_at_k(n, c, k))}
         else:
             name = next(iter(case["expected_output"])).rpartition("_")[0]
-            ours = {f"{name}_0.0": float(coverage_at_k(n, c, k)), f"{name}_1.0": float(uncovered_at_k(n, n - c, k))}
+            ours = {f"{name}_0.0": float(coverage_at_k(n, c, k)), f"{name}_1.0": 1 - float(coverage_at_k(n, n - c, k))}
         expected = {name: case["expected_output"][name] for name in ours}
         _, values = OTHERWISE.get((suite, case["doc"]["choices"][0]), ("", {}))
         expected |= {name: values[name.rpartition("_")[2]] for name in expected if values}

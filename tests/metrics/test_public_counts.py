@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cos_assets.metrics.coverage import count_correct, coverage, pass_at_1, solved_curve
+from cos_assets.metrics.coverage import count_correct, coverage, solved_curve
 from cos_assets.metrics.diversity import diversity
 from cos_assets.metrics.intervals import better, paired_difference
 
@@ -42,7 +42,7 @@ def test_qwen_coverage_and_diversity(public_data: Path) -> None:
     assert counts.height == 100 and counts["n"].unique().to_list() == [8]
     found = coverage(counts, range(1, 9))
     assert found["value"].to_list() == pytest.approx([exact_coverage(counts, k) for k in range(1, 9)], rel=1e-13)
-    assert pass_at_1(samples).value == pytest.approx(samples["correct"].mean(), rel=1e-13)
+    assert found["value"][0] == pytest.approx(samples["correct"].mean(), rel=1e-13)
     spread = diversity(samples, [3]).filter(distinct="exact", denominator="all")["value"].item()
     total = Fraction(0)
     for _, rows in samples.group_by("problem_id"):

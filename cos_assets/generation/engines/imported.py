@@ -76,8 +76,9 @@ class ImportedEngine:
     ...     _ = file.write_text('{"q": "2 + 3?", "text": "5"}\n{"q": "other", "text": "6"}\n')
     ...     columns = {"question": "q", "completion": "text"}
     ...     engine = ImportedEngine({"path": file, "columns": columns, "questions": {"p": "2 + 3?"}})
-    >>> engine.available("p"), engine.unmatched
-    (1, 1)
+    >>> [sample] = next(engine.stream([Request("p", "2 + 3?", (0, 1))], Sampling()))
+    >>> sample.index, sample.text, engine.unmatched
+    (0, '5', 1)
     """
 
     name = "imported"
@@ -105,11 +106,6 @@ class ImportedEngine:
                 f"{options['path']}: none of {self.unmatched} rows{chosen} matches a problem of this study by column"
                 f" {self._match_column!r}; check columns: and the problem set"
             )
-
-    def available(self, problem_id: str) -> int:
-        """Return the number of samples of a problem from index 0 to the first missing index."""
-        held = self._samples.get(problem_id, {})
-        return next(i for i in range(len(held) + 1) if i not in held)
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Yield the completions that the files hold (see `Engine.stream`); nothing for an index that they lack."""
