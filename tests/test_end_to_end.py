@@ -326,7 +326,10 @@ def test_a_second_round_goes_back_to_the_first_problems(tmp_path: Path, undistur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "nothing"], "'nothing' is not a study here; there are: demo, demo_ablations, demo_ablations_smoke"),
+        (
+            ["run", "nothing"],
+            "'nothing' is not a study of this project; allowed: demo, demo_ablations, demo_ablations_smoke",
+        ),
         (["run", "demo", "--budget", "huge"], "--budget 'huge': allowed are low, high"),
         (["run", "demo", "--source", "mix"], "--source 'mix': allowed are wc, se, gt"),
         (["run", "demo", "--select", "sample"], "--select 'sample'"),
@@ -368,7 +371,7 @@ def test_tables_are_what_their_views_say(undisturbed: Path, tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (["none.sql"], "error: none.sql: there is no such file"),
-        ([], "error: give a query, a file with one, or the name of a question; --list shows these"),
+        ([], "error: QUERY: is missing; give SQL, --file, or the name of a stored question (see --list)"),
         (["SELECT 1", "--file", __file__], "error: give QUERY or --file, not both"),
     ],
 )

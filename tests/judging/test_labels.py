@@ -124,7 +124,7 @@ def test_maths_is_drawn_and_all_else_is_text(text: str, expected: str) -> None:
 def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> None:
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
     code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
-    assert code == 0 and "14 labels of Ann stored, 0 rows without one" in told
+    assert code == 0 and "Stored 14 labels of Ann in " in told and "; 0 rows have no label." in told
     # The judge has read the first sample of each: both right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
     assert "both right 3, only the second wrong 0, only the first wrong 2, both wrong 2" in told
     assert "wc, Ann: 0.50" in told and "se, Ann: 0.67" in told and "wc, steps: 0.25" in told
@@ -219,7 +219,7 @@ def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path
 
 def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--out", tmp_path)[0] == 0
-    assert "is there already" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
+    assert "this file exists" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
     assert (
         "--model: 'x' has no verdicts here; there are: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
     )

@@ -61,7 +61,7 @@ def root(tmp_path: Path) -> Path:
 def test_the_files_load_and_hold_what_was_said(root: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.main, ["--home", str(root), "verifier-data", "s", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "1 judged wrong without saying at which step" in done.output
+    assert "leaves out 1 samples that were judged wrong" in done.output
     import datasets
 
     def loaded(name: str) -> datasets.Dataset:
