@@ -105,7 +105,7 @@ def test_the_plan_is_told_and_nothing_is_bought(tmp_path: Path) -> None:
     rows = [line.replace("≤ ", "≤").split() for line in told.stdout.splitlines()]
     assert ["low", "wc", "3", "3.06", "-1.9%", "180", "≤10,080", "≤2.35e+09", "–"] in rows
     assert ["high", "se", "4", "4.00", "+0.0%", "240", "≤13,440", "≤9.58e+09", "–"] in rows
-    assert "Matched by flops, by the nominal rule: solutions of equal length." in told.stdout
+    assert "Matched by flops, by the nominal rule, which assumes solutions of equal length." in told.stdout
     assert told.stdout.endswith("Nothing was bought.\n")
     assert not list(tmp_path.glob("ledger/**/*.parquet"))
 

@@ -44,5 +44,6 @@ class Published(Spec):
                 for path, mapping in found:
                     for name in mapping:
                         if name not in names:
-                            yield f"published.{'.'.join(path)}.{name}: {name!r} is not a name of this study; allowed: {', '.join(names)}"
+                            key = f"published.{'.'.join(path)}.{name}"
+                            yield f"{key}: {name!r} is not a name of this study; allowed: {', '.join(names)}"
                 found = [((*path, name), inner) for path, mapping in found for name, inner in mapping.items()]

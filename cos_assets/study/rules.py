@@ -25,7 +25,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         for name in names:
             other = seen.setdefault(name.casefold(), name)
             if other != name and (kind != "sources" or name in spec.sources):
-                yield f"{kind}.{name}: some file systems do not distinguish {name!r} from {other!r}; choose another name"
+                yield f"{kind}.{name}: some file systems cannot distinguish {name!r} from {other!r}; rename one"
     for kind, names in (("models", spec.models), ("sources", spec.sources)):
         for name in names:
             if name.casefold() == "base":

@@ -43,8 +43,8 @@ def test_each_number_stands_beside_its_own() -> None:
     assert {line[4:] for line in missing} == {("–", "–")}
     page = report.build(spec, tables).html
     assert "task: arithmetic" in page
-    assert "Beside what was published" in page and "a paper" in page
-    assert "Beside what was published" not in report.build(SPEC, tables).html
+    assert "Comparison with published results" in page and "a paper" in page
+    assert "Comparison with published results" not in report.build(SPEC, tables).html
 
 
 @pytest.mark.parametrize(

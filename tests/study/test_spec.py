@@ -191,11 +191,11 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"targets__all": "{model: ./x}"}, ["targets.all: 'all' is reserved for the mean of all targets"]),
     ({"compare": "[wc, xl]"}, ["compare: 'xl' is not a model of this study", "wc, se"]),
     ({"compare": "[wc, wc]"}, ["compare: 'wc' is listed twice; expected two models"]),
-    ({"models__WC": "{checkpoint: {study: tiny, target: wc}}"}, ["do not distinguish 'WC' from 'wc'"]),
+    ({"models__WC": "{checkpoint: {study: tiny, target: wc}}"}, ["cannot distinguish 'WC' from 'wc'"]),
     ({"compare": "[wc]"}, ["compare: ['wc'] is not allowed; allowed: at least 2 entries"]),
     (
         {"targets__Student": "{model: ./x}"},
-        ["targets.Student: some file systems do not distinguish 'Student' from 'student'"],
+        ["targets.Student: some file systems cannot distinguish 'Student' from 'student'"],
     ),
     ({"targets__Base": "{model: ./x}"}, ["targets.Base: 'Base'", "base_eval"]),
     ({"sources__BASE": "{take: {wc: 1}}"}, ["sources.BASE: 'BASE' is reserved for the untouched models"]),
