@@ -189,12 +189,12 @@ def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("right", "maybe", "row 2: label 'maybe'; allowed: right, wrong, unsure"),
-        ("right,,", "right,1,", "row 2: first_wrong_step '1' beside label 'right'"),
-        ("right,,", "wrong,9,", "row 2: first_wrong_step '9'; allowed: 1 to"),
+        ("right", "maybe", "row 2: label 'maybe' is not allowed; allowed: right, wrong, unsure"),
+        ("right,,", "right,1,", "row 2: first_wrong_step '1' is not allowed with label 'right'"),
+        ("right,,", "wrong,9,", "row 2: first_wrong_step '9' is not a step of this solution; allowed: 1 to"),
         ("1,s,", "1,t,", "row 2: id '"),
-        ("number,study,id,", "number,study,name,", "row 1: no column 'id'"),
-        (None, "", "row 1: no column 'study'"),
+        ("number,study,id,", "number,study,name,", "row 1: column 'id' is missing"),
+        (None, "", "row 1: column 'study' is missing"),
     ],
 )
 def test_a_row_that_cannot_be_is_named_and_nothing_is_stored(
@@ -214,14 +214,14 @@ def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path
             data = tables.folder(root, "s", "samples", {"budget": budget, "model": model}) / tables.DATA
             pl.read_parquet(data).with_columns(completion=pl.lit("other")).write_parquet(data)
     code, told = cos(root, "label", "import", file, "--annotator", "Ann")
-    assert code == 2 and "row 2: the solution is not the one that was labelled" in told
+    assert code == 2 and "row 2: the solution has changed since the export" in told
 
 
 def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--out", tmp_path)[0] == 0
     assert "this file exists" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
     assert (
-        "--model: 'x' has no verdicts here; there are: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
+        "--model: 'x' has no verdicts; allowed: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
     )
 
 
@@ -235,7 +235,7 @@ def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp
 
         page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
         opened()
-        assert page.run("document.title") == "s: is the reasoning right?"
+        assert page.run("document.title") == "s: label the reasoning"
         page.press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
         page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
         opened()  # what was entered is still there
