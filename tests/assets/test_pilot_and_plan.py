@@ -129,9 +129,9 @@ KEYLESS = {
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (UNKNOWN, "models.wc: model: 'no/such-model' is no folder here and was not found on the hub"),
+        (UNKNOWN, "models.wc: model: 'no/such-model' is not a folder and was not found on the hub"),
         (KEYLESS, "models.se: engine_options.api_key_env: the environment variable NO_SUCH_KEY is not set"),
-        (UNKNOWN | {"pilot": PILOT}, "models.wc: model: 'no/such-model' is no folder here"),
+        (UNKNOWN | {"pilot": PILOT}, "models.wc: model: 'no/such-model' is not a folder"),
         (KEYLESS | {"pilot": PILOT}, "models.se: engine_options.api_key_env: the environment variable NO_SUCH_KEY"),
         (
             {"cap": {"flops": 1e6}, "pilot": PILOT},
@@ -151,7 +151,7 @@ def test_what_cannot_work_is_refused_before_anything_is_bought(
 
 
 def test_a_reached_cap_fails_what_it_stops_and_keeps_the_rest(materialize: Made) -> None:
-    with pytest.raises(AssertionError, match=r"cap\.flops: 4e\+08: study 'piloted' has spent .* Missing are"):
+    with pytest.raises(AssertionError, match=r"cap\.flops: 4e\+08: study 'piloted' has spent .* are missing"):
         materialize(attributes(cap={"flops": 4e8}, pilot=None, budgets={"low": {"se": 2}}))
     root = materialize(attributes(cap={"flops": 6e9}, pilot=None, budgets={"low": {"se": 2}}))
     rows = ledger(root)

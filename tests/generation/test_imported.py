@@ -191,7 +191,7 @@ def test_bad_input_is_named(tmp_path: Path, rows: list[Any], columns: dict[str, 
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"path: .*none.jsonl' is no file and matches none"):
+    with pytest.raises(ValueError, match=r"path: .*none.jsonl' is not a file and matches no file"):
         engine(tmp_path / "none.jsonl")
     for name, message in (("a.jsonl.gz", "is not a gzip file"), ("a.parquet", "is not Parquet")):
         (tmp_path / name).write_bytes(b"neither")

@@ -298,7 +298,7 @@ def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.Dagster
     [
         ("0 25 * * *", "schedule: '0 25 * * *' is not a cron expression; expected five fields"),
         ({"cron": "daily"}, "schedule: 'daily' is not a cron expression"),
-        ({"cron": "0 2 * * *", "timezone": "Mars/Base"}, "schedule.timezone: 'Mars/Base': is not a time zone"),
+        ({"cron": "0 2 * * *", "timezone": "Mars/Base"}, "schedule.timezone: 'Mars/Base': is not a known time zone"),
         ({"cron": "0 2 * * *", "retries": -1}, "schedule.retries"),
         ({"timezone": "UTC"}, "schedule.cron: is missing"),
         ({"cron": "0 2 * * *", "retry": 2}, "schedule.retry"),
