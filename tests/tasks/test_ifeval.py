@@ -95,7 +95,7 @@ def write(folder: Path, rows: list[Any]) -> str:
         ([{**ROW, "kwargs": []}], {}, r"'kwargs' is \[\]; expected 1 mappings"),
         ([{**ROW, "kwargs": ["x"]}], {}, r"'kwargs' is \['x'\]; expected 1 mappings"),
         ([ROW], {"check_rows": True}, "ifeval test has 1 rows; 540 or 541 were published"),
-        ([], {}, "input_data.jsonl: holds no rows"),
+        ([], {}, "input_data.jsonl: has no rows"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, rows: list[Any], options: dict[str, Any], message: str) -> None:
