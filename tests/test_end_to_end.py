@@ -140,7 +140,7 @@ def test_a_damaged_model_is_not_used_and_made_again_with_the_same_conclusion(und
     table = scan(undisturbed, STUDY, "student_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
     path, digest = table["path"].item(), table["hash"].item()
     zero(undisturbed / path)
-    with pytest.raises(ValueError, match="this model has other files than its table names; `cos run` makes it again"):
+    with pytest.raises(ValueError, match="files of this model differ from those in its table; `cos run` makes"):
         checkpoints.fetched(undisturbed, path, digest)
     done = cos(undisturbed, "run", "demo", "--smoke")
     assert done.returncode == 0 and "partitions made" in done.stdout, done.stderr

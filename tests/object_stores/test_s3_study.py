@@ -146,7 +146,7 @@ def test_a_study_on_an_object_store(
     assert (checkpoints.fetched(s3, path, digest) / "config.json").is_file()
     with paths.open_store(s3) as bucket:
         bucket.delete((s3 / path.replace("/model", "/FILES.json")).key)
-    with pytest.raises(FileNotFoundError, match=r"this model is gone; `cos run STUDY --again` makes it again"):
+    with pytest.raises(FileNotFoundError, match=r"this model is missing; `cos run STUDY --again` makes it again"):
         checkpoints.fetched(s3, path, digest)
 
 

@@ -123,7 +123,10 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         {"sources__mix__verification": "answer+steps", "judge": "{samples: 5}"},
         ["judge.samples: verification: answer+steps judges"],
     ),
-    ({"sources__gt__verification": "none"}, ["sources.gt: verification: is for samples"]),
+    (
+        {"sources__gt__verification": "none"},
+        ["sources.gt: verification: is not allowed with"],
+    ),
     ({"sources__mix__verification": "vibes"}, ["sources.mix.verification: 'vibes' is not allowed", "answer"]),
     (
         {
@@ -141,10 +144,10 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"evaluation": "{benchmark: [x]}"}, ["evaluation.benchmark: unknown key", "did you mean benchmarks?", "split"]),
     ({"evaluation": "{benchmarks: [x]}"}, ["evaluation.benchmarks.0: 'x'", "is not a task; allowed: arithmetic"]),
-    ({"evaluation": "{maj_at: [1]}"}, ["evaluation: maj_at: only with samples:"]),
+    ({"evaluation": "{maj_at: [1]}"}, ["evaluation: maj_at: allowed only with samples:"]),
     ({"evaluation": "{samples: 4, pass_at: [1, 8]}"}, ["evaluation: pass_at: 8 is more than samples: 4"]),
     ({"evaluation": "{samples: 4, temperature: 0}"}, ["evaluation.temperature: 0 is not allowed", "above 0"]),
-    ({"evaluation": "{benchmarks: [3]}"}, ["evaluation.benchmarks.0: 3", "names no task"]),
+    ({"evaluation": "{benchmarks: [3]}"}, ["evaluation.benchmarks.0: 3", "is not a task"]),
     ({"evaluation": "{benchmarks: [gsm8k, {name: gsm8k, limit: {test: 5}}]}"}, ["'gsm8k' is listed twice"]),
     (
         {"evaluation": "{benchmarks: [{name: arithmetic, levels: 3}]}"},
@@ -214,9 +217,9 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     # tasks
     ({"task": "arithmetics"}, ["task: ", "'arithmetics' is not a task", "allowed: arithmetic"]),
     ({"task": "{name: arithmetic, train: 0}"}, ["task.train: 0 is not allowed"]),
-    ({"task": "3"}, ["task: 3: names no task", "allowed: arithmetic"]),
-    ({"task": "[gsm8k]"}, ["task: names no task", "allowed: arithmetic"]),
-    ({"task": "{train: 3}"}, ["task: names no task", "allowed: arithmetic"]),
+    ({"task": "3"}, ["task: 3: is not a task", "allowed: arithmetic"]),
+    ({"task": "[gsm8k]"}, ["task: is not a task", "allowed: arithmetic"]),
+    ({"task": "{train: 3}"}, ["task: is not a task", "allowed: arithmetic"]),
     # sources
     ({"sources__mix__take": "{wc: 0.7, se: 0.7}"}, ["sources.mix", "shares add up to 1.4"]),
     ({"sources__mix__samples": "{wc: 1}"}, ["sources.mix", "exactly one of take:, samples:, reference_solutions"]),
