@@ -220,9 +220,7 @@ def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path
 def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--out", tmp_path)[0] == 0
     assert "this file exists" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
-    assert (
-        "--model: 'x' has no verdicts; allowed: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
-    )
+    assert "--model: 'x' has no verdicts; allowed: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
 
 
 def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp_path: Path) -> None:
