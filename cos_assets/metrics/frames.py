@@ -13,7 +13,7 @@ def require(frame: pl.DataFrame, columns: Sequence[str], name: str, *, nulls: Se
     """Raise ValueError unless `frame` has `columns` without nulls; the columns in `nulls` may contain nulls."""
     for column in columns:
         if column not in frame.columns:
-            raise ValueError(f"{name}: no column {column!r}; it has {frame.columns}, needed are {list(columns)}")
+            raise ValueError(f"{name}: column {column!r} is missing; found: {frame.columns}; needed: {list(columns)}")
         if column not in nulls and (missing := frame[column].null_count()):
             raise ValueError(f"{name}: {missing} of {frame.height} rows have no {column}")
 
@@ -28,7 +28,7 @@ def require_unique(frame: pl.DataFrame, columns: Sequence[str], name: str) -> No
     if count != frame.height:
         first = frame.group_by(columns).len().filter(pl.col("len") > 1).sort(columns).row(0, named=True)
         times = first.pop("len")
-        raise ValueError(f"{name}: {first} stands {times} times, allowed once")
+        raise ValueError(f"{name}: {first} occurs {times} times; allowed: once")
 
 
 def require_bool(frame: pl.DataFrame, column: str, name: str) -> None:

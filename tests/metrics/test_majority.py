@@ -85,7 +85,7 @@ def test_the_curve_counts_problems_with_k_samples() -> None:
     ("table", "k", "message"),
     [
         (samples("a"), 0, "k is 0"),
-        (samples("a").drop("answer"), 1, "no column 'answer'"),
+        (samples("a").drop("answer"), 1, "column 'answer' is missing"),
         (samples(*"a" * 1001), 1, "a problem has 1001; majorities are counted for at most 1000"),
         (samples("a").with_columns(pl.col("correct").cast(pl.Int8)), 1, "correct has type Int8; allowed is Boolean"),
     ],
