@@ -167,7 +167,7 @@ def test_tokens_are_counted_only_with_a_tokenizer(tmp_path: Path) -> None:
         ([{"q": 5, "text": "x"}], COLUMNS, r"line 1: column 'q': 5 is not text"),
         ([ROWS[0], "[1]"], COLUMNS, r"line 2: found '\[1\]'; expected an object"),
         (["[1]"], COLUMNS, r"item 1: found '1'; expected an object"),
-        ([], COLUMNS, r"a.jsonl: holds no rows"),
+        ([], COLUMNS, r"a.jsonl: has no rows"),
         ([ROWS[3]], COLUMNS, r"a.jsonl: none of 1 rows matches a problem of this study by column 'q'"),
         ([ROWS[0]], {**COLUMNS, "text": "q"}, r"columns.text: unknown key; allowed: problem_id, question, completion"),
         ([ROWS[0]], {"question": "q"}, r"columns.completion: is missing"),

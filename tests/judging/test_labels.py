@@ -251,4 +251,4 @@ def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp
         ("right", "", ""),
     ]
     code, told = cos(root, "label", "import", done[0], "--annotator", "Ann")
-    assert code == 0 and "4 labels of Ann stored" in told and "Ann and steps: kappa" in told
+    assert code == 0 and "Stored 4 labels of Ann" in told and "Ann and steps: kappa" in told

@@ -83,7 +83,7 @@ def test_the_archive_itself_can_be_named(tmp_path: Path) -> None:
     ("members", "options", "message"),
     [
         ({"1": ROW}, {}, r"Dec-2023.tar.gz: functional_math test has 1 rows; 1745 were published"),
-        ({"1": ROW}, {"snapshot": "Oct-2023"}, "holds no Oct-2023 file; expected one of Oct-2023.jsonl"),
+        ({"1": ROW}, {"snapshot": "Oct-2023"}, "contains no Oct-2023 file; expected one of Oct-2023.jsonl"),
         ({"1": "{broken"}, {}, r"Dec-2023.tar.gz:Dec-2023/test/algebra/1.json: line 1: is not JSON"),
         ({"1": {**ROW, "solution": "2"}}, {}, r"algebra/1.json: line 1: the solution boxes no answer"),
         ({}, {}, "has no rows"),

@@ -43,7 +43,7 @@ def test_limit(public_data: Path) -> None:
 def test_the_prompt_is_asked_as_it_stands() -> None:
     task = Ifeval()
     assert task.prompt({"question": "Say it, please."}) == "Say it, please."
-    with pytest.raises(ValueError, match=r"sampling.shots: 1 is not allowed; allowed: 0, ifeval"):
+    with pytest.raises(ValueError, match=r"sampling.shots: 1 is not allowed; allowed: 0, as ifeval"):
         task.prompt({"question": "q"}, [{"question": "a", "solution": "b"}])
 
 

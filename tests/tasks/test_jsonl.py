@@ -134,7 +134,7 @@ def test_a_folder_and_names_of_ones_own(tmp_path: Path) -> None:
     assert Jsonl(path=str(tmp_path), validation=1).load().equals(problems), "suffixes in upper case are found, too"
     only = Jsonl(path=str(tmp_path), splits={"test": "train"}).load()
     assert only["split"].to_list() == ["test"] * 3
-    with pytest.raises(ValueError, match="holds no exam file"):
+    with pytest.raises(ValueError, match="contains no exam file"):
         Jsonl(path=str(tmp_path), splits={"test": "exam"}).load()
 
 

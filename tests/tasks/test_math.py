@@ -147,7 +147,7 @@ def test_wrong_counts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="math: 3 test problems are outside MATH-500; 2 were published"):
         Math(path=folder, validation=0).load()
     (tmp_path / "math500.jsonl").unlink()
-    with pytest.raises(ValueError, match="holds no math500 or math_500 or MATH-500 or test500 file"):
+    with pytest.raises(ValueError, match="contains no math500 or math_500 or MATH-500 or test500 file"):
         Math(path=folder, validation=0).load()
 
 

@@ -192,7 +192,7 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
     write(tmp_path, FULL)
     with pytest.raises(ValueError, match="mbpp full has 1 rows; 974 were published"):
         Mbpp(path=str(tmp_path)).load()
-    with pytest.raises(ValueError, match="holds no sanitized-mbpp or mbpp_sanitized_for_code_generation file"):
+    with pytest.raises(ValueError, match="contains no sanitized-mbpp or mbpp_sanitized_for_code_generation file"):
         Mbpp(path=str(tmp_path), subset="sanitized").load()
 
 
