@@ -32,9 +32,9 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--home", help="Root of all data, a folder or s3://bucket/prefix; by default $COS_HOME, else .cos here.")
+@click.option("--home", help="Root of all data: a folder or s3://bucket/prefix. Default: $COS_HOME, or else .cos.")
 def main(home: str | None) -> None:
-    """Compute-optimal sampling: which model's solutions a budget should buy, and how many."""
+    """Compute-optimal sampling: find out which model's solutions to buy with a budget, and how many."""
     if home is not None:
         from cos_assets.storage import paths
 
@@ -46,11 +46,11 @@ def main(home: str | None) -> None:
 @click.option("--select", help="Only these assets: names, or Dagster's selection syntax (`+report`), comma separated.")
 @click.option("--budget", multiple=True, help="Only this budget; may be repeated.")
 @click.option("--source", multiple=True, help="Only this data source, and the samples it needs; may be repeated.")
-@click.option("--again", multiple=True, help="Make this again: a partition (`low|wc`) or an asset; may be repeated.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes; by default one per core, at most 4.")
-@click.option("--dry-run", is_flag=True, help="Print what would be made, and why; make nothing.")
-@click.option("--smoke", is_flag=True, help="The study's small version, named STUDY_smoke.")
-@click.option("--from-scratch", is_flag=True, help="Train the tiny models here instead of taking the shipped files.")
+@click.option("--again", multiple=True, help="Make this partition (`low|wc`) or asset again; may be repeated.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Number of processes. Default: one per core, at most 4.")
+@click.option("--dry-run", is_flag=True, help="Print what would be made and why, and make nothing.")
+@click.option("--smoke", is_flag=True, help="Run the study's small version, which is named STUDY_smoke.")
+@click.option("--from-scratch", is_flag=True, help="Train the tiny models here instead of using the shipped ones.")
 def run(
     study: str,
     select: str | None,
@@ -62,9 +62,10 @@ def run(
     smoke: bool,
     from_scratch: bool,
 ) -> None:
-    """Materialize every missing, stale or damaged partition of STUDY, and print its answer.
+    """Materialize every missing, stale or damaged partition of STUDY, and print its conclusion.
 
-    What --again names is computed again; samples already bought and models already trained are kept, unless damaged.
+    --again computes partitions again. It reuses the samples already bought and the models already trained, unless they
+    are damaged.
     """
     from rich.console import Console
 
@@ -99,7 +100,7 @@ def run(
             console.print(f"{study}: all {len(units)} partitions are up to date; nothing to do.", highlight=False)
             summary = executor.Summary(fresh=len(units))
         else:
-            console.print(f"{study}: {len(todo)} of {len(batches)} batches to look at, {jobs} at once", highlight=False)
+            console.print(f"{study}: {len(todo)} of {len(batches)} batches to make, {jobs} at a time", highlight=False)
             with Terminal(console) as terminal:
                 summary = executor.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced, todo)
     catalog.ready(root)
@@ -113,7 +114,7 @@ def run(
     if f"{study}/report" not in summary.failed:
         _answer(root, study)
     elif (page := tables.folder(root, study, "report") / "report.html").is_file():
-        click.echo(f"\n{study}: no new answer; that of the last complete run is in {_here(page)}")
+        click.echo(f"\n{study}: no new conclusion; the report of the last complete run is {_here(page)}")
     for name, reason in summary.failed.items():
         click.echo(for_terminal(f"failed: {name}: {reason}"), err=True)
     sys.exit(1 if summary.failed else 0)
@@ -121,11 +122,11 @@ def run(
 
 @main.command()
 @click.argument("study")
-@click.option("--predict", is_flag=True, help="Buy the pilot, and predict what ways to spend a budget bring.")
+@click.option("--predict", is_flag=True, help="Buy the pilot, and predict the result of each way to spend a budget.")
 def plan(study: str, predict: bool) -> None:
     """Print what the budgets of STUDY would buy, and what that is expected to cost.
 
-    Only the pilot is bought, if the study has one; the budgets then start with its samples.
+    This buys only the pilot, if the study has one. The samples of the pilot count as part of the budgets.
     """
     root, graph = _load()
     from rich.console import Console
@@ -156,29 +157,31 @@ def plan(study: str, predict: bool) -> None:
     if predict:
         told = (tables.lineage(root, study, "prediction") or {})["facts"]
         lines += ["", *prediction_lines(tables.scan(root, study, "prediction").collect()), "", *told.values()]
-    bought = "Nothing but the pilot was bought." if "pilot" in names else "Nothing was bought."
+    bought = "Only the pilot was bought." if "pilot" in names else "Nothing was bought."
     click.echo("\n".join([*lines, "", bought]))
 
 
 @main.command()
 @click.argument("study", required=False)
 def report(study: str | None) -> None:
-    """Print the answer of STUDY and the path of its page; without STUDY, make the page over all studies."""
+    """Print the conclusion of STUDY and the path of its report. Without STUDY, write the page of all studies."""
     from cos_assets.report import overview
     from cos_assets.storage import tables
 
     if study is None:
-        click.echo(f"The page over all studies: {_here(overview.build(tables.home()))}")
+        click.echo(f"The page of all studies: {_here(overview.build(tables.home()))}")
     elif not _answer(tables.home(), study):
-        _fail(f"{study}: has no report yet; make it with `cos run {study}`")
+        _fail(f"{study}: this study has no report yet; make it with `cos run {study}`")
 
 
 @main.command()
 @click.argument("query", required=False)
-@click.option("-f", "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with SQL.")
+@click.option(
+    "-f", "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file with the query."
+)
 @click.option("--format", "shape", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
-@click.option("--list", "listed", is_flag=True, help="The views, and the questions that are answered by their names.")
-@click.option("--build", is_flag=True, help="Write cos.duckdb anew, and print where it lies.")
+@click.option("--list", "listed", is_flag=True, help="List the views and the stored questions.")
+@click.option("--build", is_flag=True, help="Write cos.duckdb again, and print its path.")
 def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: bool) -> None:
     """Run QUERY on all materialized tables: SQL, a file with SQL, or the name of a stored question (see --list)."""
     import duckdb
@@ -194,7 +197,7 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
     if listed:
         click.echo("\n".join(catalog.contents()))
     if not (text or listed or build):
-        _fail("give a query, a file with one, or the name of a question; --list shows these")
+        _fail("QUERY: is missing; give SQL, --file, or the name of a stored question (see --list)")
     root = tables.home()
     try:
         if build:
@@ -205,7 +208,7 @@ def sql(query: str | None, file: Path | None, shape: str, listed: bool, build: b
     except duckdb.Error as error:
         _fail(str(error))
     for table in catalog.gone(root, text):
-        click.echo(f"warning: {table}: was made and is gone; `cos run` makes it again", err=True)
+        click.echo(f"warning: {table}: the file of this table is missing; `cos run` makes it again", err=True)
     if shape == "csv":
         click.echo(for_spreadsheet(frame).write_csv(), nl=False)
     elif shape == "json":
@@ -222,12 +225,14 @@ def label() -> None:
 
 @label.command("export")
 @click.argument("study")
-@click.option("--n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="Samples of each model.")
+@click.option(
+    "--n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="Number of samples per model."
+)
 @click.option("--budget", multiple=True, help="Samples of this budget only; may be repeated.")
 @click.option("--model", multiple=True, help="Samples of this model only; may be repeated.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws others, in another order.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice and order of samples.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True, help="Where to write."
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True, help="Output folder."
 )
 def export_labels(
     study: str, count: int, budget: tuple[str, ...], model: tuple[str, ...], seed: int, out: Path
@@ -249,17 +254,17 @@ def export_labels(
     files = {out / f"{study}_labels{suffix}": text for suffix, text in texts.items()}
     for file in files:
         if file.exists():
-            _fail(f"{file} is there already, perhaps with labels in it; move it, or give another --out")
+            _fail(f"{file}: this file exists and may contain labels; move it, or give another --out")
     out.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         file.write_text(text, encoding="utf-8")
         click.echo(f"{file}: {shown.height} solutions")
-    click.echo("Then: cos label import FILE.csv --annotator NAME")
+    click.echo("Import the labels with: cos label import FILE.csv --annotator NAME")
 
 
 @label.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--annotator", required=True, help="Whose labels these are.")
+@click.option("--annotator", required=True, help="Name of the person who labelled.")
 def import_labels(file: Path, annotator: str) -> None:
     """Check and store the labels in FILE; print how far annotators and judges agree.
 
@@ -275,7 +280,7 @@ def import_labels(file: Path, annotator: str) -> None:
     except labels.LabelError as error:
         _fail(str(error))
     study = frame["study"][0]
-    click.echo(f"{frame.height} labels of {annotator} stored, {empty} rows without one: {place}")
+    click.echo(f"Stored {frame.height} labels of {annotator} in {place}; {empty} rows have no label.")
     with instance.open_instance() as dagster:
         asset.record(dagster, root, study)
     _agreement(study)
@@ -290,8 +295,8 @@ def show_labels(study: str) -> None:
 
 @main.command("verifier-data")
 @click.argument("study")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
-@click.option("--judge", help="Whose judgements to take where no person has labelled; needed where there are several.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Output folder.")
+@click.option("--judge", help="Judge of the samples that no person has labelled; required if there are several.")
 def verifier_data(study: str, out: Path, judge: str | None) -> None:
     """Write the labelled samples of STUDY as data for TRL: outcome.jsonl, process.jsonl, preference.jsonl."""
     from cos_assets.judging.labels import LabelError
@@ -305,7 +310,7 @@ def verifier_data(study: str, out: Path, judge: str | None) -> None:
     unused = counts.pop("without_a_step")
     for name, count in counts.items():
         click.echo(f"{out / name}.jsonl: {count} rows")
-    click.echo(f"{unused} judged wrong without saying at which step; they are not in process.jsonl")
+    click.echo(f"process.jsonl leaves out {unused} samples that were judged wrong without a wrong step")
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -358,7 +363,7 @@ def _known(graph, study: str) -> str:
     if study in UNAVAILABLE:
         _fail(UNAVAILABLE[study])
     if study not in graph.studies():
-        _fail(f"{study!r} is not a study here; there are: {', '.join(graph.studies())}")
+        _fail(f"{study!r} is not a study of this project; allowed: {', '.join(graph.studies())}")
     return study
 
 
@@ -373,7 +378,7 @@ def _answer(root: Place, study: str) -> bool:
         return False
     click.echo()
     click.echo(answer.rstrip())
-    click.echo(f"\nThe page with all figures: {_here(place / 'report.html')}")
+    click.echo(f"\nThe report with all figures: {_here(place / 'report.html')}")
     return True
 
 

@@ -86,10 +86,10 @@ class Report:
     def spending(self) -> str:
         """Spend so far and expected total, as text; empty where they are unknown."""
         words = []
-        for unit, spent in (("FLOPs", self.flops), ("currency", self.cost)):
+        for before, spent, unit in (("", self.flops, " FLOPs"), ("cost ", self.cost, "")):
             if spent:
                 of = f" of about {self.expected(spent):.3g}" if self.done < self.total else ""
-                words.append(f"{spent:.3g}{of} {unit}")
+                words.append(f"{before}{spent:.3g}{of}{unit}")
         return ", ".join(words)
 
     def __str__(self) -> str:

@@ -43,7 +43,7 @@ def rows(file: Path) -> Iterator[tuple[str, Row]]:
         count += 1
         yield where, row
     if not count:
-        raise ValueError(f"{file}: holds no rows")
+        raise ValueError(f"{file}: has no rows")
 
 
 def hub_rows(dataset: str, config: str | None, split: str, revision: str | None) -> Iterator[tuple[str, Row]]:
@@ -59,7 +59,7 @@ def hub_rows(dataset: str, config: str | None, split: str, revision: str | None)
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise ValueError(
             f"task: {dataset!r} could not be loaded from the hub ({type(error).__name__}: {reason});"
-            " set `path:` to a local copy, or allow the hub"
+            " set path: to a local copy, or allow access to the hub"
         ) from error
     for number, row in enumerate(found):
         yield f"{dataset} {split} row {number}", row
@@ -82,7 +82,7 @@ def in_folder(folder: Path, *names: str) -> Path:
     if file := find(folder, *names):
         return file
     expected = ", ".join(f"{name}{suffix}" for name in names for suffix in SUFFIXES[:5])
-    raise ValueError(f"task.path: {str(folder)!r} holds no {' or '.join(names)} file; expected one of {expected}")
+    raise ValueError(f"task.path: {str(folder)!r} contains no {' or '.join(names)} file; expected one of {expected}")
 
 
 def steps(path: str) -> list[str]:
@@ -221,4 +221,4 @@ def _loads(data: bytes, where: str) -> Any:
     try:
         return json.loads(data.decode())  # given bytes, json would guess the encoding
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
-        raise ValueError(f"{where}: is not JSON ({error}); expected one object a line, or one array") from None
+        raise ValueError(f"{where}: is not JSON ({error}); expected one object per line, or one array") from None

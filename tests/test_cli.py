@@ -40,14 +40,14 @@ def test_an_old_answer_is_not_printed_after_a_run_that_failed(tmp_path: Path) ->
     first = own_project.cos(folder, "run", "own", "--jobs", "1")
     assert first.returncode == 0, first.stderr
     answer = (folder / "home" / "own" / "report" / "answer.txt").read_text().strip()
-    assert answer in first.stdout and "The page with all figures" in first.stdout
+    assert answer in first.stdout and "The report with all figures" in first.stdout
     data.unlink()
     own_project.write(folder, attributes | {"task": attributes["task"] | {"limit": {"test": 4}}})
     second = own_project.cos(folder, "run", "own", "--jobs", "1")
     assert second.returncode == 1
     assert answer not in second.stdout
     page = folder / "home" / "own" / "report" / "report.html"
-    assert f"own: no new answer; that of the last complete run is in {page}" in second.stdout
+    assert f"own: no new conclusion; the report of the last complete run is {page}" in second.stdout
     assert "own/problems" in second.stderr
 
 
@@ -72,7 +72,7 @@ def _break(home: Path, what: str) -> None:
         ("settings", ["run", "own"], "dagster/dagster.yaml: Errors whilst loading dagster instance config"),
         ("database", ["run", "own"], "dagster: file is not a database; move this folder away"),
         ("catalogue", ["sql", "select 1"], "cos.duckdb: Is a directory"),
-        ("database", ["plan", "other"], "'other' is not a study here; there are: own"),
+        ("database", ["plan", "other"], "'other' is not a study of this project; allowed: own"),
     ],
 )
 def test_a_broken_instance_is_named_in_one_line(tmp_path: Path, what: str, command: list[str], message: str) -> None:
@@ -96,7 +96,7 @@ def test_a_table_that_the_disk_refuses_is_named_in_one_line(tmp_path: Path, rows
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert message_of(raised.value) == (
-        f"{file}: File too large; what was bought and made is kept, and the same command goes on"
+        f"{file}: File too large; no purchase or result is lost. Run the same command again to continue"
     )
     assert not list((tmp_path / "samples").iterdir())
 
@@ -110,6 +110,6 @@ def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:
         paths.replace(tmp_path / "samples" / "data.parquet", write)
     assert message_of(raised.value) == (
         f"{tmp_path / 'samples' / 'data.parquet'}: No space left on device;"
-        " what was bought and made is kept, and the same command goes on"
+        " no purchase or result is lost. Run the same command again to continue"
     )
     assert not list((tmp_path / "samples").iterdir())

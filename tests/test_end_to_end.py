@@ -106,7 +106,7 @@ def test_the_plan_is_told_and_nothing_is_bought(tmp_path: Path) -> None:
     rows = [line.replace("≤ ", "≤").split() for line in told.stdout.splitlines()]
     assert ["low", "wc", "3", "3.06", "-1.9%", "180", "≤10,080", "≤2.35e+09", "–"] in rows
     assert ["high", "se", "4", "4.00", "+0.0%", "240", "≤13,440", "≤9.58e+09", "–"] in rows
-    assert "Matched by flops, by the nominal rule: solutions of equal length." in told.stdout
+    assert "Matched by flops, by the nominal rule, which assumes solutions of equal length." in told.stdout
     assert told.stdout.endswith("Nothing was bought.\n")
     assert not list(tmp_path.glob("ledger/**/*.parquet"))
 
@@ -141,7 +141,7 @@ def test_a_damaged_model_is_not_used_and_made_again_with_the_same_conclusion(und
     table = scan(undisturbed, STUDY, "student_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
     path, digest = table["path"].item(), table["hash"].item()
     zero(undisturbed / path)
-    with pytest.raises(ValueError, match="this model has other files than its table names; `cos run` makes it again"):
+    with pytest.raises(ValueError, match="files of this model differ from those in its table; `cos run` makes"):
         checkpoints.fetched(undisturbed, path, digest)
     done = cos(undisturbed, "run", "demo", "--smoke")
     assert done.returncode == 0 and "partitions made" in done.stdout, done.stderr
@@ -327,7 +327,10 @@ def test_a_second_round_goes_back_to_the_first_problems(tmp_path: Path, undistur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "nothing"], "'nothing' is not a study here; there are: demo, demo_ablations, demo_ablations_smoke"),
+        (
+            ["run", "nothing"],
+            "'nothing' is not a study of this project; allowed: demo, demo_ablations, demo_ablations_smoke",
+        ),
         (["run", "demo", "--budget", "huge"], "--budget 'huge': allowed are low, high"),
         (["run", "demo", "--source", "mix"], "--source 'mix': allowed are wc, se, gt"),
         (["run", "demo", "--select", "sample"], "--select 'sample'"),
@@ -369,7 +372,7 @@ def test_tables_are_what_their_views_say(undisturbed: Path, tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (["none.sql"], "error: none.sql: there is no such file"),
-        ([], "error: give a query, a file with one, or the name of a question; --list shows these"),
+        ([], "error: QUERY: is missing; give SQL, --file, or the name of a stored question (see --list)"),
         (["SELECT 1", "--file", __file__], "error: give QUERY or --file, not both"),
     ],
 )

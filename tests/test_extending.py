@@ -81,7 +81,7 @@ def test_an_engine_of_ones_own_is_asked_and_booked(examples: None, tmp_path: Pat
             {"judge": {"method": "show"}},
             "judge.method: 'show' is not allowed; .*'vote', 'shown'",
         ),
-        ({"judge": {"method": "shown", "model": "a"}}, "judge: model: is for method: llm"),
+        ({"judge": {"method": "shown", "model": "a"}}, "judge: model: allowed only with method: llm"),
         ({"match": "token"}, "match: 'token' is not allowed; allowed: 'flops', .*'number', 'tokens'"),
     ],
 )

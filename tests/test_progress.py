@@ -47,7 +47,7 @@ def test_pace_spend_and_time_left(clock: list[float], seen: list[Report]) -> Non
     }
     assert str(last) == (
         "sampling with wc: 100 of 400 (25%), 250 tokens/s, 1e+09 of about 4e+09 FLOPs,"
-        " 0.25 of about 1 currency, 1 min 0 s left"
+        " cost 0.25 of about 1, 1 min 0 s left"
     )
     assert "left" not in str(seen[0]), "nothing is done yet, so nothing is known"
 
@@ -116,7 +116,7 @@ def drawn(clock: list[float], width: int, what: str, done: int, total: int, **to
 
 def test_a_terminal_shows_a_bar_with_pace_and_spend(clock: list[float]) -> None:
     shown = drawn(clock, 160, "sampling with wc", 100, 400, tokens=5000, cost=0.25)
-    assert "100/400" in shown and "1 min 0 s left · 250 tokens/s · 0.25 of about 1 currency" in shown
+    assert "100/400" in shown and "1 min 0 s left · 250 tokens/s · cost 0.25 of about 1" in shown
 
 
 def test_in_a_narrow_terminal_the_bar_stays(clock: list[float]) -> None:

@@ -28,7 +28,7 @@ def ablations(spec: StudySpec) -> dg.AssetsDefinition:
         "ablations",
         body,
         ins={name: own(spec, name) for name in names},
-        description="Every data arm against the samplers' own data: accuracy of the models finetuned on it, paired.",
+        description="Accuracy of models finetuned on each data arm, minus that on the samplers' own data.",
         config=[
             "ablations-1",
             list(spec.targets),

@@ -81,7 +81,7 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
             **({"pilot": own(spec, "pilot")} if spec.pilot else {}),
             **checkpoint_inputs(*spec.models.values(), *spec.judge.models.values()),
         },
-        description=f"Samples per problem of every budget and model, matched by {spec.match}, and what they will cost.",
+        description=f"Samples per problem of every budget and model, matched by {spec.match}, and their expected cost.",
         config=[
             "plan-3",
             spec.match,
@@ -225,7 +225,8 @@ def _check_sources(spec: StudySpec, plan: pl.DataFrame) -> None:
     for name, source in spec.arms.items():
         if (source.problems or 0) > sampled:
             raise ValueError(
-                f"sources.{name}.problems: {source.problems} is more than are sampled; allowed: 1 to {sampled}"
+                f"sources.{name}.problems: {source.problems} is more than the {sampled} problems that are sampled;"
+                f" allowed: 1 to {sampled}"
             )
         for model, wanted in (source.samples or {}).items():
             for budget, bought in plan.filter(pl.col("model") == model).select("budget", "samples").iter_rows():

@@ -74,7 +74,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             "problems": own(spec, "problems"),
             **checkpoint_inputs(target_spec(spec, name)),
         },
-        description=f"`{name}` finetuned on the source's rows; the checkpoint that validates best.",
+        description=f"`{name}` finetuned on the source's rows: the checkpoint with the best validation result.",
         config=[
             "checkpoint-1",
             SCHEDULE,

@@ -95,7 +95,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
             **{name: own(spec, name) for name in ("problems", "samples", "verdicts")},
             **checkpoint_inputs(*spec.judge.models.values()),
         },
-        description="Is the reasoning of samples right? The false positive rate comes from here.",
+        description="Judgements of the reasoning in samples, from which the false positive rate is computed.",
         config=[
             "judgements-3",
             *_versions(spec),
@@ -157,5 +157,5 @@ def _telling(spec: StudySpec, rates: Mapping[str, JudgeRate]) -> Check:
             counts[f"{name}: false alarms"] = found.controls.false_alarms.rate.value
             lines.append(f"- {name}: {why}")
             if name in spec.verifiers:
-                lines.append(f"  **What is trained on is chosen by {name}** (verification): take another judge.")
+                lines.append(f"  **{name} selects the training data** (verification). Use another judge.")
     return Check(TELLING, counts, "\n".join(lines) or None, kept=not lines)

@@ -20,7 +20,7 @@ def labels(spec: StudySpec) -> dg.AssetSpec:
             dg.AssetDep(dg.AssetKey([spec.name, name]), partition_mapping=dg.AllPartitionMapping())
             for name in ("samples", "judgements")
         ],
-        description="People's labels of the reasoning, imported with `cos label import`; agreement with the judges.",
+        description="People's labels of the reasoning, from `cos label import`, and their agreement with the judges.",
         group_name=spec.name,
         kinds={"polars"},
     )

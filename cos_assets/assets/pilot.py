@@ -74,9 +74,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
             checks.varied(rows, sampling.temperature),
             checks.gradable(rows),
             checks.readable([unread(bought.rows.with_columns(graded["answer"]), problems, spec.task)]),
-            figure=sketch(
-                partition_figures.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")
-            ),
+            figure=sketch(partition_figures.lengths, "completions by tokens", rows.drop_nulls("completion_tokens")),
         )
 
     return asset(
@@ -85,7 +83,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
         body,
         checks=[checks.SHORT, checks.NUMBERED, checks.VARIED, checks.GRADABLE, checks.READABLE],
         ins={"problems": own(spec, "problems"), **checkpoint_inputs(*spec.models.values())},
-        description="A few samples of the model, graded: how long its solutions are, and how often they are right.",
+        description="A few graded samples of the model, which measure the length and accuracy of its solutions.",
         config=[
             "pilot-1",
             size.model_dump(mode="json"),
@@ -140,7 +138,7 @@ def _within_cap(step: Step, inputs: Inputs, problems: pl.DataFrame, drawn: pl.Da
         limit, needed = getattr(spec.cap, kind), getattr(most, kind)
         if limit is not None and needed > limit:
             raise ValueError(
-                f"cap.{kind}: {limit:g} is below what the pilot of {spec.pilot.samples} samples on {drawn.height:,}"
-                f" problems can cost ({needed:.4g} at {sampling.max_tokens} tokens each); raise the cap, or take fewer"
+                f"cap.{kind}: {limit:g} is less than the pilot can cost: {needed:.4g} for {spec.pilot.samples} samples"
+                f" of {sampling.max_tokens} tokens on {drawn.height:,} problems; raise the cap, or lower"
                 " pilot.problems or pilot.samples"
             )

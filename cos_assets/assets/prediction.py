@@ -40,7 +40,7 @@ def prediction(spec: StudySpec) -> dg.AssetsDefinition:
         "prediction",
         body,
         ins={"pilot": own(spec, "pilot"), "budget_plan": own(spec, "budget_plan")},
-        description="Problems solved, correct and different solutions to expect of each way to spend a budget.",
+        description="Predicted numbers of solved problems and of solutions for each way to spend a budget.",
         config=[
             "prediction-1",
             spec.budgets,

@@ -20,7 +20,7 @@ def problems(spec: StudySpec) -> dg.AssetsDefinition:
         frame = spec.task.load()
         counts = {f"{split}_problems": frame.filter(pl.col("split") == split).height for split in SPLITS}
         if not counts[f"{spec.sampling.split}_problems"]:
-            raise ValueError(f"sampling.split: {spec.sampling.split!r} holds no problem of task {spec.task.name!r}")
+            raise ValueError(f"sampling.split: {spec.sampling.split!r} of task {spec.task.name!r} has no problems")
         example = frame.filter(pl.col("split") == spec.sampling.split).row(0, named=True)
         shown = spec.task.prompt(example) + (example["solution"] or "")
         return result(

@@ -59,7 +59,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
             checks.matched(collected["samples"], collected["budget_plan"]),
             answer=dg.MetadataValue.md(made.summary_markdown),
             page=dg.MetadataValue.path(str(place / "report.html")),
-            figure=picture(made.figures["answer"], "the answer") if "answer" in made.figures else "none",
+            figure=picture(made.figures["answer"], "the conclusion") if "answer" in made.figures else "none",
         )
 
     return asset(
@@ -68,7 +68,7 @@ def report(spec: StudySpec) -> dg.AssetsDefinition:
         body,
         checks=[checks.MATCHED],
         ins={name: own(spec, name) for name in names},
-        description="Which data was the better buy, with error bars.",
+        description="The conclusion of the study: which data was the better buy, with intervals.",
         config=[VERSION, spec.model_dump(mode="json", exclude={"schedule"})],
         kinds={"matplotlib"},
     )

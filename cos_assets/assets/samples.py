@@ -78,9 +78,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             checks.short(rows),
             checks.numbered(rows),
             checks.varied(rows, sampling.temperature),
-            figure=sketch(
-                partition_figures.lengths, "completions by their tokens", rows.drop_nulls("completion_tokens")
-            ),
+            figure=sketch(partition_figures.lengths, "completions by tokens", rows.drop_nulls("completion_tokens")),
         )
 
     return asset(
@@ -93,7 +91,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             "budget_plan": own(spec, "budget_plan"),
             **checkpoint_inputs(*spec.models.values()),
         },
-        description="Raw completions, exactly as bought; never edited.",
+        description="Raw completions, exactly as bought and never edited.",
         config=[
             "samples-1",
             sampler_prompts(spec),
@@ -188,7 +186,7 @@ def examples(spec: StudySpec, problems: pl.DataFrame) -> Sequence[Mapping[str, A
     own = spec.task.exemplars
     if shots > len(own):
         raise ValueError(
-            f"sampling.shots: {shots}; the training split has {len(pool)} problems with solutions, and the task"
-            f" {len(own)} exemplars of its own, allowed: 0 to {max(len(pool) - 1, len(own), 0)}"
+            f"sampling.shots: {shots} is not allowed; the training split has {len(pool)} problems with solutions, and"
+            f" the task has {len(own)} exemplars of its own; allowed: 0 to {max(len(pool) - 1, len(own), 0)}"
         )
     return own[:shots]

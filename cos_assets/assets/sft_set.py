@@ -39,7 +39,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
             )
             facts = {"verification": way, **facts}
         lacking = {"empty": frame.is_empty()} | ({"missing": source.rows - frame.height} if source.rows else {})
-        figure = sketch(partition_figures.per_problem, "problems by rows to train on", frame, problems.height)
+        figure = sketch(partition_figures.per_problem, "problems by number of training rows", frame, problems.height)
         return result(frame, facts, Check(FILLED, lacking), _unseen(spec, frame, inputs), figure=figure)
 
     bought = models_of_source(spec)
@@ -54,7 +54,7 @@ def sft(spec: StudySpec) -> dg.AssetsDefinition:
             "budget_plan": own(spec, "budget_plan"),
             **{name: own(spec, name, bought) for name in ("samples", "verdicts", "judgements")},
         },
-        description="Prompt and completion rows a model is finetuned on: what verifies, by the source's own rule.",
+        description="Prompt and completion rows for finetuning: the samples that pass the source's verification.",
         config=[
             "sft-2",
             spec.verification,
@@ -78,6 +78,6 @@ def _unseen(spec: StudySpec, rows: pl.DataFrame, inputs: Inputs) -> Check:
         scored = pl.concat([scored, inputs["benchmark_problems"].collect()], how="diagonal")
     pairs = overlaps(rows, problems, scored)
     known = pairs.filter(pl.col("share") >= DIRTY)
-    lines = ["| trained on | where | scored on | share of its words | shared |", "|---|---|---|---|---|"]
+    lines = ["| trained on | where | scored on | share of its words | shared words |", "|---|---|---|---|---|"]
     lines += ["| {} | {} | {} | {:.0%} | {} |".format(*pair) for pair in pairs.head(5).iter_rows()]
     return Check(UNSEEN, {"scored_problems_known": known["scored_id"].n_unique()}, "\n".join(lines))

@@ -148,7 +148,7 @@ def _tried_again(context: dg.AssetExecutionContext) -> Iterator[None]:
         if context.retry_number >= len(transient.WAITS) or not transient.is_fault(error):
             raise
         seconds = transient.WAITS[context.retry_number]
-        context.log.warning(f"{error}; again in {seconds:g} s")
+        context.log.warning(f"{error}; retrying in {seconds:g} s")
         raise dg.RetryRequested(max_retries=len(transient.WAITS), seconds_to_wait=seconds) from error
 
 

@@ -35,10 +35,10 @@ class TinyModelsSpec(Spec):
     name: StudyName
     roles: list[Role] = Field(["student", "wc", "se"], min_length=1)
     task: tasks.Chosen | None = None
-    from_scratch: bool = Field(False, description="Train the demo's models here instead of taking the shipped ones.")
+    from_scratch: bool = Field(False, description="Train the demo's models here instead of using the shipped ones.")
     steps: int = Field(1500, ge=1)
     seed: int = Field(0, ge=0, lt=2**31)
-    vocab_size: int = Field(2000, ge=300, description="Tokens of the tokenizer that is made for a task.")
+    vocab_size: int = Field(2000, ge=300, description="Vocabulary size of the tokenizer that is trained for a task.")
 
     @property
     def shipped(self) -> bool:

@@ -57,7 +57,7 @@ def allocate(counts: pl.DataFrame, found: Sequence[Fit], novelty: Novelty, give:
     [('p', 3), ('q', 2), ('r', 1)]
     """
     if not counts.height:
-        raise ValueError(f"{give} samples are to be shared out among 0 problems")
+        raise ValueError(f"{give} samples cannot be distributed over 0 problems")
     kinds = counts.group_by("n", "c", "j").len().sort("n", "c", "j")
     n, c, j, size = (kinds[name].to_numpy() for name in ("n", "c", "j", "len"))
     most = max(1, min(give, _MOST * -(-give // counts.height)))

@@ -274,14 +274,14 @@ def recommendations(found: pl.DataFrame, confidence: float = 0.9) -> list[str]:
         if full.is_empty():
             continue
         best, rest = full.row(0, named=True), full.slice(1).to_dicts()
-        text = f"{budget} budget: buy {_words(best)}: {_range(best, 'solved')} of them solved"
-        text += f", {_range(best, 'distinct')} different correct solutions"
+        text = f"{budget} budget: buy {_words(best)}, which solves {_range(best, 'solved')} of them"
+        text += f" with {_range(best, 'distinct')} different correct solutions"
         unclear = [other for other in rest if _overlap(best, other)]
         if unclear:
             names = ", ".join(f"{_words(other, short=True)} ({other['solved']:,.0f})" for other in unclear)
-            text += f"; the pilot cannot tell it from {names}"
+            text += f"; the pilot cannot distinguish this from {names}"
         elif rest:
-            text += f"; next is {_words(rest[0], short=True)} with {_range(rest[0], 'solved')}"
+            text += f"; the next best is {_words(rest[0], short=True)} with {_range(rest[0], 'solved')}"
         fewer = whole.filter(pl.col("source") == best["source"], pl.col("problems") < best["problems"])
         if fewer.height:
             other = fewer.sort("problems", descending=True).row(0, named=True)
@@ -292,7 +292,7 @@ def recommendations(found: pl.DataFrame, confidence: float = 0.9) -> list[str]:
                 pl.col("scale") == scale, pl.col("source") == best["source"], pl.col("problems") == best["problems"]
             )
             if row.height:
-                steps.append(f"{word} the budget {row['solved'].item():,.0f}")
+                steps.append(f"{word} the budget would solve {row['solved'].item():,.0f}")
         text += f"; {' and '.join(steps)}" if steps else ""
         sentences.append(f"{text} ({100 * confidence:g} % intervals).")
     return sentences

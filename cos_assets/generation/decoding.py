@@ -158,7 +158,7 @@ class Batch:
             **{name: value for name, value in extra.items() if name in self._accepted},
         ).logits[:, -1]
         if step == 0 and bool(torch.isnan(logits).any()):
-            raise ValueError("model: its logits are not numbers (NaN); try engine_options: {dtype: float32}")
+            raise ValueError("model: the model computes NaN logits; try engine_options: {dtype: float32}")
         return logits
 
 

@@ -273,7 +273,7 @@ class Ledger:
             if unusable:
                 place = file.with_name(UNUSABLE + file.name.removeprefix("."))
                 place.write_bytes(b"".join(unusable))
-                _log.warning(f"{file}: {len(unusable)} unusable lines; they are kept in {place}")
+                _log.warning(f"{file}: {len(unusable)} lines are unusable; they were moved to {place}")
             self.append(rows)
             file.unlink(missing_ok=True)
         self._part = ""

@@ -37,7 +37,7 @@ def hash_folder(folder: str | Path) -> str:
     files = _content(folder)
     if not files:
         raise ValueError(
-            f"{folder}: no model files here; expected a Hugging Face checkpoint (config.json, *.safetensors)"
+            f"{folder}: has no model files; expected a Hugging Face checkpoint (config.json, *.safetensors)"
         )
     return _digest(files).hexdigest()
 
@@ -174,7 +174,7 @@ def _headers(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     tensors.pop("__metadata__", None)
     if not tensors:
         raise ValueError(
-            f"{folder}: neither an architecture that transformers knows nor *.safetensors are here, so the parameters"
+            f"{folder}: has neither an architecture that transformers knows nor *.safetensors, so the parameters"
             " cannot be counted; give `params:`"
         )
     return tensors
@@ -248,9 +248,9 @@ def _template_tail(chat: bool, options: Mapping[str, Any]) -> str:
     if given is None or given == {}:
         return ""
     if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: {given!r} is not allowed; expected what the chat template takes, by name")
+        raise ValueError(f"{where}: {given!r} is not allowed; expected a mapping of the chat template's arguments")
     if not chat:
-        raise ValueError(f"{where}: is for the chat template; give chat: true, too")
+        raise ValueError(f"{where}: sets arguments of the chat template, which needs chat: true")
     if taken := sorted({"add_generation_prompt", "continue_final_message", "return_dict", "tokenize"} & given.keys()):
         raise ValueError(f"{where}: {taken[0]} is set by the engine; leave it out")
     return "-" + hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -265,7 +265,7 @@ def _commit(model_id: str, revision: str | None) -> str:
     except Exception as error:  # no network, model, revision or access: the hub raises many types
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(
-            f"model: {model_id!r} is no folder here and was not found on the hub ({type(error).__name__}: {reason});"
+            f"model: {model_id!r} is not a folder and was not found on the hub ({type(error).__name__}: {reason});"
             " expected a hub id that can be reached, or a folder with config.json and *.safetensors"
         ) from error
 

@@ -150,7 +150,7 @@ def merge(folder: Place, check: Callable[[], object] = lambda: None) -> None:
         try:
             write(folder / f"part-{begun}-{digest}{_MERGED}", rows, replaced)
         except OSError as error:
-            _log.warning(f"{folder}: {len(group)} parts could not be merged, and stay as they are: {error}")
+            _log.warning(f"{folder}: {len(group)} parts could not be merged and remain unchanged: {error}")
             return
         for file in group:
             _remove(folder, file)
@@ -229,5 +229,5 @@ def _set_aside(folder: Place, file: Path) -> bool:
         file.rename(place)
     except FileNotFoundError:  # another process has set it aside
         return False
-    _log.warning(f"{file}: is not a whole Parquet file; it is kept as {place}, and its rows are bought again if needed")
+    _log.warning(f"{file}: is not a complete Parquet file; it was moved to {place}. Missing rows are bought again")
     return False

@@ -253,16 +253,16 @@ class Cap:
         "cap.cost: 1: study 'demo' has spent 0.5 on data, and what is missing needs at most 2 more"
         """
         parts = [
-            f"cap.{name}: {limit:g}: study {study!r} has spent {value:.4g} on data, and what is missing needs at most"
-            f" {more:.4g} more"
+            f"cap.{name}: {limit:g}: study {study!r} has spent {value:.4g} on data, and the missing completions need up"
+            f" to {more:.4g} more"
             for name, limit, value, more in zip(
                 ("flops", "cost"), _both(self), _both(spent), _both(needed), strict=True
             )
             if limit is not None and value + more > limit
         ]
         return CapReached(
-            f"{'; '.join(parts)}. Missing are {missing:,} of {total:,} completions for {what}."
-            " What was bought is kept: raise the cap and run again"
+            f"{'; '.join(parts)}. {missing:,} of {total:,} completions for {what} are missing."
+            " The ledger keeps all completions that were bought; raise the cap and run again"
         )
 
 

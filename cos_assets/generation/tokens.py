@@ -191,7 +191,7 @@ def _words(tokenizer: Any, ids: Sequence[int], added: Sequence[bool]) -> list[in
     named = {number for number, own in zip(ids, added, strict=True) if number in control and not own}
     if named and unknown in (None, tokenizer.eos_token_id):
         names = ", ".join(tokenizer.convert_ids_to_tokens(sorted(named)))
-        raise ValueError(f"text: this tokenizer can encode {names} as a control token only; take it out of the text")
+        raise ValueError(f"text: this tokenizer can encode {names} as a control token only; remove it from the text")
     return [unknown if number in named and not own else number for number, own in zip(ids, added, strict=True)]
 
 
@@ -217,8 +217,8 @@ def _chat_ids(tokenizer: Any, prompt: str, template: Mapping[str, Any]) -> list[
     shown = before + content + behind == text and content.strip() == prompt.strip() and _SLOT not in behind
     if guarded is None or not shown:
         raise ValueError(
-            "chat: the prompt spells out a control token, which this tokenizer and its chat template cannot tell from"
-            f" their own; take it out of the prompt, which begins with {prompt[:60]!r}"
+            "chat: the prompt contains the text of a control token, which this tokenizer and its chat template cannot"
+            f" distinguish from a real one; remove it from the prompt, which begins with {prompt[:60]!r}"
         )
     backend, renamed = guarded
     before, behind = (_names(tokenizer).sub(lambda found: renamed[found[0]], part) for part in (before, behind))

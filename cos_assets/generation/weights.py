@@ -40,13 +40,13 @@ def load_network(model: str, **settings: Any) -> Any:
             model, trust_remote_code=False, output_loading_info=True, **settings
         )
     except (SafetensorError, UnpicklingError, EOFError) as error:
-        raise ValueError(f"model: {model!r}: its weights cannot be read ({error}); get the files again") from error
+        raise ValueError(f"model: {model!r}: the weights cannot be read ({error}); download the files again") from error
     network, report = loaded
-    for kind, said in (("missing_keys", "lacks"), ("unexpected_keys", "holds")):
+    for kind, said in (("missing_keys", "lacks"), ("unexpected_keys", "also has")):
         if names := sorted(report[kind]):
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             raise ValueError(
-                f"model: {model!r}: the checkpoint {said} {', '.join(names[:_SHOWN])}{more}; expected the tensors of"
-                f" {type(network).__name__}, no more and no fewer"
+                f"model: {model!r}: the checkpoint {said} {', '.join(names[:_SHOWN])}{more}; expected exactly the"
+                f" tensors of {type(network).__name__}"
             )
     return network

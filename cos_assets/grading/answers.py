@@ -242,9 +242,9 @@ def _check(rows: pl.DataFrame, kind: str | None, workers: int, timeout: float) -
     if kind is not None and kind not in get_args(Kind):
         raise ValueError(f"kind: {kind!r} is not allowed; allowed: {', '.join(get_args(Kind))}")
     if workers < 1:
-        raise ValueError(f"workers: {workers} is not allowed; at least 1")
+        raise ValueError(f"workers: {workers} is not allowed; allowed: at least 1")
     if timeout <= 0:
-        raise ValueError(f"timeout: {timeout} is not allowed; seconds, more than 0")
+        raise ValueError(f"timeout: {timeout} is not allowed; allowed: more than 0 seconds")
     for name in _COLUMNS:
         if name not in rows.columns:
             raise ValueError(f"rows to grade: column {name!r} is missing; found: {', '.join(rows.columns) or 'none'}")

@@ -204,7 +204,7 @@ def _load() -> Any:
         nltk.data.find("tokenizers/punkt_tab")  # otherwise lm-eval would download it
     except LookupError:
         raise LookupError(
-            "NLTK's punkt_tab is not there (llama-index-core brings it, `python -m nltk.downloader punkt_tab` gets it)"
+            "NLTK's data punkt_tab is missing (run `python -m nltk.downloader punkt_tab`, or install llama-index-core)"
         ) from None
     langdetect.DetectorFactory.seed = 0
     for package in ("lm_eval", "lm_eval.tasks"):

@@ -46,8 +46,8 @@ from cos_assets.grading.cores import core
 from cos_assets.grading.syscalls import system_call_filter
 
 INSTALL = (
-    "code is run in a sandbox only: `apt-get install bubblewrap` (0.7 or newer), or set COS_SANDBOX_URL to a"
-    " SandboxFusion server"
+    "programs run in a sandbox only: install bubblewrap 0.7 or newer (`apt-get install bubblewrap`), or set"
+    " COS_SANDBOX_URL to a SandboxFusion server"
 )
 Outcome = Literal["ok", "error", "time", "memory", "output", "processes", "disk", "interrupted", "form"]
 Part = tuple[str, str]
@@ -189,7 +189,9 @@ def _try() -> None:
     trial = "import threading\nthread = threading.Thread(target=int)\nthread.start()\nthread.join()"
     result = _local({"parts": [["trial", trial]], "tests": False, **harness.NO_TESTS}, Limits())
     if result.outcome == "processes":  # before Linux 5.14 the limit counts all processes of the user
-        raise RuntimeError(f"this kernel counts other processes as a program's own ({result.reason}); use Linux 5.14")
+        raise RuntimeError(
+            f"this kernel counts the processes of other programs, too ({result.reason}); use Linux 5.14 or newer"
+        )
 
 
 @cache
@@ -494,7 +496,7 @@ def _remote(url: str, program: dict[str, Any], limits: Limits) -> Result:
         status, code = done.get("status"), done.get("return_code")
         output = (done.get("stdout") or "") + (done.get("stderr") or "")
         if answer["status"] == "SandboxError" or not status:
-            raise ValueError(answer.get("message") or "it gives no reason")
+            raise ValueError(answer.get("message") or "the server gave no reason")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = " ".join(str(error).split())[:200]
         raise RuntimeError(f"COS_SANDBOX_URL: the server did not run a program ({told})") from None

@@ -36,7 +36,8 @@ def system_call_filter() -> bytes:
     """
     if platform.machine() not in _MACHINES:
         raise RuntimeError(
-            f"no sandbox for machines of kind {platform.machine()!r}; allowed: {', '.join(_MACHINES)}, or a remote one"
+            f"the sandbox does not run on {platform.machine()!r}; allowed: {', '.join(_MACHINES)}, or a server in"
+            " COS_SANDBOX_URL"
         )
     architecture, clone, sockets, refused = _MACHINES[platform.machine()]
     rules = [

@@ -40,7 +40,7 @@ function go(to) {
 }
 function label(name) {
   set(name === "wrong" ? {label: name} : {label: name, step: ""});
-  if (name !== "wrong") go(state.at + 1); // a wrong one is next asked for its step
+  if (name !== "wrong") go(state.at + 1); // after "wrong", the page waits for the first wrong step
 }
 function step(number) {
   if (number >= 1 && number <= count()) set({label: "wrong", step: number});

@@ -91,7 +91,7 @@ def tasks(
     """
     known_views = views(root)
     if not {"samples", "verdicts", "problems"} <= known_views:
-        raise LabelError(f"{study}: no samples with verdicts here; make them with `cos run {study} --select +verdicts`")
+        raise LabelError(f"{study}: has no samples with verdicts; make them with `cos run {study} --select +verdicts`")
     known = catalog.query(root, "SELECT DISTINCT study, budget, model FROM verdicts")
     options = (("STUDY", [study], "study"), ("--budget", budgets, "budget"), ("--model", models, "model"))
     for name, wanted, column in options:
@@ -99,7 +99,7 @@ def tasks(
         allowed = sorted(found[column].unique())
         for value in wanted:
             if value not in allowed:
-                raise LabelError(f"{name}: {value!r} has no verdicts here; there are: {', '.join(allowed)}")
+                raise LabelError(f"{name}: {value!r} has no verdicts; allowed: {', '.join(allowed)}")
     where = f"v.study = {quoted(study)} AND coalesce(v.correct, true)"
     for column, values in (("budget", budgets), ("model", models)):
         if values:
@@ -114,7 +114,7 @@ def tasks(
     read = judged.with_columns(judged=True)
     found = found.join(read, on=judged.columns, how="left").with_columns(pl.col("judged").fill_null(False))
     if not found.height:
-        raise LabelError(f"{study}: no correct sample to label")
+        raise LabelError(f"{study}: there is no correct sample to label")
     keys = drawn(found, n, seed)
     ids = {_id(study, *row): row for row in keys.iter_rows()}
     rows = catalog.query(
@@ -147,7 +147,9 @@ def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.Da
     LabelError with the file and row.
     """
     if not re.fullmatch(r"\w[\w .@-]{0,59}", annotator):
-        raise LabelError(f"--annotator: {annotator!r}; allowed are up to 60 letters, digits, spaces and . @ -")
+        raise LabelError(
+            f"--annotator: {annotator!r} is not allowed; allowed: up to 60 letters, digits, spaces and . @ -"
+        )
     rows, empty = _rows(file)
     if not rows:
         raise LabelError(f"{file}: no row has a label")
@@ -157,16 +159,16 @@ def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.Da
     for number, row in rows:
         where = f"{file}: row {number}"
         if row["id"] in seen:
-            raise LabelError(f"{where}: id {row['id']!r} stands in row {seen[row['id']]}, too")
+            raise LabelError(f"{where}: id {row['id']!r} is a duplicate; the first one is in row {seen[row['id']]}")
         seen[row["id"]] = number
         sample = known.get((row["study"], row["id"]))
         if sample is None:
-            raise LabelError(f"{where}: id {row['id']!r} is no sample of study {row['study']!r} here")
+            raise LabelError(f"{where}: id {row['id']!r} is not a sample of study {row['study']!r} under {root}")
         if row["text_hash"] != sample["text_hash"]:
-            raise LabelError(f"{where}: the solution is not the one that was labelled (its text changed); export anew")
+            raise LabelError(f"{where}: the solution has changed since the export; export it again and label it again")
         step = _step(where, row, len(steps(sample["completion"])))
         if len(row["comment"]) > _MAX_COMMENT:
-            raise LabelError(f"{where}: comment has {len(row['comment'])} characters; allowed are {_MAX_COMMENT}")
+            raise LabelError(f"{where}: comment has {len(row['comment'])} characters; allowed: at most {_MAX_COMMENT}")
         out.append(
             {key: sample[key] for key in ("study", "model", "problem_id", "sample_index", "text_hash")}
             | {"annotator": annotator, "label": row["label"], "first_wrong_step": step}
@@ -174,7 +176,7 @@ def import_labels(root: Place, file: Path, annotator: str) -> tuple[Place, pl.Da
         )
     frame = pl.DataFrame(out, schema=SCHEMA)
     if len(studies := frame["study"].unique()) > 1:
-        raise LabelError(f"{file}: labels of {len(studies)} studies ({', '.join(sorted(studies))}); one file has one")
+        raise LabelError(f"{file}: has labels of several studies ({', '.join(sorted(studies))}); allowed: one per file")
     now = _later(root / f"{studies[0]}/labels")
     frame = frame.with_columns(imported_at=pl.lit(now.isoformat()))
     place = root / f"{studies[0]}/labels/{now:{_STAMP}}-{uuid.uuid4().hex[:8]}.parquet"
@@ -205,7 +207,7 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
     """
     known_views = views(root)
     if "labels" not in known_views:
-        raise LabelError(f"{study}: has no labels; see `cos label export` and `cos label import`")
+        raise LabelError(f"{study}: has no labels; make them with `cos label export` and `cos label import`")
     key = "model, problem_id, sample_index"
     mine = f"study = {quoted(study)}"
     humans = catalog.query(root, f"SELECT {key}, annotator AS rater, label FROM labels WHERE latest AND {mine}")
@@ -313,7 +315,7 @@ def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> l
             "    both right {}, only the second wrong {}, only the first wrong {}, both wrong {}".format(*table),
         ]
     if not pairs.height:
-        lines.append("  only one has labelled so far")
+        lines.append("  there is only one rater so far")
     lines.append("false positive rate on the labelled samples (95 % interval over problems)")
     for row in rates.to_dicts():
         lines.append(
@@ -321,7 +323,7 @@ def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> l
             f" {row['n_unread']} undecided"
         )
     if corrected.height:
-        lines.append("false positive rate of all that a judge has read, corrected for its errors (Rogan & Gladen)")
+        lines.append("false positive rate of all samples that a judge read, corrected for its errors (Rogan & Gladen)")
     for row in corrected.to_dicts():
         lines.append(
             f"  {row['model']}, {row['judge']}: {number(row, 'value')}, errors from {row['n_labelled']} labels"
@@ -332,13 +334,13 @@ def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> l
 def _step(where: str, row: dict[str, str], count: int) -> int | None:
     label, text = row["label"], row["first_wrong_step"]
     if label not in LABELS:
-        raise LabelError(f"{where}: label {label!r}; allowed: {', '.join(LABELS)}")
+        raise LabelError(f"{where}: label {label!r} is not allowed; allowed: {', '.join(LABELS)}")
     if not text:
         return None
     if label != "wrong":
-        raise LabelError(f"{where}: first_wrong_step {text!r} beside label {label!r}; only wrong ones have one")
+        raise LabelError(f"{where}: first_wrong_step {text!r} is not allowed with label {label!r}; leave it empty")
     if not re.fullmatch(r"[1-9]\d{0,5}", text) or int(text) > count:
-        raise LabelError(f"{where}: first_wrong_step {text!r}; allowed: 1 to {count}, the steps of this solution")
+        raise LabelError(f"{where}: first_wrong_step {text!r} is not a step of this solution; allowed: 1 to {count}")
     return int(text)
 
 
@@ -353,7 +355,7 @@ def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
     # Spreadsheets write semicolons in many locales.
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ",")
     if missing := [name for name in FIELDS[1:] if name not in (reader.fieldnames or ())]:
-        raise LabelError(f"{file}: row 1: no column {missing[0]!r}; expected are {', '.join(FIELDS)}")
+        raise LabelError(f"{file}: row 1: column {missing[0]!r} is missing; expected: {', '.join(FIELDS)}")
     rows, empty = [], 0
     for found in reader:
         row = {name: (found[name] or "").strip() for name in FIELDS[1:]}
@@ -366,7 +368,7 @@ def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
 
 def _known(root: Place, rows: Sequence[tuple[int, dict[str, str]]]) -> dict[tuple[str, str], dict[str, Any]]:
     if "samples" not in views(root):
-        raise LabelError("there are no samples here; is COS_HOME the one that the labels were exported from?")
+        raise LabelError(f"COS_HOME: {root} has no samples; set it to the root that the labels were exported from")
     studies, ids = (", ".join(sorted({quoted(row[name]) for _, row in rows})) for name in ("study", "id"))
     found = catalog.query(
         root,

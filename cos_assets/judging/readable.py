@@ -59,20 +59,20 @@ def first_look(task: Task, who: str, block: str, max_tokens: int) -> Look:
         if readable > ALMOST_NONE:
             return
         cut = len(solutions) - len(whole)
-        anyway = f"; `{block}.unreadable: continue` buys on all the same. What was bought is in the ledger"
+        anyway = f", or continue with {block}.unreadable: continue. The ledger keeps all completions that were bought"
         if 2 * cut > len(solutions):
             last = next(text for text, reason in reversed(solutions) if reason == "length")
             raise Unreadable(
                 f"{who}: {cut} of the first {len(solutions)} solutions were cut off at {block}.max_tokens:"
-                f" {max_tokens}, and {readable} states an answer. One ends: {ending(last)!r}. Raise"
-                f" {block}.max_tokens{anyway}"
+                f" {max_tokens}. Complete solutions with an answer: {readable}. A solution ends with"
+                f" {ending(last)!r}. Raise {block}.max_tokens{anyway}"
             )
         lenient = sum(task.lenient_answer_in(reply_of(text) or "") is not None for text in whole)
         flexible = f", or set task.extract: flexible, which reads {lenient} of them" if lenient > ALMOST_NONE else ""
         raise Unreadable(
-            f"{who}: {readable} of the first {len(solutions)} solutions states an answer that is read (task"
-            f" {task.name!r}). One ends: {ending(whole[-1])!r}. Read are: {task.formats}. Ask for one of"
-            f" these (chat: true for an instruct model, sampling.shots for a base model){flexible}{anyway}"
+            f"{who}: only {readable} of the first {len(solutions)} solutions states a readable answer (task"
+            f" {task.name!r}). A solution ends with {ending(whole[-1])!r}. Readable forms: {task.formats}. Make the"
+            f" model use one (chat: true for an instruct model, sampling.shots for a base model){flexible}{anyway}"
         )
 
     return look

@@ -43,7 +43,7 @@ def graded(samples: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: i
     """
     gold = problems.select("problem_id", "level", gold="answer")
     if strangers := samples.join(gold, on="problem_id", how="anti").height:
-        raise ValueError(f"samples: {strangers} rows belong to no problem of this study; are they from another split?")
+        raise ValueError(f"samples: {strangers} rows belong to no problem of this study; use the sampled split")
     rows = samples.select("problem_id", "sample_index", "completion", "finish_reason").join(
         gold, on="problem_id", how="left", maintain_order="left"
     )

@@ -60,7 +60,7 @@ def export(root: Place, study: str, out: Path, judge: str | None = None) -> dict
 
 def _samples(root: Place, study: str) -> pl.DataFrame:
     if not {"samples", "verdicts", "problems"} <= views(root):
-        raise LabelError(f"{study}: no samples with verdicts here; make them with `cos run {study} --select +verdicts`")
+        raise LabelError(f"{study}: has no samples with verdicts; make them with `cos run {study} --select +verdicts`")
     found = catalog.query(
         root,
         "SELECT DISTINCT ON (s.model, s.problem_id, s.sample_index) s.model, s.problem_id, s.sample_index,"
@@ -70,7 +70,7 @@ def _samples(root: Place, study: str) -> pl.DataFrame:
         " AND v.verdict IN ('correct', 'wrong')",
     )
     if not found.height:
-        raise LabelError(f"{study}: no sample with a verdict correct or wrong here")
+        raise LabelError(f"{study}: there is no sample with the verdict correct or wrong")
     return found
 
 
@@ -93,7 +93,7 @@ def _labels(root: Place, study: str, judge: str | None) -> pl.DataFrame:
         asked = f"SELECT DISTINCT judge FROM judgements WHERE study = {quoted(study)} ORDER BY 1"
         judges = catalog.query(root, asked)["judge"].to_list()
         if judge not in judges and (judge is not None or len(judges) > 1):
-            raise LabelError(f"--judge: {judge!r} is not a judge of {study}; there are: {', '.join(judges)}")
+            raise LabelError(f"--judge: {judge!r} is not a judge of {study}; allowed: {', '.join(judges)}")
         if judges:
             judged = catalog.query(
                 root,

@@ -36,7 +36,7 @@ def require(frame: pl.DataFrame, columns: Sequence[str], name: str, *, nulls: Se
     """
     for column in columns:
         if column not in frame.columns:
-            raise ValueError(f"{name}: no column {column!r}; it has {frame.columns}, needed are {list(columns)}")
+            raise ValueError(f"{name}: column {column!r} is missing; found: {frame.columns}; needed: {list(columns)}")
         if column not in nulls and (missing := frame[column].null_count()):
             raise ValueError(f"{name}: {missing} of {frame.height} rows have no {column}")
 
@@ -58,7 +58,7 @@ def require_unique(frame: pl.DataFrame, columns: Sequence[str], name: str) -> No
     if count != frame.height:
         first = frame.group_by(columns).len().filter(pl.col("len") > 1).sort(columns).row(0, named=True)
         times = first.pop("len")
-        raise ValueError(f"{name}: {first} stands {times} times, allowed once")
+        raise ValueError(f"{name}: {first} occurs {times} times; allowed: once")
 
 
 def require_bool(frame: pl.DataFrame, column: str, name: str) -> None:

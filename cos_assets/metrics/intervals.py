@@ -225,7 +225,7 @@ def _vector(values: Any, name: str, bounds: Bounds = None) -> np.ndarray:
         least, greatest = bounds
         worst = array[np.argmax(np.maximum(least - array, array - greatest))]
         if not least - 1e-9 <= worst <= greatest + 1e-9:
-            raise ValueError(f"{name}: {worst} lies outside the bounds [{least}, {greatest}]; bounds=None allows it")
+            raise ValueError(f"{name}: {worst} is outside the bounds [{least}, {greatest}]; bounds=None allows it")
     return array
 
 

@@ -138,9 +138,7 @@ def fit(counts: pl.DataFrame, zero_inflated: bool = False) -> Fit:
     if problems < 2:
         raise ValueError(f"counts: {problems} problems have samples; a prediction needs at least 2")
     if n.max() < needed:
-        raise ValueError(
-            f"counts: at most {int(n.max())} samples per problem; how problems differ shows from {needed} on"
-        )
+        raise ValueError(f"counts: at most {int(n.max())} samples per problem; estimating their spread needs {needed}")
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, slopes = _log_likelihood(theta, n, c)

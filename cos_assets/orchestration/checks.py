@@ -48,11 +48,11 @@ class Rule:
 
 SOUND = Rule(
     "inputs_are_sound",
-    "The tables that are read have the content that lineage.json recorded, and no check stops what reads from them.",
+    "Every input table has the content that its lineage.json recorded, and passed every check that stops.",
     "stops",
 )
-DISJOINT = Rule("splits_are_disjoint", "No problem stands in two splits, whatever its white space.")
-COMPLETE = Rule("every_sample_is_complete", "No sample was cut off, failed, or could not be had.")
+DISJOINT = Rule("splits_are_disjoint", "No problem occurs in two splits. White space is ignored.")
+COMPLETE = Rule("every_sample_is_complete", "No sample is cut off, failed or missing.")
 SHORT = Rule("few_completions_are_truncated", f"At most {TRUNCATED:.0%} of the completions were cut off at max_tokens.")
 NUMBERED = Rule("repeats_are_numbered", "No sample index occurs twice in a problem.", "stops")
 VARIED = Rule(
@@ -64,24 +64,29 @@ GRADABLE = Rule(
 )
 READABLE = Rule(
     "few_answers_are_unreadable",
-    f"Fewer than {MOST_UNREAD:.0%} of the complete solutions state no answer that is read.",
+    f"The grader finds no answer in fewer than {MOST_UNREAD:.0%} of the complete solutions.",
 )
 SCORED = replace(GRADABLE, failing="warns")
 """GRADABLE for the answers of evaluated models. It only warns, because nothing is bought from these answers."""
-ADDED_UP = Rule("verdicts_add_up", "One verdict of a known kind for every sample, and none for anything else.", "stops")
-CURVED = Rule(
-    "coverage_is_monotonic", "coverage@k is between 0 and 1, inside its interval, never less at a larger k.", "stops"
+ADDED_UP = Rule(
+    "verdicts_add_up", "Every sample has one verdict of a known kind, and every verdict has a sample.", "stops"
 )
-READ = Rule("every_judged_sample_is_read", "Every judge told whether the reasoning is right.")
+CURVED = Rule(
+    "coverage_is_monotonic", "coverage@k is between 0 and 1, is inside its interval, and does not fall with k.", "stops"
+)
+READ = Rule(
+    "every_judged_sample_is_read",
+    "Every judge decided whether the reasoning is right, for every sample that it judged.",
+)
 TELLING = Rule(
     "judge_tells_right_from_wrong",
-    "Every judge calls more of the wrong answers wrong than of the reference solutions, by more than chance.",
+    "Every judge calls a larger share of wrong answers wrong than of reference solutions, by more than chance.",
 )
-FILLED = Rule("there_are_rows_to_train_on", "The set is not empty, and has the rows that its source asks for.")
+FILLED = Rule("there_are_rows_to_train_on", "The set is not empty and has as many rows as its source requires.")
 UNSEEN = Rule(
-    "no_scored_problem_is_trained_on", "No row holds most of the words of a problem that models are scored on."
+    "no_scored_problem_is_trained_on", "No row contains most of the words of a problem that models are scored on."
 )
-MASKED = Rule("loss_covers_the_completion", "Labels are the completion's tokens and EOS, and nothing else.", "stops")
+MASKED = Rule("loss_covers_the_completion", "The labels are exactly the tokens of the completion and EOS.", "stops")
 CONTROLLED = Rule(
     "every_target_has_its_control",
     "The untouched model of every target answered every problem of every benchmark.",
@@ -89,7 +94,7 @@ CONTROLLED = Rule(
 )
 MATCHED = Rule(
     "budgets_are_matched",
-    f"By the ledger, the samplers of a budget took the same of what is matched, within {MISMATCH:.0%}.",
+    f"The ledger shows the same spend for all samplers of a budget in the matched quantity, within {MISMATCH:.0%}.",
 )
 
 
@@ -180,7 +185,7 @@ def readable(parts: Sequence[Unread]) -> Check:
         "flexible_would_be_right": sum(part.lenient_correct for part in parts),
     }
     endings = [text for part in parts for text in part.endings]
-    examples = "They end:\n\n" + "\n\n".join(map(markdown_block, endings)) if endings else None
+    examples = "Ends of such solutions:\n\n" + "\n\n".join(map(markdown_block, endings)) if endings else None
     return Check(READABLE, counts, examples, kept=counts["share"] < MOST_UNREAD)
 
 
@@ -256,7 +261,7 @@ def matched(samples: pl.DataFrame, plan: pl.DataFrame) -> Check:
     counts = {str(budget): off for budget, off in spread.iter_rows()}
     shares = took.sort("budget", "model")
     lines = [
-        "| budget | model | took |",
+        "| budget | model | spent |",
         "|---|---|---|",
         *("| {} | {} | {:.4g} |".format(*row) for row in shares.rows()),
     ]

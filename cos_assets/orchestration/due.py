@@ -113,7 +113,7 @@ class PartitionStatus:
             return "; ".join(dict.fromkeys(map(_sentence, causes))) or "stale"
         if self.is_blocked(key, partition):
             return "failed a check"
-        return None if self.intact(key, partition) else "its files are not as they were written"
+        return None if self.intact(key, partition) else "its files have changed since they were written"
 
     def is_up_to_date(self, key: dg.AssetKey, partition: str | None) -> bool:
         return self.why(key, partition) is None

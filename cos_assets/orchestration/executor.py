@@ -89,10 +89,9 @@ def run(
                 if lost:
                     for key in lost:
                         broken.add((key, batch.partition))
-                        summary.failed[_title(key, batch.partition)] = "skipped: what it reads failed"
-                    watcher.skipped(
-                        batch, f"{', '.join(key.path[-1] for key in lost)}: what they read failed, or failed a check"
-                    )
+                        summary.failed[_title(key, batch.partition)] = "skipped: an input failed"
+                    names = ", ".join(key.path[-1] for key in lost)
+                    watcher.skipped(batch, f"{names}: an input failed, or failed a check that stops")
                     todo = [key for key in todo if key not in lost]
                 if not todo:
                     settled.add(batch.name)
@@ -189,7 +188,7 @@ class _Processes:
                 # The worker was killed, ran out of memory or crashed: its batch failed, and a new process replaces it.
                 code = worker.stop()
                 self.workers[self.workers.index(worker)] = _Worker()
-                lost = dict.fromkeys(todo, f"the process that made it ended (exit code {code})")
+                lost = dict.fromkeys(todo, f"the worker process died (exit code {code})")
                 outcomes.append((batch, todo, Outcome((), lost, 0.0)))
                 continue
             if kind == "progress":

@@ -153,7 +153,7 @@ class Graph:
         todo: dict[dg.AssetKey, str] = {}
         for key in batch.assets:
             new = [made.path[-1] for made in todo if (made, batch.partition) in batch.reads[key]]
-            reason = "asked for by --again" if (key, batch.partition) in again else status.why(key, batch.partition)
+            reason = "requested by --again" if (key, batch.partition) in again else status.why(key, batch.partition)
             if reason := reason or (f"reads {', '.join(new)}" if new else None):
                 todo[key] = reason
         return todo
@@ -189,7 +189,7 @@ def materialize(
         tags={PROCESS_TAG: identity() or ""},
     )
     materialized = [e.asset_key for e in result.get_asset_materialization_events() if e.asset_key is not None]
-    failed = {key: "not reached: what it reads failed" for key in assets if key not in materialized}
+    failed = {key: "not reached: an input failed" for key in assets if key not in materialized}
     by_step = {"__".join(key.path): key for key in assets}
     for event in result.filter_events(lambda e: e.is_step_failure):
         error = event.step_failure_data.error
@@ -204,7 +204,7 @@ def materialize(
     for check in result.get_asset_check_evaluations():
         values = {name: value.value for name, value in check.metadata.items()}
         if blocks_downstream(check) and check.asset_key in materialized:
-            failed[check.asset_key] = f"made, but nothing may read it: {sentence(check.check_name, values)}"
+            failed[check.asset_key] = f"made, but a failed check blocks its use: {sentence(check.check_name, values)}"
         elif not check.passed and check.asset_key not in failed:
             warned.append(f"{check.asset_key.path[-1]}: {sentence(check.check_name, values)}")
     made = tuple(key for key in materialized if key not in failed)
@@ -220,7 +220,7 @@ def close_orphans(instance: dg.DagsterInstance) -> int:
     active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=active)):
         if gone(run.tags.get(PROCESS_TAG)):
-            instance.report_run_failed(run, "The process that ran it is gone.")
+            instance.report_run_failed(run, "The process that executed this run no longer exists.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             count += 1
     return count

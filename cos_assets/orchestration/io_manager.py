@@ -77,7 +77,9 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         with a failed check that stops."""
         read = self._read.get((context.run_id, context.get_step_execution_context().step.key), {})
         changed = [
-            f"{name}: not what was written; materialize it again" for name, its in read.items() if not its.recorded
+            f"{name}: its content differs from its lineage.json; materialize it again"
+            for name, its in read.items()
+            if not its.recorded
         ]
         stopped = [f"{name}: failed {', '.join(its.stopped_by)}" for name, its in read.items() if its.stopped_by]
         return changed, stopped

@@ -20,12 +20,12 @@ def message_of(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, DatabaseError):
             damaged = "malformed" in str(error) or "not a database" in str(error)
-            advice = "; move this folder away: it holds runs and events, tables and samples are elsewhere"
+            advice = "; move this folder away. It contains only runs and events, no tables and no samples"
             return f"{home}: {error}{advice if damaged else ''}"
         if isinstance(error, YAMLError) or type(error).__name__ == "DagsterInvalidConfigError":
             return f"{home}/dagster.yaml: {' '.join(str(error).split())[:300]}"
         if isinstance(error, OSError) and error.strerror:
             file = error.filename2 or error.filename or os.environ.get("COS_HOME", "")
-            return f"{file}: {error.strerror}; what was bought and made is kept, and the same command goes on"
+            return f"{file}: {error.strerror}; no purchase or result is lost. Run the same command again to continue"
         error = error.__cause__ or error.__context__
     return None

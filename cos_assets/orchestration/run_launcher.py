@@ -46,10 +46,11 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
             if known.split()[-2:-1] != [str(pid)]:  # not checked since this process reported
                 known = _identity(pid, since) or ""
                 if not known:
-                    return CheckRunHealthResult(WorkerStatus.FAILED, f"its process (pid {pid}) is gone")
+                    return CheckRunHealthResult(WorkerStatus.FAILED, f"the run's process (pid {pid}) no longer exists")
                 self._instance.add_run_tags(run.run_id, {PROCESS_TAG: known})
         if gone(known):
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"its process (pid {known.split()[-2]}) is gone")
+            pid = int(known.split()[-2])
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"the run's process (pid {pid}) no longer exists")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
 

@@ -73,7 +73,7 @@ def condition(spec: StudySpec) -> dg.AutomationCondition | None:
     tick = AC.cron_tick_passed(spec.schedule.cron, spec.schedule.timezone)
     due = (_MissingOrStale() & ~_Left(spec.name)) | _ReadsWhatIsMade()
     busy = (AC.in_progress() | _Planned()).with_label("in progress")
-    waits = (AC.any_deps_match(busy) | _Waits()).with_label("waits for what it reads")
+    waits = (AC.any_deps_match(busy) | _Waits()).with_label("waits for its inputs")
     return (tick & due.with_label("is due") & ~busy & ~waits).with_label("missing or stale")
 
 
@@ -91,8 +91,8 @@ def sensors(spec: StudySpec) -> list[dg.SensorDefinition]:
                 run_tags={MAX_RETRIES_TAG: str(spec.schedule.retries)},
                 default_condition=_Read(spec.name) & found,  # for assets without a schedule of their own
                 use_user_code_server=True,
-                description=f"Fills what is missing or stale of {spec.name}: `{spec.schedule.cron}`"
-                f" ({spec.schedule.timezone}), {spec.schedule.retries} retries.",
+                description=f"Materializes missing and stale partitions of {spec.name} at `{spec.schedule.cron}`"
+                f" ({spec.schedule.timezone}), with {spec.schedule.retries} retries.",
             )
         ]
 
@@ -152,7 +152,7 @@ def _tell_again(instance: dg.DagsterInstance, sensor: str) -> None:
     for run in instance.get_runs(waiting, limit=100):
         if run.is_complete_and_waiting_to_retry and run.tags.get(TOLD_TAG) != run.run_id:
             instance.add_run_tags(run.run_id, {TOLD_TAG: run.run_id})
-            instance.report_run_failed(run, "It was to be run again, and was overlooked: its failure is told again.")
+            instance.report_run_failed(run, "Dagster's daemon missed this failure, so it is reported once more.")
 
 
 class _FilledBy(dg.AssetSelection):
@@ -310,7 +310,7 @@ class _Planned(_Rule):
     """Covers partitions of a backfill between the failure of a run and its retry: Dagster does not count these, or what
     reads them, as in progress."""
 
-    label = "in a backfill that has not ended, and not made by it"
+    label = "in an active backfill that has not materialized it yet"
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         return unit in state.planned()
@@ -319,7 +319,7 @@ class _Planned(_Rule):
 class _ReadsWhatIsMade(_Rule):
     """Replaces `AC.will_be_requested`, which only covers what the same run can make: nothing across partitionings."""
 
-    label = "reads what is made at this tick"
+    label = "an input is requested at this tick"
 
     def evaluate(self, context: AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         found, status = super().evaluate(context), _state(context.asset_graph_view).status
@@ -333,12 +333,12 @@ class _ReadsWhatIsMade(_Rule):
 class _Waits(_Rule):
     """Holds back partitions with inputs that are not up to date: they would be made twice, or in vain."""
 
-    label = "reads what is missing or stale, and not made at this tick"
+    label = "an input is missing or stale, and is not requested at this tick"
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         for parent in state.parents(unit):
             if not state.status.is_up_to_date(*parent) and not _requested(context, parent):
-                _tell(context, f"{_title(unit)} waits for {_title(parent)}, which is not made now")
+                _tell(context, f"{_title(unit)} waits for {_title(parent)}, which is not requested at this tick")
                 return True
         return False
 
@@ -349,7 +349,7 @@ class _Left(_Rule):
     Runs that a person launched have no `CODE_TAG`, so the schedule retries their failures.
     """
 
-    label = "left: it failed, and neither its code nor what it reads has changed since"
+    label = "skipped: it failed, and neither its code nor its inputs have changed since"
 
     def __init__(self, study: str) -> None:
         self.study = study
@@ -363,8 +363,8 @@ class _Left(_Rule):
             return False
         _tell(
             context,
-            f"{_title(unit)} is left: run {record.dagster_run.run_id} failed, and neither its code nor what it reads"
-            " has changed since; it is made again after a change, or when somebody materializes it",
+            f"{_title(unit)} is skipped: run {record.dagster_run.run_id} failed, and neither its code nor its inputs"
+            " have changed since; change one of them, or materialize the partition by hand",
         )
         return True
 

@@ -109,5 +109,5 @@ def due_lines(study: str, batches: Sequence[Batch], due: Mapping[str, Mapping[dg
             reached.add(batch.name)
             follow += 1
     count = sum(map(len, due.values()))
-    more = f"; {follow} more batches read from these, and follow where their content changes" if follow else ""
+    more = f"; {follow} more batches read from these and are made only if their content changes" if follow else ""
     yield f"{study}: {count} partitions to make{more}. Nothing was made."

@@ -151,7 +151,7 @@ def figure(spec: StudySpec, compared: pl.DataFrame) -> Any:
             for axis in (left, right):
                 axis.tick_params(axis="y", length=0)
         entries = [(f"− {name} data", paint) for name, paint in against.items()]
-        legend(drawn, entries + ([("− the same of the other model", INK)] if pairs else []))
+        legend(drawn, entries + ([("− its twin of the other model", INK)] if pairs else []))
         means = f"mean of {len(spec.targets)} finetuned models, " if len(spec.targets) > 1 else ""
         axes[-1][0].set_xlabel(f"{means}{percent(spec.confidence)} interval")
         axes[-1][1].set_xlabel("hollow: cannot tell")

@@ -59,8 +59,8 @@ def notes(spec: StudySpec, tables: Tables, judges: Iterable[str]) -> list[Note]:
             reasons.setdefault((judge, found.why_none), []).append(f"{model} at {budget}")
     none = []
     for (judge, why), sets in reasons.items():
-        used = " It still chooses what is trained on (verification)." if judge in spec.verifiers else ""
-        none.append(Note(f"No false positive rate by {judge} of {', '.join(sets)}: {why}.{used}", missing=True))
+        used = " It still selects the training data (verification)." if judge in spec.verifiers else ""
+        none.append(Note(f"{judge} gives no false positive rate for {', '.join(sets)}: {why}.{used}", missing=True))
     return [*none, *told.values()]
 
 
@@ -77,9 +77,9 @@ def of_evaluations(spec: StudySpec, tables: Tables) -> tuple[pl.DataFrame, list[
     if metrics.filter(rates).is_empty():
         return metrics, []
     if found is None:
-        return metrics, [Note("The step checker has no controls here, as it is not a judge of this study.")]
+        return metrics, [Note("The step checker has no controls, because it is not a judge of this study.")]
     if why := cannot_tell(found.controls):
-        return metrics.filter(~rates), [Note(f"No false positive rate: {why}.", missing=True)]
+        return metrics.filter(~rates), [Note(f"There is no false positive rate: {why}.", missing=True)]
     return metrics, [_errors(spec, steps[0], found)]
 
 
@@ -97,11 +97,11 @@ def _errors(spec: StudySpec, judge: str, found: JudgeRate) -> Note:
         ("false alarms", errors.false_alarms, "reference solutions"),
         ("recall", errors.recall, "samples with a wrong answer"),
     ):
-        parts.append(f"{name} {share(kind)} {of}" if kind.read else f"no {of} that it could read")
+        parts.append(f"{name} {share(kind)} {of}" if kind.read else f"{name} unknown (it could read no {of})")
     if not spec.judge.controls:
-        return Note(f"Nothing is known of the errors of the judge {judge}: judge.controls is 0.")
+        return Note(f"The errors of the judge {judge} are unknown, because judge.controls is 0.")
     text = f"The judge {judge} on its controls: {', '.join(parts)}; {errors.unread:,} not read"
-    return Note(f"{text}. Whether it can tell right from wrong is not known." if errors.tells is None else f"{text}.")
+    return Note(f"{text}. It is unknown whether it can tell right from wrong." if errors.tells is None else f"{text}.")
 
 
 def _percent(found: Interval, none: str) -> str:

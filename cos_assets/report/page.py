@@ -100,15 +100,15 @@ def _captions(spec: StudySpec) -> dict[str, str]:
     weak, strong = spec.pair or ("", "")
     limits = f"with {percent(spec.confidence)} intervals"
     return {
-        "answer": f"What {weak} data is worth more than {strong} data at the same spend, {limits}: accuracy of models"
+        "answer": f"Difference between {weak} data and {strong} data at the same spend, {limits}: accuracy of models"
         " finetuned on each, and coverage of the data.",
-        "accuracy": f"Accuracy of each model after finetuning on each data source, {limits}; dashed, before.",
-        "evaluated": f"How often one of k drawn answers is right (lines), and how often the most frequent one (dashes),"
-        f" {limits}.",
+        "accuracy": f"Accuracy of each model after finetuning on each data source, {limits}; dashed: untouched model.",
+        "evaluated": "Share of problems with a right answer among k drawn answers (lines), and of problems where the"
+        f" most frequent answer is right (dashes), {limits}.",
         "ablations": f"Accuracy after finetuning on each data arm, and its difference to the samplers' own, {limits}.",
-        "quality": f"What the budgets bought of each sampler: coverage, distinct solutions, false positives, {limits}.",
-        "curves": "Coverage and distinct solutions over what is spent on a problem, so that equal budgets stand above"
-        " one another.",
+        "quality": f"Samples of each sampler by budget: coverage, distinct solutions, false positives, {limits}.",
+        "curves": "Coverage and distinct solutions by the spend per problem. Equal budgets have the same horizontal"
+        " position.",
         "levels": f"Coverage of each sampler's data by level of difficulty, {limits}.",
         "learning": "Validation accuracy, or loss, over the steps of each finetuning.",
     }
@@ -154,7 +154,7 @@ def _interval(low: float, high: float, form: str) -> str:
 def _name(row: Mapping[str, Any]) -> str:
     if row["metric"] != "accuracy":
         name = _NAMES[row["metric"]]
-        return f"{name}, less is better" if row["metric"] in LESS_IS_BETTER else name
+        return f"{name}, lower is better" if row["metric"] in LESS_IS_BETTER else name
     whose = "mean of the models" if row["target"] == ALL_TARGETS else row["target"]
     return f"accuracy on {row['benchmark']}, {whose}"
 

@@ -99,7 +99,7 @@ def per_problem(rows: pl.DataFrame, problems: int) -> Any:
     x, y = [0, *sizes["len"]], [problems - rows["problem_id"].n_unique(), *sizes["count"]]
     with _canvas(_HEIGHT) as (figure, axis):
         axis.bar(x, y, color=[GREY, *[_BLUE] * len(sizes)], width=0.9)
-        axis.set_title("problems by rows to train on")
+        axis.set_title("problems by number of training rows")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="x", visible=False)
         return figure

@@ -36,14 +36,14 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
         column = f"{kind}_expected" if largest[f"{kind}_expected"].null_count() == 0 else f"{kind}_ceiling"
         if limit is not None and largest[column].null_count() == 0:
             total, word = largest[column].sum(), "expected" if column.endswith("expected") else "at most"
-            state = "is enough for all budgets" if total <= limit else "ends the purchase before all is bought"
+            state = "is enough for all budgets" if total <= limit else "stops the purchase before it is complete"
             lines.append(f"cap.{kind} {limit:{form}} {state} ({word} {total:{form}}).")
     for judge, most in facts.get("judging", {}).items():
         flops = f", {most['flops']:.3g} FLOPs" if most["flops"] else ""
         cost = f", {most['cost']:,.2f} {most['currency']}" if most["cost"] else ""
         lines.append(
             f"The judge {judge} reads at most {most['judgements']:,} samples and {most['reference_solutions']:,}"
-            f" reference solutions: at most {most['tokens']:,} tokens{flops}{cost}, and its prompts."
+            f" reference solutions: at most {most['tokens']:,} tokens{flops}{cost}, plus its prompts."
         )
     return lines
 
@@ -70,9 +70,9 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def _rule(facts: Mapping[str, Any]) -> str:
     match, rule = facts["match"], RULES[facts["match"]]
     if not rule.by_length:
-        return f"{match}: solution for solution"
+        return f"{match}, counting solutions"
     if facts["match_rule"] == "nominal":
-        return f"{match}, by the nominal rule: solutions of equal length"
+        return f"{match}, by the nominal rule, which assumes solutions of equal length"
     prompts = rule.prompts == "always" or (rule.prompts == "count_prefill" and facts["count_prefill"])
     return f"{match}, by each model's own tokens per solution{', prompts included' if prompts else ''}"
 

@@ -18,7 +18,7 @@ from cos_assets.study import StudySpec
 SPEND_HEAD = ("stage", "calls", "failed", "cut off", "tokens in", "tokens out", "FLOPs", "cost")
 TABLE_HEAD = ("table", "partitions", "rows", "version", "made from")
 DROPPED_HEAD = ("budget", "data", "taken", "verified", "distinct", "kept", "problems")
-UNREAD_HEAD = ("budget", "model", "complete solutions", "no answer read", "extract: flexible reads", "of them right")
+UNREAD_HEAD = ("budget", "model", "complete solutions", "without an answer", "read by flexible", "correct of these")
 _SHOWN = 8  # hex digits of a version that are shown
 
 

@@ -69,7 +69,7 @@ def fetch(folder: Place) -> Path:
             download(folder, {name: facts["bytes"] for name, facts in files.items()}, temporary)
             for name, facts in files.items():
                 if _digest(temporary / name) != facts["sha256"]:
-                    raise PlaceError(f"{folder / name}: not the file that {FILES} lists; remove {folder} and run again")
+                    raise PlaceError(f"{folder / name}: the file differs from {FILES}; remove {folder} and run again")
             (temporary / FILES).write_bytes(listed)
             shutil.rmtree(here, ignore_errors=True)
             temporary.replace(here)
@@ -86,7 +86,7 @@ def _files(folder: Place, listed: bytes) -> dict[str, dict[str, Any]]:
             if not (isinstance(facts["bytes"], int) and facts["bytes"] >= 0 and isinstance(facts["sha256"], str)):
                 raise TypeError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise PlaceError(f"{folder / FILES}: is no list of files; remove {folder} and run again") from None
+        raise PlaceError(f"{folder / FILES}: is not a list of files; remove {folder} and run again") from None
     return files
 
 

@@ -96,8 +96,8 @@ class ObjectLock:
             self._renew()
         if self._lost:
             raise RuntimeError(
-                f"{self.path}: another process took this lock over after {STALE:g} s without a sign of life from this"
-                " one. What was bought is kept; run again to go on"
+                f"{self.path}: another process took over this lock, because this process did not renew it for"
+                f" {STALE:g} s. All purchases are kept; run again to continue"
             )
 
     def _read(self) -> tuple[dict[str, Any], dict[str, str]]:

@@ -121,7 +121,7 @@ def place(where: str | Place, name: str = "COS_HOME") -> Place:
     parts = [part for part in key.split("/") if part]
     if scheme not in SCHEMES or not bucket or {".", ".."} & set(parts) or set("?#*[]'\"") & set(rest):
         allowed = ", ".join(f"{s}://bucket/prefix" for s in SCHEMES)
-        raise PlaceError(f"{name}: {where!r}; allowed: a folder, or {allowed}")
+        raise PlaceError(f"{name}: {where!r} is not allowed; allowed: a folder, or {allowed}")
     return ObjectPath(f"{scheme}://{bucket}", "/".join(parts))
 
 
@@ -163,7 +163,7 @@ def check(where: Place) -> None:
                 store.put(note.key, b"The root of a tree that cos writes.\n", mode="create")
             except AlreadyExistsError:
                 return
-    raise PlaceError(f"COS_HOME: {where}: this server ignores `If-None-Match: *`, so two buyers cannot be kept apart")
+    raise PlaceError(f"COS_HOME: {where}: the server ignores `If-None-Match: *`, so locks do not work; use another one")
 
 
 def readable(file: Place) -> Path | BytesIO:
@@ -305,6 +305,6 @@ def endpoint() -> str:
     for name in _ENDPOINTS:
         if url := os.environ.get(name):
             if not re.match(r"https?://[^/\s]", url):
-                raise PlaceError(f"{name}: {url!r}; allowed: a URL, for example https://host:9000")
+                raise PlaceError(f"{name}: {url!r} is not allowed; allowed: a URL, for example https://host:9000")
             return url
     return ""

@@ -185,7 +185,7 @@ def opened(root: Place, study: str, asset: str, partition: Partition | None = No
     try:
         return paths.readable(file)
     except FileNotFoundError:
-        where = "|".join(partition[name] for name in sorted(partition)) if partition else "it"
+        where = "|".join(partition[name] for name in sorted(partition)) if partition else "the table"
         raise FileNotFoundError(f"{study}/{asset}: {where} has not been materialized (no {file})") from None
 
 

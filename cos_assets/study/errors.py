@@ -132,7 +132,7 @@ def _allowed(item: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "literal_error":
         return str(context["expected"])
     if kind == "model_type":
-        return f"a mapping with keys of: {', '.join(model.model_fields)}"
+        return f"a mapping with the keys {', '.join(model.model_fields)}"
     if kind in ("too_short", "too_long"):
         least = kind == "too_short"
         count = context["min_length" if least else "max_length"]

@@ -39,7 +39,7 @@ class CheckpointRef(Spec):
     @model_validator(mode="after")
     def _both_or_none(self) -> CheckpointRef:
         if (self.budget is None) != (self.source is None):
-            raise ValueError("budget and source go together: give both, or neither for a TinyModels checkpoint")
+            raise ValueError("give both budget: and source:, or neither for a checkpoint of TinyModels")
         return self
 
 
@@ -61,16 +61,21 @@ class Price(Spec):
     @classmethod
     def _per_million(cls, value: float | None) -> float | None:
         if value and value < _LEAST_PRICE:
-            raise ValueError(f"is too little for a million tokens; per token it would be {value * 1e6:g} per million")
+            raise ValueError(
+                f"is too small for a price per million tokens; allowed: 0, or at least {_LEAST_PRICE:g}."
+                f" A price per token has to be multiplied by a million: {value * 1e6:g}"
+            )
         if value and value > _GREATEST_PRICE:
-            raise ValueError("is too much for a million tokens; expected the price of a million tokens")
+            raise ValueError(f"is too large for a price per million tokens; allowed: at most {_GREATEST_PRICE:g}")
         return value
 
     @model_validator(mode="after")
     def _cache_is_no_dearer(self) -> Self:
         # A cap reserves the uncached cost of a prompt, so no cached price may exceed it.
         if self.cached is not None and self.cached > self.input:
-            raise ValueError(f"cached: {self.cached:g} is more than input: {self.input:g}; allowed is at most that")
+            raise ValueError(
+                f"cached: {self.cached:g} is more than input: {self.input:g}; allowed: at most the price of input"
+            )
         return self
 
     def of(self, batch: bool) -> Prices:
@@ -129,7 +134,7 @@ class ModelSpec(Spec):
                 raise ValueError("give either model: (a hub id or a folder) or checkpoint: {study: ..., target: ...}")
             extra = [k for k in ("path", "columns", "where", "tokenizer") if getattr(self, k) is not None]
             if extra:
-                raise ValueError(f"{', '.join(extra)}: only with engine: imported")
+                raise ValueError(f"{', '.join(extra)}: allowed only with engine: imported")
 
 
 class TargetSpec(Spec):
@@ -178,15 +183,16 @@ class Judge(ModelSpec):
 
     def check_origin(self) -> None:
         if engines.get(self.engine).recorded:
-            raise ValueError(f"engine: {self.engine} is for solutions made elsewhere; a judge is asked")
+            allowed = ", ".join(name for name in engines.names() if not engines.get(name).recorded)
+            raise ValueError(f"engine: {self.engine} only reads stored solutions and cannot judge; allowed: {allowed}")
         if self.how.votes != (self.of is not None):
-            raise ValueError("of: names the judges that vote, and goes with method: vote")
+            raise ValueError("of: lists the judges that vote; give of: with method: vote, and only there")
         if stray := sorted(self.model_fields_set & {"path", "columns", "where", "tokenizer", *_MEANS}):
-            raise ValueError(f"{stray[0]}: is for who samples, not for a judge")
+            raise ValueError(f"{stray[0]}: is a key of samplers, not of judges; leave it out")
         if self.how.asks_model:
             super().check_origin()
         elif stray := sorted(self.model_fields_set & (Judge.model_fields.keys() - {"method", "of"})):
-            raise ValueError(f"{stray[0]}: is for method: llm; the step checker and a vote ask no model")
+            raise ValueError(f"{stray[0]}: allowed only with method: llm; the step checker and a vote call no model")
 
 
 class JudgeSpec(Judge):
@@ -208,7 +214,7 @@ class JudgeSpec(Judge):
         if self.judges is None:
             return super().check_origin()
         if stray := sorted(self.model_fields_set - {"samples", "controls", "judges"}):
-            raise ValueError(f"{stray[0]}: stands beside judges:; give one judge, or several under judges:")
+            raise ValueError(f"{stray[0]}: not allowed together with judges:; move it into a judge under judges:")
 
     @property
     def all(self) -> dict[str, Judge]:

@@ -30,7 +30,7 @@ class Published(Spec):
     @model_validator(mode="after")
     def _some(self) -> Published:
         if not any((self.coverage, self.diversity, self.false_positive_rate, self.accuracy)):
-            raise ValueError("give coverage:, diversity:, false_positive_rate: or accuracy:")
+            raise ValueError("give at least one of coverage:, diversity:, false_positive_rate:, accuracy:")
         return self
 
     def strays(
@@ -44,5 +44,6 @@ class Published(Spec):
                 for path, mapping in found:
                     for name in mapping:
                         if name not in names:
-                            yield f"published.{'.'.join(path)}.{name}: is unknown; allowed: {', '.join(names)}"
+                            key = f"published.{'.'.join(path)}.{name}"
+                            yield f"{key}: {name!r} is not a name of this study; allowed: {', '.join(names)}"
                 found = [((*path, name), inner) for path, mapping in found for name, inner in mapping.items()]

@@ -8,7 +8,7 @@ from cos_assets.generation import engines
 from cos_assets.study.models import ModelSpec, TargetSpec
 from cos_assets.study.spec import StudySpec
 
-_UNPRICED = "is missing; cap.cost needs the price of every model that is asked"
+_UNPRICED = "is missing; cap.cost needs the price of every model that is called"
 
 
 def disagreements(spec: StudySpec) -> Iterator[str]:
@@ -25,11 +25,11 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         for name in names:
             other = seen.setdefault(name.casefold(), name)
             if other != name and (kind != "sources" or name in spec.sources):
-                yield f"{kind}.{name}: {name!r} and {other!r} are one folder on some file systems; choose another name"
+                yield f"{kind}.{name}: some file systems cannot distinguish {name!r} from {other!r}; rename one"
     for kind, names in (("models", spec.models), ("sources", spec.sources)):
         for name in names:
             if name.casefold() == "base":
-                yield f"{kind}.{name}: {name!r} stands for the untouched models; choose another name"
+                yield f"{kind}.{name}: {name!r} is reserved for the untouched models; choose another name"
     for budget, stated in spec.budgets.items():
         if not stated:
             example = f"{{{next(iter(spec.models))}: 1}}"
@@ -39,25 +39,26 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
                 yield f"budgets.{budget}.{named}: {named!r} is not a model of this study; allowed: {models}"
     for name, source in spec.sources.items():
         if name in spec.models:
-            yield f"sources.{name}: {name!r} is already the arm of the model of that name; choose another name"
+            yield f"sources.{name}: {name!r} is already the data arm of the model {name!r}; choose another name"
         for named in source.models:
             if named not in spec.models:
                 key = "take" if source.take else "samples"
                 yield f"sources.{name}.{key}.{named}: {named!r} is not a model of this study; allowed: {models}"
     for name, target in spec.targets.items():
         if name.casefold() == "base":
-            yield f"targets.{name}: {name!r} would make the asset base_eval, the untouched models' own; rename it"
+            yield f"targets.{name}: {name!r} is reserved: base_eval is the untouched models' asset; choose another name"
         if name.casefold() == "all":
-            yield f"targets.{name}: {name!r} stands for the mean of all targets in the report; choose another name"
+            yield f"targets.{name}: {name!r} is reserved for the mean of all targets; choose another name"
         if target.model is None and target.checkpoint is None:
             if name not in spec.models:
                 yield (
-                    f"targets.{name}: {{}} means the model of that name, and there is none;"
-                    f" give model: or checkpoint:, or use one of: {models}"
+                    f"targets.{name}: {{}} refers to the model {name!r}, which this study does not have;"
+                    f" give model: or checkpoint:, or rename the target to one of: {models}"
                 )
             elif not (engine := engines.get(spec.models[name].engine)).local:
                 yield (
-                    f"targets.{name}: {{}} means the model {name!r}, which is {engine.origin} and cannot be finetuned;"
+                    f"targets.{name}: {{}} refers to the model {name!r}, which is {engine.origin} and cannot be"
+                    " finetuned;"
                     " give model: or checkpoint:"
                 )
     names = [task.name for task in spec.evaluation.benchmarks]
@@ -68,17 +69,17 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
     scores_itself = any(map(spec.is_own, spec.benchmarks.values()))
     if spec.targets and scores_itself and spec.evaluation.split == spec.sampling.split:
         yield (
-            f"evaluation.split: {spec.evaluation.split!r} is the split that is sampled and trained on;"
-            " choose another one for either"
+            f"evaluation.split: {spec.evaluation.split!r} is also sampling.split, which models are trained on;"
+            " choose two different splits"
         )
     yield from _judge_rules(spec)
     for name, task in spec.benchmarks.items() if spec.targets else ():
         if task.answer_kind is None:
-            yield f"evaluation.benchmarks: {name!r} has no gold answers to score models by; name a task that has"
+            yield f"evaluation.benchmarks: {name!r} has no gold answers to score models with; choose a task that has"
     finetunings = {"finetune": spec.finetune} | {f"targets.{n}.finetune": t.finetune for n, t in spec.targets.items()}
     for key, settings in finetunings.items():
         if settings and len(settings.learning_rates) > 1 and spec.task.answer_kind is None:
-            yield f"{key}.learning_rate: task {spec.task.name!r} has no gold answers to choose by; give one rate"
+            yield f"{key}.learning_rate: task {spec.task.name!r} has no gold answers to select a rate with; give one"
         if settings is None or not isinstance(settings.steps, dict):
             continue
         for budget in spec.budgets:
@@ -104,12 +105,12 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         if (any(lengths) or spec.match_rule == "measured") and model.tokens_per_solution is None and not spec.pilot:
             yield (
                 f"models.{name}.tokens_per_solution: is missing; give it for every model or for none,"
-                " or a pilot: that measures it"
+                " or add a pilot:, which measures it"
             )
         if spec.count_prefill and spec.measured and model.tokens_per_prompt is None and not spec.pilot:
             yield (
-                f"models.{name}.tokens_per_prompt: is missing; count_prefill: true needs it of every model,"
-                " or a pilot: that measures it"
+                f"models.{name}.tokens_per_prompt: is missing; count_prefill: true needs it for every model,"
+                " or a pilot:, which measures it"
             )
         if model.active_params and model.params and model.active_params > model.params:
             yield f"models.{name}.active_params: {model.active_params:g} is more than params: {model.params:g}"
@@ -130,7 +131,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
             if named not in spec.models:
                 yield f"compare: {named!r} is not a model of this study; allowed: {models}"
         if len(set(spec.compare)) < 2:
-            yield f"compare: {spec.compare[0]!r} twice; expected two different models, the weak-cheap one first"
+            yield f"compare: {spec.compare[0]!r} is listed twice; expected two models, the weak-cheap one first"
 
 
 def _asked(spec: StudySpec) -> Iterator[tuple[str, ModelSpec | TargetSpec]]:
@@ -157,9 +158,10 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
         others = [other for other, one in judges.items() if not one.how.votes]
         for member in judge.of or ():
             if member not in others:
-                yield f"{key}.of: {member!r} is no judge that can vote; allowed: {', '.join(others) or 'none'}"
-        if len(set(judge.of or ())) < len(judge.of or ()):
-            yield f"{key}.of: a judge stands there twice; each has one vote"
+                yield f"{key}.of: {member!r} is not a judge that can vote; allowed: {', '.join(others) or 'none'}"
+        voters = judge.of or []
+        if twice := [voter for voter in voters if voters.count(voter) > 1]:
+            yield f"{key}.of: {twice[0]!r} is listed twice; list each judge once"
         if spec.cap and judge.how.asks_model:
             if spec.cap.cost and judge.price is None:
                 yield f"{key}.price: {_UNPRICED}"
@@ -172,10 +174,10 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
         if gold is None and way not in ("none", "judge"):
             yield f"{key}: {way!r} needs gold answers, and task {spec.task.name!r} has none; allowed: none, judge"
         elif way == "vote" and gold in ("tests", "instructions"):
-            yield f"{key}: vote counts answers that say the same; task {spec.task.name!r} is graded by {gold}"
+            yield f"{key}: vote compares answers, but task {spec.task.name!r} is graded by {gold}; choose another way"
         if way == "judge" and not asked:
             yield (
-                f"{key}: judge knows no answers, so its judge (the first) must be a model or a vote of models, for"
+                f"{key}: judge uses no gold answers, so the first judge must be a model or a vote of models, for"
                 " example judge: {model: gpt-4o-mini, engine: openai}"
             )
         if way == "answer+steps" and not spec.verifiers_of(way):
@@ -191,7 +193,7 @@ def _budget_rules(spec: StudySpec) -> Iterator[str]:
         yield f"match_rule: match: {spec.match} counts solutions, not tokens; leave match_rule out"
     if spec.matching.prompts == "count_prefill" and spec.count_prefill and not spec.measured:
         yield (
-            "count_prefill: the nominal rule has no prompts to count; give match_rule: measured and a pilot:,"
+            "count_prefill: the nominal rule counts no prompts; give match_rule: measured and a pilot:,"
             " or every model's tokens_per_solution and tokens_per_prompt"
         )
     asked = [*spec.models.values(), *spec.judge.models.values()]
@@ -205,4 +207,4 @@ def _budget_rules(spec: StudySpec) -> Iterator[str]:
             yield f"allocation: adaptive needs gold answers, and task {spec.task.name!r} has none; allowed: uniform"
         for name, source in spec.sources.items():
             if source.samples or any(share < 1 for share in (source.take or {}).values()):
-                yield f"sources.{name}: with allocation: adaptive a source takes all samples of a model, or none"
+                yield f"sources.{name}: allocation: adaptive needs all samples of a model; give take: {{<model>: 1}}"

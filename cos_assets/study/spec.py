@@ -55,7 +55,7 @@ def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is not a time zone that is known here; expected a name such as Europe/Berlin") from None
+        raise ValueError("is not a known time zone; expected a name such as Europe/Berlin") from None
     return name
 
 
@@ -225,6 +225,6 @@ class StudySpec(Spec):
         if not (by_default and self.task.answer_kind == "math"):
             return []
         return [
-            "judge: none is named, so the step checker judges; it reads arithmetic, and only a part of mathematical"
-            " solutions. Name a model, judge: {model: ...}, or say judge: {method: steps} to keep it"
+            "judge: no judge is given, so the step checker judges. It checks arithmetic, and can read only a part of"
+            " mathematical solutions. Give a model (judge: {model: ...}), or judge: {method: steps} to keep it"
         ]

@@ -400,8 +400,8 @@ class Task(BaseModel, ABC):
     def _readable(self) -> Self:
         if self.extract == "flexible" and self.answer_kind not in FLEXIBLE:
             raise ValueError(
-                f"extract: flexible takes the last number of a text; task {self.name!r} has answers of another kind,"
-                " leave it out"
+                f"extract: flexible takes the last number of a text, but the answers of task {self.name!r} are not"
+                " numbers; leave it out"
             )
         return self
 
@@ -473,7 +473,7 @@ class PublicTask(Task):
         problems = self.problems()
         for split, count in self.limit.items():
             if count < 1:
-                raise ValueError(f"limit.{split}: {count} is not allowed; at least 1, or leave it out")
+                raise ValueError(f"limit.{split}: {count} is not allowed; allowed: at least 1 (leave it out for all)")
             kept = self.draw(problems.filter(pl.col("split") == split)["problem_id"], count)
             problems = problems.filter((pl.col("split") != split) | pl.col("problem_id").is_in(kept))
         return problems
@@ -550,7 +550,7 @@ class PublicTask(Task):
             where = self.hub(part)[0] if self.path is None else str(self.file(part))
             raise ValueError(
                 f"{where}: {self.name} {part} has {count} rows; {expected} were published."
-                " Get the whole set, or say `check_rows: false` where another number is meant"
+                " Get the complete set, or set check_rows: false if the number is intended"
             )
 
     def draw(self, ids: Iterable[str], count: int) -> list[str]:
@@ -716,12 +716,12 @@ def text(row: Mapping[str, Any], column: str, where: str) -> str:
     if len(found) > MAX_CHARACTERS:
         raise ValueError(f"{where}: {column!r} has {len(found)} characters; at most {MAX_CHARACTERS} are allowed")
     if "\0" in found:
-        raise ValueError(f"{where}: {column!r} holds a NUL byte at character {found.index(chr(0))}; expected text")
+        raise ValueError(f"{where}: {column!r} contains a NUL byte at character {found.index(chr(0))}; expected text")
     try:
         found.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{where}: {column!r} holds half a character (a lone surrogate) at character {error.start}; expected text"
+            f"{where}: {column!r} contains a lone surrogate at character {error.start}; expected text"
         ) from None
     return found
 
@@ -845,7 +845,7 @@ def named(value: Any) -> Any:
     """
     given = value.get("name") if isinstance(value, Mapping) else value
     if not isinstance(given, (str, Task)):
-        raise ValueError(f"names no task; allowed: {', '.join(names())}, or {{name: <one of them>, ...}}")
+        raise ValueError(f"is not a task; allowed: {', '.join(names())}, or {{name: <one of these>, ...}}")
     return value
 
 

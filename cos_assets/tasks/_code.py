@@ -40,7 +40,7 @@ class Code(Styled):
         for where, row in self.rows(part):
             read = problem(where, row)
             if read["problem_id"] in found:
-                raise ValueError(f"{where}: 'task_id' is {row['task_id']!r}, as in a row before; expected another")
+                raise ValueError(f"{where}: 'task_id' {row['task_id']!r} is a duplicate; expected one row per task_id")
             found[read["problem_id"]] = read
         return pl.DataFrame([read for read in found.values() if read["split"]], schema=PROBLEMS)
 

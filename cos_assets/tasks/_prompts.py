@@ -20,7 +20,7 @@ class Prompts(PublicTask):
         """Return the prompt itself. Raises ValueError for few-shot examples: there is no published format for them."""
         if shots:
             raise ValueError(
-                f"sampling.shots: {len(shots)} is not allowed; allowed: 0, {self.name} asks each prompt as it stands"
+                f"sampling.shots: {len(shots)} is not allowed; allowed: 0, as {self.name} sends prompts unchanged"
             )
         return problem["question"]
 

@@ -39,7 +39,7 @@ class FunctionalMath(MathTask):
     def file(self, part: str) -> Path:
         if self.path is None:
             raise ValueError(
-                "task.path: is missing; functional_math is not on the hub: give the folder with"
+                "task.path: is missing; functional_math is not on the hub, so give the folder with"
                 f" {self.snapshot}.tar.gz from github.com/ConsequentAI/fneval"
             )
         path = Path(self.path).expanduser()
@@ -54,7 +54,7 @@ class FunctionalMath(MathTask):
         member = where.removeprefix(f"{file}:")
         snapshot, _, rest = member.partition("/test/")
         if snapshot != self.snapshot:
-            raise ValueError(f"{where}: is not of the snapshot {self.snapshot}; expected {self.snapshot}/test/...")
+            raise ValueError(f"{where}: is not in the snapshot {self.snapshot}; expected {self.snapshot}/test/...")
         return {
             "problem_id": f"functional_math/{self.snapshot}/{rest.partition('.json')[0]}",
             **math_problem("test", where, row),

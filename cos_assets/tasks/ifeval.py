@@ -49,7 +49,7 @@ class Ifeval(Prompts):
             where = self.dataset if self.path is None else str(self.file("test"))
             raise ValueError(
                 f"{where}: ifeval test has {len(problems)} rows; 540 or 541 were published."
-                " Get the whole set, or say `check_rows: false` where another number is meant"
+                " Get the complete set, or set check_rows: false if the number is intended"
             )
         return pl.DataFrame(list(problems.values()), schema=PROBLEMS)
 
@@ -72,7 +72,7 @@ def _problem(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(ids, list) or not ids or not all(isinstance(name, str) for name in ids):
         raise ValueError(f"{where}: 'instruction_id_list' is {repr(ids)[:60]}; expected a list of names")
     if not isinstance(kwargs, list) or len(kwargs) != len(ids) or not all(isinstance(one, dict) for one in kwargs):
-        raise ValueError(f"{where}: 'kwargs' is {repr(kwargs)[:60]}; expected {len(ids)} mappings, one an instruction")
+        raise ValueError(f"{where}: 'kwargs' is {repr(kwargs)[:60]}; expected {len(ids)} mappings, one per instruction")
     names = [name.removeprefix("en:") for name in ids]  # prefix in the multilingual copy
     # In the hub's table every instruction has all keywords, most of them null.
     given = [{keyword: value for keyword, value in one.items() if value is not None} for one in kwargs]

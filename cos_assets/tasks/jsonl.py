@@ -96,7 +96,7 @@ class Jsonl(Styled):
         try:
             groups = 1 if pattern is None else re.compile(pattern).groups
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
+            raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
         if groups != 1:
             raise ValueError(f"{pattern!r} has {groups} groups; expected one, around the answer")
         return pattern
@@ -105,7 +105,7 @@ class Jsonl(Styled):
     @classmethod
     def _one_question(cls, template: str) -> str:
         if template.count(_QUESTION) != 1:
-            raise ValueError(f"{template!r} has {_QUESTION} {template.count(_QUESTION)} times; expected it once")
+            raise ValueError(f"{template!r} has {_QUESTION} {template.count(_QUESTION)} times; expected exactly once")
         return template
 
     @model_validator(mode="after")
@@ -152,7 +152,9 @@ class Jsonl(Styled):
             for number, (where, row) in enumerate(rows):
                 problem = self._problem(split, number, where, row)
                 if first := seen.get(problem["problem_id"]):
-                    raise ValueError(f"{where}: problem_id {problem['problem_id']!r} stands at {first} already")
+                    raise ValueError(
+                        f"{where}: problem_id {problem['problem_id']!r} is a duplicate; the first one is at {first}"
+                    )
                 seen[problem["problem_id"]] = where
                 found.append(problem)
         if self.grade == "tests" and found:
@@ -235,7 +237,7 @@ class Jsonl(Styled):
         found = {split: file for split in SPLITS if (file := readers.find(path, split))}
         if not found:
             raise ValueError(
-                f"task.path: {str(path)!r} is no file, and no folder with a train, validation or test file"
+                f"task.path: {str(path)!r} is neither a file nor a folder with a train, validation or test file"
             )
         return found
 
@@ -302,7 +304,7 @@ class Jsonl(Styled):
         if self.grade == "choice":
             letter = stated(answer, "choice")
             if letter is None:
-                raise ValueError(f'{at}; expected a letter, as "B" or "(B)"')
+                raise ValueError(f'{at}; expected a letter, for example "B" or "(B)"')
             return letter
         if self.grade == "tests":
             try:
@@ -322,7 +324,7 @@ class Jsonl(Styled):
         if self.answer_pattern is not None:
             raise ValueError(
                 f"{where}: {self.columns.solution!r} states no answer that answer_pattern finds;"
-                " models trained on it would state none"
+                " models trained on it would not state one either"
             )
         ends = f"{solution.rstrip()}\nThe answer is {f'${answer}$' if self.grade == 'math' else answer}."
         if self.grade == "text" and self.answer(ends) != answer:  # the sentence would be read differently
@@ -334,7 +336,7 @@ class Jsonl(Styled):
         if not count:
             return
         if held := sum(p["split"] == split for p in problems):
-            raise ValueError(f"{split}: {count} is not allowed; the data have {held} {split} problems, leave it out")
+            raise ValueError(f"{split}: {count} is not allowed; the data have {held} {split} problems; leave it out")
         train = [p["problem_id"] for p in problems if p["split"] == "train"]
         if count > len(train):
             raise ValueError(f"{split}: {count} is not allowed; there are {len(train)} train problems to draw from")

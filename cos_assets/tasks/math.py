@@ -132,7 +132,7 @@ class Math(MathTask):
         if self.check_rows and len(rest) != expected:
             raise ValueError(
                 f"math: {len(rest)} test problems are outside MATH-500; {expected} were published."
-                " Are `test` and `math500` of one kind of copy? Or say `check_rows: false`"
+                " Use `test` and `math500` from the same copy, or set check_rows: false if the number is intended"
             )
         known = {p["problem_id"]: p for p in rest if same_text(p["question"]) not in trained}
         if self.validation > len(known):

@@ -125,7 +125,10 @@ def _codet(where: str, row: Mapping[str, Any]) -> tuple[str, str, list[str], lis
     first, _, lines = test.partition("\n")
     tests = [line for line in textwrap.dedent(lines).splitlines() if line]
     if len(rest) != 2 or not first.startswith("def check(") or not tests:
-        raise ValueError(f"{where}: 'prompt' and 'test' are not a head with its docstring, and `def check(candidate):`")
+        raise ValueError(
+            f"{where}: 'prompt' or 'test' is not allowed; expected a function head with its docstring, and"
+            " `def check(candidate):`"
+        )
     # The file lacks the imports of the tests; they use no module but `math`.
     imports = ["import math"] if any("math." in line for line in tests) else []
     return task, f"{head.rstrip()}\n{body}", imports, tests

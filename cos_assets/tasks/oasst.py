@@ -55,7 +55,7 @@ class Oasst(Prompts):
         if found is None:
             names = ", ".join(_EXPORTS)
             raise ValueError(
-                f"task.path: {str(path)!r} holds no export; expected one of {names}, as .jsonl.gz or .jsonl"
+                f"task.path: {str(path)!r} contains no export; expected one of {names}, as .jsonl.gz or .jsonl"
             )
         return found
 
@@ -106,7 +106,7 @@ class Oasst(Prompts):
             elif role == "prompter" and not message.get("parent_id"):
                 if message_id in first:
                     raise ValueError(
-                        f"{where}: message_id {message_id!r} is a duplicate; the first: {first[message_id][0]}"
+                        f"{where}: message_id {message_id!r} is a duplicate; the first one is at {first[message_id][0]}"
                     )
                 first[message_id] = (where, message)
         return first, replies

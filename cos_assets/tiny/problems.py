@@ -170,7 +170,7 @@ def solution_text(steps: Sequence[Step], literals: Sequence[int]) -> str:
     """Return the chain as solution text. Raises ValueError if a result is outside 0..99."""
     results = values(steps, literals)
     if results is None:
-        raise ValueError(f"steps: the chain {list(steps)} over {list(literals)} leaves 0..{LIMIT}")
+        raise ValueError(f"steps: the chain {list(steps)} over {list(literals)} has a result outside 0..{LIMIT}")
     parts = []
     for (op, left, right), result in zip(steps, results, strict=True):
         a, b = ((literals if r.kind == "literal" else results)[r.number] for r in (left, right))
@@ -323,7 +323,7 @@ def generate(n_train: int = 400, n_validation: int = 200, n_test: int = 1500, se
     rows = []
     for split, size in (("train", n_train), ("validation", n_validation), ("test", n_test)):
         if size < 0:
-            raise ValueError(f"{split}: {size} problems; allowed: 0 or more")
+            raise ValueError(f"{split}: {size} problems are not allowed; allowed: 0 or more")
         problems = stream(split, seed)
         for i in range(size):
             problem = next(problems)

@@ -230,6 +230,6 @@ def train(
     Every role has its own corpus, because models trained on one corpus would make the same mistakes.
     """
     if role not in SHAPES:
-        raise ValueError(f"role: {role!r}; allowed: {', '.join(SHAPES)}")
+        raise ValueError(f"role: {role!r} is not allowed; allowed: {', '.join(SHAPES)}")
     pairs = list(corpus.texts(steps * BATCH, seed=len(ROLES) * seed + ROLES.index(role)))
     return train_from_texts(pairs, word_tokenizer(), SHAPES[role], out, steps, seed=seed, on_progress=on_progress)

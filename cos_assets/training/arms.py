@@ -31,7 +31,7 @@ def subset(problems: pl.DataFrame, wanted: int | float | None, seed: int) -> pl.
     if wanted is None:
         return problems
     if wanted > problems.height:
-        raise ValueError(f"problems: {wanted} are asked for; {problems.height} are sampled")
+        raise ValueError(f"problems: {wanted} is more than the {problems.height} problems that are sampled")
     count = wanted if isinstance(wanted, int) else max(1, round(wanted * problems.height))
     return drawn(problems, ["problem_id"], count, f"{seed}/problems")
 
@@ -73,7 +73,9 @@ def balanced(rows: pl.DataFrame, problems: pl.DataFrame, seed: int) -> pl.DataFr
     levels = problems.select("problem_id", "level")
     rows = rows.join(levels, on="problem_id", how="left", maintain_order="left").with_row_index("_row")
     if missing := rows["level"].null_count():
-        raise ValueError(f"balance: level: {missing} of {rows.height} rows are of problems without a level")
+        raise ValueError(
+            f"balance: level: {missing} of {rows.height} rows belong to problems without a level; leave balance out"
+        )
     parts = rows.partition_by("level")
     least = min((part.height for part in parts), default=0)
     names = ["model", "problem_id", "sample_index"]

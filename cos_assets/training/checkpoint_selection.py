@@ -46,7 +46,7 @@ def score(
         into = candidate.checkpoint.folder / "candidate"
         accuracy = float(evaluate(assemble(candidate, base, method, into)))
         if not math.isfinite(accuracy):
-            raise ValueError(f"evaluate: gave {accuracy} for {candidate.key}; allowed: a finite accuracy")
+            raise ValueError(f"evaluate: returned {accuracy} for {candidate.key}; allowed: a finite accuracy")
         scores[candidate.key] = accuracy
         write_json(remember, scores)
         shutil.rmtree(into)
@@ -66,7 +66,7 @@ def best(candidates: Sequence[Candidate], scores: dict[str, float] | None) -> Ca
         usable = [c for c in candidates if c.key in scores]
     if not usable:
         tried = sorted({c.learning_rate for c in candidates})
-        raise ValueError(f"learning_rate: {tried}: the loss is not finite any more; choose a smaller one")
+        raise ValueError(f"learning_rate: {tried}: the loss is no longer finite; choose a lower rate")
     if scores is None:
         return usable[0]
     return min(usable, key=lambda c: (-scores[c.key], c.checkpoint.step, c.learning_rate))

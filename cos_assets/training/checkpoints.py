@@ -81,13 +81,13 @@ def fetched(root: Place, path: str, digest: str) -> Path:
         except FileNotFoundError:
             known = None
         if known is None:
-            raise FileNotFoundError(f"{root / path}: this model is gone; {advice}")
+            raise FileNotFoundError(f"{root / path}: this model is missing; {advice}")
         if known == digest:
             return found
         if isinstance(root, Path):
             break
         shutil.rmtree(found.parent)  # a local copy, which is fetched again
-    raise ValueError(f"{root / path}: this model has other files than its table names; {advice}")
+    raise ValueError(f"{root / path}: the files of this model differ from those in its table; {advice}")
 
 
 def intact(root: Place, frame: pl.DataFrame) -> bool:

@@ -76,7 +76,7 @@ def encode(
         if column not in rows.columns:
             raise ValueError(f"rows: column {column!r} is missing; found {', '.join(rows.columns) or 'no columns'}")
     if rows.is_empty():
-        raise ValueError("rows: there are none, so there is nothing to train on; were any solutions correct?")
+        raise ValueError("rows: there are no rows to train on; check whether any solution passed verification")
     for column in ("prompt", "completion"):
         if rows.schema[column] != pl.Utf8:
             raise ValueError(f"rows: column {column!r} has the type {rows.schema[column]}; allowed: String")
@@ -89,14 +89,17 @@ def encode(
     for number, (prompt, completion, cut) in enumerate(texts):
         start = prompts[prompt]
         if not start:
-            raise ValueError(f"rows: row {number}: prompt {prompt!r} has no tokens, so nothing predicts what follows")
+            raise ValueError(f"rows: row {number}: prompt {prompt!r} has no tokens; expected at least one token")
         if not (rest := completion_ids(tokenizer, completion, ended=not cut)):
-            raise ValueError(f"rows: row {number}: the completion was cut off before its first token; leave it out")
+            raise ValueError(f"rows: row {number}: the completion was cut off before its first token; drop the row")
         encoded.append(Row(np.array([*start, *rest], dtype=np.int64), len(start)))
     kept = [row for row in encoded if limit is None or len(row) <= limit]
     if not kept:
         shortest = min(len(row) for row in encoded)
-        raise ValueError(f"max_length: {limit}; all {len(encoded)} rows are longer; the shortest has {shortest} tokens")
+        raise ValueError(
+            f"max_length: {limit}: all {len(encoded)} rows are longer; allowed: at least {shortest}, the tokens of the"
+            " shortest row"
+        )
     return kept, len(encoded) - len(kept)
 
 

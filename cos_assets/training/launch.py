@@ -58,7 +58,7 @@ def check_gpus(settings: Finetune) -> None:
     import torch
 
     if torch.cuda.is_available() and (settings.num_processes or 1) > (found := torch.cuda.device_count()):
-        raise ValueError(f"num_processes: {settings.num_processes} needs as many GPUs; this machine shows {found}")
+        raise ValueError(f"num_processes: {settings.num_processes} is more than the {found} GPUs of this machine")
 
 
 def wait_for_others(folder: Path) -> None:

@@ -109,7 +109,7 @@ def train_on(
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     if arguments.world_size != processes:
-        raise ValueError(f"num_processes: {processes}, but found {arguments.world_size}; start it without torchrun")
+        raise ValueError(f"num_processes: {processes}, but found {arguments.world_size} processes; do not use torchrun")
     arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch size by the number of visible GPUs
     model = trainable(job.base, settings, bf16, job.seed)
     if settings.packing and not done:
@@ -148,7 +148,8 @@ def wants_bf16(settings: Finetune) -> bool:
         found = torch.cpu.get_capabilities()
         has, takes = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")), False
     if settings.precision == "bf16" and not has:
-        raise ValueError("precision: bf16 is not in this machine's GPU, or CPU if it has none; allowed: auto, fp32")
+        device = "GPU" if takes else "CPU"
+        raise ValueError(f"precision: the {device} of this machine does not support bf16; allowed: auto, fp32")
     return has and (settings.precision == "bf16" or (settings.precision == "auto" and takes))
 
 

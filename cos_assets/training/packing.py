@@ -109,12 +109,12 @@ def check(model: Any, rows: Sequence[Row], pad: int, name: str) -> None:
         try:
             together, _ = _losses(model, packed(lines, pad))
         except TypeError:
-            raise ValueError(f"packing: {name} takes no position_ids; leave it out") from None
+            raise ValueError(f"packing: {name} does not accept position_ids; leave it out") from None
     off = (alone - together).square().mean().sqrt().item()
     if not off <= math.sqrt(eps):  # agreement in half of the digits; NaN fails, too
         raise ValueError(
-            f"packing: {name} does not keep packed rows apart: the losses of their tokens, {alone.mean().item():.4g} "
-            f"nats on average, change by {off:.2g}; leave it out"
+            f"packing: {name} does not keep packed rows apart: packing changes the losses of tokens by {off:.2g} nats "
+            f"(their mean is {alone.mean().item():.4g}); leave it out"
         )
 
 

@@ -44,7 +44,7 @@ class EvaluationSpec(Spec):
         if self.samples is None:
             names = ("temperature", "top_k", "top_p", "pass_at", "maj_at")
             if extra := [name for name in names if name in self.model_fields_set]:
-                raise ValueError(f"{', '.join(extra)}: only with samples:, the number of answers that are drawn")
+                raise ValueError(f"{', '.join(extra)}: allowed only with samples:, the number of drawn answers")
         for name, ks in (("pass_at", self.pass_at), ("maj_at", self.maj_at)):
             if (most := max(ks or [0])) > (self.samples or 0):
                 raise ValueError(f"{name}: {most} is more than samples: {self.samples}")

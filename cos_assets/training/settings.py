@@ -14,11 +14,11 @@ class Lora(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     r: int = Field(default=16, ge=1, description="Rank of the adapters.")
-    alpha: float = Field(default=32, gt=0, description="Scale of the adapters; they count alpha / r times.")
+    alpha: float = Field(default=32, gt=0, description="Scale of the adapters; their output is scaled by alpha / r.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
     target_modules: Literal["all-linear"] | list[str] = Field(
         default="all-linear",
-        description="Names of the layers that get an adapter; all-linear leaves out the output layer.",
+        description="Names of the layers that get an adapter; all-linear means all except the output layer.",
     )
 
     @field_validator("target_modules", mode="before")
@@ -41,40 +41,40 @@ class Finetune(BaseModel):
     method: Literal["full", "lora"] = Field(default="full", description="Train all weights, or low-rank adapters only.")
     steps: int | dict[str, int] = Field(description="Optimizer steps: one number, or one per budget.")
     batch_size: int = Field(default=32, ge=1, description="Rows per optimizer step.")
-    seeds: int = Field(default=1, ge=1, description="Trainings on the same rows that differ in their seed alone.")
-    gradient_accumulation: int = Field(1, ge=1, description="Parts of a batch that are run one after the other.")
+    seeds: int = Field(default=1, ge=1, description="Number of trainings on the same rows, each with another seed.")
+    gradient_accumulation: int = Field(1, ge=1, description="Number of parts of a batch that run one after another.")
     num_processes: int | None = Field(
         default=None,
         ge=1,
-        description="Processes that share each batch, one per GPU; they end with the training. None: the run's own.",
+        description="Number of processes that share each batch, one per GPU. None: train in the process of the run.",
     )
     packing: bool = Field(
         default=False,
         exclude_if=lambda on: not on,  # keeps the identity of models trained before this field existed
-        description="Lay rows end to end instead of padding them; refused where the model would mix them up.",
+        description="Concatenate rows instead of padding them. Refused for a model that does not keep rows apart.",
     )
     learning_rate: float | list[float] = Field(
-        default=5e-4, description="Peak learning rate; of a list, the one with the best validation accuracy is kept."
+        default=5e-4, description="Peak learning rate. Of a list, the rate with the best validation accuracy is used."
     )
-    checkpoints: int = Field(4, ge=1, description="Evenly spaced steps to choose from, and to resume from.")
+    checkpoints: int = Field(4, ge=1, description="Number of evenly spaced checkpoints to select and resume from.")
     warmup: float = Field(
         default=0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises from 0."
     )
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         default="cosine",
-        description="The learning rate after the warm-up; cosine and linear fall to 0 at the last step.",
+        description="Learning rate after the warm-up; cosine and linear fall to 0 at the last step.",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay.")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are scaled down to this norm.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Maximum norm of the gradients, which are scaled down.")
     max_length: int | None = Field(
         default=None,
         ge=2,
-        description="Rows of more tokens are left out and counted; never above the model's context.",
+        description="Maximum tokens of a row, at most the model's context. Longer rows are left out and counted.",
     )
     lora: Lora = Field(default=Lora(), description="Settings of method: lora.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
-        description="bf16 (mixed) needs a GPU or CPU that has it; auto takes it on such a GPU, and fp32 elsewhere.",
+        description="bf16 (mixed) needs a GPU or CPU that supports it. auto is bf16 on such a GPU, and fp32 elsewhere.",
     )
 
     @field_validator("steps", mode="before")
@@ -97,7 +97,7 @@ class Finetune(BaseModel):
             rates = []
         wanted = len(value) if several else 1
         if not rates or len(set(rates)) != wanted or not all(math.isfinite(r) and r > 0 for r in rates):
-            raise ValueError(f"{_shown(value)}allowed are a number above 0, or a list of different ones")
+            raise ValueError(f"{_shown(value)}allowed are a number above 0, or a list of different ones above 0")
         return rates if several else rates[0]
 
     @model_validator(mode="after")
@@ -105,15 +105,15 @@ class Finetune(BaseModel):
         if self.batch_size % self.gradient_accumulation:
             raise ValueError(
                 f"gradient_accumulation: {self.gradient_accumulation} does not divide batch_size: {self.batch_size}; "
-                "allowed are its divisors"
+                "allowed are divisors of batch_size"
             )
         if self.num_processes and self.batch_size % (parts := self.num_processes * self.gradient_accumulation):
             raise ValueError(
-                f"num_processes: {self.num_processes} (times gradient_accumulation: {self.gradient_accumulation}) is "
-                f"{parts}, which does not divide batch_size: {self.batch_size}; allowed are its divisors"
+                f"num_processes: {self.num_processes} times gradient_accumulation: {self.gradient_accumulation} is "
+                f"{parts}, which does not divide batch_size: {self.batch_size}; allowed are divisors of batch_size"
             )
         if self.method == "full" and "lora" in self.model_fields_set:
-            raise ValueError("lora: is only allowed with method: lora; the method here is full")
+            raise ValueError("lora: is only allowed with method: lora; the method of this block is full")
         return self
 
     @property
@@ -134,7 +134,7 @@ class Finetune(BaseModel):
         if isinstance(self.steps, int):
             return self.steps
         if budget not in self.steps:
-            raise ValueError(f"finetune.steps: {budget!r} is not named; allowed: {', '.join(self.steps)}")
+            raise ValueError(f"finetune.steps: has no entry for budget {budget!r}; allowed: {', '.join(self.steps)}")
         return self.steps[budget]
 
     def checkpoint_steps(self, steps: int) -> list[int]:

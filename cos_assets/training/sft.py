@@ -103,7 +103,7 @@ def finetune(
     if not 0 <= job.seed < 2**32:
         raise ValueError(f"seed: {job.seed}; allowed: 0 to 2**32 - 1")
     if evaluate is None and len(settings.learning_rates) > 1:
-        raise ValueError(f"learning_rate: {settings.learning_rates}; a choice among several needs a validation split")
+        raise ValueError(f"learning_rate: {settings.learning_rates} needs a validation split to select from; give one")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"), no_progress_bars():
@@ -220,7 +220,7 @@ def _forget_damaged(out: Path) -> None:
         return
     sound = (done.path / "config.json").is_file() and hash_folder(done.path) == done.hash
     if not sound:
-        _log.warning(f"{done.path}: is not the model that was trained; it is trained again")
+        _log.warning(f"{done.path}: the model has changed since it was trained; it is trained again")
         (out / DONE).unlink()
         shutil.rmtree(done.path, ignore_errors=True)
 
@@ -235,7 +235,7 @@ def _claim(out: Path, work: Path, inputs: str) -> None:
     known = done.inputs if done else json.loads(note.read_text(encoding="utf-8")) if note.exists() else inputs
     if known != inputs:
         raise ValueError(
-            f"{out}: holds a training of other rows, settings, steps or seed; give each its own folder, or remove it"
+            f"{out}: contains a training with other rows, settings, steps or seed; use another folder, or remove it"
         )
     if not done:
         work.mkdir(exist_ok=True)

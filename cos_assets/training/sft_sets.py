@@ -65,9 +65,9 @@ class SourceSpec(Spec):
                 f"take: shares add up to {sum(self.take.values()):g}; at most 1 (the whole budget) can be spent"
             )
         if self.reference_solutions and self.verification is not None:
-            raise ValueError("verification: is for samples; reference_solutions: true takes no model's word")
+            raise ValueError("verification: is not allowed with reference_solutions: true, which uses no samples")
         if self.keep == "one_per_problem" and self.max_per_problem is not None:
-            raise ValueError("max_per_problem: keep: one_per_problem keeps one; give either")
+            raise ValueError("max_per_problem: is not allowed with keep: one_per_problem; give one of the two")
         return self
 
     @property
@@ -173,7 +173,7 @@ def _take(
         share = source.take[model] * bought[model] if source.take else (source.samples or {})[model]
         if share > bought[model]:
             raise ValueError(
-                f"samples.{model}: {share} samples per problem are asked for; this budget buys {bought[model]}"
+                f"samples.{model}: {share} is more than the {bought[model]} samples per problem that this budget buys"
             )
         whole = math.floor(share + 1e-9)
         extra = round((share - whole) * order.height)

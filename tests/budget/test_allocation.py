@@ -54,7 +54,7 @@ def test_what_still_brings_new_ones_gets_more() -> None:
 
 
 def test_no_problem_takes_all() -> None:
-    with pytest.raises(ValueError, match="5 samples are to be shared out among 0 problems"):
+    with pytest.raises(ValueError, match="5 samples cannot be distributed over 0 problems"):
         allocate(table([]).cast({"n": pl.Int64, "c": pl.Int64, "j": pl.Int64}), COMMON, REPEATS, 5)
 
 

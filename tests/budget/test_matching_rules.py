@@ -25,10 +25,13 @@ def both(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"models": both(price=PRICE | {"output": 1.05e-05})}, "models.wc.price.output: 1.05e-05: is too little for"),
+        (
+            {"models": both(price=PRICE | {"output": 1.05e-05})},
+            "models.wc.price.output: 1.05e-05: is too small for a price per million tokens",
+        ),
         (
             {"models": both(price=PRICE | {"output": 2e6})},
-            "models.wc.price.output: 2000000.0: is too much for a million",
+            "models.wc.price.output: 2000000.0: is too large for a price per million",
         ),
         ({"models": both(price=PRICE | {"unit": "1k"})}, "models.wc.price.unit: unknown key"),
         ({"models": both(price=PRICE | {"currency": "dollars"})}, "models.wc.price.currency: 'dollars' is not allowed"),
@@ -50,7 +53,7 @@ def both(**changes: Any) -> dict[str, Any]:
         ({"pilot": {"samples": 1}}, "pilot.samples: 1 is not allowed; allowed: a whole number of at least 2"),
         ({"match_rule": "measured"}, "models.wc.tokens_per_solution: is missing; give it for every model or for none"),
         ({"match": "number", "match_rule": "measured"}, "match_rule: match: number counts solutions, not tokens"),
-        ({"count_prefill": True}, "count_prefill: the nominal rule has no prompts to count"),
+        ({"count_prefill": True}, "count_prefill: the nominal rule counts no prompts"),
         (
             {"count_prefill": True, "models": both(tokens_per_solution=100)},
             "models.wc.tokens_per_prompt: is missing; count_prefill: true needs it",
@@ -59,7 +62,7 @@ def both(**changes: Any) -> dict[str, Any]:
         ({"allocation": "adaptive"}, "pilot: is missing; allocation: adaptive needs one"),
         (
             {"allocation": "adaptive", "pilot": {}, "sources": {"half": {"take": {"wc": 0.5}}}},
-            "sources.half: with allocation: adaptive a source takes all samples of a model, or none",
+            "sources.half: allocation: adaptive needs all samples of a model; give take: {<model>: 1}",
         ),
     ],
 )

@@ -97,10 +97,10 @@ def test_an_adapter_is_named_by_its_content_and_its_base(lora: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peft_type": "IA3"}, r"adapter_config.json: peft_type: 'IA3' cannot be sampled; expected LORA"),
+        ({"peft_type": "IA3"}, r"adapter_config.json: peft_type: 'IA3' cannot be served; expected LORA"),
         ({"base_model_name_or_path": None}, "base_model_name_or_path: is missing; expected the base model's hub id"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\] cannot be served; merge the adapter"),
-        ({"base_model_name_or_path": "/no/such/folder"}, "model: '/no/such/folder' is no folder here"),
+        ({"base_model_name_or_path": "/no/such/folder"}, "model: '/no/such/folder' is not a folder"),
     ],
 )
 def test_what_cannot_be_served(lora: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -167,7 +167,7 @@ def test_tokens_are_counted_only_with_a_tokenizer(tmp_path: Path) -> None:
         ([{"q": 5, "text": "x"}], COLUMNS, r"line 1: column 'q': 5 is not text"),
         ([ROWS[0], "[1]"], COLUMNS, r"line 2: found '\[1\]'; expected an object"),
         (["[1]"], COLUMNS, r"item 1: found '1'; expected an object"),
-        ([], COLUMNS, r"a.jsonl: holds no rows"),
+        ([], COLUMNS, r"a.jsonl: has no rows"),
         ([ROWS[3]], COLUMNS, r"a.jsonl: none of 1 rows matches a problem of this study by column 'q'"),
         ([ROWS[0]], {**COLUMNS, "text": "q"}, r"columns.text: unknown key; allowed: problem_id, question, completion"),
         ([ROWS[0]], {"question": "q"}, r"columns.completion: is missing"),
@@ -191,7 +191,7 @@ def test_bad_input_is_named(tmp_path: Path, rows: list[Any], columns: dict[str, 
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"path: .*none.jsonl' is no file and matches none"):
+    with pytest.raises(ValueError, match=r"path: .*none.jsonl' is not a file and matches no file"):
         engine(tmp_path / "none.jsonl")
     for name, message in (("a.jsonl.gz", "is not a gzip file"), ("a.parquet", "is not Parquet")):
         (tmp_path / name).write_bytes(b"neither")

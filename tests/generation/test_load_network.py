@@ -67,9 +67,12 @@ def change(folder: Path, remove: str | None = None, add: str | None = None) -> N
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lack, "the checkpoint lacks model.layers.0.mlp.gate_proj.weight; expected the tensors of LlamaForCausalLM"),
-        (hold_more, "the checkpoint holds model.layers.9.mlp.gate_proj.weight; expected the tensors of"),
-        (cut, "its weights cannot be read"),
+        (
+            lack,
+            "the checkpoint lacks model.layers.0.mlp.gate_proj.weight; expected exactly the tensors",
+        ),
+        (hold_more, "the checkpoint also has model.layers.9.mlp.gate_proj.weight; expected exactly the"),
+        (cut, "the weights cannot be read"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused(

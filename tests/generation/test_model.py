@@ -50,11 +50,11 @@ def test_a_hub_id_is_pinned_to_the_commit_behind_its_branch(tmp_path: Path) -> N
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == [COMMIT, "True", "9240000000.0"]
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: model: 'some/other' is no folder here and was not found on the hub")
+    assert last.startswith("ValueError: model: 'some/other' is not a folder and was not found on the hub")
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no model files here; expected a Hugging Face checkpoint"):
+    with pytest.raises(ValueError, match="has no model files; expected a Hugging Face checkpoint"):
         resolve(str(tmp_path), engine="transformers")
 
 
@@ -245,8 +245,8 @@ def test_arguments_of_the_chat_template_make_another_model(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("given", "chat", "message"),
     [
-        ({"enable_thinking": False}, False, "chat_template_kwargs: is for the chat template; give chat: true, too"),
-        ("enable_thinking", True, "chat_template_kwargs: 'enable_thinking' is not allowed; expected what"),
+        ({"enable_thinking": False}, False, "chat_template_kwargs: sets arguments of the chat template, which needs"),
+        ("enable_thinking", True, "chat_template_kwargs: 'enable_thinking' is not allowed; expected a mapping"),
         ({"tokenize": False}, True, "chat_template_kwargs: tokenize is set by the engine; leave it out"),
     ],
 )
@@ -265,6 +265,6 @@ def test_ray_hands_the_arguments_of_the_chat_template_to_its_replicas() -> None:
     assert ray(given)._model.template == given["chat_template_kwargs"]
     assert ray({})._model.template == {}
     with pytest.raises(
-        ValueError, match=r"engine_kwargs: .*chat_template_kwargs is no argument of vLLM's engine; it goes beside"
+        ValueError, match=r"engine_kwargs: .*chat_template_kwargs is not an argument of vLLM; move it out"
     ):
         ray({"engine_kwargs": given})

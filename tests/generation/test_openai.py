@@ -337,7 +337,7 @@ def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
     prompts = pl.DataFrame({"problem_id": [f"p{i}" for i in range(50)], "prompt": [f"question {i}" for i in range(50)]})
     chat = "message" in json.dumps(content)
     model = served(server, chat=chat, concurrency=1)
-    words = f"3 replies in a row are unusable: {kind}.*what they cost is booked. Check engine_options.api"
+    words = f"3 consecutive replies are unusable: {kind}.*Their cost is recorded. Check engine_options.api"
     for run in (1, 2):
         with pytest.raises(ConnectionError, match=words) as raised:
             generate(model, prompts, 4, SAMPLING, Buyer(tmp_path, "s", "sampling", "run"), Prices(1.0, 10.0))
@@ -360,7 +360,8 @@ def test_a_reply_that_is_nested_too_deep_is_asked_for_again(server: Server) -> N
 
 
 @pytest.mark.parametrize(
-    ("headers", "kind"), [({}, "a reply of more than 0 MiB"), ({"Content-Encoding": "gzip"}, "a reply packed as gzip")]
+    ("headers", "kind"),
+    [({}, "a reply of more than 0 MiB"), ({"Content-Encoding": "gzip"}, "a reply compressed as gzip")],
 )
 def test_a_reply_without_bounds_is_not_read(
     server: Server, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], kind: str
@@ -369,7 +370,7 @@ def test_a_reply_without_bounds_is_not_read(
     endless = {"choices": [{"index": 0, "text": "x" * 20_000, "finish_reason": "stop"}], "usage": usage()}
     body = json.dumps(endless).encode()
     server.reply = lambda request: Fault(content=gzip.compress(body) if headers else body, headers=headers)
-    with pytest.raises(ConnectionError, match=f"3 replies in a row are unusable: {kind}"):
+    with pytest.raises(ConnectionError, match=f"3 consecutive replies are unusable: {kind}"):
         ask(served(server, concurrency=1))
 
 
@@ -583,7 +584,7 @@ def test_replicas_share_the_work(server: Server) -> None:
 def test_when_no_server_answers_the_run_stops_and_keeps_what_it_had(server: Server) -> None:
     server.reply = dies(server, 40)
     engine, found = open_engine(served(server, concurrency=4)), []
-    with pytest.raises(ConnectionError, match=f"{server.url}: no answer any more, 8 prompts in a row: connection"):
+    with pytest.raises(ConnectionError, match=f"{server.url}: 8 consecutive prompts got no answer: connection"):
         for batch in engine.stream(asked(200, 1), SAMPLING):
             found += batch
     assert sum(c.finish_reason == "stop" for c in found) >= 30
@@ -703,11 +704,11 @@ def test_a_served_model_is_known_by_its_name_wherever_it_is_served(server: Serve
         ({"concurency": 3}, r"engine_options.concurency: .*; allowed: base_url, api_key_env"),
         ({"concurrency": 0}, r"engine_options.concurrency: .*greater than or equal to 1"),
         ({"base_url": "localhost:8000"}, r"engine_options.base_url.*expected for example http://localhost:8000/v1"),
-        ({"base_url": "http://me:word@host/v1"}, r"engine_options.base_url.*give the key by api_key_env"),
-        ({"base_url": "me:word@host/v1"}, r"engine_options.base_url.*give the key by api_key_env"),
-        ({"api_key_env": KEY}, r"engine_options.api_key_env.*give the name of the one that holds the key"),
-        ({"base_url": []}, r"engine_options.base_url.*names no server"),
-        ({"base_url": ["http://a/v1", "http://a/v1/"]}, r"base_url: a server stands there twice"),
+        ({"base_url": "http://me:word@host/v1"}, r"engine_options.base_url.*give the key with api_key_env"),
+        ({"base_url": "me:word@host/v1"}, r"engine_options.base_url.*give the key with api_key_env"),
+        ({"api_key_env": KEY}, r"engine_options.api_key_env.*give the name of the variable with the key"),
+        ({"base_url": []}, r"engine_options.base_url.*is an empty list"),
+        ({"base_url": ["http://a/v1", "http://a/v1/"]}, r"base_url: a server is listed twice"),
         ({"extra_body": {"temperature": 1}}, r"extra_body: .*temperature belongs under sampling:"),
         ({"extra_body": {"n": 4}}, r"extra_body: .*n is set by the engine"),
         ({"api_key_env": "NOT_SET_HERE"}, r"the environment variable NOT_SET_HERE is not set"),
@@ -726,13 +727,13 @@ def test_the_server_of_the_environment(server: Server, monkeypatch: pytest.Monke
     ask(resolve("m", engine="openai"))
     assert len(server.bodies) == 6 and server.keys == {f"Bearer {KEY}"}
     monkeypatch.setenv("OPENAI_BASE_URL", "http://me:word@host/v1")
-    with pytest.raises(ValueError, match="OPENAI_BASE_URL: holds a name, a password or a query") as raised:
+    with pytest.raises(ValueError, match="OPENAI_BASE_URL: contains a user name, a password or a query") as raised:
         open_engine(Model("m", "m", "openai"))
     assert "word" not in str(raised.value).replace("password", "")
 
 
 def test_a_chat_model_is_not_asked_for_plain_completions() -> None:
-    with pytest.raises(ValueError, match="leave out chat: true"):
+    with pytest.raises(ValueError, match="does not support chat: true"):
         resolve("m", engine="openai", chat=True, options={"api": "completions"})
 
 

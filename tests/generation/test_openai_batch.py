@@ -249,7 +249,7 @@ def test_the_third_unusable_reply_in_a_row_ends_the_purchase(server: BatchServer
         return Fault(content=echo(request), part=0.5 if broken and request.custom_id.endswith("-0-1") else 1)
 
     server.reply = reply
-    words = "3 replies in a row are unusable: a choice without text: .*; what they cost is booked. Check engine_options"
+    words = "3 consecutive replies are unusable: a choice without text: .* Their cost is recorded. Check engine_options"
     with pytest.raises(ConnectionError, match=words):
         buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
     rows = booked(tmp_path)
@@ -332,7 +332,9 @@ def test_a_batch_that_is_too_much_by_itself_is_halved(server: BatchServer) -> No
     good(found)
     assert [len(sent) for sent in server.sent] == [12, 6, 3, 3, 3, 3] and not any(c.retries for c in found)
     server.ends = lambda number: ("failed", "token_limit_exceeded")
-    with pytest.raises(ConnectionError, match="not even one request fits into a batch: why: token_limit_exceeded"):
+    with pytest.raises(
+        ConnectionError, match="a single request exceeds the limit of a batch: why: token_limit_exceeded"
+    ):
         ask(served(server), 5, 3)
 
 
@@ -365,7 +367,7 @@ def test_when_the_server_goes_away_the_next_run_takes_what_was_sent(
 ) -> None:
     route = server.routes[call]
     server.routes[call] = lambda request: error(503, "status 503")
-    with pytest.raises(ConnectionError, match=f"{server.url}: HTTP 503: status 503; batches under way go on there"):
+    with pytest.raises(ConnectionError, match=f"{server.url}: HTTP 503: status 503; the server continues"):
         buy(tmp_path, served(server), prompts("a", "b"), 3)
     server.routes[call] = route
     assert buy(tmp_path, served(server), prompts("a", "b"), 3).missing == 0

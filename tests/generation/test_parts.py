@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_the_parts_as_they_are(many: Ledger, caplog: pytest.L
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(many) == files and facts(many) == before
-    assert "40 parts could not be merged, and stay as they are" in caplog.text
+    assert "40 parts could not be merged and remain unchanged" in caplog.text
 
 
 def test_who_reads_while_parts_are_merged_sees_every_row_once(many: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,7 +244,7 @@ def test_a_cluster_must_hold_a_replica(caplog: pytest.LogCaptureFixture) -> None
     """One that was started here will not grow; another one may."""
     engine = open_engine(model(resources={"A100": 1}))
     assert engine._resources({"CPU": 2})["resources"] == {"A100": 1}
-    assert "replica takes 1 A100, of which the cluster has 0: waiting" in caplog.text
+    assert "replica needs 1 A100, but the cluster has 0; waiting" in caplog.text
     for options, message in [
         ({"resources": {"A100": 1}}, "engine_options.resources.A100: 1 is more than the 0 of this machine"),
         ({"cpus_per_replica": 3}, "engine_options.cpus_per_replica: 3 is more than the 2 of this machine"),
@@ -283,9 +283,9 @@ def test_a_prompts_samples_travel_together() -> None:
     [
         ({"replica": 2}, "engine_options.replica: Extra inputs are not permitted; allowed: address, replicas"),
         ({"replicas": 0}, "engine_options.replicas: Input should be greater than or equal to 1"),
-        ({"replicas": 3, "max_replicas": 2}, "max_replicas: 2 is less than replicas: 3"),
+        ({"replicas": 3, "max_replicas": 2}, "max_replicas: 2 is not allowed; at least replicas: 3"),
         ({"engine_kwargs": {"model": "x"}}, "engine_options.engine_kwargs: .*model is set by the engine"),
-        ({"max_num_seqs": 3}, "vLLM's own arguments go under engine_kwargs"),
+        ({"max_num_seqs": 3}, "arguments of vLLM belong under engine_kwargs"),
     ],
 )
 def test_mistakes_are_named_before_anything_starts(options: dict[str, Any], message: str) -> None:

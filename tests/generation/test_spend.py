@@ -59,7 +59,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         ask(tmp_path, model, 4, Cap(flops=9000.0, cost=100.0), Prices(1.0, 1.0))
     kept = bookings(tmp_path).height
     text = str(caught.value)
-    assert 0 < kept < 24 and f"Missing are {24 - kept} of 24 completions for sampling with them" in text
+    assert 0 < kept < 24 and f"{24 - kept} of 24 completions for sampling with them are missing" in text
     assert text.startswith("cap.flops: 9000: study 's' has spent") and "cap.cost" not in text and "\n" not in text
 
 

@@ -140,7 +140,7 @@ def test_a_mark_that_a_model_pads_with_is_text(name: str) -> None:
 def test_a_tokenizer_without_another_word_says_so() -> None:
     tokenizer = _tiny("student")
     tokenizer.unk_token = None
-    with pytest.raises(ValueError, match=r"this tokenizer can encode </s>.* as a control token only; take it out"):
+    with pytest.raises(ValueError, match=r"this tokenizer can encode </s>.* as a control token only; remove it"):
         completion_ids(tokenizer, "36 </s> junk")
 
 
@@ -198,7 +198,7 @@ def test_a_template_that_does_more_with_a_prompt_than_show_it(template: str) -> 
     tokenizer.chat_template = template
     prompt_ids(tokenizer, "36", chat=True)
     with pytest.raises(
-        ValueError, match=r"chat: the prompt spells out a control token, which .* begins with 'a </s> b'"
+        ValueError, match=r"chat: the prompt contains the text of a control token, which .* begins with 'a </s> b'"
     ):
         prompt_ids(tokenizer, "a </s> b", chat=True)
 

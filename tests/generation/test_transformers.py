@@ -440,7 +440,7 @@ def test_models_that_cannot_be_sampled_are_named(tmp_path: Path) -> None:
             )
         )
     mamba = random_model(tmp_path / "mamba", "mamba", hidden_size=16, num_hidden_layers=1)
-    with pytest.raises(ValueError, match="keeps no key-value cache"):
+    with pytest.raises(ValueError, match="has no key-value cache"):
         list(
             open_engine(Model(str(mamba), "m", "transformers", engine_options={"device": "cpu"})).stream(
                 request, GREEDY

@@ -114,7 +114,7 @@ def test_missing_sentence_data_names_both_ways_and_downloads_nothing(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(
         RuntimeError,
-        match=r"punkt_tab is not there \(llama-index-core brings it, `python -m nltk.downloader punkt_tab`",
+        match=r"punkt_tab is missing \(run `python -m nltk.downloader punkt_tab`, or install llama-index-core",
     ):
         grade_replies([(gold(NO_COMMA), "a")], 1)
 

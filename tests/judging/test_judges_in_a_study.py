@@ -148,7 +148,7 @@ def test_a_model_the_step_checker_and_their_vote(server: Server, materialize: Ma
     assert meant["kept_wrong_share"] == 0 and meant["verification_cost"] == pytest.approx(verifying["cost"].sum())
     assert meant["verification_flops"] == pytest.approx(verifying["flops"].sum())
     page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
-    assert "the share whose steps do not follow, by the judge judge." in page
+    assert "whose steps do not follow, by the judge judge." in page
 
     # Another study of the same samples pays for none of it again.
     asked = len(server.bodies)
@@ -203,7 +203,7 @@ def test_without_controls_only_samples_are_judged(server: Server, materialize: M
     assert known["false_positive_rate"] is not None and "control_recall" not in known
     assert facts(root, "budget_plan", {})["judging"]["llm"]["reference_solutions"] == 0
     text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
-    assert "Nothing is known of the errors of the judge llm: judge.controls is 0." in text
+    assert "The errors of the judge llm are unknown, because judge.controls is 0." in text
 
 
 def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: Made) -> None:
@@ -224,7 +224,7 @@ def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: M
         (check,) = checked(opened, "judge_tells_right_from_wrong", "low|wc")
     assert not check.passed and check.severity.value == "WARN"
     assert {"coin: recall", "coin: false alarms"} <= set(check.metadata)
-    assert "What is trained on is chosen by coin" in check.metadata["examples"].value
+    assert "coin selects the training data" in check.metadata["examples"].value
 
     rates = catalog.query(root, catalog.meant("false_positive_rates") or "")
     of_coin, of_steps = (rates.filter(judge=name, model="wc").row(0, named=True) for name in judges)
@@ -234,10 +234,10 @@ def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: M
     told = store.scan(root, "judged", "report").collect()
     assert "false_positive_rate" not in set(told["metric"]), "the first judge is the one that counts"
     page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
-    assert f"No false positive rate by coin of wc at low, se at low: {why}" in page
+    assert f"coin gives no false positive rate for wc at low, se at low: {why}" in page
     text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
-    assert f"No false positive rate by coin of wc at low, se at low: {why}" in text
-    assert "It still chooses what is trained on (verification)." in text
+    assert f"coin gives no false positive rate for wc at low, se at low: {why}" in text
+    assert "It still selects the training data (verification)." in text
 
 
 def checked(opened: dg.DagsterInstance, name: str, partition: str) -> list[dg.AssetCheckEvaluation]:

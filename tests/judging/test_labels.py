@@ -124,7 +124,7 @@ def test_maths_is_drawn_and_all_else_is_text(text: str, expected: str) -> None:
 def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> None:
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
     code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
-    assert code == 0 and "14 labels of Ann stored, 0 rows without one" in told
+    assert code == 0 and "Stored 14 labels of Ann in " in told and "; 0 rows have no label." in told
     # The judge has read the first sample of each: both right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
     assert "both right 3, only the second wrong 0, only the first wrong 2, both wrong 2" in told
     assert "wc, Ann: 0.50" in told and "se, Ann: 0.67" in told and "wc, steps: 0.25" in told
@@ -189,12 +189,12 @@ def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("right", "maybe", "row 2: label 'maybe'; allowed: right, wrong, unsure"),
-        ("right,,", "right,1,", "row 2: first_wrong_step '1' beside label 'right'"),
-        ("right,,", "wrong,9,", "row 2: first_wrong_step '9'; allowed: 1 to"),
+        ("right", "maybe", "row 2: label 'maybe' is not allowed; allowed: right, wrong, unsure"),
+        ("right,,", "right,1,", "row 2: first_wrong_step '1' is not allowed with label 'right'"),
+        ("right,,", "wrong,9,", "row 2: first_wrong_step '9' is not a step of this solution; allowed: 1 to"),
         ("1,s,", "1,t,", "row 2: id '"),
-        ("number,study,id,", "number,study,name,", "row 1: no column 'id'"),
-        (None, "", "row 1: no column 'study'"),
+        ("number,study,id,", "number,study,name,", "row 1: column 'id' is missing"),
+        (None, "", "row 1: column 'study' is missing"),
     ],
 )
 def test_a_row_that_cannot_be_is_named_and_nothing_is_stored(
@@ -214,15 +214,13 @@ def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path
             data = tables.folder(root, "s", "samples", {"budget": budget, "model": model}) / tables.DATA
             pl.read_parquet(data).with_columns(completion=pl.lit("other")).write_parquet(data)
     code, told = cos(root, "label", "import", file, "--annotator", "Ann")
-    assert code == 2 and "row 2: the solution is not the one that was labelled" in told
+    assert code == 2 and "row 2: the solution has changed since the export" in told
 
 
 def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--out", tmp_path)[0] == 0
-    assert "is there already" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
-    assert (
-        "--model: 'x' has no verdicts here; there are: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
-    )
+    assert "this file exists" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
+    assert "--model: 'x' has no verdicts; allowed: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
 
 
 def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp_path: Path) -> None:
@@ -235,7 +233,7 @@ def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp
 
         page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
         opened()
-        assert page.run("document.title") == "s: is the reasoning right?"
+        assert page.run("document.title") == "s: label the reasoning"
         page.press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
         page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
         opened()  # what was entered is still there
@@ -253,4 +251,4 @@ def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp
         ("right", "", ""),
     ]
     code, told = cos(root, "label", "import", done[0], "--annotator", "Ann")
-    assert code == 0 and "4 labels of Ann stored" in told and "Ann and steps: kappa" in told
+    assert code == 0 and "Stored 4 labels of Ann" in told and "Ann and steps: kappa" in told

@@ -56,7 +56,7 @@ def test_solutions_without_a_readable_answer_stop_the_purchase(tmp_path: Path) -
     assert "that is 42 of them." in said  # how one ends
     assert "\\boxed{...}" in said and "####" in said  # what is read
     assert "task.extract: flexible, which reads 16 of them" in said
-    assert "`sampling.unreadable: continue`" in said
+    assert "continue with sampling.unreadable: continue" in said
     assert booked(tmp_path) == FIRST
 
 

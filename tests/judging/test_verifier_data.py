@@ -61,7 +61,7 @@ def root(tmp_path: Path) -> Path:
 def test_the_files_load_and_hold_what_was_said(root: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.main, ["--home", str(root), "verifier-data", "s", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "1 judged wrong without saying at which step" in done.output
+    assert "leaves out 1 samples that were judged wrong" in done.output
     import datasets
 
     def loaded(name: str) -> datasets.Dataset:
@@ -83,7 +83,7 @@ def test_the_files_load_and_hold_what_was_said(root: Path, tmp_path: Path) -> No
 
 
 def test_a_judge_that_is_none_is_told_with_those_there_are(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(labels.LabelError, match="--judge: 'x' is not a judge of s; there are: steps"):
+    with pytest.raises(labels.LabelError, match="--judge: 'x' is not a judge of s; allowed: steps"):
         from cos_assets.judging.verifier_data import export
 
         export(root, "s", tmp_path / "out", "x")

@@ -81,5 +81,5 @@ def test_pairs_of_raters_have_a_confusion_table_and_count_who_did_not_decide() -
         ("bob", "judge", 3, 0),
     ]
     assert table.row(0)[-4:] == (1, 0, 1, 0)
-    with pytest.raises(ValueError, match="stands 2 times"):
+    with pytest.raises(ValueError, match="occurs 2 times"):
         agreement(pl.concat([frame, frame.head(1)]), ["ann"])

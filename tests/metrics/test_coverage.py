@@ -190,9 +190,9 @@ def test_empty_frames_keep_their_schema() -> None:
 def test_bad_frames_are_refused() -> None:
     with pytest.raises(ValueError, match=r"counts: problem 'b' has c = 3 of n = 2; allowed is 0 <= c <= n"):
         coverage(counts(("a", 2, 1), ("b", 2, 3)), [1])
-    with pytest.raises(ValueError, match=r"counts: \{'problem_id': 'a'\} stands 2 times, allowed once"):
+    with pytest.raises(ValueError, match=r"counts: \{'problem_id': 'a'\} occurs 2 times; allowed: once"):
         coverage(counts(("a", 2, 1), ("a", 2, 1)), [1])
-    with pytest.raises(ValueError, match=r"counts: no column 'c'; it has \['problem_id', 'n'\]"):
+    with pytest.raises(ValueError, match=r"counts: column 'c' is missing; found: \['problem_id', 'n'\]"):
         coverage(counts().drop("c"), [1])
     with pytest.raises(ValueError, match=r"counts: 1 of 1 rows have no c"):
         coverage(counts(("a", 2, None)), [1])  # type: ignore[arg-type]

@@ -176,9 +176,9 @@ def test_bad_samples_are_refused() -> None:
     frame = samples([["x", "y"]])
     with pytest.raises(ValueError, match=r"samples: 2 of 2 correct samples have no key"):
         diversity(frame.with_columns(key=pl.lit(None, dtype=pl.String)), [1])
-    with pytest.raises(ValueError, match=r"\{'problem_id': 'p0', 'sample_index': 0\} stands 2 times"):
+    with pytest.raises(ValueError, match=r"\{'problem_id': 'p0', 'sample_index': 0\} occurs 2 times"):
         diversity(pl.concat([frame, frame]), [1])
-    with pytest.raises(ValueError, match=r"samples: no column 'text'"):
+    with pytest.raises(ValueError, match=r"samples: column 'text' is missing"):
         diversity(frame, [1], keys={"exact": "text"})
     with pytest.raises(ValueError, match=r"samples: 1 of 2 rows have no correct"):
         diversity(frame.with_columns(correct=pl.Series([True, None])), [1])

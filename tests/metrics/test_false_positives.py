@@ -75,7 +75,7 @@ def test_difference_of_two_models() -> None:
 def test_bad_rows_are_refused() -> None:
     with pytest.raises(ValueError, match=r"judged: wrong_reasoning has type Int64; allowed is Boolean"):
         false_positive_rate(pl.DataFrame({"problem_id": ["a"], "wrong_reasoning": [1]}))
-    with pytest.raises(ValueError, match=r"judged: no column 'wrong_reasoning'"):
+    with pytest.raises(ValueError, match=r"judged: column 'wrong_reasoning' is missing"):
         false_positives(pl.DataFrame({"problem_id": ["a"]}))
     with pytest.raises(ValueError, match=r"judged: 1 of 1 rows have no problem_id"):
         false_positives(pl.DataFrame({"problem_id": [None], "wrong_reasoning": [True]}))

@@ -76,7 +76,7 @@ def test_against_every_subset(problems: list[list[str | None]], k: int) -> None:
     ("table", "k", "message"),
     [
         (samples("a"), 0, "k is 0"),
-        (samples("a").drop("answer"), 1, "no column 'answer'"),
+        (samples("a").drop("answer"), 1, "column 'answer' is missing"),
         (samples(*"a" * 1001), 1, "a problem has 1001; majorities are counted for at most 1000"),
         (samples("a").with_columns(pl.col("correct").cast(pl.Int8)), 1, "correct has type Int8; allowed is Boolean"),
     ],

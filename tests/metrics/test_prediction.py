@@ -196,9 +196,9 @@ def test_log_log_line_of_an_exact_power_law() -> None:
     ("counts", "message"),
     [
         (frame(4, np.array([1])), "1 problems have samples"),
-        (frame(1, np.array([0, 1, 1])), "how problems differ shows from 2"),
+        (frame(1, np.array([0, 1, 1])), "estimating their spread needs 2"),
         (frame(2, np.array([0, 3])), "c = 3 of n = 2"),
-        (frame(2, np.array([0, 1])).drop("n"), "no column 'n'"),
+        (frame(2, np.array([0, 1])).drop("n"), "column 'n' is missing"),
         (frame(0, np.array([], dtype=int)), "0 problems have samples"),
     ],
 )

@@ -148,7 +148,7 @@ def test_one_who_was_stopped_and_replaced_stops_buying_and_loses_nothing(
     stopped.send_signal(signal.SIGCONT)
     _, told = stopped.communicate()
     assert stopped.returncode == 1
-    assert "another process took this lock over" in told
+    assert "another process took over this lock" in told
     # Each paid for what it asked; the stopped one for at most what it had in hand, a part of two batches.
     assert paid(bill) <= before + new + 2 * SAMPLES
     assert rows(s3).height == paid(bill)  # all of it is booked

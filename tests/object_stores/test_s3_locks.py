@@ -92,7 +92,7 @@ def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
     first.check()
     with second:
         first._renewed -= 1000  # as if it had been stopped
-        with pytest.raises(RuntimeError, match="another process took this lock over"):
+        with pytest.raises(RuntimeError, match="another process took over this lock"):
             first.check()
         first.__exit__()
         second.check()
@@ -120,7 +120,7 @@ def test_one_who_shows_signs_of_life_keeps_it(s3: ObjectPath, monkeypatch: pytes
     with second:
         assert polls == 7  # 60 % of the time after the last renewal it waits, after 120 % it does not
         first._renew()
-        with pytest.raises(RuntimeError, match="another process took this lock over"):
+        with pytest.raises(RuntimeError, match="another process took over this lock"):
             first.check()
         first.__exit__()
 

@@ -28,7 +28,7 @@ def test_what_is_no_place_is_refused_with_what_is(url: str) -> None:
     with pytest.raises(PlaceError) as raised:
         place(url)
     assert str(raised.value) == (
-        f"COS_HOME: {url!r}; allowed: a folder, or s3://bucket/prefix, gs://bucket/prefix, az://bucket/prefix"
+        f"COS_HOME: {url!r} is not allowed; allowed: a folder, or s3://bucket/prefix, gs://bucket/prefix, az://bucket/prefix"
     )
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_is_not_the_listed_one_is_told(
         (here / "config.json").write_text("right")
     (s3 / "f" / "config.json").put(b"wrong")
     monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
-    with pytest.raises(PlaceError, match=r"f/config\.json: not the file that FILES\.json lists"):
+    with pytest.raises(PlaceError, match=r"f/config\.json: the file differs from FILES\.json"):
         artifacts.fetch(s3 / "f")
     assert not paths.local(s3 / "f").exists()
 
@@ -163,7 +163,7 @@ def test_a_list_cannot_name_files_outside_its_folder(s3: ObjectPath, tmp_path: P
 @pytest.mark.parametrize("listed", [b"", b"[]", b'{"a": 1}', b'{"a": {"bytes": -1, "sha256": ""}}', b"[" * 100_000])
 def test_what_is_no_list_of_files_is_named(s3: ObjectPath, listed: bytes) -> None:
     (s3 / "f" / artifacts.FILES).put(listed)
-    with pytest.raises(PlaceError, match=r"f/FILES\.json: is no list of files; remove"):
+    with pytest.raises(PlaceError, match=r"f/FILES\.json: is not a list of files; remove"):
         artifacts.fetch(s3 / "f")
 
 
@@ -185,15 +185,15 @@ def test_a_store_that_cannot_be_used_is_told_in_a_line_before_anything_is_made(s
     told = refused(cos("run", "demo", "--smoke", AWS_ENDPOINT_URL="http://127.0.0.1:9"))
     assert "COS_HOME: s3://bucket/some/prefix/.cos: " in told
     told = refused(cos("run", "demo", "--smoke", AWS_ENDPOINT_URL="host:9000"))
-    assert "AWS_ENDPOINT_URL: 'host:9000'; allowed: a URL, for example https://host:9000" in told
+    assert "AWS_ENDPOINT_URL: 'host:9000' is not allowed; allowed: a URL, for example https://host:9000" in told
     told = refused(cos("--home", "ftp://bucket", "run", "demo", "--smoke"))
-    assert "--home: 'ftp://bucket'; allowed: a folder, or s3://bucket/prefix" in told
+    assert "--home: 'ftp://bucket' is not allowed; allowed: a folder, or s3://bucket/prefix" in told
     server.refuse = lambda request: "403 Forbidden" if request.startswith("PUT") else None
     told = refused(cos("run", "demo", "--smoke"))
     assert "Forbidden: So the test has it" in told
     server.refuse, server.conditions = lambda request: None, False
     told = refused(cos("run", "demo", "--smoke"))
-    assert "this server ignores `If-None-Match: *`, so two buyers cannot be kept apart" in told
+    assert "the server ignores `If-None-Match: *`, so locks do not work" in told
     assert list(s3.objects()) == [".cos"]
 
 

@@ -118,7 +118,7 @@ def test_a_study_on_an_object_store(
     assert catalog.query(s3, counted).equals(catalog.query(on_disk, counted))
     told = cos("report", "s")
     assert told.returncode == 0, told.stderr
-    page = Path(told.stdout.rpartition("The page with all figures: ")[2].strip())
+    page = Path(told.stdout.rpartition("The report with all figures: ")[2].strip())
     assert page.is_relative_to(tmp_path / "local")
     assert page.read_bytes() == (on_disk / report).read_bytes()
 
@@ -146,7 +146,7 @@ def test_a_study_on_an_object_store(
     assert (checkpoints.fetched(s3, path, digest) / "config.json").is_file()
     with paths.open_store(s3) as bucket:
         bucket.delete((s3 / path.replace("/model", "/FILES.json")).key)
-    with pytest.raises(FileNotFoundError, match=r"this model is gone; `cos run STUDY --again` makes it again"):
+    with pytest.raises(FileNotFoundError, match=r"this model is missing; `cos run STUDY --again` makes it again"):
         checkpoints.fetched(s3, path, digest)
 
 

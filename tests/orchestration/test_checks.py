@@ -224,7 +224,7 @@ def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
         patch.setattr(checks, "GRADER_ERRORS", -1.0)
         summary, shown = run(graph, dagster)
     told = f"{NAME}/verdicts {BROKEN}"
-    assert summary.failed[told].startswith("made, but nothing may read it: few_answers_defeat_the_grader")
+    assert summary.failed[told].startswith("made, but a failed check blocks its use: few_answers_defeat_the_grader")
     assert {f"{NAME}/{asset} {BROKEN}" for asset in ("sample_metrics", "judgements")} <= set(summary.failed)
     assert f"{NAME}/report" in summary.failed
     assert "few_answers_defeat_the_grader" in shown and "skipped" in shown
@@ -259,7 +259,8 @@ def test_what_was_changed_by_hand_is_not_built_upon(graph: Graph, dagster: dg.Da
     for key in keys:
         assert "inputs_are_sound (changed 1)" in stopped.failed[key]
         assert not last_check(dagster, key.path[-1], "inputs_are_sound", BROKEN).passed
-    assert f"{NAME}/verdicts {BROKEN}: not what was written; materialize it again" in str(stopped.failed)
+    changed = f"{NAME}/verdicts {BROKEN}: its content differs from its lineage.json; materialize it again"
+    assert changed in str(stopped.failed)
     assert not (tmp_path / "home" / NAME / "sft_set").exists()
 
     # `cos run` makes the table again first.

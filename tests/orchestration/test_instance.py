@@ -97,7 +97,7 @@ def test_a_killed_run_is_told_and_gives_its_gpu_back(home: Path, monkeypatch: py
             run = dagster.get_run_by_id(record.dagster_run.run_id)
             assert run is not None and run.status == dg.DagsterRunStatus.FAILURE
             (failure,) = dagster.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-            assert f"its process (pid {first.pid}) is gone" in failure.message
+            assert f"the run's process (pid {first.pid}) no longer exists" in failure.message
 
             assert log.get_concurrency_info("gpu").active_run_ids == {run.run_id}
             daemon: Any = type("Context", (), {"instance": dagster})

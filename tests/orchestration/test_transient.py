@@ -102,4 +102,4 @@ def test_a_hub_that_fails_is_a_fault_and_a_model_that_is_not_there_is_none() -> 
         with server(answer) as url:
             surroundings = os.environ | {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
             done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True)
-        assert done.stdout.startswith(f"{fault} model: 'some/model' is no folder here"), done.stdout + done.stderr
+        assert done.stdout.startswith(f"{fault} model: 'some/model' is not a folder"), done.stdout + done.stderr

@@ -63,7 +63,7 @@ def test_every_model_has_a_line_with_its_metrics(spec: StudySpec, table: pl.Data
 
 def test_the_page_has_them_and_a_figure(spec: StudySpec, table: pl.DataFrame) -> None:
     made = report.build(spec, {"eval_metrics": table})
-    assert "Several answers to each problem" in made.html and "maj@k" in made.figures["evaluated"]
+    assert "Several answers per problem" in made.html and "maj@k" in made.figures["evaluated"]
     figure = evaluated.figure(spec, table)
     assert [axis.get_title("left") for axis in figure.axes] == ["wc, high budget", "se, high budget"]
     assert [len(axis.lines) for axis in figure.axes] == [6, 6]

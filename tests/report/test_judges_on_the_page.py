@@ -91,7 +91,7 @@ def _complete(judgements: pl.DataFrame) -> Any:
 def test_a_judge_without_a_rate_says_why_everywhere(judgements: pl.DataFrame, why: str) -> None:
     made = build(tables(judgements))
     assert made.comparisons.filter(metric="false_positive_rate").is_empty()
-    said = f"No false positive rate by first of wc at low, se at low: {why}"
+    said = f"first gives no false positive rate for wc at low, se at low: {why}"
     assert all(said in text for text in (made.html, report.summary_text(made), made.summary_markdown))
     assert "false positive rate, %" not in made.figures.get("quality", "")
     assert "<td>first</td><td>none</td>" in made.html
@@ -101,7 +101,7 @@ def test_one_side_without_a_rate_leaves_no_difference() -> None:
     silent = judged("first", wrong=9, unread=60, alarms=0, caught=50).filter(model="se")
     made = build(tables(pl.concat([judged("first", 20, 0, 0, 50).filter(model="wc"), silent])))
     assert made.comparisons.filter(metric="false_positive_rate").is_empty()
-    assert "No false positive rate by first of se at low: " in made.html and "20.0 % [" in made.html
+    assert "first gives no false positive rate for se at low: " in made.html and "20.0 % [" in made.html
 
 
 def test_peoples_labels_go_before_the_controls() -> None:
@@ -117,19 +117,22 @@ def test_peoples_labels_go_before_the_controls() -> None:
 @pytest.mark.parametrize(
     ("kept", "said"),
     [
-        (pl.col("control").is_null(), "no reference solutions that it could read, no samples with a wrong answer that"),
+        (
+            pl.col("control").is_null(),
+            "false alarms unknown (it could read no reference solutions), recall unknown (it could",
+        ),
         (
             pl.col("control").eq_missing("wrong_answer").not_(),
-            "no samples with a wrong answer that it could read; 0 not read",
+            "recall unknown (it could read no samples with a wrong answer); 0 not read",
         ),
     ],
 )
 def test_missing_controls_are_said(kept: pl.Expr, said: str) -> None:
     made = build(tables(GOOD.filter(kept)))
-    assert said in made.html and "Whether it can tell right from wrong is not known." in made.html
+    assert said in made.html and "It is unknown whether it can tell right from wrong." in made.html
     assert not made.comparisons.filter(metric="false_positive_rate").is_empty()
     none = build(tables(GOOD.filter(pl.col("control").is_null())), judge={"controls": 0, **SPEC["judge"]})
-    assert "Nothing is known of the errors of the judge first: judge.controls is 0." in none.html
+    assert "The errors of the judge first are unknown, because judge.controls is 0." in none.html
 
 
 def test_rates_of_finetuned_models_stand_beside_the_step_checkers_errors() -> None:
@@ -148,14 +151,14 @@ def test_rates_of_finetuned_models_stand_beside_the_step_checkers_errors() -> No
 
     def page(steps: pl.DataFrame, **judge: Any) -> str:
         made = report.build(study.parse(spec | judge), tables(GOOD, steps) | scored)
-        return made.html.partition("Several answers to each problem")[2].partition("What the budget bought")[0]
+        return made.html.partition("Several answers per problem")[2].partition("What the budget bought")[0]
 
     good = page(judged("second", 3, 0, 1, 40))
     assert "25.0 % [" in good and "second on its controls: false alarms 2.0 % [" in good
     poor = page(judged("second", 3, 0, 10, 12))
     assert (
         "25.0 % [" not in poor
-        and "No false positive rate: this judge cannot tell right from wrong (recall 24.0" in poor
+        and "There is no false positive rate: this judge cannot tell right from wrong (recall 24.0" in poor
     )
     other = page(judged("second", 3, 0, 1, 40), judge={"model": "./judge"})
-    assert "25.0 % [" in other and "The step checker has no controls here" in other
+    assert "25.0 % [" in other and "The step checker has no controls, because" in other

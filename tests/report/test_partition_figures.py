@@ -41,7 +41,7 @@ DRAWN: dict[str, tuple[Callable[[], Any], str]] = {
         partial(partition_figures.intervals, {"steps": (0.04, 0.02, 0.08), "vote": (0.5, None, None)}, "FPR"),
         "4.0%",
     ),
-    "per_problem": (partial(partition_figures.per_problem, ROWS.filter("correct"), 310), "problems by rows"),
+    "per_problem": (partial(partition_figures.per_problem, ROWS.filter("correct"), 310), "problems by number"),
 }
 
 

@@ -64,7 +64,7 @@ def test_lineage_goes_back_to_other_studies(root: Path) -> None:
     assert list(provenance.dropped_cells(SPEC, made)) == [("low", "wc", "10", "8", "7", "7", "3")]
     assert provenance.versions(SPEC, made)[0] == ("problem set", "arithmetic, abc")
     page = report.build(SPEC, {}, made).html
-    assert "Lineage" in page and "From samples to rows" in page
+    assert "Lineage" in page and "From samples to training rows" in page
     assert "Lineage" not in report.build(SPEC, {}).html
 
 

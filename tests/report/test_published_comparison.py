@@ -43,18 +43,24 @@ def test_each_number_stands_beside_its_own() -> None:
     assert {line[4:] for line in missing} == {("–", "–")}
     page = report.build(spec, tables).html
     assert "task: arithmetic" in page
-    assert "Beside what was published" in page and "a paper" in page
-    assert "Beside what was published" not in report.build(SPEC, tables).html
+    assert "Comparison with published results" in page and "a paper" in page
+    assert "Comparison with published results" not in report.build(SPEC, tables).html
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"coverage": {"huge": {"wc": 1}}}, r"published\.coverage\.huge: is unknown; allowed: low"),
-        ({"coverage": {"low": {"gt": 1}}}, r"published\.coverage\.low\.gt: is unknown; allowed: wc, se"),
+        (
+            {"coverage": {"huge": {"wc": 1}}},
+            r"published\.coverage\.huge: 'huge' is not a name of this study; allowed: low",
+        ),
+        (
+            {"coverage": {"low": {"gt": 1}}},
+            r"published\.coverage\.low\.gt: 'gt' is not a name of this study; allowed: wc, se",
+        ),
         (
             {"accuracy": {"low": {"wc": {"se": 1}}}},
-            r"accuracy\.low\.wc\.se: is unknown; allowed: student, wc",
+            r"accuracy\.low\.wc\.se: 'se' is not a name of this study; allowed: student, wc",
         ),
         ({"coverage": {"low": {"wc": 101}}}, r"published\.coverage\.low\.wc: 101"),
     ],

@@ -377,7 +377,7 @@ def test_the_page_says_how_budgets_were_matched() -> None:
     tables = simulated(**EQUAL)
     said = {m: report.build(SPEC.model_copy(update={"match": m}), tables).html for m in ("flops", "price", "number")}
     assert [m for m, page in said.items() if "2·P FLOPs" in page] == ["flops"]
-    assert [m for m, page in said.items() if "output tokens are cheaper" in page] == ["price"]
+    assert [m for m, page in said.items() if "whose output tokens are r times cheaper" in page] == ["price"]
 
 
 def test_the_confidence_is_said_as_it_is() -> None:

@@ -119,7 +119,7 @@ def empty_lineage(file: Path) -> None:
 def test_every_partition_that_is_to_be_made_has_its_reason(made: Study) -> None:
     """What `cos run --dry-run` prints."""
     assert made.due() == {}
-    assert made.due(again=("report",)) == {"own/report": {"report": "asked for by --again"}}
+    assert made.due(again=("report",)) == {"own/report": {"report": "requested by --again"}}
     batches = {f"own budget|model one|{model}": "sample_metrics" for model in ("wc", "se")}
     batches |= {"own/budget_plan": "budget_plan", "own/report": "report"}
     assert made.due(confidence=0.9) == {name: {asset: "has a new code version"} for name, asset in batches.items()}
@@ -127,7 +127,7 @@ def test_every_partition_that_is_to_be_made_has_its_reason(made: Study) -> None:
     made.table("samples").unlink()
     assert made.due() == {
         "own budget|model one|wc": {
-            "samples": "its files are not as they were written",
+            "samples": "its files have changed since they were written",
             "verdicts": "reads samples",
             "judgements": "reads samples, verdicts",
             "sample_metrics": "reads verdicts",

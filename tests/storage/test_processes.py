@@ -114,7 +114,7 @@ def test_launched_runs_are_watched_by_identity(home: Path, monkeypatch: pytest.M
         child.wait()
         here, elsewhere = (watch.check_run_worker_health(current(run_id)) for run_id in ids)
         assert (here.status, elsewhere.status) == (WorkerStatus.FAILED, WorkerStatus.RUNNING)
-        assert here.msg == f"its process (pid {child.pid}) is gone"
+        assert here.msg == f"the run's process (pid {child.pid}) no longer exists"
 
 
 def pid_of(pid: int) -> EngineEventData:

@@ -102,4 +102,4 @@ def test_without_the_data_the_error_says_what_is_missing(tmp_path: Path) -> None
     command = [sys.executable, "-m", "cos_assets.cli", "run", STUDY, "--select", "problems"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"task.path: '{tmp_path}/nowhere' holds no train file" in done.stderr
+    assert f"task.path: '{tmp_path}/nowhere' contains no train file" in done.stderr

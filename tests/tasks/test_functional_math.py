@@ -83,10 +83,10 @@ def test_the_archive_itself_can_be_named(tmp_path: Path) -> None:
     ("members", "options", "message"),
     [
         ({"1": ROW}, {}, r"Dec-2023.tar.gz: functional_math test has 1 rows; 1745 were published"),
-        ({"1": ROW}, {"snapshot": "Oct-2023"}, "holds no Oct-2023 file; expected one of Oct-2023.jsonl"),
+        ({"1": ROW}, {"snapshot": "Oct-2023"}, "contains no Oct-2023 file; expected one of Oct-2023.jsonl"),
         ({"1": "{broken"}, {}, r"Dec-2023.tar.gz:Dec-2023/test/algebra/1.json: line 1: is not JSON"),
         ({"1": {**ROW, "solution": "2"}}, {}, r"algebra/1.json: line 1: the solution boxes no answer"),
-        ({}, {}, "holds no rows"),
+        ({}, {}, "has no rows"),
     ],
 )
 def test_bad_archives_are_named(tmp_path: Path, members: dict[str, Any], options: dict[str, Any], message: str) -> None:
@@ -98,7 +98,7 @@ def test_bad_archives_are_named(tmp_path: Path, members: dict[str, Any], options
 
 def test_an_archive_of_another_snapshot_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "Oct-2023.tar.gz", **{"1": ROW})
-    with pytest.raises(ValueError, match="is not of the snapshot Oct-2023; expected Oct-2023/test/"):
+    with pytest.raises(ValueError, match="is not in the snapshot Oct-2023; expected Oct-2023/test/"):
         FunctionalMath(path=path, snapshot="Oct-2023", check_rows=False).load()
 
 
@@ -106,5 +106,5 @@ def test_what_is_no_archive_and_what_is_nowhere(tmp_path: Path) -> None:
     (tmp_path / "Dec-2023.tar.gz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"Dec-2023.tar.gz: is not a .tar.gz file"):
         FunctionalMath(path=str(tmp_path)).load()
-    with pytest.raises(ValueError, match=r"functional_math is not on the hub: give the folder with Dec-2023.tar.gz"):
+    with pytest.raises(ValueError, match=r"functional_math is not on the hub, so give the folder with Dec-2023.tar.gz"):
         FunctionalMath().load()

@@ -131,7 +131,7 @@ def test_file_kinds(tmp_path: Path, suffix: str) -> None:
         ),
         ([ROW, {"question": "q", "answer": "#### None"}], {}, "line 2: 'answer' ends in '#### None'"),
         ([ROW, "[1, 2]"], {}, r"line 2: found '\[1, 2\]'; expected an object"),
-        ([], {}, "train.jsonl: holds no rows"),
+        ([], {}, "train.jsonl: has no rows"),
         ([ROW], {"check_rows": True}, "train.jsonl: gsm8k train has 1 rows; 7473 were published"),
         ([ROW], {"validation": 1}, "validation: 1 is not allowed; there are 1 train rows"),
         ([ROW], {"validation": 0, "limit": {"test": 0}}, "limit.test: 0 is not allowed"),
@@ -152,7 +152,9 @@ def test_what_is_not_utf8_is_named(tmp_path: Path) -> None:
 def test_missing_files_are_named(tmp_path: Path) -> None:
     shutil.copy(Path(write(tmp_path, [ROW])) / "train.jsonl", tmp_path / "other.jsonl")
     (tmp_path / "test.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"holds no test file; expected one of test.jsonl, test.jsonl.gz, test.json"):
+    with pytest.raises(
+        ValueError, match=r"contains no test file; expected one of test.jsonl, test.jsonl.gz, test.json"
+    ):
         Gsm8k(path=str(tmp_path), validation=0, check_rows=False).load()
 
 
@@ -175,7 +177,7 @@ def test_no_path_and_no_network_names_both_ways_out(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     with pytest.raises(
-        ValueError, match=r"'openai/gsm8k' .*ConnectionError: no route\); set `path:` .* or allow the hub"
+        ValueError, match=r"'openai/gsm8k' .*ConnectionError: no route\); set path: .* or allow access to the hub"
     ) as error:
         Gsm8k().load()
     assert "\n" not in str(error.value)

@@ -132,8 +132,8 @@ def test_recorded_solutions_of_models_pass(
             [{**ROW, "entry_point": "two words"}],
             "line 1: 'entry_point' is 'two words'; expected the name of a function",
         ),
-        ([ROW, ROW], "line 2: 'task_id' is 'test/0', as in a row before; expected another"),
-        ([], "holds no rows"),
+        ([ROW, ROW], "line 2: 'task_id' 'test/0' is a duplicate; expected one row per task_id"),
+        ([], "has no rows"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, rows: list[Any], message: str) -> None:

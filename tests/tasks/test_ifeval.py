@@ -43,7 +43,7 @@ def test_limit(public_data: Path) -> None:
 def test_the_prompt_is_asked_as_it_stands() -> None:
     task = Ifeval()
     assert task.prompt({"question": "Say it, please."}) == "Say it, please."
-    with pytest.raises(ValueError, match=r"sampling.shots: 1 is not allowed; allowed: 0, ifeval"):
+    with pytest.raises(ValueError, match=r"sampling.shots: 1 is not allowed; allowed: 0, as ifeval"):
         task.prompt({"question": "q"}, [{"question": "a", "solution": "b"}])
 
 
@@ -95,7 +95,7 @@ def write(folder: Path, rows: list[Any]) -> str:
         ([{**ROW, "kwargs": []}], {}, r"'kwargs' is \[\]; expected 1 mappings"),
         ([{**ROW, "kwargs": ["x"]}], {}, r"'kwargs' is \['x'\]; expected 1 mappings"),
         ([ROW], {"check_rows": True}, "ifeval test has 1 rows; 540 or 541 were published"),
-        ([], {}, "input_data.jsonl: holds no rows"),
+        ([], {}, "input_data.jsonl: has no rows"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, rows: list[Any], options: dict[str, Any], message: str) -> None:

@@ -134,7 +134,7 @@ def test_a_folder_and_names_of_ones_own(tmp_path: Path) -> None:
     assert Jsonl(path=str(tmp_path), validation=1).load().equals(problems), "suffixes in upper case are found, too"
     only = Jsonl(path=str(tmp_path), splits={"test": "train"}).load()
     assert only["split"].to_list() == ["test"] * 3
-    with pytest.raises(ValueError, match="holds no exam file"):
+    with pytest.raises(ValueError, match="contains no exam file"):
         Jsonl(path=str(tmp_path), splits={"test": "exam"}).load()
 
 
@@ -164,21 +164,21 @@ LONG = "x" * 10_000_000
     [
         ([ROW, "{broken"], {}, "a.jsonl: line 2: is not JSON"),
         ([ROW, "[1]"], {}, r"line 2: found '\[1\]'; expected an object"),
-        ([], {}, "a.jsonl: holds no rows"),
+        ([], {}, "a.jsonl: has no rows"),
         ([ROW, {"question": "q"}], {}, r"line 2: column 'answer' \(columns.answer\) is missing; found: question"),
         ([ROW], {"columns": {"question": "q.x"}}, r"line 1: column 'q.x' \(columns.question\) is missing"),
         ([{**ROW, "question": 7}], {}, "line 1: 'question' is 7; expected a string"),
         ([{**ROW, "question": " \n"}], {}, "line 1: 'question' is empty"),
         ([{**ROW, "answer": ""}], {"grade": "text"}, "line 1: 'answer' is empty"),
         ([{**ROW, "answer": None}], {"grade": "text"}, "line 1: 'answer' is None; expected a string"),
-        ([{**ROW, "answer": "a\0"}], {"grade": "text"}, "line 1: 'answer' holds a NUL byte at character 1"),
-        ([{**ROW, "question": "\udce9"}], {}, "line 1: 'question' holds half a character"),
+        ([{**ROW, "answer": "a\0"}], {"grade": "text"}, "line 1: 'answer' contains a NUL byte at character 1"),
+        ([{**ROW, "question": "\udce9"}], {}, "line 1: 'question' contains a lone surrogate"),
         ([{**ROW, "question": LONG}], {}, "line 1: 'question' has 10000000 characters; at most 1000000 are allowed"),
         ([{**ROW, "answer": "six"}], {}, "line 1: 'answer' is 'six'; expected one number, or grade: math, text"),
         ([{**ROW, "answer": True}], {}, "line 1: 'answer' is 'True'; expected one number"),
         ([{**ROW, "answer": "six"}], {"grade": "choice"}, "line 1: 'answer' is 'six'; expected a letter"),
         ([{**ROW, "answer": "assert ("}], {"grade": "tests"}, r"'answer' is 'assert \('; expected Python code"),
-        ([{**ROW, "i": "a"}] * 2, {"columns": {"problem_id": "i"}}, "line 2: problem_id 'a' stands at .*line 1"),
+        ([{**ROW, "i": "a"}] * 2, {"columns": {"problem_id": "i"}}, "'a' is a duplicate; the first one is at .*line 1"),
         ([{**ROW, "s": "dev"}], {"columns": {"split": "s"}}, "line 1: 's' is 'dev'; allowed: train, validation, test"),
         ([{**ROW, "s": None}], {"columns": {"split": "s"}}, "line 1: 's' is None; allowed: train"),
         ([{**ROW, "w": "it is 6"}], {"columns": {"solution": "w"}, "answer_pattern": "=> (.*)"},
@@ -210,7 +210,7 @@ def test_other_encodings_are_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message) as error:
             Jsonl(path=str(tmp_path / name)).load()
         assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="is no file, and no folder with a train, validation or test file"):
+    with pytest.raises(ValueError, match="is neither a file nor a folder with a train, validation or test file"):
         Jsonl(path=str(tmp_path / "none")).load()
 
 
@@ -220,8 +220,8 @@ def test_other_encodings_are_named(tmp_path: Path) -> None:
         ({}, r"give exactly one of path: .* and dataset:"),
         ({"path": "a", "dataset": "b"}, "give exactly one of path:"),
         ({"path": "a", "answer_pattern": "x"}, "'x' has 0 groups; expected one"),
-        ({"path": "a", "answer_pattern": "("}, "no regular expression"),
-        ({"path": "a", "template": "Q:"}, "has {question} 0 times; expected it once"),
+        ({"path": "a", "answer_pattern": "("}, "is not a regular expression"),
+        ({"path": "a", "template": "Q:"}, "has {question} 0 times; expected exactly once"),
         ({"path": "a", "grade": "maths"}, "grade"),
         ({"path": "a", "columns": {"anwser": "x"}}, "anwser"),
         ({"path": "a", "splits": {}}, "splits"),

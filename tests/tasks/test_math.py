@@ -125,11 +125,11 @@ def test_published_forms(tmp_path: Path, suffix: str) -> None:
         ({"train": [{**ROW, "problem": 7}]}, "train.jsonl: line 1: 'problem' is 7; expected a string"),
         ({"train": [{**ROW, "problem": " "}]}, "train.jsonl: line 1: 'problem' is empty"),
         ({"train": [{"problem": "q", "x": 1}]}, "has no 'answer', 'final_answer' or 'solution'; found: problem, x"),
-        ({"train": [{**ROW, "problem": "a\0b"}]}, "line 1: 'problem' holds a NUL byte at character 1"),
-        ({"train": [{**ROW, "solution": "\ud800"}]}, "line 1: 'solution' holds half a character"),
+        ({"train": [{**ROW, "problem": "a\0b"}]}, "line 1: 'problem' contains a NUL byte at character 1"),
+        ({"train": [{**ROW, "solution": "\ud800"}]}, "line 1: 'solution' contains a lone surrogate"),
         ({"test": [{**ROW, "solution": "none"}]}, "test.jsonl: line 1: the solution boxes no answer"),
         ({"math500": [{**ROW, "answer": ""}]}, "math500.jsonl: line 1: the answer is empty"),
-        ({"math500": []}, "math500.jsonl: holds no rows"),
+        ({"math500": []}, "math500.jsonl: has no rows"),
     ],
 )  # fmt: skip
 def test_bad_files_are_named(tmp_path: Path, parts: dict[str, list[Any]], message: str) -> None:
@@ -147,7 +147,7 @@ def test_wrong_counts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="math: 3 test problems are outside MATH-500; 2 were published"):
         Math(path=folder, validation=0).load()
     (tmp_path / "math500.jsonl").unlink()
-    with pytest.raises(ValueError, match="holds no math500 or math_500 or MATH-500 or test500 file"):
+    with pytest.raises(ValueError, match="contains no math500 or math_500 or MATH-500 or test500 file"):
         Math(path=folder, validation=0).load()
 
 

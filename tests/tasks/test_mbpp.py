@@ -176,10 +176,10 @@ def test_forms_of_the_files(tmp_path: Path) -> None:
         ([{**FULL, "test_list": []}], r"line 1: 'test_list' is \[\]; expected a list of lines of code"),
         ([{**FULL, "test_list": "assert"}], "line 1: 'test_list' is 'assert'; expected a list of lines of code"),
         ([{**FULL, "test_setup_code": 7}], "line 1: 'test_setup_code' is 7; expected a string"),
-        ([FULL, FULL], "line 2: 'task_id' is 601, as in a row before; expected another"),
-        ([{**CODET, "test": "assert add(1, 2) == 3"}], "line 1: 'prompt' and 'test' are not a head with its docstring"),
-        ([{**CODET, "prompt": "def add(a, b):\n"}], "line 1: 'prompt' and 'test' are not a head with its docstring"),
-        ([], "holds no rows"),
+        ([FULL, FULL], "line 2: 'task_id' 601 is a duplicate; expected one row per task_id"),
+        ([{**CODET, "test": "assert add(1, 2) == 3"}], "line 1: 'prompt' or 'test' is not allowed"),
+        ([{**CODET, "prompt": "def add(a, b):\n"}], "line 1: 'prompt' or 'test' is not allowed"),
+        ([], "has no rows"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, rows: list[Any], message: str) -> None:
@@ -192,7 +192,7 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
     write(tmp_path, FULL)
     with pytest.raises(ValueError, match="mbpp full has 1 rows; 974 were published"):
         Mbpp(path=str(tmp_path)).load()
-    with pytest.raises(ValueError, match="holds no sanitized-mbpp or mbpp_sanitized_for_code_generation file"):
+    with pytest.raises(ValueError, match="contains no sanitized-mbpp or mbpp_sanitized_for_code_generation file"):
         Mbpp(path=str(tmp_path), subset="sanitized").load()
 
 

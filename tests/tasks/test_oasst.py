@@ -131,11 +131,11 @@ def test_hub_messages_of_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
         ([{**FIRST[0], "text": 3}], {}, "line 1: 'text' is 3; expected a string"),
         ([{**REPLIES[0], "text": None}, FIRST[0]], {}, "line 1: 'text' is None; expected a string"),
         ([{**FIRST[0], "replies": ["x"]}], {}, r"line 1: 'replies' is \['x'\]; expected a list of messages"),
-        ([FIRST[0], FIRST[0]], {}, "line 2: message_id 'p1' is a duplicate; the first: .*line 1"),
+        ([FIRST[0], FIRST[0]], {}, "line 2: message_id 'p1' is a duplicate; the first one is at .*line 1"),
         ([FIRST[0]], {"validation": 1}, "validation: 1 is not allowed; there are 1 English prompts to split"),
         ([FIRST[2]], {}, "validation: 0 is not allowed; there are 0 English prompts to split"),
         ([FIRST[0]], {"check_rows": True}, "oasst_all.trees has 1 rows; 66497 were published"),
-        ([], {}, "holds no rows"),
+        ([], {}, "has no rows"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, rows: list[Any], options: dict[str, Any], message: str) -> None:
@@ -146,6 +146,6 @@ def test_bad_files_are_named(tmp_path: Path, rows: list[Any], options: dict[str,
 
 def test_a_folder_without_an_export_says_what_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"holds no export; expected one of 2023-04-12_oasst_all.trees, .* as .jsonl.gz"
+        ValueError, match=r"contains no export; expected one of 2023-04-12_oasst_all.trees, .* as .jsonl.gz"
     ):
         Oasst(path=str(tmp_path)).load()

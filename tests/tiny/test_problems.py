@@ -80,7 +80,7 @@ def test_a_larger_split_begins_with_the_smaller_one(frame: pl.DataFrame) -> None
 
 
 def test_negative_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"validation: -1 problems; allowed: 0 or more"):
+    with pytest.raises(ValueError, match=r"validation: -1 problems are not allowed; allowed: 0 or more"):
         problems.generate(1, -1, 1)
 
 

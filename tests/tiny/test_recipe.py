@@ -108,5 +108,5 @@ def test_bad_input_is_refused(tmp_path: Path, pairs: list, steps: int, shape: Sh
 
 
 def test_unknown_role_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="role: 'big'; allowed: student, wc, se"):
+    with pytest.raises(ValueError, match="role: 'big' is not allowed; allowed: student, wc, se"):
         train("big", tmp_path / "m", steps=1)

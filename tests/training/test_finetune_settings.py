@@ -17,7 +17,7 @@ def test_the_papers_settings() -> None:
     assert settings.steps_for("low") == 600
     assert settings.steps_for("high") == 6000
     assert settings.checkpoint_steps(600) == [60 * i for i in range(1, 11)]
-    with pytest.raises(ValueError, match="'middle' is not named; allowed: low, high"):
+    with pytest.raises(ValueError, match=r"finetune\.steps: has no entry for budget 'middle'; allowed: low, high"):
         settings.steps_for("middle")
 
 

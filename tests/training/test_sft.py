@@ -156,7 +156,7 @@ def test_a_rate_that_diverges_is_in_the_curve_but_not_chosen(tmp_path: Path, bas
     assert trained.learning_rate == 1e-3
     alone = settings(learning_rate=1e30, scheduler="constant", warmup=0, checkpoints=1)
     for _ in range(2):  # a second call says the same; it does not train again
-        with pytest.raises(ValueError, match=r"learning_rate: \[1e\+30\]: the loss is not finite any more"):
+        with pytest.raises(ValueError, match=r"learning_rate: \[1e\+30\]: the loss is no longer finite"):
             finetune(rows, base, tmp_path / "alone", alone, 8, 0)
 
 
@@ -186,11 +186,14 @@ def test_rows_longer_than_the_limit_are_counted(tmp_path: Path, base: Path, rows
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": pl.DataFrame(schema={"prompt": pl.Utf8, "completion": pl.Utf8})}, "rows: there are none"),
+        (
+            {"rows": pl.DataFrame(schema={"prompt": pl.Utf8, "completion": pl.Utf8})},
+            "rows: there are no rows",
+        ),
         ({"steps": 0}, "steps: 0; allowed: 1 or more"),
         ({"seed": -1}, "seed: -1; allowed: 0 to"),
         ({"settings": settings(learning_rate=[1e-3, 1e-4])}, "needs a validation split"),
-        ({"evaluate": lambda folder: float("nan")}, "evaluate: gave nan for 0.005/1; allowed: a finite accuracy"),
+        ({"evaluate": lambda folder: float("nan")}, "evaluate: returned nan for 0.005/1; allowed: a finite accuracy"),
     ],
 )
 def test_mistakes(tmp_path: Path, base: Path, rows: pl.DataFrame, change: dict[str, Any], message: str) -> None:
@@ -207,7 +210,7 @@ def test_bf16_needs_a_device_that_has_it(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
-    with pytest.raises(ValueError, match="precision: bf16 is not in this machine's"):
+    with pytest.raises(ValueError, match="of this machine does not support bf16; allowed: auto, fp32"):
         finetune(rows, base, tmp_path, settings(precision="bf16"), steps=4, seed=0)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})  # where it is not, it is slow
     bf16, fp32 = (

@@ -85,7 +85,7 @@ def test_a_number_of_samples_is_that_number() -> None:
 
 
 def test_more_samples_than_were_bought_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"samples\.se: 2 samples per problem are asked for; this budget buys 1"):
+    with pytest.raises(ValueError, match=r"samples\.se: 2 is more than the 1 samples per problem"):
         make({"samples": {"se": 2}})
 
 
@@ -163,7 +163,7 @@ def test_a_subset_of_problems_is_the_same_for_every_arm_and_holds_the_smaller_on
     assert set(make({"take": {"se": 1}, "problems": 10}, seed=1)[0]["problem_id"]) != chosen
     _, counts = make({"take": {"wc": 0.5}, "problems": 10})
     assert counts["taken"] == 15, "a share is one of what was bought for these problems"
-    with pytest.raises(ValueError, match="problems: 21 are asked for; 20 are sampled"):
+    with pytest.raises(ValueError, match="problems: 21 is more than the 20 problems that are sampled"):
         make({"take": {"wc": 1}, "problems": 21})
 
 
@@ -222,7 +222,7 @@ def test_levels_in_balance_have_equal_numbers_of_rows() -> None:
     assert rows.equals(make({"take": {"wc": 1}, "balance": "level"})[0])
     assert not rows.equals(make({"take": {"wc": 1}, "balance": "level"}, seed=1)[0])
     bare = PROBLEMS.with_columns(level=pl.lit(None, pl.String))
-    with pytest.raises(ValueError, match="balance: level: 20 of 20 rows are of problems without a level"):
+    with pytest.raises(ValueError, match="balance: level: 20 of 20 rows belong to problems without a level"):
         reference(bare, balance="level")
 
 

@@ -106,14 +106,14 @@ def test_long_rows_are_counted(tokenizer: Any) -> None:
     rows = frame(("sum 1 + 2\n", "3 ."), ("sum 1 + 2\n", "1 + 2 = 3 ."))
     kept, too_long = encode(rows, tokenizer, 9)
     assert ([len(row) for row in kept], too_long) == ([9], 1)
-    with pytest.raises(ValueError, match="max_length: 8; all 2 rows are longer; the shortest has 9 tokens"):
+    with pytest.raises(ValueError, match="max_length: 8: all 2 rows are longer; allowed: at least 9"):
         encode(rows, tokenizer, 8)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (frame(), "rows: there are none"),
+        (frame(), "rows: there are no rows to train on"),
         (pl.DataFrame({"prompt": ["a"]}), "column 'completion' is missing; found prompt"),
         (pl.DataFrame({"prompt": ["sum\n"], "completion": [3]}), "column 'completion' has the type Int64"),
         (frame(("sum\n", None)), "column 'completion' is null in 1 of 1 rows"),

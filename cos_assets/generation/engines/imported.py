@@ -140,7 +140,7 @@ class ImportedEngine:
         for offset, text in enumerate(replies if isinstance(replies, list) else [replies]):
             if not isinstance(text, str | None):
                 at = f"{where}: column {self._columns['completion']!r}"
-                raise ValueError(f"{at}: {repr(text)[:60]} is not text; expected text, a message, or a list of those")
+                raise ValueError(f"{at}: {repr(text)[:60]} is not text; expected text, a message, or a list of these")
             one = {role: _part(values.get(role), offset, several, f"{where}: {role}") for role in _OPTIONAL}
             index = _count(one["sample_index"]) if "sample_index" in self._columns else len(held)
             if index in held and len(problems) > 1:  # already stored for another problem with this question
@@ -176,7 +176,8 @@ class ImportedEngine:
         """Return the ids of the problems that a row belongs to."""
         if "question" in self._columns:
             if not isinstance(values["question"], str):
-                raise ValueError(f"{where}: column {self._match_column!r}: {values['question']!r} is not text")
+                at = f"{where}: column {self._match_column!r}"
+                raise ValueError(f"{at}: {values['question']!r} is not text; expected text")
             return self._problems.get(_key(values["question"]), ()) if self._problems else ()
         exact, key = str(values["problem_id"]), _id(values["problem_id"])
         if self._problems is None:
@@ -272,13 +273,13 @@ def _columns(options: Mapping[str, Any]) -> dict[str, str]:
             raise ValueError(f"columns.{role}: unknown key; allowed: {', '.join(allowed)}")
         if not isinstance(path, str) or not path:
             raise ValueError(
-                f"columns.{role}: {path!r} is not allowed; expected a column name, dots lead into nested objects and"
+                f"columns.{role}: {path!r} is not allowed; expected a column name, with dots for nested objects and"
                 " lists"
             )
     if "completion" not in columns:
         raise ValueError("columns.completion: is missing; name the column that holds the solutions")
     if sum(role in columns for role in _MATCH) != 1:
-        raise ValueError("columns: give exactly one of question: and problem_id:, by which a row finds its problem")
+        raise ValueError("columns: give exactly one of question: and problem_id:, which assigns a row to its problem")
     return dict(columns)
 
 
@@ -315,7 +316,7 @@ def _files(options: Mapping[str, Any]) -> list[Path]:
     files = [Path(f) for f in found if Path(f).is_file()]
     if not files:
         raise ValueError(
-            f"path: {str(path)!r} is no file and matches none; expected JSONL, JSON, CSV, TSV or Parquet"
+            f"path: {str(path)!r} is not a file and matches no file; expected JSONL, JSON, CSV, TSV or Parquet"
             " (a glob is allowed)"
         )
     return files

@@ -124,7 +124,7 @@ class RayEngine:
                 yield [Completion(**row) for row in table.to_pylist()]
         except ray.exceptions.RayError as error:
             first = next(line for line in str(error).splitlines() if line.strip())
-            raise RuntimeError(f"engine: ray: {type(error).__name__}: {first} (Ray keeps the replicas' logs)") from None
+            raise RuntimeError(f"engine: ray: {type(error).__name__}: {first} (see Ray's logs)") from None
 
     def close(self) -> None:
         """Disconnect from the cluster. A cluster that was started for this engine ends."""
@@ -170,10 +170,10 @@ class RayEngine:
                 key = f"{name.lower()}s_per_replica" if name in ("CPU", "GPU") else f"resources.{name}"
                 raise ValueError(
                     f"engine_options.{key}: {amount:g} is more than the {had:g} of this machine;"
-                    " take less, or give the address: of a cluster"
+                    " lower it, or give the address: of a cluster"
                 )
             if amount > had:
-                _LOG.warning(f"a replica takes {amount:g} {name}, of which the cluster has {had:g}: waiting for more")
+                _LOG.warning(f"a replica needs {amount:g} {name}, but the cluster has {had:g}; waiting for more")
         return {"num_cpus": options.cpus_per_replica, "num_gpus": gpus, "resources": options.resources or None}
 
 

@@ -14,7 +14,7 @@ _OWN = ("model", "tokenizer", "revision", "tokenizer_revision")
 class Options(EngineOptions):
     """`engine_options:` of a model with `engine: ray`."""
 
-    elsewhere: ClassVar[str] = "; vLLM's own arguments go under engine_kwargs"
+    elsewhere: ClassVar[str] = "; arguments of vLLM belong under engine_kwargs"
 
     address: Text | None = None
     replicas: Count = 1
@@ -34,7 +34,7 @@ class Options(EngineOptions):
     def _not_ours(cls, given: dict[str, Any]) -> dict[str, Any]:
         for key in given:
             if key == "chat_template_kwargs":
-                raise ValueError(f"{key} is no argument of vLLM's engine; it goes beside engine_kwargs")
+                raise ValueError(f"{key} is not an argument of vLLM; move it out of engine_kwargs, to engine_options")
             if key in _OWN:
                 raise ValueError(f"{key} is set by the engine; leave it out")
         return given
@@ -42,5 +42,5 @@ class Options(EngineOptions):
     @model_validator(mode="after")
     def _grows(self) -> Options:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
-            raise ValueError(f"max_replicas: {self.max_replicas} is less than replicas: {self.replicas}")
+            raise ValueError(f"max_replicas: {self.max_replicas} is not allowed; at least replicas: {self.replicas}")
         return self

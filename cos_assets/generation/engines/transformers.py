@@ -145,7 +145,7 @@ class TransformersEngine:
                 network.load_adapter(str(adapter.folder))
         if "past_key_values" not in inspect.signature(network.forward).parameters:
             raise ValueError(
-                f"model: {source!r} ({type(network).__name__}) keeps no key-value cache, which engine: transformers"
+                f"model: {source!r} ({type(network).__name__}) has no key-value cache, which engine: transformers"
                 " needs; choose engine: vllm"
             )
         stated = network.generation_config.eos_token_id

@@ -206,7 +206,7 @@ class VllmEngine:
             self._engine = LLMEngine.from_engine_args(_arguments(EngineArgs, options))
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"engine_options: vLLM refuses them: {reason}") from None
+            raise ValueError(f"engine_options: vLLM rejects them: {reason}") from None
         finally:  # on a CPU vLLM replaces it by a no-op for the whole process
             torch.set_num_threads = set_num_threads
         self._tokenizer = self._engine.get_tokenizer()
@@ -279,9 +279,13 @@ def _rank(adapter: adapters.Adapter) -> int:
     """Return the smallest maximum rank supported by vLLM that is at least the adapter's rank."""
     from vllm.config.lora import MaxLoRARanks
 
-    known = [rank for rank in get_args(MaxLoRARanks) if rank >= adapter.rank]
+    ranks = get_args(MaxLoRARanks)
+    known = [rank for rank in ranks if rank >= adapter.rank]
     if not known:
-        raise ValueError(f"model: {str(adapter.folder)!r} has rank {adapter.rank}, more than vLLM serves; merge it")
+        raise ValueError(
+            f"model: {str(adapter.folder)!r} has rank {adapter.rank}, and vLLM serves at most {max(ranks)};"
+            " merge the adapter"
+        )
     return known[0]
 
 

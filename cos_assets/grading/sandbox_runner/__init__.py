@@ -1,4 +1,4 @@
-"""What runs inside the sandbox, as one text of Python: a program there sees nothing of this package."""
+"""The code that runs inside the sandbox, as one Python text. A program there cannot import this package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LEFT_OUT = ("from cos_assets.", "from __future__ ")
 
 @cache
 def text() -> str:
-    """The files one after another, without what they import from one another."""
+    """Return the concatenated files, without their imports from each other."""
     here = Path(__file__).parent
     lines = [line for name in _FILES for line in (here / name).read_text(encoding="utf-8").splitlines()]
     return "\n".join(line for line in lines if not line.startswith(_LEFT_OUT)) + "\n"

@@ -1,8 +1,8 @@
-"""What runs inside the sandbox: the limits, then the program, then the report.
+"""The main module inside the sandbox: it sets the limits, runs the program and its tests, and reports the result.
 
-The job comes as three parts: this code with the limits; the program and its tests; a pass token. The solution runs in a
-child process, which is forked when only the first part has been read, so the tests and the token are in no memory and
-no open file that it can reach. The token is reported once the tests have run to their end.
+The job has three parts: this code with the limits; the program and its tests; a pass token. The solution runs in a
+child process that is forked when only the first part has been read. The tests and the token are therefore in no memory
+and no open file that the solution can reach. The token is reported when the tests have run to their end.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ _PR_SET_DUMPABLE = 4
 
 
 def main(limits: dict[str, int], job: int, report: int) -> NoReturn:
-    """The process that bwrap starts. `job` is open at the second part, `report` for what this process tells."""
-    if limits["uid"]:  # started by root: go on as nobody in particular, of whom the kernel counts processes
+    """Main function of the process that bwrap starts. It reads `job`, from the second part on, and writes `report`."""
+    if limits["uid"]:  # started by root, whose processes the kernel does not limit: continue as another user
         os.setgroups([])
         os.setgid(limits["uid"])
         os.setuid(limits["uid"])
@@ -39,18 +39,21 @@ def main(limits: dict[str, int], job: int, report: int) -> NoReturn:
         resource.setrlimit(what, (limits[name], limits[name] + (name == "cpu")))
     os.write(report, b"ready\n")
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python ignores these two
-        if signal.getsignal(number) == signal.SIG_IGN:  # as who started this process does
+        if signal.getsignal(number) == signal.SIG_IGN:  # inherited from the parent process
             signal.signal(number, signal.SIG_DFL)
     peer, child = start(close=(job, report))
     program = marshal.loads(os.read(job, int(os.read(job, 16))))
     failure = judge(peer, program, child)
     token = os.read(job, 64)
     os.write(report, token if failure is None else "\t".join(failure).encode(errors="replace"))
-    os._exit(0)  # without waiting for threads, and without handlers that the tests left behind
+    os._exit(0)  # does not wait for threads, and does not run handlers that the tests registered
 
 
 def start(close: tuple[int, ...] = ()) -> tuple[Peer, int]:
-    """The child that runs the solution, and the pipes to it. What `close` names is not open in it."""
+    """Fork the child that runs the solution. Return the peer at the pipes to it, and its pid.
+
+    The file descriptors in `close` are closed in the child.
+    """
     _hide()
     (ask_out, ask_in), (tell_out, tell_in) = os.pipe(), os.pipe()
     child = os.fork()
@@ -64,9 +67,9 @@ def start(close: tuple[int, ...] = ()) -> tuple[Peer, int]:
 
 
 def _hide() -> None:
-    """No other process of this user may look into this one, in /proc or by system calls."""
+    """Prevent other processes of this user from inspecting this one, through /proc or by system calls."""
     if os.stat("/proc/self").st_uid == 0 != os.getuid():  # noqa: PTH116 (pathlib takes long to import)
-        return  # the kernel has done it, because the user has changed
+        return  # the kernel did this when the user id changed
     import ctypes
 
     if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
@@ -74,9 +77,9 @@ def _hide() -> None:
 
 
 def judge(peer: Peer, program: dict[str, Any], child: int) -> tuple[str, str, str] | None:
-    """Run a program and its tests. None, or what stopped them: outcome, part and reason.
+    """Run a program and its tests. Return None if they pass, else the outcome, the part at fault and the reason.
 
-    Ends this process as the child has ended, where it ends early.
+    If the child ends early, this process exits with the same status.
     """
     *parts, (last, tests) = program["parts"] if program["tests"] else (*program["parts"], ("", ""))
     name = ""
@@ -125,7 +128,7 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:  # the program closed or replaced it
+        except Exception:  # the program closed or replaced the stream
             continue
 
 
@@ -133,7 +136,7 @@ def flush() -> None:
 
 
 def _serve(read: int, write: int) -> NoReturn:
-    """Execute what the tests' process sends, and answer it, until it is gone."""
+    """Execute the requests of the tests' process and answer them, until that process ends."""
     own, leave = os.getpid(), os._exit
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
@@ -165,7 +168,7 @@ def _serve(read: int, write: int) -> NoReturn:
 
 
 class Lazy(dict[str, Any]):
-    """The names of the solution, as the tests see them: asked for when they are used."""
+    """The names of the solution, as the tests see them. A value is requested when it is used."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -203,7 +206,7 @@ class Form(Exception):
 
 
 def _test(names: dict[str, Any], source: str, program: dict[str, Any]) -> None:
-    """Execute the tests as a main program, then what they define and leave to a test runner (see `harness.plan`)."""
+    """Execute the tests as a main program, then run the tests that they only define (see `harness.plan`)."""
     names["__name__"] = "__main__"
     if isinstance(names, Lazy):
         sys.modules["solution"] = Names("solution", names, names.names)
@@ -211,7 +214,7 @@ def _test(names: dict[str, Any], source: str, program: dict[str, Any]) -> None:
     try:
         exec(compile(source, "<tests>", "exec", dont_inherit=True), names)
     except SystemExit as error:
-        # `unittest.main()` ends the tests so. One of the solution says nothing about them.
+        # `unittest.main()` exits in this way. An exit of the solution is not a result of the tests.
         if hasattr(error, "_reason_"):
             raise
         if error.code:
@@ -237,7 +240,7 @@ def _awaited(result: Any) -> None:
 
 
 def _class(kind: Any, methods: str) -> None:
-    """A class of pytest's: an object for each test."""
+    """Run the tests of a class in pytest's style, with a new object for each test."""
     for method in methods.split():
         case = kind()
         getattr(case, "setup_method", lambda: None)()
@@ -271,9 +274,9 @@ def _unittest(kind: Any) -> None:
 
 
 def remote() -> NoReturn:
-    """The program that a SandboxFusion server starts: the token is the first line of its input, the rest is the job.
+    """Main function of the program that a SandboxFusion server starts.
 
-    What it tells is its last line.
+    The token is the first line of its input, and the rest is the job. The report is the last line of its output.
     """
     import json
 

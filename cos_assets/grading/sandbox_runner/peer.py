@@ -1,12 +1,12 @@
-"""Two processes that call one another: that of the tests, and that of the solution.
+"""Calls between two processes: the process of the tests, and the process of the solution.
 
-Data are copied: numbers, texts, containers of exactly Python's own types, and some types of the standard library. Other
-objects stay in the process that made them, and the other side gets a Proxy, whose operations are requests. So nothing
-that a solution replaces in its own process (built-in functions, modules, frames) changes what the tests do, and what
-they compare are their own copies.
+Data are copied: numbers, texts, containers whose type is exactly a built-in one, and some types of the standard
+library. Other objects stay in the process that created them. The other side gets a Proxy, whose operations are
+requests. Therefore nothing that a solution replaces in its own process (built-in functions, modules, frames) changes
+the behavior of the tests, and the tests compare their own copies.
 
-A message is its size in 8 bytes, then marshal: ("ask", operation, arguments), ("done", result, changed arguments) or
-("raised", error). While one side waits for an answer, it answers what the other asks.
+A message consists of its size in 8 bytes and a marshalled tuple: ("ask", operation, arguments), ("done", result,
+changed arguments) or ("raised", error). While one side waits for an answer, it answers requests of the other side.
 """
 
 import _thread
@@ -35,7 +35,7 @@ class Gone(BaseException):
 
 
 class Peer:
-    """One side of the pipes. `guarded` is that of the tests: it lets the other side do no more than use what it got."""
+    """One side of the pipes. The side of the tests is `guarded`: the other side may only use objects that it got."""
 
     classes: ClassVar[dict[frozenset[str], type]] = {}
 
@@ -58,7 +58,7 @@ class Peer:
     # --- messages
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        """The other side's answer. Raises what the operation raised there, or Gone."""
+        """Return the answer of the other side. Raises the error that the operation raised there, or Gone."""
         with self.turn:
             self._send(("ask", operation, [self.pack(argument) for argument in arguments]))
             while True:
@@ -75,7 +75,7 @@ class Peer:
                 return self.unpack(result)
 
     def serve(self) -> None:
-        """Answer until the other side is gone."""
+        """Answer requests until the other side ends."""
         while True:
             kind, *rest = self._receive()
             if kind == "ask":
@@ -95,7 +95,7 @@ class Peer:
             raise
         except BaseException as error:
             message = ("raised", self._raised(error))  # type: ignore[assignment]
-        if _getpid() != self.process:  # a fork that the program made has come this far
+        if _getpid() != self.process:  # this is a process that the program forked
             os._exit(0)
         self._send(message)
 
@@ -141,7 +141,7 @@ class Peer:
 
     def pack(self, value: Any) -> tuple[Any, ...]:
         try:
-            marshal.dumps(value)  # it takes nothing but exact types
+            marshal.dumps(value)  # accepts exact types only
         except ValueError:
             return self._pack(value)
         return ("data", value)
@@ -192,7 +192,7 @@ class Peer:
         if kind == "builtin":
             found = vars(builtins)[rest[0]]
             if self.guarded and not isinstance(found, type):
-                raise TypeError(f"{rest[0]} is no type")
+                raise TypeError(f"{rest[0]} is not a type")
             return found
         if kind == "made":
             module, name, parts = rest
@@ -238,7 +238,7 @@ class Peer:
         try:
             arguments = self.pack(error.args)
             facts = self.pack({name: value for name, value in vars(error).items() if name != "_reason_"})
-        except BaseException:  # what the program made of it
+        except BaseException:  # the program's own error class may raise anything
             arguments, facts = self.pack(()), self.pack({})
         return own, kind.__module__, kind.__name__, arguments, facts, told
 
@@ -276,14 +276,17 @@ def _builtin_error(name: str | None) -> type:
 
 
 def _loaded_error(module: str, name: str) -> type | None:
-    """The error of that name of a module that the tests have imported; none that unittest takes for a skipped test."""
+    """Return the error class of a module that the tests have imported, or None.
+
+    Excludes unittest, because unittest would treat its own errors as skipped tests.
+    """
     if module.partition(".")[0] not in sys.stdlib_module_names or module.startswith("unittest"):
         return None
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) and issubclass(found, Exception) else None
 
 
-# --- what one side does for the other
+# --- operations that one side performs for the other
 
 
 def _run(waiting: Any) -> Any:
@@ -329,7 +332,11 @@ _CLOSED = (
 
 
 def _allow(operation: str, packed: list[Any], arguments: list[Any]) -> None:
-    """What a solution may do with an object that the tests handed over, and no other: use it, not look behind it."""
+    """Raise AttributeError unless a solution may perform an operation.
+
+    It may use operators and public attributes of objects that the tests handed over. It may not inspect their internals
+    or any other object.
+    """
     if operation in ("isinstance", "issubclass"):
         return
     handed_over = bool(packed) and packed[0][0] == "yours"

@@ -1,6 +1,6 @@
-"""An object of the other process, as this one uses it: each of its operations is a request.
+"""Proxies of objects of the other process. Each operation on a proxy is a request.
 
-`peer` is the side of the pipes that this process has (see `peer.py`).
+`peer` is this process's side of the pipes (see `peer.py`).
 """
 
 import builtins
@@ -25,12 +25,12 @@ _TAKES_DATA = (*SPECIALS[: 3 * len(_ARITHMETIC.split(" "))], "__contains__")
 
 
 class Proxy:
-    """An object of the other process, as this one uses it."""
+    """Stands for an object of the other process."""
 
     __slots__ = ("_base_", "_known_", "_number_", "_peer_")
     _base_: type | None
     _known_: bool
-    """Do the tests name its class?"""
+    """Whether the tests name the object's class."""
     _number_: int
     _peer_: Any
 
@@ -59,7 +59,7 @@ class Proxy:
         raise TypeError("an object of the solution cannot be pickled by the tests")
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # a named tuple is a tuple, for isinstance
+    def __class__(self) -> Any:  # isinstance then regards a named tuple as a tuple
         return self._base_ or type(self)
 
     @property
@@ -85,10 +85,11 @@ def _special(name: str) -> Callable[..., Any]:
 
 
 def _with_data(name: str, compares: bool) -> Callable[..., Any]:
-    """An operation of an object and data, which may be what the tests expect: the solution must not decide it.
+    """Return an operation between an object and data. The data may be the expected result, so the solution must not
+    determine the outcome.
 
-    It is done here, on the data behind the object. An object without such data is equal to none, and calculates only
-    where the tests name its class, because they test what that does.
+    The operation is performed in this process, on the data that the object contains. An object without such data equals
+    nothing, and supports arithmetic only if the tests name its class, because then they test its behavior.
     """
 
     def method(self: Proxy, other: Any, *more: Any) -> Any:
@@ -114,7 +115,7 @@ def _not_implemented(*_: Any) -> Any:
 
 
 def facts_of(value: Any) -> tuple[str, str, str | None, list[str]]:
-    """What the other side needs for its Proxy: what it is, its name, the built-in type behind it, its operations."""
+    """Return what the other side needs for a Proxy: kind, class name, built-in base type, and special methods."""
     kind = type(value)
     if isinstance(value, type) and issubclass(value, BaseException):
         first = next(each for each in value.__mro__ if vars(builtins).get(each.__name__) is each)

@@ -1,11 +1,14 @@
-"""Why a program failed, in one line, with the line of its own that did."""
+"""The reason why a program failed, in one line, with the line of the program at which it failed."""
 
 SOURCES: dict[str, str] = {}
-"""Of this process: what was executed, by name."""
+"""The sources that this process has executed, by name."""
 
 
 def reason(error: BaseException) -> str:
-    """`ValueError: message (line 3 of the tests: assert f(2) == 4)`, the innermost line that is the program's own."""
+    """Return for example `ValueError: message (line 3 of the tests: assert f(2) == 4)`.
+
+    The line is the innermost one that belongs to the program or its tests.
+    """
     told = type(error).__name__
     if text := text_of(error):
         told += f": {text[:200]}"
@@ -28,5 +31,5 @@ def reason(error: BaseException) -> str:
 def text_of(error: BaseException) -> str:
     try:
         return " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    except BaseException:  # a `__str__` of the program's own
+    except BaseException:  # the program's own `__str__` may raise anything
         return ""

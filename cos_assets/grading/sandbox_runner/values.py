@@ -1,4 +1,4 @@
-"""What is copied from one process to the other besides plain data, and what copies of changed containers become."""
+"""Values that are copied between the processes in addition to plain data, and updates of containers in place."""
 
 import builtins
 import sys
@@ -9,7 +9,7 @@ BASES: tuple[Any, ...] = (int, float, complex, str, bytes, bytearray, tuple, lis
 
 
 def parts_of(value: Any) -> Any:
-    """The arguments that make a value of the standard library again; None for a value that is not copied."""
+    """Return the arguments that reconstruct a value of the standard library; None for a value that is not copied."""
     kind = type(value)
     module, name = kind.__module__, kind.__name__
     if getattr(sys.modules.get(module), name, None) is not kind:
@@ -45,12 +45,12 @@ def made_of(module: str, name: str, parts: Any) -> Any:
         raise TypeError(f"{module}.{name} is not copied")
     kind = getattr(__import__(module), name)
     if not isinstance(kind, type):
-        raise TypeError(f"{module}.{name} is no type")
+        raise TypeError(f"{module}.{name} is not a type")
     return kind(*parts)
 
 
 def restore(old: Any, new: Any) -> None:
-    """Give a container that the other side changed its new content, in place."""
+    """Update a container in place with the content that the other side gave it."""
     kind = type(old)
     if kind is not type(new):
         return
@@ -85,12 +85,12 @@ def _pairs(old: list[Any], new: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _same(before: Any, now: Any) -> bool:
-    """Is it a container that has just been given the content of `now`?"""
+    """Return whether `before` is a container that `restore` has just updated with the content of `now`."""
     return type(before) is type(now) and type(before) in (list, dict, set, bytearray)
 
 
 def base_of(value: Any) -> Any:
-    """The data behind an object of a class that is derived from a built-in one."""
+    """Return the data in an object whose class is derived from a built-in type; None if it is not."""
     kind: Any = next((kind for kind in BASES if isinstance(value, kind)), None)
     if kind in (str, bytes, bytearray, list, tuple):
         return kind.__getitem__(value, slice(None))

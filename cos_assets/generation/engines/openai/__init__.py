@@ -24,7 +24,7 @@ _MISSING = (
 
 class _Descriptor(Descriptor):
     local = gpu = False
-    origin = "asked over HTTP (engine: openai)"
+    origin = "called over HTTP (engine: openai)"
 
     def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
         identity(model_id, chat, options)

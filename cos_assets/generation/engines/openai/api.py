@@ -72,7 +72,7 @@ class Api:
             async with asyncio.timeout(self.options.timeout):  # the client's own timeout restarts with every byte
                 reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling))
         except (ValueError, RecursionError, APIResponseValidationError) as error:  # no JSON, cut, or nested too deep
-            raise Malformed(f"a reply that is no JSON: {error}") from None
+            raise Malformed(f"a reply that is not JSON: {error}") from None
         except TooLarge as error:
             raise Malformed(str(error), usage=Usage()) from None
         return read_reply(reply, len(job.indices))
@@ -80,9 +80,9 @@ class Api:
     def unusable(self, url: str, error: str) -> str:
         """Return the message for a purchase that ends after unusable replies, with what to check."""
         return (
-            f"engine: openai: {url}: {UNUSABLE} replies in a row are unusable: {error}; what they cost is booked. Check"
-            " engine_options.api (chat or completions), engine_options.extra_body, and the server's chat template and"
-            " parsers (of reasoning, of tools)"
+            f"engine: openai: {url}: {UNUSABLE} consecutive replies are unusable: {error}. Their cost is recorded."
+            " Check engine_options.api (chat or completions), engine_options.extra_body, and the server's chat template"
+            " and parsers (of reasoning, of tools)"
         )
 
     def refusal(self, url: str, error: Any) -> str:
@@ -90,8 +90,9 @@ class Api:
         variable = self.options.api_key_env
         where = f"engine: openai: {url} (HTTP {error.status_code})"
         if error.status_code in (401, 403):
-            state = f"the key in the environment variable {variable}" if self.secret else f"no key: {variable} is unset"
-            return f"{where} does not accept {state}; set {variable} to a key for this server"
+            key = f"the environment variable {variable}"
+            state = f"does not accept the key in {key}" if self.secret else f"needs a key, and {key} is not set"
+            return f"{where} {state}; set {variable} to a key for this server"
         said = self.clean(message_of(error))
         return (
             f"{where} does not serve the model {self.model.model_id!r} with the key in {variable}: {said};"

@@ -139,7 +139,7 @@ class Batches:
         try:
             return [batch async for batch in self._client.batches.list(limit=100)]
         except AttributeError:  # for example a page of HTML
-            raise Malformed("no list of batches") from None
+            raise Malformed("a reply that is not a list of batches") from None
 
     async def _submit(self) -> None:
         """Send the wanted samples that are in no running batch."""
@@ -205,7 +205,7 @@ class Batches:
             if not self._running:  # this batch alone exceeds the limit
                 self._size = len(batch.samples) // 2
                 if not self._size:
-                    raise Stop(f"engine: openai: {self._url}: not even one request fits into a batch: {said}")
+                    raise Stop(f"engine: openai: {self._url}: a single request exceeds the limit of a batch: {said}")
         elif max(self._sent[sample] for sample in batch.samples) >= _ROUNDS:
             raise Stop(f"engine: openai: {self._url}: the batch {made.id} failed: {said}")
 
@@ -246,7 +246,7 @@ class Batches:
             content = (await self._client.files.content(file)).content
             lines = [line for line in content.split(b"\n") if line.strip()]  # not splitlines: text may contain U+2028
             if sum(self._take(line, found) for line in lines) < len(lines) and reads < _READS:
-                raise Malformed("a line that is no JSON")  # if the line stays invalid, its samples are sent again
+                raise Malformed("a line that is not JSON")  # if the line stays invalid, its samples are sent again
 
         with suppress(NotFoundError):  # the server no longer keeps the file
             await self._call(read)
@@ -321,9 +321,9 @@ class Batches:
             try:
                 reply = await ask()
             except (ValueError, APIResponseValidationError) as error:
-                raise Malformed(f"a reply that is no JSON: {error}") from None
+                raise Malformed(f"a reply that is not JSON: {error}") from None
             if isinstance(reply, str):
-                raise Malformed("a reply that is no JSON")
+                raise Malformed("a reply that is not JSON")
             return reply
 
         def wait(state: RetryCallState) -> float:
@@ -342,7 +342,8 @@ class Batches:
                 raise ValueError(self._api.refusal(self._url, error)) from None
             if isinstance(error, APIStatusError) or passing(error):
                 raise Stop(
-                    f"engine: openai: {self._url}: {said}; batches under way go on there, and the next run takes them"
+                    f"engine: openai: {self._url}: {said}; the server continues running batches, and the next run"
+                    " collects them"
                 ) from None
             raise
 

@@ -38,7 +38,7 @@ def http_client() -> Any:
     async def bound(response: Any) -> None:
         packing = response.headers.get("content-encoding", "identity")
         if packing != "identity":
-            raise TooLarge(f"a reply packed as {packing}, which was not asked for")
+            raise TooLarge(f"a reply compressed as {packing}, which was not requested")
         of_file = response.request.url.path.endswith("/content")
         response.stream = Bounded(response.stream, MOST_BYTES_OF_FILES if of_file else MOST_BYTES)
 

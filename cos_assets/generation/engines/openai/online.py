@@ -130,7 +130,7 @@ class Online:
             if len(self._refused) >= _REFUSED:
                 raise Stop(f"{self._where()} refused every one of the first {_REFUSED} prompts: {job.error}") from None
             if len(self._hopeless) >= _HOPELESS:
-                raise Stop(f"{self._where()}: no answer any more, {_HOPELESS} prompts in a row: {job.error}") from None
+                raise Stop(f"{self._where()}: {_HOPELESS} consecutive prompts got no answer: {job.error}") from None
             return
         self._answered += 1
         self._hopeless.clear()

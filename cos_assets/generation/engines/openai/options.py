@@ -42,7 +42,7 @@ class Options(EngineOptions):
     @classmethod
     def _urls(cls, given: Any) -> Any:
         if given == []:
-            raise ValueError("names no server; give one URL or a list of them")
+            raise ValueError("is an empty list; give one URL or a list of URLs")
         for url in [given] if isinstance(given, str) else given or []:
             _check(url)
         return given
@@ -51,7 +51,7 @@ class Options(EngineOptions):
     @classmethod
     def _no_key(cls, given: str) -> str:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):  # the value is not shown, because it may be the key
-            raise ValueError("names no environment variable; give the name of the one that holds the key")
+            raise ValueError("is not the name of an environment variable; give the name of the variable with the key")
         return given
 
     @field_validator("extra_body")
@@ -61,22 +61,22 @@ class Options(EngineOptions):
             if key in _OWN and not (key == "stop" and value is None):
                 raise ValueError(f"{key} is set by the engine; leave it out")
             if key in _SENT and value is not None:
-                raise ValueError(f"{key} belongs under sampling:; allowed here is null, which does not send it")
+                raise ValueError(f"{key} belongs under sampling:; allowed here: null, which omits it from requests")
         return given
 
     @model_validator(mode="after")
     def _one_url_once(self) -> Options:
         urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url or []
         if len({url.rstrip("/") for url in urls}) < len(urls):
-            raise ValueError("base_url: a server stands there twice; name each once")
+            raise ValueError("base_url: a server is listed twice; list each server once")
         return self
 
     @model_validator(mode="after")
     def _one_way(self) -> Options:
         if self.batch and isinstance(self.base_url, list) and len(self.base_url) > 1:
-            raise ValueError("batch: a batch lies on one server; give one base_url")
+            raise ValueError("batch: batch: true works with one server only; give one base_url")
         if stray := sorted(self.model_fields_set & set(_BATCH if not self.batch else _ONLINE)):
-            raise ValueError(f"{stray[0]}: goes {'without' if self.batch else 'with'} batch: true")
+            raise ValueError(f"{stray[0]}: allowed only {'without' if self.batch else 'with'} batch: true")
         return self
 
     @property
@@ -94,7 +94,7 @@ class Options(EngineOptions):
         if "api_key_env" in self.model_fields_set or _OPENAI in [url.rstrip("/") for url in urls]:
             raise ValueError(
                 f"engine_options.api_key_env: the environment variable {self.api_key_env} is not set;"
-                f" {', '.join(urls)} needs a key in it"
+                f" set it to a key for {', '.join(urls)}"
             )
         return None
 
@@ -102,9 +102,9 @@ class Options(EngineOptions):
 def _check(url: str, where: str = "") -> None:
     parts = urlsplit(url)
     if "@" in url or parts.query:  # URLs appear in messages
-        raise ValueError(f"{where}holds a name, a password or a query; give the key by api_key_env:")
+        raise ValueError(f"{where}contains a user name, a password or a query; give the key with api_key_env:")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{where}{url!r} is no http(s) URL; expected for example http://localhost:8000/v1")
+        raise ValueError(f"{where}{url!r} is not an http(s) URL; expected for example http://localhost:8000/v1")
 
 
 def identity(model_id: str, chat: bool, options: Any) -> list[Any]:
@@ -138,5 +138,5 @@ def api_of(options: Options, chat: bool) -> str:
     ('completions', 'chat')
     """
     if chat and options.api == "completions":
-        raise ValueError("engine_options.api: completions sends the prompt as it is; leave out chat: true, or api:")
+        raise ValueError("engine_options.api: completions does not support chat: true; leave one of them out")
     return options.api or ("chat" if chat else "completions")

@@ -22,7 +22,7 @@ def preflight(api: Api) -> None:
             lost.append(str(error))
     if len(lost) == len(api.options.urls):
         raise ConnectionError(
-            f"engine: openai: no server answers: {'; '.join(lost)}; check engine_options.base_url, and that it runs"
+            f"engine: openai: no server answers: {'; '.join(lost)}; check that it runs, and engine_options.base_url"
         )
 
 
@@ -71,7 +71,7 @@ def _models(api: Api, url: str, client: Any) -> None:
     except (APIStatusError, ValueError, AttributeError):
         pass
     more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
-    served = f"it serves {', '.join(sorted(names)[:_NAMED])}{more}" if names else "it serves none now"
+    served = f"it serves {', '.join(sorted(names)[:_NAMED])}{more}" if names else "it serves no model now"
     raise ValueError(f"model: {model!r} is not served by {url}; {served}")
 
 
@@ -103,6 +103,6 @@ def _batches(url: str, client: Any) -> None:
 
 def _dialect(url: str, said: str) -> ValueError:
     return ValueError(
-        f"engine_options.base_url: {url}/models is no list of models but {said};"
-        " expected the URL of an OpenAI-compatible API, which mostly ends in /v1"
+        f"engine_options.base_url: {url}/models is not a list of models, but {said};"
+        " expected the URL of an OpenAI-compatible API, which usually ends in /v1"
     )
