@@ -37,7 +37,6 @@ class Summary:
     fresh: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """"asset partition" -> reason."""
-    seconds_by_asset: dict[str, float] = field(default_factory=dict)
 
 
 def run(

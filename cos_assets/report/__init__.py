@@ -22,7 +22,6 @@ class Report:
     comparisons: pl.DataFrame
     """See `compare.comparisons`."""
     verdicts: list[Verdict]
-    accuracies: pl.DataFrame
     figures: Mapping[str, str]
     """Name -> SVG text of each figure that has data: answer, accuracy, evaluated, ablations, quality, curves, levels,
     learning."""
@@ -74,7 +73,7 @@ def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> 
     pictures = {name: figures.svg(draw) for name, draw in drawn.items()}
     html = page.render(spec, tables, compared, found, table, pictures, origin or Provenance())
     told = [note.text for note in judges.notes(spec, tables, spec.judge.all)]
-    return Report(compared, found, table, pictures, told, html)
+    return Report(compared, found, pictures, told, html)
 
 
 def summary_text(report: Report) -> str:

@@ -11,7 +11,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -95,10 +94,6 @@ def svg(draw: Callable[[], Any]) -> str:
     for paint, name in _THEMED.items():
         text = text.replace(f": {paint}", f": var({name}, {paint})")
     return text[text.index("<svg") :]
-
-
-def png(draw: Callable[[], Any], path: Path) -> None:
-    draw().savefig(path, format="png", dpi=150, metadata={"Software": None})
 
 
 def colour(spec: StudySpec, source: str) -> str:
