@@ -29,6 +29,7 @@ NOT_QUICK = (
     *("test_public_outputs.py", "test_sandbox.py", "test_answers.py", "test_answer_classes.py"),
     *("test_control_rates.py", "test_interval_rates.py", "test_lighteval_cases.py", "test_prediction.py"),
     *("test_page_in_browser.py", "test_cli.py", "test_end_to_end.py", "test_field_cases.py"),
+    *("test_doctests.py", "test_extending.py"),
 )
 
 

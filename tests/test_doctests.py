@@ -12,8 +12,6 @@ from support import ROOT
 
 # Packages, with all of their modules, or single modules. Each of their public functions needs an example.
 DOCUMENTED = ("cos_assets.metrics", "cos_assets.budget")
-# The docstring shows a problem of the set, and that problem contains a doctest.
-NO_EXAMPLES = {"cos_assets.tasks.humaneval"}
 
 
 def sources(name: str) -> Iterator[tuple[str, str]]:
@@ -31,7 +29,7 @@ def shows_examples(source: str) -> bool:
 
 
 # Modules without an example are not imported: some are scripts that run in the sandbox.
-WITH_EXAMPLES = [name for name, source in sources("cos_assets") if shows_examples(source) and name not in NO_EXAMPLES]
+WITH_EXAMPLES = [name for name, source in sources("cos_assets") if shows_examples(source)]
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
