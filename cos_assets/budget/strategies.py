@@ -264,8 +264,8 @@ def recommendations(found: pl.DataFrame, confidence: float = 0.9) -> list[str]:
     >>> wc = row | {"source": "wc", "samples": [{"model": "wc", "samples": 3}], "solved": 70.0, "solved_high": 80.0}
     >>> se = row | {"source": "se", "samples": [{"model": "se", "samples": 1}], "solved": 65.0, "solved_high": 70.0}
     >>> print(recommendations(pl.DataFrame([wc, se]))[0])
-    low budget: buy 3 of wc on each of 100 problems: 70 [60, 80] of them solved, 150 [130, 170] different correct
-    solutions; the pilot cannot tell it from 1 of se (65) (90 % intervals).
+    low budget: buy 3 of wc on each of 100 problems, which solves 70 [60, 80] of them with 150 [130, 170] different
+    correct solutions; the pilot cannot distinguish this from 1 of se (65) (90 % intervals).
     """
     sentences = []
     for (budget,), rows in found.group_by("budget", maintain_order=True):

@@ -250,7 +250,7 @@ class Cap:
         --------
         >>> error = Cap(cost=1.0).refusal("demo", Spend(cost=0.5), "sampling with wc", 5, 8, Spend(cost=2.0))
         >>> str(error).split(". ")[0]
-        "cap.cost: 1: study 'demo' has spent 0.5 on data, and what is missing needs at most 2 more"
+        "cap.cost: 1: study 'demo' has spent 0.5 on data, and the missing completions need up to 2 more"
         """
         parts = [
             f"cap.{name}: {limit:g}: study {study!r} has spent {value:.4g} on data, and the missing completions need up"

@@ -48,7 +48,7 @@ def require_unique(frame: pl.DataFrame, columns: Sequence[str], name: str) -> No
     --------
     >>> require_unique(pl.DataFrame({"problem_id": ["p", "q", "p"]}), ["problem_id"], "counts")
     Traceback (most recent call last):
-    ValueError: counts: {'problem_id': 'p'} stands 2 times, allowed once
+    ValueError: counts: {'problem_id': 'p'} occurs 2 times; allowed: once
     """
     *outer, last = columns
     # Count within groups: counting distinct rows of several columns at once takes ten times as long, and 1 GB for 7.5M

@@ -841,7 +841,7 @@ def named(value: Any) -> Any:
     'gsm8k'
     >>> named({"path": "a.csv"})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: names no task; allowed: arithmetic, ..., or {name: <one of them>, ...}
+    ValueError: is not a task; allowed: arithmetic, ..., or {name: <one of these>, ...}
     """
     given = value.get("name") if isinstance(value, Mapping) else value
     if not isinstance(given, (str, Task)):
