@@ -14,7 +14,7 @@ import pytest
 
 from cos_assets import tasks
 from cos_assets.grading.answers import grade
-from cos_assets.tasks import MAX_CHARACTERS
+from cos_assets.tasks._task import MAX_CHARACTERS
 from cos_assets.tasks.jsonl import Jsonl
 
 ROW = {"question": "How many?", "answer": "6"}
