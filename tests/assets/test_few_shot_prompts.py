@@ -56,7 +56,7 @@ def test_another_problem_with_the_same_question_is_no_example() -> None:
             assert own[0].casefold() != own[1].casefold()
 
 
-def test_exemplars_stand_in_where_solutions_are_few() -> None:
+def test_built_in_exemplars_are_used_when_there_are_too_few_solutions() -> None:
     ours = [shot["question"] for shot in Gsm8k().exemplars]
     for problems in (frame(("q0", None), ("q1", None)), frame(("q0", "s0"), ("q1", "s1"), ("q2", "s2"))):
         asked = shown(3, problems)
@@ -65,7 +65,7 @@ def test_exemplars_stand_in_where_solutions_are_few() -> None:
     assert shown(2, frame(("q0", "s0"), ("q1", "s1"), ("q2", "s2")))[0] != [*ours[:2], "q0"]
 
 
-def test_an_exemplar_that_is_asked_is_left_out() -> None:
+def test_an_exemplar_with_the_question_of_the_problem_is_left_out() -> None:
     ours = [shot["question"] for shot in Gsm8k().exemplars]
     assert shown(3, frame((ours[1].upper(), None)))[0] == [ours[0], ours[2], ours[1].upper()]
 

@@ -176,7 +176,7 @@ def at(value: Any, path: Field) -> Any:
     return value
 
 
-def test_what_a_body_reads_is_part_of_its_version(reads: tuple[StudySpec, dict[str, set[Field]]]) -> None:
+def test_every_field_that_an_asset_reads_is_part_of_its_version(reads: tuple[StudySpec, dict[str, set[Field]]]) -> None:
     spec, found = reads
     before = versions(spec)
     assert found.keys() == before.keys(), "every asset was materialized"
