@@ -51,7 +51,9 @@ def test_models_are_scored_on_the_benchmark(materialize: Callable[[dict[str, Any
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_benchmarks_of_other_kinds(public_data: Path, materialize: Callable[[dict[str, Any]], Path]) -> None:
+def test_programs_and_instructions_are_graded_as_benchmarks(
+    public_data: Path, materialize: Callable[[dict[str, Any]], Path]
+) -> None:
     """Programs and replies to instructions, by a model that can neither; what counts is that they are graded so."""
     benchmarks = [
         {"name": "humaneval", "path": str(public_data / "humaneval_mbpp")},
