@@ -27,7 +27,7 @@ def samples(budgets: dict, costs: dict) -> dict[tuple[str, str], int]:
     return {(p.budget, p.model): p.samples for p in plan(budgets, costs)}
 
 
-def test_the_papers_models() -> None:
+def test_sample_counts_match_the_paper_at_gemma_sizes() -> None:
     """Gemma2 9B and 27B at SE 1 and SE 10. The paper takes the ratio as 3; by the real sizes it is 2.94."""
     bought = samples({"low": {"se": 1}, "high": {"se": 10}}, GEMMA)
     assert bought == {("low", "se"): 1, ("low", "wc"): 3, ("high", "se"): 10, ("high", "wc"): 29}
@@ -35,26 +35,26 @@ def test_the_papers_models() -> None:
     assert three == {("low", "se"): 1, ("low", "wc"): 3, ("high", "se"): 10, ("high", "wc"): 30}
 
 
-def test_the_papers_prices() -> None:
+def test_sample_counts_match_the_paper_at_gemini_prices() -> None:
     """Gemini Flash at $0.3 and Pro at $10.5 per million tokens: 35 for 1, and 5 cost 0.143 of one."""
     assert samples({"one": {"se": 1}}, {"wc": 0.3, "se": 10.5}) == {("one", "se"): 1, ("one", "wc"): 35}
     (five,) = [p for p in plan({"one": {"se": 1, "wc": 5}}, {"wc": 0.3, "se": 10.5}) if p.model == "wc"]
     assert 1 + five.mismatch == pytest.approx(0.143, abs=5e-4)
 
 
-def test_the_reference_may_be_the_cheap_model() -> None:
+def test_the_cheap_model_can_be_the_reference() -> None:
     assert samples({"b": {"wc": 30}}, {"wc": 1.0, "se": 3.0}) == {("b", "wc"): 30, ("b", "se"): 10}
     assert samples({"b": {"wc": 1}}, {"wc": 1.0, "se": 3.0}) == {("b", "wc"): 1, ("b", "se"): 1}
 
 
-def test_stated_numbers_are_kept_and_their_miss_is_told() -> None:
+def test_stated_sample_counts_are_kept_and_their_mismatch_is_reported() -> None:
     found = {p.model: p for p in plan({"b": {"se": 10, "wc": 25}}, {"wc": 1.0, "se": 3.0})}
     assert (found["wc"].samples, found["wc"].exact_samples) == (25, 30)
     assert found["wc"].mismatch == pytest.approx(-1 / 6)
     assert found["se"].mismatch == 0
 
 
-def test_the_matched_quantity() -> None:
+def test_solution_cost_follows_the_matched_quantity() -> None:
     assert solution_cost("flops", params=9e9) == Cost(18e9)
     assert solution_cost("price", prices=Prices(5.0, 0.6)) == Cost(0.6e-6)  # the nominal rule has no prompts
     assert solution_cost("number") == Cost(1)
@@ -67,7 +67,7 @@ def test_the_matched_quantity() -> None:
     assert samples({"b": {"se": 3}}, price) == {("b", "se"): 3, ("b", "wc"): 50}
 
 
-def test_prompts_are_paid_once_in_flops_and_each_time_in_money() -> None:
+def test_prompts_count_once_in_flops_and_per_sample_in_price() -> None:
     """100 prompt tokens, 50 generated; 1,000 parameters; 2 and 10 a million tokens, cached input 0.5."""
     usage = Usage(completion=50, prompt=100)
     assert solution_cost("flops", usage, params=1000) == Cost(each=100_000)
@@ -96,7 +96,7 @@ def test_a_prompt_that_costs_more_than_the_budget_still_buys_one_sample() -> Non
 @pytest.mark.parametrize(
     ("match", "missing"), [("flops", "params"), ("price", r"price\.output"), ("gpu_seconds", "tokens_per_second")]
 )
-def test_what_is_needed_is_named(match: str, missing: str) -> None:
+def test_a_missing_quantity_is_named(match: str, missing: str) -> None:
     with pytest.raises(ValueError, match=rf"match: {match} needs {missing} above 0"):
         solution_cost(match)
 

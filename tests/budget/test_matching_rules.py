@@ -66,7 +66,7 @@ def both(**changes: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_mistake_names_its_key(more: dict[str, Any], message: str) -> None:
+def test_an_invalid_matching_rule_is_refused_with_its_key(more: dict[str, Any], message: str) -> None:
     with pytest.raises(study.StudyError) as caught:
         study.parse(attributes(**more))
     assert f"study: {message}" in str(caught.value)
@@ -83,5 +83,5 @@ def test_a_mistake_names_its_key(more: dict[str, Any], message: str) -> None:
         {"allocation": "adaptive", "pilot": {"samples": 2}},
     ],
 )
-def test_what_is_right_is_taken(more: dict[str, Any]) -> None:
+def test_a_valid_matching_rule_is_accepted(more: dict[str, Any]) -> None:
     study.parse(attributes(**more))
