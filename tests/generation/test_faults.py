@@ -200,7 +200,9 @@ def held(root: Path) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize(("problems", "n", "kills"), [(2000, True, 10), (200, False, 3)], ids=["n", "one-by-one"])
-def test_kills_among_all_faults(tmp_path: Path, problems: int, n: bool, kills: int) -> None:
+def test_a_buyer_that_is_killed_amid_faults_buys_nothing_twice(
+    tmp_path: Path, problems: int, n: bool, kills: int
+) -> None:
     """The second buyer is killed at random moments. What it had booked is never asked for again, and it ends with the
     table of the first, who was left alone. 2,000 requests with n = 8, and 1,600 without, in about 45 s."""
     order = (0, problems), 8

@@ -50,7 +50,7 @@ def parts(root: Path) -> list[Path]:
     return sorted(root.rglob("part-*.parquet"))
 
 
-def test_two_kills_cost_nothing_that_was_written(tmp_path: Path) -> None:
+def test_sampling_after_two_kills_keeps_the_written_parts_and_ends_equal(tmp_path: Path) -> None:
     everything, wanted = finish(tmp_path / "undisturbed")
     assert everything == 600
     root = tmp_path / "killed"

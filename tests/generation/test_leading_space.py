@@ -50,7 +50,7 @@ def parrot(folder: Path, tokenizer: Any, tokens: Sequence[str]) -> Path:
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])
-def test_the_space_in_front_stays(tmp_path: Path, engine: str) -> None:
+def test_the_leading_space_of_a_completion_is_kept(tmp_path: Path, engine: str) -> None:
     tokenizer = made.llama2()
     before = tokenizer.convert_ids_to_tokens(tokenizer(PROMPT)["input_ids"])
     assert before[-1] == "<0x0A>"

@@ -35,7 +35,7 @@ def ask(root: Path, model: Model, samples: int, cap: Cap | None, prices: Prices 
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(1.0, 100_000.0), st.integers(1, 5))
-def test_the_cap_is_never_crossed_and_used_up(limit: float, samples: int) -> None:
+def test_spend_uses_the_cap_and_never_exceeds_it(limit: float, samples: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model = solutions(root, 5)
@@ -53,7 +53,7 @@ def test_the_cap_is_never_crossed_and_used_up(limit: float, samples: int) -> Non
         assert new <= samples * PROBLEMS and booked["flops"].sum() == everything
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_a_reached_cap_reports_the_missing_completions(tmp_path: Path) -> None:
     model = solutions(tmp_path, 4)
     with pytest.raises(CapReached) as caught:
         ask(tmp_path, model, 4, Cap(flops=9000.0, cost=100.0), Prices(1.0, 1.0))
@@ -63,7 +63,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert text.startswith("cap.flops: 9000: study 's' has spent") and "cap.cost" not in text and "\n" not in text
 
 
-def test_a_cap_on_money_counts_the_prompts(tmp_path: Path) -> None:
+def test_a_cap_on_cost_includes_the_prompts(tmp_path: Path) -> None:
     model = solutions(tmp_path, 4)
     with pytest.raises(CapReached, match=r"cap\.cost: 0\.001: .* has spent 0 on data"):
         ask(tmp_path, model, 1, Cap(cost=0.001), Prices(input=100.0, output=1e-6))  # the prompt alone could take it
@@ -85,7 +85,7 @@ def test_all_stages_and_models_of_a_study_share_a_cap(tmp_path: Path) -> None:
         ask(tmp_path, wc, 2, Cap(flops=used + CEILING / 2))
 
 
-def test_half_a_request_is_bought() -> None:
+def test_a_request_is_split_at_the_cap() -> None:
     from cos_assets.generation.types import Request
 
     asked = [Request("a", "?", (0, 1, 2)), Request("b", "?", (0, 1))]
@@ -94,7 +94,7 @@ def test_half_a_request_is_bought() -> None:
     assert Cap(flops=4 * CEILING).affordable(asked, Spend(4 * CEILING), Tariff(100.0), SAMPLING) == ([], asked)
 
 
-def test_a_tariff() -> None:
+def test_a_tariff_computes_flops_and_cost_and_bounds_unknown_counts() -> None:
     used = Completion("p", "?", 0, "", "stop", 100, 50, 80, 1.0)
     assert Tariff(7.0).flops(used) == 2 * 7 * 50
     assert Tariff(7.0, prefill=True).flops(used) == 2 * 7 * (50 + 20)
@@ -106,7 +106,7 @@ def test_a_tariff() -> None:
 
 
 @pytest.mark.parametrize("prefill", [False, True])
-def test_rows_are_valued_by_who_asks(tmp_path: Path, prefill: bool) -> None:
+def test_rows_are_priced_by_the_study_that_reads_them(tmp_path: Path, prefill: bool) -> None:
     """Bought without a price; a later study values the same samples at its own, as if it had bought them."""
     model = solutions(tmp_path, 3)
     ask(tmp_path, model, 3, None)
@@ -158,7 +158,7 @@ TWO = """
 """
 
 
-def test_two_processes_that_buy_at_once_keep_to_one_cap(tmp_path: Path) -> None:
+def test_two_concurrent_processes_do_not_exceed_a_common_cap(tmp_path: Path) -> None:
     """All 320 samples of both models take about 8.6e9 FLOPs."""
     limit = 4e9
     command = [sys.executable, "-c", textwrap.dedent(TWO), str(tmp_path)]

@@ -96,7 +96,7 @@ def test_greedy_text_equals_generate(engine: TransformersEngine, prompts: dict[s
 
 
 @pytest.mark.parametrize("multiple", [1, 16])
-def test_padding_leaves_greedy_text_as_it_is(
+def test_padding_does_not_change_greedy_text(
     multiple: int, engine: TransformersEngine, prompts: dict[str, str]
 ) -> None:
     assert texts(ask(wc(pad_to_multiple_of=multiple), prompts, (0,), GREEDY)) == texts(
@@ -166,7 +166,9 @@ PROBABILITIES = np.array([0.2, 0.4, 0.1, 0.3])
         (Sampling(temperature=0), {1: 1.0}),
     ],
 )
-def test_filters(sampling: Sampling, expected: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filtered_sampling_gives_the_expected_shares(
+    sampling: Sampling, expected: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Evenly spaced uniforms give each token its share."""
     import torch
 
@@ -180,7 +182,7 @@ def test_filters(sampling: Sampling, expected: dict[int, float], monkeypatch: py
     assert torch.equal(decoding.draw(logits, uniforms, sampling), drawn)
 
 
-def test_what_has_no_probability_is_never_drawn() -> None:
+def test_a_token_of_probability_zero_is_never_drawn() -> None:
     import torch
 
     logits = torch.tensor([[-torch.inf, 1.0, 2.0, -torch.inf]]).expand(3, -1)
@@ -190,7 +192,9 @@ def test_what_has_no_probability_is_never_drawn() -> None:
         assert set(decoding.draw(logits, ends, sampling).tolist()) <= {1, 2}
 
 
-def test_a_sample_is_the_same_however_it_is_bought(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+def test_a_sample_does_not_depend_on_order_batch_or_other_prompts(
+    engine: TransformersEngine, prompts: dict[str, str]
+) -> None:
     first = texts(ask(engine, prompts, tuple(range(8))))
     distinct = [len({first[p, i] for i in range(8)}) for p in prompts]
     assert sum(distinct) > 3 * len(prompts), "the samples of one prompt are draws, not copies"
@@ -205,7 +209,7 @@ def test_a_sample_is_the_same_however_it_is_bought(engine: TransformersEngine, p
     assert twice["a", 4] == twice["b", 4] == first[items[0][0], 4]
 
 
-def test_a_rows_logits_have_the_same_bits_in_any_batch(
+def test_the_logits_of_a_row_are_bitwise_equal_in_any_batch(
     engine: TransformersEngine, prompts: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the test above rests on: equal texts alone could be luck."""
@@ -248,7 +252,7 @@ def test_another_seed_gives_other_samples(engine: TransformersEngine, prompts: d
     assert texts(ask(engine, prompts, (0,), GREEDY.model_copy(update={"seed": 2}))) == greedy
 
 
-def test_spend_is_counted(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+def test_prompt_and_completion_tokens_are_counted(engine: TransformersEngine, prompts: dict[str, str]) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(shipped("wc"))
@@ -293,7 +297,9 @@ def test_stop_string_ends_a_completion(engine: TransformersEngine, prompts: dict
     assert stopped > len(prompts) / 2
 
 
-def test_a_prompt_that_is_too_long_harms_no_other(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+def test_a_prompt_that_is_too_long_does_not_affect_the_others(
+    engine: TransformersEngine, prompts: dict[str, str]
+) -> None:
     (good, prompt), *_ = prompts.items()
     found = ask(engine, {"long": prompt * 100, "none": "", good: prompt}, (0, 1))
     alone = ask(engine, {good: prompt}, (0, 1))
@@ -306,7 +312,7 @@ def test_a_prompt_that_is_too_long_harms_no_other(engine: TransformersEngine, pr
         assert "no tokens" in (found["none", index].error or "")
 
 
-def test_the_context_bounds_a_completion(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+def test_a_completion_ends_at_the_context_length(engine: TransformersEngine, prompts: dict[str, str]) -> None:
     """Beside another of the same padded length, which has two tokens less."""
     words = prompts[next(iter(prompts))].split()
     near = {str(n): " ".join((words * 100)[:n]) for n in (CONTEXT - 5, CONTEXT - 3)}
@@ -337,7 +343,7 @@ def test_samples_arrive_before_all_are_done(prompts: dict[str, str], monkeypatch
     assert texts(ask(engine, prompts, (0,))) == before
 
 
-def test_nothing_asked_loads_nothing() -> None:
+def test_an_empty_order_loads_no_model() -> None:
     engine = open_engine(Model("no/such-model", "m", "transformers"))
     assert list(engine.stream([], SAMPLING)) == []
     engine.close()
@@ -357,7 +363,7 @@ def test_nothing_asked_loads_nothing() -> None:
         ({"device": "tpu"}, r"engine_options\.device: 'tpu' is not allowed; expected cpu, cuda or cuda:<n>"),
     ],
 )
-def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_option_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_engine(Model("m", "m", "transformers", engine_options=options))
 
@@ -396,7 +402,7 @@ BPE_PROMPTS = {str(i): text for i, text in enumerate(PROSE)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_models_and_tokenizers(kind: str, tmp_path: Path) -> None:
+def test_other_architectures_and_tokenizers_match_generate(kind: str, tmp_path: Path) -> None:
     folder = random_model(tmp_path, kind, **KINDS[kind])
     expected = generated(folder, BPE_PROMPTS, 30)
     engine = open_engine(Model(str(folder), kind, "transformers", engine_options={"device": "cpu"}))
@@ -409,7 +415,7 @@ def test_other_models_and_tokenizers(kind: str, tmp_path: Path) -> None:
     assert part["3", 1] == first["3", 1]
 
 
-def test_every_end_token_of_the_generation_config_counts(tmp_path: Path) -> None:
+def test_every_end_token_of_the_generation_config_ends_a_completion(tmp_path: Path) -> None:
     from transformers import AutoTokenizer, GenerationConfig
 
     folder = random_model(tmp_path, "llama", **LLAMA)
@@ -430,7 +436,7 @@ def test_every_end_token_of_the_generation_config_counts(tmp_path: Path) -> None
     assert ended > 3
 
 
-def test_models_that_cannot_be_sampled_are_named(tmp_path: Path) -> None:
+def test_models_that_cannot_be_sampled_are_refused_with_the_reason(tmp_path: Path) -> None:
     request = [Request("p", "Zoë buys", (0,))]
     broken = random_model(tmp_path / "nan", "llama", spoil=True, **LLAMA)
     with pytest.raises(ValueError, match="not numbers"):

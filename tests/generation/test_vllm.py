@@ -35,7 +35,7 @@ def test_every_sample_has_its_own_seed() -> None:
     )
 
 
-def test_without_vllm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_vllm_is_reported_with_the_command_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ModuleNotFoundError, match=r"install it with `make gpu` \(CUDA\) or `pip install --no-deps -r requirements"
@@ -119,7 +119,7 @@ def test_samples_differ_and_a_seed_repeats_them(engine: VllmEngine, prompts: dic
     assert sum(c.text != texts[k] for k, c in other.items()) > len(texts) / 4
 
 
-def test_spend_is_counted(engine: VllmEngine, prompts: dict[str, str]) -> None:
+def test_prompt_and_completion_tokens_are_counted(engine: VllmEngine, prompts: dict[str, str]) -> None:
     from transformers import AutoTokenizer
 
     from cos_assets.generation.tokens import completion_ids, prompt_ids
@@ -146,7 +146,7 @@ def test_stop_string_ends_a_completion(engine: VllmEngine, prompts: dict[str, st
         assert cut[key].completion_tokens < whole[key].completion_tokens
 
 
-def test_a_prompt_that_is_too_long_harms_no_other(engine: VllmEngine, prompts: dict[str, str]) -> None:
+def test_a_prompt_that_is_too_long_does_not_affect_the_others(engine: VllmEngine, prompts: dict[str, str]) -> None:
     (good, prompt), *_ = prompts.items()
     found = ask(engine, {good: prompt, "long": prompt * 1000}, (0, 1))
     assert found[good, 0].finish_reason in ("stop", "length")
@@ -166,7 +166,7 @@ def test_samples_arrive_before_all_are_done(engine: VllmEngine, prompts: dict[st
     ask(engine, prompts, (0,))
 
 
-def test_torch_still_takes_a_number_of_threads(engine: VllmEngine, prompts: dict[str, str]) -> None:
+def test_the_number_of_torch_threads_can_be_set_after_loading(engine: VllmEngine, prompts: dict[str, str]) -> None:
     import torch
 
     ask(engine, prompts, (0,))
@@ -178,7 +178,7 @@ def test_torch_still_takes_a_number_of_threads(engine: VllmEngine, prompts: dict
         torch.set_num_threads(before)
 
 
-def test_unknown_option_is_named(model: Model) -> None:
+def test_an_unknown_option_is_refused_with_its_name(model: Model) -> None:
     wrong = Model(model.model_id, "wc", "vllm", engine_options={"max_seqs": 3})
     with pytest.raises(ValueError, match=r"engine_options: .*max_seqs"):
         next(iter(open_engine(wrong).stream([Request("p", "x", (0,))], SAMPLING)))
