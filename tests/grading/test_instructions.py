@@ -29,7 +29,7 @@ LOWER = ("change_case:english_lowercase", {})
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def test_all_instructions_are_needed_and_the_broken_ones_named() -> None:
+def test_all_instructions_must_be_followed_and_violations_are_named() -> None:
     both = gold(NO_COMMA, TWO_SENTENCES)
     replies = ["One is here. Another too.", "One, two. Three.", "Mr. Smith, alone."]
     grades = grade_replies([(both, reply) for reply in replies], 1)
@@ -63,7 +63,7 @@ def test_bad_golds_are_grader_errors(gold: str | None, reason: str) -> None:
     assert "\n" not in grade.reason
 
 
-def test_the_ladder_hands_replies_on() -> None:
+def test_samples_with_instructions_get_verdicts() -> None:
     rows = pl.DataFrame(
         {
             "gold": [gold(NO_COMMA)] * 4,
@@ -76,7 +76,7 @@ def test_the_ladder_hands_replies_on() -> None:
     assert out["strict"].null_count() == 4, "a reply is no string to compare"
 
 
-def test_odd_replies_cost_nothing_but_their_verdict() -> None:
+def test_unusual_replies_are_graded() -> None:
     """NUL bytes, half a surrogate, ten million characters, and text of no language."""
     texts = ["\x00", "\ud800 half", "a," * 5_000_000, "123 456", "。。。"]
     grades = grade_replies([(gold(NO_COMMA, LOWER), text) for text in texts], 2)
@@ -93,16 +93,16 @@ def test_a_reply_that_takes_too_long_is_a_grader_error(monkeypatch: pytest.Monke
     assert grades[1].reason == "no result within 0.5 s"
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_with_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "langdetect.py").write_text("raise ModuleNotFoundError('No module named langdetect')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(RuntimeError, match=r"lm-eval does not start: .*langdetect; install 'cos-assets\[ifeval\]'"):
         grade_replies([(gold(NO_COMMA), "a")], 1)
 
 
-def test_missing_sentence_data_names_both_ways_and_downloads_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_sentence_data_is_reported_and_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "nltk.py").write_text(
         "class data:\n"
         "    path = []\n"
@@ -122,7 +122,7 @@ def test_missing_sentence_data_names_both_ways_and_downloads_nothing(
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def test_strict_and_loose_figures() -> None:
+def test_strict_and_loose_figures_are_computed() -> None:
     both = gold(NO_COMMA, LOWER)
     quoted = "Here it is:\nall of this is written in small letters"
     rows = pl.DataFrame({"gold": [both, both, both, "{}"], "answer": [quoted, "a, b", None, "x"], "row": [0, 1, 2, 3]})
@@ -171,7 +171,7 @@ def differences(rows: pl.DataFrame, column: str, recorded: list[dict[str, Any]])
     return found
 
 
-def test_flags_recorded_for_gpt4(public_data: Path) -> None:
+def test_verdicts_equal_the_flags_recorded_for_gpt4(public_data: Path) -> None:
     """All 832 instructions of 540 replies agree, strict. Of the loose ones one does not: key 1122 counts the "letter"
     `#`, for which the checker takes a letter at random."""
     folder = public_data / "ifeval"
@@ -195,7 +195,7 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("size", QWEN)
-def test_flags_recorded_for_three_sizes_of_one_family(public_data: Path, size: str) -> None:
+def test_verdicts_equal_the_flags_recorded_for_qwen_except_for_listed_ones(public_data: Path, size: str) -> None:
     folder = public_data / "ifeval_multi_model"
     strict, loose = (read(folder / f"Qwen__Qwen2.5-{size}-Instruct-GPTQ-Int4_{n}.jsonl") for n in ("strict", "loose"))
     out = ifeval_scores(flags(read(folder / "en_input_data.jsonl"), strict), workers=2)

@@ -67,7 +67,7 @@ def hostile(mark: str, source: str, limits: Limits = QUICK) -> Result:
 # --- programs --------------------------------------------------------------------------------------------------------
 
 
-def test_parts_share_a_module() -> None:
+def test_parts_of_a_program_share_a_module() -> None:
     result = run([("solution", "def f(n):\n    print('called')\n    return n + 1"), ("tests", "assert f(1) == 2")])
     assert (result.outcome, result.part, result.reason) == ("ok", None, None)
     assert result.output == "called\n"
@@ -89,7 +89,7 @@ def test_parts_share_a_module() -> None:
         ("x = 1\n" * 200_000 + "y", "solution", "NameError: name 'y' is not defined (line 200001 of the solution: y)"),
     ],
 )  # fmt: skip
-def test_errors_are_told(source: str, part: str, reason: str) -> None:
+def test_errors_are_reported_with_the_part_and_the_reason(source: str, part: str, reason: str) -> None:
     result = run([("solution", source), ("tests", "\nassert f(1) == 2")])
     assert (result.outcome, result.part) == ("error", part)
     assert result.reason is not None and reason in result.reason and "\n" not in result.reason
@@ -115,19 +115,19 @@ def test_errors_are_told(source: str, part: str, reason: str) -> None:
         ),
     ],
 )
-def test_leaving_early_is_an_error(source: str, reason: str) -> None:
+def test_exiting_early_is_an_error(source: str, reason: str) -> None:
     result = run([("solution", source), ("tests", "raise ValueError('not reached')")])
     assert result.outcome == "error"
     assert result.reason is not None and reason in result.reason
 
 
-def test_what_a_program_leaves_running_does_not_hold_it_up(mark: str) -> None:
+def test_a_running_thread_does_not_delay_the_result(mark: str) -> None:
     source = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()"
     result = hostile(mark, source)
     assert result.outcome == "ok" and result.seconds < 2
 
 
-def test_many_at_a_time_leave_no_descriptor_open() -> None:
+def test_concurrent_programs_leave_no_descriptor_open() -> None:
     run([("solution", "")])
     before = sorted(Path("/proc/self/fd").iterdir())
     with ThreadPoolExecutor(4) as threads:
@@ -136,7 +136,7 @@ def test_many_at_a_time_leave_no_descriptor_open() -> None:
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
-def test_hashes_and_so_orders_are_the_same_each_time() -> None:
+def test_hashes_and_set_orders_are_the_same_in_every_run() -> None:
     assert len({run([("solution", "print(set('abcdef'))")]).output for _ in range(3)}) == 1
 
 
@@ -186,7 +186,7 @@ def test_hashes_and_so_orders_are_the_same_each_time() -> None:
         ),
     ],
 )  # fmt: skip
-def test_each_has_its_reason(mark: str, source: str, outcome: str, reason: str) -> None:
+def test_each_exceeded_limit_is_reported_with_its_reason(mark: str, source: str, outcome: str, reason: str) -> None:
     result = hostile(mark, source)
     assert result.outcome == outcome
     assert re.search(reason, result.reason or "")
@@ -194,7 +194,7 @@ def test_each_has_its_reason(mark: str, source: str, outcome: str, reason: str) 
     assert result.seconds < 15
 
 
-def test_memory_of_no_process_is_refused() -> None:
+def test_shared_memory_is_refused() -> None:
     source = "import ctypes\nassert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600) == -1"
     assert run([("solution", source)]).outcome == "ok"
 
@@ -213,7 +213,7 @@ def test_slow_machines_get_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run([("solution", source)], QUICK).outcome == "ok"
 
 
-def test_slowness_is_that_of_the_reference_or_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slowness_is_relative_to_the_reference_and_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sandbox.slowness() >= 1
     monkeypatch.setattr(sandbox, "_workload", lambda: 3 * sandbox.REFERENCE_SECONDS)
     sandbox.slowness.cache_clear()
@@ -226,7 +226,7 @@ def test_slowness_is_that_of_the_reference_or_more(monkeypatch: pytest.MonkeyPat
 # --- ways out --------------------------------------------------------------------------------------------------------
 
 
-def test_no_network(mark: str) -> None:
+def test_a_program_cannot_use_the_network(mark: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         here = hostile(mark, f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)")
@@ -239,20 +239,20 @@ def test_no_network(mark: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["AF_VSOCK", "AF_NETLINK", "AF_PACKET", "AF_ALG", "AF_CAN"])
-def test_sockets_that_no_network_namespace_holds_are_refused(mark: str, family: str) -> None:
+def test_sockets_outside_network_namespaces_are_refused(mark: str, family: str) -> None:
     for call in ("socket.socket", "socket.socketpair"):
         result = hostile(mark, f"import socket\n{call}(socket.{family}, socket.SOCK_DGRAM)")
         assert result.reason is not None and "Address family not supported by protocol" in result.reason
 
 
-def test_local_and_internet_sockets_are_there(mark: str) -> None:
+def test_local_and_internet_sockets_are_available(mark: str) -> None:
     source = (
         "import asyncio, socket\nsocket.socketpair()\nfor f in (socket.AF_INET, socket.AF_INET6): socket.socket(f)\n"
     )
     assert hostile(mark, f"{source}asyncio.run(asyncio.sleep(0))").outcome == "ok"
 
 
-def test_no_view_of_the_environment(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_cannot_read_the_environment_or_other_processes(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = uuid.uuid4().hex
     monkeypatch.setenv("COS_TEST_SECRET", secret)
     source = """
@@ -269,7 +269,7 @@ print(dict(os.environ))
     assert own.output.split() == ["3", "bwrap"], "it sees the processes of its sandbox only"
 
 
-def test_no_view_of_files(mark: str, tmp_path: Path) -> None:
+def test_a_program_cannot_read_files_of_the_machine(mark: str, tmp_path: Path) -> None:
     (tmp_path / "private").write_text("secret")
     looks = [str(tmp_path / "private"), str(tmp_path), __file__, "/etc/passwd", "/var", "/proc/1/root/etc"]
     result = hostile(mark, f"import os\nprint([path for path in {looks} if os.path.exists(path)])")
@@ -281,7 +281,7 @@ def test_no_view_of_files(mark: str, tmp_path: Path) -> None:
     assert result.output == f"{seen}\n"
 
 
-def test_no_writing_outside_the_scratch_folder(mark: str, tmp_path: Path) -> None:
+def test_a_program_can_write_only_in_its_scratch_folder(mark: str, tmp_path: Path) -> None:
     folders = ["/", "/usr", "/dev", "/etc", "/proc", sys.base_prefix, str(tmp_path), str(Path(__file__).parent)]
     source = f"""
 import os
@@ -301,7 +301,7 @@ for line in open('/proc/mounts'):
     assert run([("solution", "import os; print(os.listdir('/tmp'), os.getcwd())")]).output == "[] /tmp\n"
 
 
-def test_no_rights(mark: str) -> None:
+def test_a_program_has_no_capabilities(mark: str) -> None:
     source = """
 import ctypes, os
 kernel = ctypes.CDLL(None)
@@ -317,7 +317,7 @@ assert kernel.syscall(56, 0x10000011, 0, 0, 0, 0) <= -1 or os.uname().machine !=
     assert hostile(mark, source).reason is None
 
 
-def test_a_daemon_goes_with_its_program(mark: str) -> None:
+def test_a_daemon_ends_with_its_program(mark: str) -> None:
     daemon = f"""
 import os, subprocess, sys, time
 ready = os.pipe()
@@ -336,7 +336,7 @@ subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {mark!r}]
     assert result.outcome == "ok" and result.seconds < 2
 
 
-def test_the_marks_would_be_seen(mark: str) -> None:
+def test_marks_of_running_programs_are_found(mark: str) -> None:
     """The control of the tests above: a program is seen by its mark while it runs, and so is its fork."""
     seen: list[str] = []
     source = "import os, time\nif os.fork() == 0: os.setsid()\ntime.sleep(1.5)"
@@ -347,7 +347,7 @@ def test_the_marks_would_be_seen(mark: str) -> None:
     assert len(set(seen)) == 2
 
 
-def test_a_killed_caller_leaves_nothing(mark: str) -> None:
+def test_programs_of_a_killed_caller_end(mark: str) -> None:
     source = f"import ctypes, os, time\nos.fork()\nctypes.CDLL(None).prctl(15, b{mark!r}, 0, 0, 0)\ntime.sleep(60)"
     call = f"from cos_assets.grading.sandbox import run\nrun([('solution', {source!r})])"
     caller = subprocess.Popen([sys.executable, "-c", call])
@@ -362,7 +362,7 @@ def test_a_killed_caller_leaves_nothing(mark: str) -> None:
 # --- a busy machine --------------------------------------------------------------------------------------------------
 
 
-def test_programs_that_share_one_core_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_share_one_core_do_not_reach_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """32 programs of a second each, all allowed at once, on one core: 30 s, of which each may wait 9."""
     monkeypatch.setattr(sandbox, "core", lambda alone=False: nullcontext())
     monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)
@@ -382,7 +382,9 @@ def test_programs_that_share_one_core_are_right(monkeypatch: pytest.MonkeyPatch)
     ("number", "reason"),
     [(signal.SIGSTOP, "the program was stopped"), (signal.SIGKILL, "the program was killed (SIGKILL)")],
 )
-def test_a_program_that_is_disturbed_from_outside_runs_again(mark: str, number: signal.Signals, reason: str) -> None:
+def test_a_program_that_ends_by_a_signal_from_outside_runs_again(
+    mark: str, number: signal.Signals, reason: str
+) -> None:
     """Once, it comes to its end; each time, its result says nothing about it."""
     assert disturbed(mark, number, times=1).outcome == "ok"
     result = disturbed(mark, number, times=2)
@@ -403,7 +405,7 @@ def disturbed(mark: str, number: signal.Signals, times: int) -> Result:
         return running.result()
 
 
-def test_programs_take_turns_on_the_cores_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_one_program_per_core_runs_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes with eight threads each: never more programs at once than cores, and none beside one alone."""
     code = (
         "import sys, time\n"
@@ -427,7 +429,7 @@ def test_programs_take_turns_on_the_cores_across_processes(tmp_path: Path, monke
         assert at_start <= usable_cores()
 
 
-def test_cores_are_those_of_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usable_cores_follow_the_affinity_mask_and_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5, 6, 7})
     monkeypatch.setattr(cores, "_quota", lambda: math.inf)
     assert usable_cores() == 8
@@ -447,7 +449,7 @@ def test_cores_are_those_of_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -
         ("0::/elsewhere", {}, math.inf),
     ],
 )  # fmt: skip
-def test_cores_are_bounded_by_control_groups(
+def test_quota_is_read_from_control_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], quota: float
 ) -> None:
     for name, text in files.items():
@@ -473,7 +475,7 @@ def test_a_program_sees_no_installed_packages() -> None:
     assert ast.literal_eval(run([("solution", source)]).output) == []
 
 
-def test_a_job_is_the_first_to_end_when_memory_runs_out_and_cannot_change_that() -> None:
+def test_a_program_has_the_highest_oom_score_and_cannot_lower_it() -> None:
     source = (
         "import os\n"
         "if os.fork():\n"

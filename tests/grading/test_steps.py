@@ -40,26 +40,26 @@ CHAINS = [
 
 
 @pytest.mark.parametrize(("text", "label", "step"), CHAINS)
-def test_chains(text: str, label: str, step: int | None) -> None:
+def test_chains_get_the_expected_label_and_first_wrong_step(text: str, label: str, step: int | None) -> None:
     check = check_program(TRUTH, text)
     assert (check.label, check.first_wrong_step) == (label, step), check
     assert (check.reason is None) == (label == "right")
     assert check == check_program(TRUTH, text)
 
 
-def test_two_plus_two_is_not_two_times_two() -> None:
+def test_a_sum_with_the_result_of_the_product_is_wrong() -> None:
     truth = json.dumps({"literals": [2, 2], "constants": [], "program": [["*", 0, 1]]})
     assert check_program(truth, "2 * 2 = 4 . The answer is 4 .").label == "right"
     assert check_program(truth, "2 + 2 = 4 . The answer is 4 .").label == "wrong"
 
 
-def test_equal_numbers_may_be_read_either_way() -> None:
+def test_equal_numbers_are_read_in_either_role() -> None:
     # 9 - 4 = 5, and 5 is also a number of the problem.
     truth = json.dumps({"literals": [9, 4, 5], "constants": [], "program": [["-", 0, 1], ["*", 3, 2]]})
     assert check_program(truth, "9 - 4 = 5 . 5 * 5 = 25 . The answer is 25 .").label == "right"
 
 
-def test_too_many_readings_are_unreadable_not_slow() -> None:
+def test_a_chain_with_too_many_readings_is_unreadable() -> None:
     truth = json.dumps({"literals": [1] * 70, "constants": [], "program": [["*", 0, 1]]})
     check = check_program(truth, "1 * 1 = 1 . The answer is 1 .")
     assert (check.label, check.first_wrong_step) == ("unreadable", 1)
@@ -84,7 +84,7 @@ def test_bad_truth_is_refused(truth: str) -> None:
 
 
 @given(st.lists(st.integers(2, 99), min_size=3, max_size=3, unique=True), st.permutations([0, 1, 2]))
-def test_any_order_of_a_sum_is_right(numbers: list[int], order: list[int]) -> None:
+def test_a_sum_is_right_in_any_order(numbers: list[int], order: list[int]) -> None:
     truth = json.dumps({"literals": numbers, "constants": [], "program": [["+", 0, 1], ["+", 3, 2]]})
     a, b, c = (numbers[i] for i in order)
     assert check_program(truth, f"{a} + {b} = {a + b} . {c} + {a + b} = {a + b + c} .").label == "right"
