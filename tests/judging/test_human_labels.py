@@ -20,7 +20,7 @@ from cos_assets.storage import catalog, tables
 from cos_assets.tasks import make
 
 
-def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(public_data: Path, tmp_path: Path) -> None:
+def test_the_step_checker_finds_the_documented_share_of_wrong_solutions(public_data: Path, tmp_path: Path) -> None:
     rows = {
         row["uuid"]: row
         for file in sorted((public_data / "mr_gsm8k_subset").glob("*.jsonl"))
@@ -68,7 +68,7 @@ def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(publi
     assert places == {"same": 109, "later": 30, "earlier": 3}
 
 
-def test_how_often_the_step_checker_objects_to_reference_solutions(public_data: Path) -> None:
+def test_the_step_checker_rejects_the_documented_share_of_references(public_data: Path) -> None:
     found = {
         part: Counter(
             check_equations(json.loads(line)["answer"]).label

@@ -85,7 +85,7 @@ def booked(root: Path) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).filter(stage="judging")
 
 
-def test_a_model_the_step_checker_and_their_vote(server: Server, materialize: Made) -> None:
+def test_several_judges_and_a_vote_judge_the_samples_of_a_study(server: Server, materialize: Made) -> None:
     judges = {"model": judge(server), "steps": {}, "both": {"of": ["model", "steps"]}}
     given = attributes(judge={"judges": judges, "samples": 50}, verification="answer+judge")
     root = materialize(given)
@@ -196,7 +196,7 @@ def test_every_judge_has_controls_and_they_are_paid_for_once(server: Server, mat
     assert "model on its controls: false alarms " in text
 
 
-def test_without_controls_only_samples_are_judged(server: Server, materialize: Made) -> None:
+def test_only_samples_are_judged_without_controls(server: Server, materialize: Made) -> None:
     root = materialize(attributes(judge=judge(server, controls=0)))
     told, known = scan(root, "judgements", WC), facts(root, "judgements", WC)
     assert told["control"].null_count() == told.height == scan(root, "verdicts", WC)["correct"].sum()
@@ -206,7 +206,7 @@ def test_without_controls_only_samples_are_judged(server: Server, materialize: M
     assert "The errors of the judge llm are unknown, because judge.controls is 0." in text
 
 
-def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: Made) -> None:
+def test_a_random_judge_gives_no_rate(server: Server, materialize: Made) -> None:
     server.reply = judgements(PROBLEMS, sensitivity=0.5, specificity=0.5)
     judges = {"coin": judge(server), "steps": {}}
     root = materialize(attributes(judge={"judges": judges}, verification="answer+judge"))
@@ -248,7 +248,7 @@ def checked(opened: dg.DagsterInstance, name: str, partition: str) -> list[dg.As
     return [event for event in events if event.partition == partition]
 
 
-def test_without_gold_answers_every_sample_is_judged(server: Server, materialize: Made) -> None:
+def test_every_sample_is_judged_when_gold_answers_are_not_used(server: Server, materialize: Made) -> None:
     root = materialize(attributes(judge=judge(server), verification="judge"))
     assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
     every, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
@@ -270,7 +270,7 @@ def test_without_gold_answers_every_sample_is_judged(server: Server, materialize
     assert 0 < meant["kept_wrong_share"] < 1 - graded["correct"].mean()
 
 
-def test_each_source_is_verified_in_its_own_way(server: Server, materialize: Made) -> None:
+def test_each_source_uses_its_own_verification(server: Server, materialize: Made) -> None:
     ways = {"studys": None, "judged": "judge", "both": "answer+judge", "steps": "answer+steps", "every": "none"}
     sources = {name: {"take": {"wc": 1.0}, "deduplicate": False, "verification": way} for name, way in ways.items()}
     judges = {"model": judge(server), "steps": {}}
@@ -299,7 +299,7 @@ def test_each_source_is_verified_in_its_own_way(server: Server, materialize: Mad
         assert meant.get("verification_cost") == (pytest.approx(paid[name]["cost"].sum()) if name in paid else None)
 
 
-def test_a_majority_stands_in_for_gold_answers(materialize: Made) -> None:
+def test_a_majority_vote_replaces_the_gold_answers(materialize: Made) -> None:
     root = materialize(attributes(verification="vote", budgets={"low": {"se": 5}}))
     graded, where = scan(root, "verdicts", SE), {"budget": "low", "source": "se"}
     meant = facts(root, "sft_set", where)
@@ -328,15 +328,13 @@ def catalogue_rate(root: Path) -> dict[tuple[str, str, str], float]:
     return {row[:3]: row[3] for row in catalog.query(root, query).rows()}
 
 
-def test_a_judge_that_cannot_be_asked_is_found_before_anything_is_bought(
-    server: Server, materialize: Made, tmp_path: Path
-) -> None:
+def test_an_unavailable_judge_is_refused_before_a_purchase(server: Server, materialize: Made, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"judge llm: .*'another'"):
         materialize(attributes(judge=judge(server, model="another")))
     assert not list(tmp_path.rglob("part-*.parquet"))
 
 
-def test_a_cap_stops_judging_too(server: Server, materialize: Made) -> None:
+def test_a_cap_stops_judging(server: Server, materialize: Made) -> None:
     models = {
         name: {"model": str(tiny.shipped(name)), "price": {"output": 0.001, "date": "2026-11-01"}}
         for name in ("wc", "se")
@@ -395,7 +393,7 @@ def controls(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.Dat
     return by_the_server(shared, pl.concat(rows).with_columns(**empty), problems, tmp_path_factory.mktemp("home"))
 
 
-def test_the_servers_errors_are_taken_out(population: pl.DataFrame, controls: pl.DataFrame) -> None:
+def test_the_corrected_rate_removes_the_errors_of_the_judge(population: pl.DataFrame, controls: pl.DataFrame) -> None:
     """200 studies of other problems each: 250 problems drawn with replacement, a sample of each judged; 100 other
     samples labelled by people (the truth), or 50 controls of either kind."""
     whole = population["truth"].mean()

@@ -78,7 +78,7 @@ def filled(root: Path, file: Path, label: Callable[[str, str], str]) -> Path:
     return file
 
 
-def test_the_draw_is_paired_nested_and_begins_with_what_was_judged() -> None:
+def test_the_draw_is_paired_and_nested_and_prefers_judged_samples() -> None:
     rows = [(m, f"p{p}", i, i == 1) for m in ("wc", "se") for p in range(30) for i in range(3) if m == "wc" or p < 20]
     pool = pl.DataFrame(rows, ["model", "problem_id", "sample_index", "judged"], orient="row")
     draws = [labels.drawn(pool, n, seed=0) for n in (5, 20, 40)]
@@ -93,7 +93,7 @@ def test_the_draw_is_paired_nested_and_begins_with_what_was_judged() -> None:
     assert not labels.drawn(pool, 5, seed=1).equals(draws[0])
 
 
-def test_the_page_hides_who_wrote_a_solution_and_runs_nothing_that_a_model_wrote(root: Path) -> None:
+def test_the_page_hides_the_models_and_runs_no_code_of_a_solution(root: Path) -> None:
     shown = labels.tasks(root, "s", 10)
     html = label_page("s", shown)
     assert shown.height == 14 and shown["number"].to_list() == list(range(1, 15))
@@ -116,12 +116,12 @@ def test_the_page_hides_who_wrote_a_solution_and_runs_nothing_that_a_model_wrote
         (r"$x^2^3$", r"$x^2^3$"),
     ],
 )
-def test_maths_is_drawn_and_all_else_is_text(text: str, expected: str) -> None:
+def test_maths_is_rendered_and_the_rest_is_escaped(text: str, expected: str) -> None:
     html = rendered(text)
     assert expected in html and "href" not in html.replace("\\href", "") and "<b " not in html
 
 
-def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> None:
+def test_labels_are_validated_stored_and_compared(root: Path, tmp_path: Path) -> None:
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
     code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
     assert code == 0 and "Stored 14 labels of Ann in " in told and "; 0 rows have no label." in told
@@ -138,7 +138,7 @@ def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> N
     assert cos(root, "label", "show", "s")[1].strip() == told.partition("\n")[2].strip()
 
 
-def test_the_report_sees_the_latest_labels_of_its_study(root: Path, tmp_path: Path) -> None:
+def test_the_report_uses_the_latest_labels_of_its_study(root: Path, tmp_path: Path) -> None:
     sets = [{"budget": budget, "model": model} for budget in ("low", "high") for model in TEXTS]
     judged = tables.scan(root, "s", "judgements", sets).collect()
     assert labels.labelled_here(root, "s", judged).is_empty()
@@ -157,7 +157,7 @@ def test_the_report_sees_the_latest_labels_of_its_study(root: Path, tmp_path: Pa
     assert labels.labelled_here(root, "other", judged).is_empty()
 
 
-def test_the_later_import_counts_whatever_the_clocks_say(root: Path, tmp_path: Path) -> None:
+def test_the_later_import_is_used_regardless_of_the_clock(root: Path, tmp_path: Path) -> None:
     """The first import was made on a machine whose clock is a year ahead."""
     place, *_ = labels.import_labels(root, filled(root, tmp_path / "1.csv", lambda m, p: "right"), "ann")
     ahead = pl.read_parquet(place).with_columns(imported_at=pl.col("imported_at").str.replace(r"^\d{4}", "2999"))
@@ -169,7 +169,7 @@ def test_the_later_import_counts_whatever_the_clocks_say(root: Path, tmp_path: P
         assert latest["label"].to_list() == [said]
 
 
-def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None:
+def test_the_asset_shows_the_agreement_of_raters(root: Path, tmp_path: Path) -> None:
     import dagster as dg
 
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
@@ -197,7 +197,7 @@ def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None
         (None, "", "row 1: column 'study' is missing"),
     ],
 )
-def test_a_row_that_cannot_be_is_named_and_nothing_is_stored(
+def test_an_invalid_row_is_refused_and_nothing_is_stored(
     root: Path, tmp_path: Path, old: str | None, new: str, message: str
 ) -> None:
     file = filled(root, tmp_path / "x.csv", lambda model, problem: "right")
@@ -207,7 +207,7 @@ def test_a_row_that_cannot_be_is_named_and_nothing_is_stored(
     assert code == 2 and f"error: {file}: {message}" in told and not (root / "s" / "labels").exists()
 
 
-def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path) -> None:
+def test_a_label_for_a_changed_solution_is_refused(root: Path, tmp_path: Path) -> None:
     file = filled(root, tmp_path / "x.csv", lambda model, problem: "right")
     for model in TEXTS:
         for budget in ("low", "high"):
@@ -217,13 +217,13 @@ def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path
     assert code == 2 and "row 2: the solution has changed since the export" in told
 
 
-def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_path: Path) -> None:
+def test_an_export_overwrites_no_file_and_names_the_allowed_models(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--out", tmp_path)[0] == 0
     assert "this file exists" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
     assert "--model: 'x' has no verdicts; allowed: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
 
 
-def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp_path: Path) -> None:
+def test_labels_entered_by_keyboard_are_downloaded_and_imported(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--n", 2, "--out", tmp_path)[0] == 0
     downloads, url = tmp_path / "downloads", (tmp_path / "s_labels.html").as_uri()
     with browser(tmp_path / "profile") as page:

@@ -28,7 +28,7 @@ def judged(count: int | None = None, seed: int = 0) -> pl.DataFrame:
     return judge(draw(world(), count, seed), PROBLEMS, TASK)
 
 
-def test_every_correct_sample_gets_the_label_it_deserves() -> None:
+def test_every_correct_sample_gets_the_expected_label() -> None:
     frame = judged()
     assert frame.schema == SCHEMA and frame["correct"].all()
     labels = dict(frame.group_by("sample_index").agg(pl.col("label").unique()).iter_rows())
@@ -40,7 +40,7 @@ def test_every_correct_sample_gets_the_label_it_deserves() -> None:
     assert of_judge(frame, "steps").equals(frame) and of_judge(frame, "another").is_empty()
 
 
-def test_a_larger_draw_holds_a_smaller_one() -> None:
+def test_a_larger_draw_contains_a_smaller_one() -> None:
     few, more = judged(10), judged(50)
     assert (few.height, more.height) == (10, 50)
     assert few.join(more, on=KEYS, how="anti").is_empty()
@@ -59,7 +59,7 @@ def test_a_draw_has_one_sample_of_each_problem_before_a_second() -> None:
     assert judged(60)["sample_index"].n_unique() == 3, "which sample is a lot, too"
 
 
-def test_two_models_have_the_same_problems_judged_as_far_as_both_solved_them() -> None:
+def test_problems_that_both_models_solved_are_judged_for_both() -> None:
     pool = world()
     one = pool.filter(pl.col("problem_id").hash(1) % 4 != 0)
     other = pool.filter(pl.col("problem_id").hash(2) % 4 != 0)

@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_files_load_and_hold_what_was_said(root: Path, tmp_path: Path) -> None:
+def test_exported_files_load_as_data_sets_with_the_judgements(root: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.main, ["--home", str(root), "verifier-data", "s", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "leaves out 1 samples that were judged wrong" in done.output
@@ -82,7 +82,7 @@ def test_the_files_load_and_hold_what_was_said(root: Path, tmp_path: Path) -> No
     assert list(preference["chosen"]) == [SAMPLES[0][0]] and preference["rejected"][0] != SAMPLES[0][0]
 
 
-def test_a_judge_that_is_none_is_told_with_those_there_are(root: Path, tmp_path: Path) -> None:
+def test_an_unknown_judge_is_refused_with_the_allowed_ones(root: Path, tmp_path: Path) -> None:
     with pytest.raises(labels.LabelError, match="--judge: 'x' is not a judge of s; allowed: steps"):
         from cos_assets.judging.verifier_data import export
 
