@@ -45,7 +45,7 @@ def log_log_line(counts: pl.DataFrame, k: int) -> float:
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
-def test_recovers_the_parameters(a: float, b: float) -> None:
+def test_the_fit_recovers_the_parameters(a: float, b: float) -> None:
     rng = np.random.default_rng(0)
     n = rng.integers(2, 12, 200_000)
     counts = frame(n, rng.binomial(n, rng.beta(a, b, n.size)))
@@ -56,7 +56,7 @@ def test_recovers_the_parameters(a: float, b: float) -> None:
     assert (found.a, found.b) == pytest.approx((a, b), rel=0.03)
 
 
-def test_recovers_the_never_solved() -> None:
+def test_the_fit_recovers_the_share_of_unsolvable_problems() -> None:
     rng = np.random.default_rng(1)
     p = rng.beta(0.8, 1.5, 200_000) * (rng.random(200_000) > 0.2)
     counts = frame(10, rng.binomial(10, p))
@@ -66,7 +66,7 @@ def test_recovers_the_never_solved() -> None:
     assert predict_coverage(found, counts, [10_000])["value"].item() == pytest.approx((p > 0).mean(), abs=0.01)
 
 
-def test_new_problems_follow_the_closed_form() -> None:
+def test_predictions_for_new_problems_follow_the_closed_form() -> None:
     rng = np.random.default_rng(2)
     counts = frame(5, rng.binomial(5, rng.beta(0.3, 0.8, 5_000)))
     found = fit(counts)
@@ -83,7 +83,7 @@ def test_new_problems_follow_the_closed_form() -> None:
     assert solved_chance(found, [5], [0], 15)[0] == pytest.approx(1 - missed, abs=1e-5)
 
 
-def test_below_the_pilot_and_at_it_nothing_is_unknown() -> None:
+def test_predictions_up_to_the_size_of_the_pilot_are_exact() -> None:
     counts = frame(4, np.array([0, 1, 2, 4, 0, 3]))
     table = predict_coverage(fits(counts), counts, [2, 4])
     assert table["value"].to_list() == pytest.approx([(1 / 2 + 5 / 6 + 1 + 1) / 6, 4 / 6])
@@ -97,7 +97,7 @@ def test_below_the_pilot_and_at_it_nothing_is_unknown() -> None:
     # 500 problems cannot tell the parameters well enough for one point on MATH; the paper's 7,500 can.
     [(500, 5, 120, 2.5), (7_500, 3, 120, 1.0)],
 )
-def test_simulated_problems_at_3_and_10_times_the_pilot(
+def test_predictions_hold_for_simulated_problems_at_3_and_10_times_the_pilot(
     problems: int, samples: int, repetitions: int, worst: float
 ) -> None:
     """Against the count of the same problems after the purchase; errors in points. The worst of the four pairs."""
@@ -128,7 +128,7 @@ def test_simulated_problems_at_3_and_10_times_the_pilot(
     assert min(rates) >= 0.85 and max(rates) <= 0.95
 
 
-def test_two_of_eight_public_maths_samples(public_data: Path) -> None:
+def test_predictions_from_two_of_eight_public_maths_samples_hold(public_data: Path) -> None:
     """100 problems, 200 random pilots of 2: mean error 1.2 points; the log-log line 1.2."""
     text = (public_data / "qwen_math_cot_100" / "math_cot_100.jsonl").read_text(encoding="utf-8")
     correct = np.array([json.loads(line)["score"] for line in text.splitlines()]).sum(axis=1)
@@ -147,7 +147,7 @@ def test_two_of_eight_public_maths_samples(public_data: Path) -> None:
         ("Yi-Coder-9B-Chat", 0.8, 0.6, 0.99),
     ],
 )
-def test_ten_of_a_hundred_public_code_samples(
+def test_predictions_from_ten_of_a_hundred_public_code_samples_hold(
     public_data: Path, model: str, error: float, baseline: float, rate: float
 ) -> None:
     """118 tasks. 100 samples of Llama 8B leave one unsolved where the predictions say four: an error of 2.4 points,
@@ -173,7 +173,7 @@ def pilots(correct: np.ndarray, n: int, few: int, repetitions: int) -> tuple[flo
     return float(found[0]), float(found[1]), float(found[2])
 
 
-def test_nothing_solved_is_wide_and_all_solved_is_certain() -> None:
+def test_the_interval_is_wide_if_nothing_and_narrow_if_everything_is_solved() -> None:
     none, every = frame(4, np.zeros(500, dtype=int)), frame(4, np.full(500, 4))
     near, far = predict_coverage(fits(none), none, [12, 1000]).rows(named=True)
     assert 0 < near["value"] < 0.01 < near["high"] < 0.05
@@ -183,7 +183,7 @@ def test_nothing_solved_is_wide_and_all_solved_is_certain() -> None:
     assert 0.99 * 20_000 < kept["low"] < kept["value"] < kept["high"] <= 20_000
 
 
-def test_log_log_line_of_an_exact_power_law() -> None:
+def test_the_log_log_line_extrapolates_a_power_law_exactly() -> None:
     """Two samples give two points, and the line through them."""
     counts = frame(2, np.array([0, 0, 1, 2]))
     first, second = 0.375, 0.5
@@ -202,6 +202,6 @@ def test_log_log_line_of_an_exact_power_law() -> None:
         (frame(0, np.array([], dtype=int)), "0 problems have samples"),
     ],
 )
-def test_refused(counts: pl.DataFrame, message: str) -> None:
+def test_invalid_counts_are_refused(counts: pl.DataFrame, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fits(counts)

@@ -24,7 +24,7 @@ def value(table: pl.DataFrame, metric: str, k: int, level: str | None = None, **
     return rows["value"].item()
 
 
-def test_worked_values() -> None:
+def test_metrics_equal_the_values_computed_by_hand() -> None:
     table = sample_metrics(verdicts(("2", ["a", "a", "b"]), ("2", ["-", "-", "-"]), ("3", ["a", "-", "-"])))
     assert table.schema == SCHEMA
     assert value(table, "coverage", 1) == pytest.approx((1 + 0 + 1 / 3) / 3)
