@@ -107,7 +107,7 @@ def wait_for(moment: Callable[[], bool], *processes: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def test_two_kills_cost_nothing_that_was_written(s3: ObjectPath, tmp_path: Path, wanted: str) -> None:
+def test_sampling_after_two_kills_keeps_the_written_parts(s3: ObjectPath, tmp_path: Path, wanted: str) -> None:
     bill = tmp_path / "bill"
     for written in (2, 5):
         process = start(bill, PAUSE="0.1")
@@ -134,9 +134,7 @@ def test_two_machines_at_once_buy_nothing_twice(s3: ObjectPath, tmp_path: Path, 
     assert paid(bill) == PROMPTS * SAMPLES
 
 
-def test_one_who_was_stopped_and_replaced_stops_buying_and_loses_nothing(
-    s3: ObjectPath, tmp_path: Path, wanted: str
-) -> None:
+def test_a_replaced_holder_stops_buying_and_loses_nothing(s3: ObjectPath, tmp_path: Path, wanted: str) -> None:
     bill = tmp_path / "bill"
     stopped = start(bill, "one", PAUSE="0.1")
     wait_for(lambda: len(parts(s3)) >= 2, stopped)
@@ -155,7 +153,7 @@ def test_one_who_was_stopped_and_replaced_stops_buying_and_loses_nothing(
     assert finish(start(bill, "three")) == (0, wanted)
 
 
-def test_what_is_bought_while_the_store_is_away_is_sent_later(
+def test_rows_bought_while_the_store_is_unavailable_are_sent_later(
     s3: ObjectPath, server: Server, tmp_path: Path, wanted: str
 ) -> None:
     bill = tmp_path / "bill"
@@ -184,7 +182,7 @@ def row(index: int, stage: str = "sampling") -> dict[str, Any]:
     return dict.fromkeys(SCHEMA) | facts | {"study": "s", "stage": stage}
 
 
-def test_a_part_is_read_once_and_what_another_machine_wrote_is_seen(
+def test_a_part_is_read_once_and_parts_of_other_machines_are_read(
     s3: ObjectPath, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ledger = Ledger(s3, Model("m", "m", "none"), Sampling())
@@ -203,7 +201,7 @@ def test_a_part_is_read_once_and_what_another_machine_wrote_is_seen(
     assert spend.spent(s3, "s") == spend.Spend(6.0, 0.0)
 
 
-def test_a_part_that_was_cut_is_set_aside_and_blocks_nobody(
+def test_a_truncated_part_is_set_aside_and_blocks_no_study(
     s3: ObjectPath, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ledger = Ledger(s3, Model("m", "m", "none"), Sampling())

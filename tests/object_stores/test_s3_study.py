@@ -86,7 +86,7 @@ def cos(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
 
 
-def test_a_study_on_an_object_store(
+def test_a_study_on_an_object_store_has_the_tables_of_one_on_disk(
     s3: ObjectPath, server: Server, on_disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = make(monkeypatch)
@@ -150,7 +150,7 @@ def test_a_study_on_an_object_store(
         checkpoints.fetched(s3, path, digest)
 
 
-def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, server: Server) -> None:
+def test_a_training_killed_during_its_upload_is_completed_by_the_next_run(s3: ObjectPath, server: Server) -> None:
     """Killed while its model is being uploaded: what was trained is kept on this machine, and sent by the next."""
     code = """if True:
         import os, signal, sys
