@@ -33,7 +33,7 @@ STUDY = {
 }
 
 
-def test_an_earlier_home_is_up_to_date(tmp_path: Path) -> None:
+def test_a_home_of_an_earlier_version_is_up_to_date(tmp_path: Path) -> None:
     with tarfile.open(HOME) as archive:
         archive.extractall(tmp_path, filter="data")
     own_project.write(tmp_path, STUDY)

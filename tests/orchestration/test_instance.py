@@ -70,7 +70,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_killed_run_is_told_and_gives_its_gpu_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_marked_as_failed_and_releases_its_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "gpus", lambda: 1)
     children: list[subprocess.Popen[bytes]] = []
 
@@ -116,7 +116,7 @@ def test_a_killed_run_is_told_and_gives_its_gpu_back(home: Path, monkeypatch: py
             child.kill()
 
 
-def test_a_pool_has_a_place_for_each_gpu_unless_somebody_says_otherwise(
+def test_the_pool_limit_is_the_number_of_gpus_unless_set_by_the_user(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def limit(gpus: int) -> int | None:
@@ -131,7 +131,7 @@ def test_a_pool_has_a_place_for_each_gpu_unless_somebody_says_otherwise(
     assert limit(2) == 5
 
 
-def test_what_uses_a_model_here_or_trains_is_in_the_pool(tmp_path: Path) -> None:
+def test_assets_that_run_a_local_model_or_train_are_in_the_pool(tmp_path: Path) -> None:
     models = {
         "wc": {"model": "./wc", "engine": "transformers"},
         "se": {"model": "gpt", "engine": "openai", "params": 1e9},
@@ -150,7 +150,7 @@ def test_what_uses_a_model_here_or_trains_is_in_the_pool(tmp_path: Path) -> None
     assert pooled(judge={"model": "gpt", "engine": "openai"}) == trained
 
 
-def test_only_faults_of_the_network_are_tried_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_network_faults_are_retried(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cos_assets.assets.samples as assets
 
     monkeypatch.setattr(transient, "WAITS", (0.01, 0.01, 0.01))
@@ -208,7 +208,7 @@ def request(nights: Nights, found: dg.Definitions, upto: str) -> PartitionBackfi
     )
 
 
-def test_a_scheduled_backfill_fails_is_retried_and_ends(home: Path) -> None:
+def test_a_scheduled_backfill_that_fails_is_retried_and_ends(home: Path) -> None:
     """By the daemons' own code, with runs in processes of their own."""
     found = definitions(attributes(home))
     (home / "wc.jsonl").unlink()
@@ -278,7 +278,7 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def test_storage_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_postgres_configuration_runs_a_backfill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The committed file on a real server: a backfill through the queue, and the pool's limit."""
     file = ROOT / "deploy" / "dagster.postgres.yaml"
     with _server("quite secret") as environment:
@@ -309,7 +309,7 @@ def test_storage_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert not [path for path in written if b"quite secret" in path.read_bytes()]
 
 
-def test_the_two_files_for_one_machine_say_the_same() -> None:
+def test_both_instance_files_for_one_machine_have_equal_settings() -> None:
     """dagster.yaml is read where DAGSTER_HOME is not set; it also says where the data lies."""
     packaged, beside = (
         yaml.safe_load(file.read_text(encoding="utf-8")) for file in (instance.CONFIG, ROOT / "dagster.yaml")

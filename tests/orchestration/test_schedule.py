@@ -73,7 +73,9 @@ def ledger(home: Path) -> int:
     return sum(pl.read_parquet(file).height for file in home.glob("home/ledger/**/part-*.parquet"))
 
 
-def test_night_after_night(tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_night_requests_only_changed_partitions(
+    tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = attributes(tmp_path)
     found, nights = definitions(given), Nights(dagster)
 
@@ -111,7 +113,7 @@ def only_wc(folder: Path) -> dict[str, Any]:
     return {**given, "models": {"wc": given["models"]["wc"]}, "budgets": {"one": {"wc": 1}}}
 
 
-def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_changes_made_while_the_schedule_is_off_are_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     """Dagster's own conditions for what changed would miss them."""
     given = only_wc(tmp_path)
     found = definitions(given)
@@ -126,7 +128,7 @@ def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.
     assert "timed/samples 1 " not in nights.told
 
 
-def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_a_failed_partition_is_left_until_its_inputs_change(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     given = attributes(tmp_path)
     found, nights = definitions(given), Nights(dagster)
     lost = tmp_path / "wc.jsonl"
@@ -158,7 +160,7 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagst
     assert not [batch.name for batch in graph.batches(graph.units(graph.keys())) if graph.stale(dagster, batch)]
 
 
-def test_what_a_check_stopped_is_left_too(
+def test_a_partition_blocked_by_a_check_is_left_until_it_passes(
     tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dagster itself takes it for materialized."""
@@ -175,7 +177,7 @@ def test_what_a_check_stopped_is_left_too(
     assert names(nights.next(found)) == of("wc", "sample_metrics", "judgements", "sft_set") | {"report"}
 
 
-def test_an_overlooked_failure_is_told_again(
+def test_a_failure_that_the_daemon_missed_is_reported_again(
     tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dagster's daemon reads a failure once, and passes over it where the run's status is not written yet."""
@@ -207,7 +209,7 @@ def test_an_overlooked_failure_is_told_again(
     assert retried == [failed.run_id] * 2
 
 
-def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_a_partition_that_failed_in_a_manual_run_is_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
     (tmp_path / "wc.jsonl").unlink()
     graph = Graph(found)
@@ -215,7 +217,7 @@ def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.Dagst
     assert names(nights.next(found)) == of("wc", *BY_MODEL, "sft_set") | {"report"}
 
 
-def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_a_partition_in_progress_is_not_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
     with pytest.MonkeyPatch.context() as patch:
 
@@ -235,7 +237,7 @@ def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstan
     assert asked == of("se", *BY_MODEL, "sft_set")
 
 
-def test_what_a_backfill_has_still_to_make_is_let_be(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_a_partition_of_an_unfinished_backfill_is_not_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     """From the failure of a run until it has been retried, Dagster counts it as failed with all that reads from it."""
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
     graph, first = Graph(found).graph, nights.next(found)
@@ -257,7 +259,7 @@ def checkpoints(name: str = "reader", **more: Any) -> dict[str, Any]:
     return {"name": name, "task": task, "models": models, "budgets": {"low": {"se": 1}}, "schedule": "@daily", **more}
 
 
-def test_what_no_schedule_fills_is_filled_with_what_reads_it(dagster: dg.DagsterInstance) -> None:
+def test_unscheduled_upstream_assets_are_made_by_the_downstream_schedule(dagster: dg.DagsterInstance) -> None:
     tiny = build_tiny_models(TinyModelsSpec(name="tiny"))
     found = definitions(checkpoints(), assets=tiny)
     sensor = found.get_repository_def().get_sensor_def("reader_schedule")
@@ -272,7 +274,7 @@ def test_what_no_schedule_fills_is_filled_with_what_reads_it(dagster: dg.Dagster
     assert one.automation_condition is None
 
 
-def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_each_of_two_schedules_requests_its_own_study(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     first = attributes(tmp_path) | {
         "targets": {"student": {"model": "./student"}},
         "finetune": {"steps": 1},
@@ -308,7 +310,7 @@ def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.Dagster
         ({"cron": "0 2 * * *", "retry": 2}, "schedule.retry"),
     ],
 )
-def test_a_mistake_in_a_schedule_is_told(tmp_path: Path, schedule: Any, message: str) -> None:
+def test_an_invalid_schedule_is_refused_with_the_reason(tmp_path: Path, schedule: Any, message: str) -> None:
     with pytest.raises(StudyError) as error:
         check(study.parse(attributes(tmp_path, schedule=schedule), "defs.yaml"), "defs.yaml")
     (line,) = str(error.value).splitlines()
