@@ -69,7 +69,7 @@ def parted(smollm2: Path, expected: dict[str, Completion], found: dict[str, Comp
     return gaps
 
 
-def test_vllm_writes_what_transformers_writes(
+def test_greedy_text_of_vllm_equals_transformers_except_near_ties(
     smollm2: Path, requests: list[Request], expected: dict[str, Completion]
 ) -> None:
     found = answers(resolve(str(smollm2), engine="vllm", chat=True, options={"max_model_len": 1024}), requests)
@@ -79,7 +79,7 @@ def test_vllm_writes_what_transformers_writes(
     assert all(gap < NEAR["float32"] for gap in gaps), gaps
 
 
-def test_a_served_model_writes_what_transformers_writes(
+def test_greedy_text_of_a_served_model_equals_transformers_except_near_ties(
     smollm2: Path, requests: list[Request], expected: dict[str, Completion], server: str
 ) -> None:
     found = answers(resolve("smollm2", engine="openai", chat=True, options={"base_url": server}), requests)

@@ -50,7 +50,9 @@ def table(root: Path, name: str) -> pl.DataFrame:
     return pl.read_parquet(root / "real" / name / "**/*.parquet", hive_partitioning=False)
 
 
-def test_a_real_model_from_samples_to_the_report(root: Path, tokenizer: Any, public_data: Path) -> None:
+def test_a_study_with_a_real_model_runs_from_samples_to_the_report(
+    root: Path, tokenizer: Any, public_data: Path
+) -> None:
     samples = table(root, "samples")
     assert samples.group_by("model").len().sort("model").rows() == [("se", PROBLEMS), ("wc", PROBLEMS)]
     task = tasks.make({"name": "gsm8k", "path": str(public_data / "gsm8k")})

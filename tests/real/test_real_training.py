@@ -36,7 +36,7 @@ def rows(public_data: Path) -> pl.DataFrame:
     return pl.DataFrame({"prompt": asked, "completion": problems["solution"]})
 
 
-def test_losses_of_lora_are_those_of_trl(smollm2: Path, tokenizer: Any, rows: pl.DataFrame, tmp_path: Path) -> None:
+def test_losses_of_lora_equal_those_of_trl(smollm2: Path, tokenizer: Any, rows: pl.DataFrame, tmp_path: Path) -> None:
     base = Base(str(smollm2), chat=True)
     assert wrongly_learned(rows, base, SETTINGS) == 0
     ours = finetune(rows, smollm2, tmp_path / "ours", SETTINGS, steps=2, seed=0, chat=True)
