@@ -61,7 +61,7 @@ def test_every_model_has_a_line_with_its_metrics(spec: StudySpec, table: pl.Data
     assert starts == ["50.0", "12.5", "25.0", "50.0", "12.5", "12.5", "100.0"]
 
 
-def test_the_page_has_them_and_a_figure(spec: StudySpec, table: pl.DataFrame) -> None:
+def test_the_page_contains_the_metrics_and_a_figure(spec: StudySpec, table: pl.DataFrame) -> None:
     made = report.build(spec, {"eval_metrics": table})
     assert "Several answers per problem" in made.html and "maj@k" in made.figures["evaluated"]
     figure = evaluated.figure(spec, table)

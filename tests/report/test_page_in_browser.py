@@ -30,7 +30,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize(("theme", "width"), itertools.product(("light", "dark"), (1280, 400)))
-def test_it_fits_and_can_be_read(page: Page, theme: str, width: int) -> None:
+def test_the_page_fits_the_window_and_has_contrast(page: Page, theme: str, width: int) -> None:
     page.size(width, 900, theme)
     assert page.run("document.documentElement.scrollWidth") <= width
     style = "getComputedStyle(document.body)"
@@ -44,7 +44,7 @@ def test_it_fits_and_can_be_read(page: Page, theme: str, width: int) -> None:
     assert len(named) == 4 and all(len(text) > 20 for text in named)
 
 
-def test_a_table_is_copied(page: Page) -> None:
+def test_the_copy_button_copies_the_table(page: Page) -> None:
     page.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
     page.send("Page.bringToFront")
     page.run("document.querySelector('button.copy').click()")
@@ -55,7 +55,7 @@ def test_a_table_is_copied(page: Page) -> None:
     assert len(lines) > 3 and {len(line) for line in lines} == {5}
 
 
-def test_paper_is_white(page: Page, tmp_path: Path) -> None:
+def test_a_printed_page_is_white(page: Page, tmp_path: Path) -> None:
     page.size(1280, 900, "dark")
     page.send("Emulation.setEmulatedMedia", media="print")
     assert json.loads(page.run("JSON.stringify(getComputedStyle(document.body).backgroundColor)")) == (

@@ -68,7 +68,7 @@ def test_lineage_goes_back_to_other_studies(root: Path) -> None:
     assert "Lineage" not in report.build(SPEC, {}).html
 
 
-def test_spend_by_stage(tmp_path: Path) -> None:
+def test_spend_is_summed_by_stage(tmp_path: Path) -> None:
     assert by_stage(tmp_path, "second").is_empty()
     rows = [
         {"study": "second", "stage": "evaluation", "finish_reason": "stop", "completion_tokens": 5, "flops": 1.0},

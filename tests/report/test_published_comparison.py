@@ -18,7 +18,7 @@ PUBLISHED = {
 GIVEN = SPEC.model_dump(mode="json", exclude_defaults=True) | {"task": "arithmetic"}
 
 
-def test_each_number_stands_beside_its_own() -> None:
+def test_published_numbers_are_compared_with_the_studys_own() -> None:
     spec = study.parse(GIVEN | {"published": PUBLISHED})
     tables = simulated({"wc": 0.5, "se": 0.6}, {"wc": 0.2, "se": 0.1}, {"wc": 0.6, "se": 0.5, "gt": 0.4, "base": 0.3})
     curve = {"budget": "low", "model": "wc", "metric": "coverage", "level": None, "distinct": None, "denominator": None}
@@ -65,6 +65,6 @@ def test_each_number_stands_beside_its_own() -> None:
         ({"coverage": {"low": {"wc": 101}}}, r"published\.coverage\.low\.wc: 101"),
     ],
 )
-def test_a_number_of_nothing_is_refused(change: dict, message: str) -> None:
+def test_a_published_number_without_a_counterpart_is_refused(change: dict, message: str) -> None:
     with pytest.raises(study.StudyError, match=message):
         study.parse(GIVEN | {"published": PUBLISHED | change})

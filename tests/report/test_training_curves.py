@@ -35,7 +35,7 @@ def spec() -> StudySpec:
     return parse(STUDY)
 
 
-def test_a_checkpoint_has_a_line_per_rate_and_seed_and_a_ring_where_it_was_kept() -> None:
+def test_a_checkpoint_has_a_line_per_rate_and_seed_and_marks_the_kept_step() -> None:
     figure = training_curves.of_checkpoint(rows())
     loss, accuracy = figure.axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in loss.lines]
