@@ -220,18 +220,18 @@ def ask(root: Path, question: str, *columns: str) -> list[tuple[Any, ...]]:
     return catalog.query(root, sql).select(*columns).rows()
 
 
-def test_every_view_is_there_and_has_rows(root: Path) -> None:
+def test_every_view_has_rows(root: Path) -> None:
     for name in TABLES:
         assert catalog.query(root, f"SELECT count(*) AS n FROM {name}")["n"].item() > 0, name
 
 
-def test_checkpoints_and_evals_are_of_all_targets_and_the_untouched_models(root: Path) -> None:
+def test_views_contain_all_targets_and_the_untouched_models(root: Path) -> None:
     rows = catalog.query(root, "SELECT budget, source, count(*) FROM evals GROUP BY ALL ORDER BY ALL").rows()
     assert rows == [("low", "se", 5), ("low", "wc", 5), (None, "base", 1)]
     assert catalog.query(root, "SELECT source FROM checkpoints ORDER BY 1")["source"].to_list() == ["se", "wc"]
 
 
-def test_the_ledger_tells_the_model_of_each_file(root: Path) -> None:
+def test_the_ledger_view_contains_the_model_of_each_file(root: Path) -> None:
     rows = catalog.query(root, "SELECT DISTINCT fingerprint, model_id FROM ledger ORDER BY 1").rows()
     assert rows == [("f1", "wc"), ("f2", "se")]
 
@@ -368,7 +368,7 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
 
 
 @pytest.mark.parametrize(("question", "columns", "rows"), ANSWERED, ids=[question for question, *_ in ANSWERED])
-def test_the_answer_is_what_one_counts_by_hand(
+def test_each_query_returns_the_rows_counted_by_hand(
     root: Path, question: str, columns: str, rows: list[tuple[Any, ...]]
 ) -> None:
     assert ask(root, question, *columns.split()) == rows
@@ -386,7 +386,7 @@ def test_lineage_goes_back_to_the_problems(root: Path) -> None:
     assert len(rows) == 10
 
 
-def test_judges_shows_the_figures_that_were_stored_with_each_sample_set(tmp_path: Path) -> None:
+def test_the_judges_view_equals_the_stored_figures(tmp_path: Path) -> None:
     """The view `judges` against `cos_assets.judging.rates`, at a confidence that is not 95 %."""
     rng = np.random.default_rng(1)
     # False alarms, recall, and the share of samples that is not read.
@@ -440,12 +440,12 @@ def test_judges_shows_the_figures_that_were_stored_with_each_sample_set(tmp_path
     assert "less than half" in found["wc", "silent"]["no_rate"]
 
 
-def test_every_question_is_answered_here() -> None:
+def test_every_query_is_tested() -> None:
     files = {file.stem for file in (catalog.SQL / "analysis").glob("*.sql")}
     assert files == {question for question, *_ in ANSWERED} | {"lineage_of_a_checkpoint"}
 
 
-def test_nobody_is_the_only_one_while_the_other_is_not_graded(tmp_path: Path) -> None:
+def test_solved_by_one_model_only_is_empty_until_both_are_graded(tmp_path: Path) -> None:
     study(tmp_path)
     (tables.folder(tmp_path, "s", "verdicts", {**LOW, "model": "se"}) / tables.DATA).unlink()
     catalog.build(tmp_path)
