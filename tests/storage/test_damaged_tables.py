@@ -116,7 +116,7 @@ def empty_lineage(file: Path) -> None:
     (file.parent / tables.LINEAGE).write_text("")
 
 
-def test_every_partition_that_is_to_be_made_has_its_reason(made: Study) -> None:
+def test_every_stale_partition_has_a_reason(made: Study) -> None:
     """What `cos run --dry-run` prints."""
     assert made.due() == {}
     assert made.due(again=("report",)) == {"own/report": {"report": "requested by --again"}}
@@ -143,9 +143,7 @@ def test_every_partition_that_is_to_be_made_has_its_reason(made: Study) -> None:
         ("verdicts", empty_lineage),
     ],
 )
-def test_a_table_that_is_not_as_it_was_written_is_made_again(
-    made: Study, asset: str, damage: Callable[[Path], None]
-) -> None:
+def test_a_damaged_table_is_made_again(made: Study, asset: str, damage: Callable[[Path], None]) -> None:
     before = made.versions()
     assert made.run() == 0
     damage(made.table(asset))
@@ -154,12 +152,12 @@ def test_a_table_that_is_not_as_it_was_written_is_made_again(
     assert made.run() == 0
 
 
-def test_a_table_that_was_only_touched_is_not_made_again(made: Study) -> None:
+def test_a_table_with_only_a_new_timestamp_is_not_made_again(made: Study) -> None:
     os.utime(made.table("samples"), (time.time(), time.time()))
     assert made.run() == 0
 
 
-def test_a_partition_or_an_asset_is_made_again_when_asked(made: Study) -> None:
+def test_again_remakes_the_named_partitions_and_assets(made: Study) -> None:
     before = made.versions()
     assert made.run("one|wc") >= 2
     assert made.run("problems") == 1
@@ -168,7 +166,7 @@ def test_a_partition_or_an_asset_is_made_again_when_asked(made: Study) -> None:
         made.run("nothing")
 
 
-def test_tables_that_are_gone_are_named(made: Study) -> None:
+def test_removed_tables_are_named(made: Study) -> None:
     assert catalog.gone(made.root, "SELECT count(*) FROM samples") == []
     folder = made.table("samples").parent
     folder.rename(aside := made.root.parent / "aside")
