@@ -17,7 +17,7 @@ PROBLEMS = 6
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_programs_are_graded_by_their_tests(
+def test_a_study_grades_programs_by_their_tests(
     public_data: Path, tmp_path: Path, materialize: Callable[[dict[str, Any]], Path]
 ) -> None:
     task = {
