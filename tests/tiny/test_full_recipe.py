@@ -30,7 +30,7 @@ def quality(folder: Path, root: Path) -> tuple[float, float]:
     return loss, accuracy(evaluate(model, "student", problems, task, 56, Buyer(root, "test", "evaluation")))
 
 
-def test_the_recipe_makes_a_model_as_good_as_the_shipped_one(tmp_path: Path) -> None:
+def test_the_recipe_trains_a_model_of_the_shipped_quality(tmp_path: Path) -> None:
     import torch
 
     threads = torch.get_num_threads()
