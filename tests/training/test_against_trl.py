@@ -25,7 +25,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def test_losses_are_those_of_trl(base: Path, bench: Any) -> None:
+def test_losses_equal_those_of_trl(base: Path, bench: Any) -> None:
     rows = make_rows(40)
     # trl tells prompt and completion apart in the tokens of both together, which for these words is the same.
     settings = Finetune(steps=4, batch_size=8, learning_rate=5e-3, checkpoints=4)

@@ -16,13 +16,13 @@ from cos_assets.training.settings import Finetune
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_the_mask_is_right(base: Path, rows: pl.DataFrame, packing: bool) -> None:
+def test_a_correct_mask_passes(base: Path, rows: pl.DataFrame, packing: bool) -> None:
     assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1, packing=packing)) == 0
 
 
 @pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("text", ["1 + 2 =", "1 + 2 = 3 </s> 4"])
-def test_the_mask_of_a_completion_that_was_cut_off(
+def test_a_learned_end_of_a_truncated_completion_is_detected(
     base: Path, rows: pl.DataFrame, packing: bool, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = rows.head(4).with_columns(finish_reason=pl.Series(["length", "stop", "length", None]))
@@ -60,7 +60,7 @@ class Broken(Collator):
 @pytest.mark.parametrize(
     "how", ["the prompt is learned", "the end is not learned", "labels are shifted", "padding is learned"]
 )
-def test_a_wrong_mask_is_seen(base: Path, rows: pl.DataFrame, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_mask_is_detected(base: Path, rows: pl.DataFrame, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Broken, "how", how)
     monkeypatch.setattr(loss_mask, "Collator", Broken)
     assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1)) > 0

@@ -45,7 +45,7 @@ def test_every_row_is_in_one_line_and_no_line_is_too_long(limit: int | None) -> 
         assert tokens <= len(lines) * max(sum(map(len, line)) for line in lines) <= padded
 
 
-def test_lines_are_filled_and_rows_of_one_length_are_left_as_they_are() -> None:
+def test_rows_fill_the_lines_and_rows_of_one_length_are_not_packed() -> None:
     rows = rows_of([60, 10, 20, 30, 40, 50, 12, 18])
     lines = pack(rows, None, hidden=1024)
     assert sorted(sum(map(len, line)) for line in lines) == [120, 120]  # 240 tokens, which were 480 with padding
@@ -55,7 +55,7 @@ def test_lines_are_filled_and_rows_of_one_length_are_left_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_labels_cover_the_completions_and_eos_and_nothing_else(tokenizer: Any, chat: bool) -> None:
+def test_labels_cover_exactly_the_completions_and_eos(tokenizer: Any, chat: bool) -> None:
     if chat:
         tokenizer.chat_template = TEMPLATE
     rows = pl.DataFrame({"prompt": ["sum 1\n", "sum 4 + 5\n", "2\n"], "completion": ["1 .", "4 + 5 = 9 .", "2 = 2 ."]})
@@ -85,7 +85,7 @@ def test_labels_cover_the_completions_and_eos_and_nothing_else(tokenizer: Any, c
     assert positions[1] == [*range(len(third)), *range(padding)]
 
 
-def test_loss_and_gradients_are_those_of_rows_alone(base: Path, tokenizer: Any) -> None:
+def test_loss_and_gradients_equal_those_of_unpacked_rows(base: Path, tokenizer: Any) -> None:
     import torch
 
     model = load(base)
@@ -110,7 +110,7 @@ def test_loss_and_gradients_are_those_of_rows_alone(base: Path, tokenizer: Any) 
     torch.testing.assert_close(gradient, padded_gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_a_row_does_not_notice_its_neighbours(base: Path) -> None:
+def test_the_logits_of_a_row_do_not_depend_on_its_neighbours(base: Path) -> None:
     import torch
 
     model = load(base)
@@ -148,7 +148,7 @@ def tiny(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2", "qwen3", "gpt2"])
-def test_models_that_keep_rows_apart_may_pack(kind: str) -> None:
+def test_models_that_separate_packed_rows_are_accepted(kind: str) -> None:
     import torch
 
     model = tiny(kind)  # in training mode; GPT-2 has dropout
@@ -158,13 +158,15 @@ def test_models_that_keep_rows_apart_may_pack(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mamba", "bloom", "opt"])
-def test_models_that_mix_rows_up_may_not(kind: str) -> None:
+def test_models_that_mix_packed_rows_are_refused(kind: str) -> None:
     for count in (4, 3, 2):
         with pytest.raises(ValueError, match=f"packing: {kind} .*; leave it out"):
             check(tiny(kind), rows_of([14, 9, 12, 7])[:count], 0, kind)
 
 
-def test_nothing_is_trained_with_a_model_that_mixes_rows_up(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_packing_with_a_model_that_mixes_rows_is_refused_before_training(
+    tmp_path: Path, base: Path, rows: pl.DataFrame
+) -> None:
     from transformers import AutoTokenizer
 
     tiny("mamba").save_pretrained(tmp_path / "mamba")
@@ -183,7 +185,9 @@ def settings(**given: Any) -> Finetune:
     [{}, {"gradient_accumulation": 2}, {"method": "lora", "lora": {"r": 4}}],
     ids=["full", "accumulated", "lora"],
 )
-def test_training_takes_the_same_path(tmp_path: Path, base: Path, rows: pl.DataFrame, given: dict[str, Any]) -> None:
+def test_training_with_packing_has_the_same_losses(
+    tmp_path: Path, base: Path, rows: pl.DataFrame, given: dict[str, Any]
+) -> None:
     packing, padding = (
         finetune(rows, base, tmp_path / str(on), settings(checkpoints=6, packing=on, **given), steps=6, seed=0)
         for on in (True, False)
@@ -196,14 +200,14 @@ def test_training_takes_the_same_path(tmp_path: Path, base: Path, rows: pl.DataF
     assert packing.inputs != padding.inputs
 
 
-def test_one_packed_batch_is_learned_by_heart(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_packed_batch_is_memorized(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     few = rows.head(8)
     trained = finetune(few, base, tmp_path, settings(packing=True), 120, 0, lambda folder: accuracy(folder, few))
     assert trained.curve[-1]["loss"] < 0.05
     assert trained.validation_accuracy == 1.0
 
 
-def test_what_was_trained_before_there_was_packing_is_not_trained_again() -> None:
+def test_the_recipe_without_packing_is_unchanged() -> None:
     assert "packing" not in Finetune(steps=1).recipe
     assert "packing" not in Finetune(steps=1).model_dump(mode="json")  # a part of the asset's code version
     assert '"packing":true' in Finetune(steps=1, packing=True).recipe

@@ -53,7 +53,9 @@ def ended(out: Path) -> Trained:
         "before DONE.json #2",
     ],
 )
-def test_one_kill(tmp_path: Path, base: Path, undisturbed: dict[str, Trained], moment: str) -> None:
+def test_a_training_killed_at_any_moment_ends_with_the_same_bits(
+    tmp_path: Path, base: Path, undisturbed: dict[str, Trained], moment: str
+) -> None:
     out = tmp_path / "out"
     assert start(out, base, "full", moment) == -9
     assert read(out) is None
@@ -61,7 +63,9 @@ def test_one_kill(tmp_path: Path, base: Path, undisturbed: dict[str, Trained], m
     assert ended(out) == undisturbed["full"]
 
 
-def test_many_kills(tmp_path: Path, base: Path, undisturbed: dict[str, Trained]) -> None:
+def test_a_training_killed_many_times_ends_with_the_same_bits(
+    tmp_path: Path, base: Path, undisturbed: dict[str, Trained]
+) -> None:
     out = tmp_path / "out"
     moments = ["half of rng_state.pth", "step 5", "step 9", "step 15", "half of scheduler.pt #2"]
     moments += [f"after {MARKER} #2", "evaluate #2", "after scores.json #2", "before model", "after model"]
@@ -73,7 +77,9 @@ def test_many_kills(tmp_path: Path, base: Path, undisturbed: dict[str, Trained])
     assert len(set(evaluated)) == 6
 
 
-def test_a_half_written_checkpoint_is_not_used(tmp_path: Path, base: Path, undisturbed: dict[str, Trained]) -> None:
+def test_a_partially_written_checkpoint_is_not_used(
+    tmp_path: Path, base: Path, undisturbed: dict[str, Trained]
+) -> None:
     out = tmp_path / "out"
     assert start(out, base, "full", "step 7") == -9
     first = out / "work" / "lr-0.005" / "checkpoint-4"
@@ -87,7 +93,7 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path: Path, base: Path, undis
     assert ended(out) == undisturbed["full"]
 
 
-def test_only_marked_checkpoints_count(tmp_path: Path) -> None:
+def test_only_marked_checkpoints_are_used(tmp_path: Path) -> None:
     for step in (10, 9, 8):
         (tmp_path / f"checkpoint-{step}").mkdir()
     for step in (9, 10):

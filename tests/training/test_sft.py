@@ -43,7 +43,7 @@ def test_the_first_loss_is_the_mean_over_completion_tokens(
     assert trained.flops == 6 * load(base).num_parameters() * trained.tokens
 
 
-def test_one_batch_is_learned_by_heart(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_batch_is_memorized(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     few = rows.head(8)
     trained = finetune(
         few, base, tmp_path, settings(), steps=120, seed=0, evaluate=lambda folder: accuracy(folder, few)
@@ -54,7 +54,9 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path, base: Path, rows: pl.Data
     assert trained.examples == 8
 
 
-def test_two_runs_give_the_same_bits_and_another_seed_others(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_two_runs_give_the_same_bits_and_another_seed_gives_others(
+    tmp_path: Path, base: Path, rows: pl.DataFrame
+) -> None:
     runs = [
         finetune(rows, base, tmp_path / name, settings(), steps=6, seed=seed)
         for name, seed in [("a", 1), ("b", 1), ("c", 2)]
@@ -65,7 +67,7 @@ def test_two_runs_give_the_same_bits_and_another_seed_others(tmp_path: Path, bas
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_lora_learns_and_its_merged_weights_speak_like_its_adapter(
+def test_lora_learns_and_its_merged_weights_answer_like_its_adapter(
     tmp_path: Path, base: Path, rows: pl.DataFrame, tokenizer: Any
 ) -> None:
     from peft import PeftModel
@@ -92,7 +94,7 @@ def test_lora_learns_and_its_merged_weights_speak_like_its_adapter(
     assert trained.flops == (4 * params + 6 * adapter) * trained.tokens
 
 
-def test_the_model_is_kept_as_its_base_would_be(tmp_path: Path, rows: pl.DataFrame) -> None:
+def test_the_trained_model_has_the_configuration_of_its_base(tmp_path: Path, rows: pl.DataFrame) -> None:
     base = make_base(tmp_path / "base", dtype="bfloat16")
     trained = finetune(rows, base, tmp_path / "out", settings(), steps=3, seed=0)
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (base, trained.path))
@@ -134,7 +136,9 @@ def test_the_checkpoint_that_validates_best_is_kept(tmp_path: Path, base: Path, 
     assert [e for e in progress if e[0] == "validate"] == [("validate", i, 9, None) for i in range(10)]
 
 
-def test_a_tie_goes_to_the_earlier_step_then_the_smaller_rate(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_tie_is_resolved_by_the_earlier_step_then_the_smaller_rate(
+    tmp_path: Path, base: Path, rows: pl.DataFrame
+) -> None:
     trained = finetune(
         rows, base, tmp_path, settings(learning_rate=[1e-2, 1e-3], checkpoints=2), 4, 0, lambda folder: 0.5
     )
@@ -147,7 +151,7 @@ def test_without_validation_the_last_step_is_kept(tmp_path: Path, base: Path, ro
     assert [point["step"] for point in trained.curve] == [2, 3, 4, 5]
 
 
-def test_a_rate_that_diverges_is_in_the_curve_but_not_chosen(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_diverging_rate_is_in_the_curve_but_not_chosen(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     grid = settings(learning_rate=[1e-3, 1e30], scheduler="constant", warmup=0)
     trained = finetune(rows, base, tmp_path / "grid", grid, 8, 0, lambda folder: 0.5)
     diverged = [point for point in trained.curve if point["learning_rate"] == 1e30]
@@ -160,7 +164,7 @@ def test_a_rate_that_diverges_is_in_the_curve_but_not_chosen(tmp_path: Path, bas
             finetune(rows, base, tmp_path / "alone", alone, 8, 0)
 
 
-def test_what_is_done_is_not_done_again(
+def test_a_finished_training_is_not_repeated(
     tmp_path: Path, base: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import transformers
@@ -196,14 +200,16 @@ def test_rows_longer_than_the_limit_are_counted(tmp_path: Path, base: Path, rows
         ({"evaluate": lambda folder: float("nan")}, "evaluate: returned nan for 0.005/1; allowed: a finite accuracy"),
     ],
 )
-def test_mistakes(tmp_path: Path, base: Path, rows: pl.DataFrame, change: dict[str, Any], message: str) -> None:
+def test_invalid_input_is_refused_with_the_reason(
+    tmp_path: Path, base: Path, rows: pl.DataFrame, change: dict[str, Any], message: str
+) -> None:
     call: dict[str, Any] = {"rows": rows, "settings": settings(), "steps": 1, "seed": 0, **change}
     with pytest.raises(ValueError, match=message):
         finetune(base=base, out=tmp_path, **call)
     assert read(tmp_path) is None
 
 
-def test_bf16_needs_a_device_that_has_it(
+def test_bf16_is_refused_on_a_device_without_it(
     tmp_path: Path, base: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
