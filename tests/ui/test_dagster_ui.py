@@ -106,7 +106,7 @@ def test_the_graph_shows_the_study(page: Page, url: str) -> None:
         page.says(asset, 60)
 
 
-def test_a_partition_is_materialized_and_its_figure_drawn(page: Page, url: str, home: Path) -> None:
+def test_a_partition_is_materialized_and_its_figure_is_shown(page: Page, url: str, home: Path) -> None:
     page.open(f"{url}/assets/{STUDY}/verdicts?view=partitions&partition=low%7Cwc")
     page.click("Materialize…")
     page.says("1 partition")
@@ -121,7 +121,7 @@ def test_a_partition_is_materialized_and_its_figure_drawn(page: Page, url: str, 
                " && image.complete && image.naturalWidth > 100)")  # fmt: skip
 
 
-def test_a_backfill_ends(page: Page, url: str, home: Path) -> None:
+def test_a_backfill_completes(page: Page, url: str, home: Path) -> None:
     page.open(f"{url}/assets/{STUDY}/verdicts?view=partitions")
     page.click("Materialize…")
     page.says("Partition selection")
@@ -137,7 +137,7 @@ def test_a_backfill_ends(page: Page, url: str, home: Path) -> None:
     page.says("Success", 120)
 
 
-def test_a_failed_check_is_seen(page: Page, url: str, home: Path) -> None:
+def test_a_failed_check_is_shown(page: Page, url: str, home: Path) -> None:
     # Somebody edits a table by hand: what is made from it stops before it is used.
     file = table(home, "verdicts", "low", "se")
     frame = pl.read_parquet(file, hive_partitioning=False)
