@@ -63,11 +63,11 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_six_modules_lie_outside_of_the_packages() -> None:
+def test_six_modules_are_outside_of_the_packages() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", *LOOSE}
 
 
-def test_no_modules_import_one_another() -> None:
+def test_no_modules_import_one_another_in_a_cycle() -> None:
     """Also not for types only, and not by way of a third."""
     files = {module(path): path for path in MODULES}
     graph = {name: imported_modules(path, set(files)) for name, path in files.items()}
@@ -106,7 +106,7 @@ def test_private_modules_of_dagster_are_imported_in_one_place() -> None:
     assert users == {"dagster_private.py"}
 
 
-def test_each_test_module_has_a_name_of_its_own() -> None:
+def test_each_test_module_has_a_unique_name() -> None:
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))  # pytest imports them by name
 

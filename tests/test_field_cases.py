@@ -132,13 +132,15 @@ CALLS: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
 }
 
 
-def test_the_cases_are_there(public_data: Path) -> None:
+def test_every_kind_of_case_is_known(public_data: Path) -> None:
     assert CALLED, f"{FILE}: holds no cases"
     unknown = {case["input"]["call"] for case in CALLED} - CALLS.keys()
     assert not unknown, f"{FILE}: no translation of {', '.join(sorted(unknown))}"
 
 
 @pytest.mark.parametrize("case", CALLED, ids=lambda case: case["id"])
-def test_field_case(case: Mapping[str, Any], tmp_path: Path, sandbox: None) -> None:
+def test_a_recorded_case_gives_one_of_its_accepted_results(
+    case: Mapping[str, Any], tmp_path: Path, sandbox: None
+) -> None:
     got = CALLS[case["input"]["call"]](case["input"], tmp_path)
     assert got in case["want"], f"{case['kind']}: expected {case['expected']}"
