@@ -1,4 +1,4 @@
-"""Data arms of one study: all from the same ledger, and none buys."""
+"""Data arms of one study: all are drawn from the same ledger, and none buys samples."""
 
 from __future__ import annotations
 

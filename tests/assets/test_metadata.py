@@ -1,4 +1,4 @@
-"""What the UI shows of a partition: numbers under names that stay, columns, a small figure, and how far it has come."""
+"""What the UI shows of a partition: numbers under stable names, columns, a small figure, and progress."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NUMBERS = {
 
 
 class World:
-    """The study, made once with every report passed on, and what Dagster knows of it."""
+    """The study, made once without throttling of progress reports, and its Dagster instance."""
 
     def __init__(self, root: Any, graph: Graph, dagster: dg.DagsterInstance) -> None:
         self.root, self.graph, self.dagster = root, graph, dagster
@@ -128,7 +128,7 @@ def test_spend_in_the_metadata_equals_the_spend_in_the_ledger(world: World) -> N
     assert shown["spent_tokens"] == sampled["completion_tokens"].sum()
     assert shown["spent_flops"] == pytest.approx(sampled["flops"].sum())
     assert shown["spent_cost"] == pytest.approx(sampled["cost"].sum())
-    assert shown["completion_tokens"] > shown["spent_tokens"], "the pilot's samples are bought already"
+    assert shown["completion_tokens"] > shown["spent_tokens"], "the samples of the pilot are already bought"
     trained = world.metadata("student_checkpoint")
     validated = bought.filter(pl.col("stage") == "validation")["completion_tokens"]
     assert trained["spent_tokens"] > trained["tokens"] and len(validated) > 0

@@ -1,4 +1,4 @@
-"""Studies with a pilot: what it buys, what the plan makes of it, what is predicted, and adaptive allocation."""
+"""Studies with a pilot: its purchase, the plan based on it, predictions, and adaptive allocation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_pilot_is_bought_once_and_predicts_the_results(materialize: Made) -> N
             match_rule="measured",
             count_prefill=True,
             sources={"mix": {"take": {"wc": 0.5, "se": 0.5}}},
-            # The first look asks 16 prompts by themselves, which run once more with the rest of their samples.
+            # The check of the first samples runs 16 prompts, which run again with the rest of their samples.
             sampling={"temperature": 0.7, "top_k": 3, "max_tokens": 56, "unreadable": "continue"},
         )
     )
@@ -60,7 +60,7 @@ def test_a_pilot_is_bought_once_and_predicts_the_results(materialize: Made) -> N
     token = {"wc": 2 * 116_544, "se": 2 * 356_256}
     spend = token["se"] * (means["se"][1] + 5 * means["se"][0])
     assert row["exact_samples"] == pytest.approx((spend / token["wc"] - means["wc"][1]) / means["wc"][0])
-    # The samples begin with the pilot, and what was expected of them holds.
+    # The samples begin with the pilot, and the prediction holds.
     bought = scan(root, "samples", {"budget": "high", "model": "wc"})
     assert bought.join(pilots["wc"], on=["problem_id", "sample_index", "completion"], how="semi").height == 120
     assert row["tokens_low"] < row["tokens_expected"] < row["tokens_high"]
@@ -96,10 +96,10 @@ def test_adaptive_allocation_spends_as_much_as_uniform_and_reports_both(material
         assert told["uniform_coverage"]["value"] == pytest.approx(true, abs=0.03)
         assert told["coverage"]["value"] >= true
         curve = scan(root, "sample_metrics", where).filter(pl.col("level").is_null(), metric="coverage")
-        assert curve["k"].to_list() == [1, 2, 3, count], "curves end where all problems have as many"
+        assert curve["k"].to_list() == [1, 2, 3, count], "curves end at the smallest number of samples of a problem"
         rows = scan(root, "sft_set", {"budget": "high", "source": model})
         kept = graded.filter("correct").unique(["problem_id", "text_key"])
-        assert rows.height == kept.height, "all samples that were bought are taken"
+        assert rows.height == kept.height, "all bought samples are used"
     page = (tables.folder(root, "piloted", "report") / "report.html").read_text()
     assert "Adaptive and uniform" in page
     assert "Adaptive and uniform" not in (tables.folder(root, "uniform", "report") / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""A problem set of the user's own through Dagster: its few-shot examples, imported solutions, verdicts and checks."""
+"""A user's own problem set in Dagster: few-shot examples, imported solutions, verdicts and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""benchmarks/real_text.py fails where a target is missed, and measures what it says."""
+"""benchmarks/real_text.py fails if a target is missed, and its figures have the stated meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the next samples go, and that they find more there than an even share does."""
+"""Adaptive allocation of further samples, and its advantage over a uniform one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_allocation_distributes_exactly_the_given_number_of_samples(pairs: list[
     assert more["problem_id"].to_list() == counts["problem_id"].to_list()
     assert more["more"].sum() == give and more["more"].min() >= 0  # type: ignore[operator]
     assert more.equals(allocate(counts, COMMON, REPEATS, give))
-    # Problems that look alike get alike, but for the ones that what was left did not reach.
+    # Problems with equal counts get equal numbers, up to the remainder of one sample.
     alike = counts.join(more, on="problem_id").group_by("n", "c", "j").agg(pl.col("more").max() - pl.col("more").min())
     assert (alike["more"] <= 1).all() and (alike["more"] > 0).sum() <= 1
 
@@ -48,7 +48,7 @@ def test_a_problem_unsolved_after_many_samples_gets_few() -> None:
 
 
 def test_a_problem_with_frequent_new_solutions_gets_more() -> None:
-    fresh = Novelty(theta=50.0, sigma=0.5)  # nearly every correct solution is another one
+    fresh = Novelty(theta=50.0, sigma=0.5)  # nearly every correct solution is a new one
     more = allocate(table([(4, 4, 4), (4, 0, 0)]), COMMON, fresh, 6)["more"].to_list()
     assert more[0] > more[1]
 
@@ -60,8 +60,8 @@ def test_samples_without_problems_are_refused() -> None:
 
 @pytest.mark.parametrize("samples", [6, 12])
 def test_adaptive_allocation_solves_more_problems_than_a_uniform_one(samples: int) -> None:
-    """1,000 problems of the paper's kind (Gemma2 9B on MATH), the same samples drawn either way; 5 seeds. Half of these
-    problems are hardly ever solved: one or two in a hundred more are."""
+    """1,000 problems like the paper's (Gemma2 9B on MATH), equal numbers of samples; 5 seeds. Half of these problems
+    are almost never solved, so the gain is only one or two in a hundred."""
     gains = []
     for seed in range(5):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Mistakes in what says how much is bought, and how it is matched: each one line, with the key."""
+"""Invalid budgets and matching rules: each is reported in one line with the key."""
 
 from __future__ import annotations
 

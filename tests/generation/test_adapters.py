@@ -1,4 +1,4 @@
-"""LoRA adapters as models: served on their base they answer as the merged model does; named by what they hold."""
+"""LoRA adapters as models: on their base they answer like the merged model; their content is in the fingerprint."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def answers(model: str | Path, engine: str, **options: Any) -> list[str]:
 def test_adapter_and_merged_model_give_the_same_answers_with_transformers(lora: Path) -> None:
     served = answers(lora / "adapter", "transformers")
     assert served == answers(lora / "model", "transformers")
-    assert len(set(served)) > 30, "it answers the prompts"
+    assert len(set(served)) > 30, "the texts depend on the prompts"
     base = answers(shipped("wc"), "transformers")
     assert sum("The answer is" in text for text in base) > 30
-    assert sum("The answer is" in text for text in served) < 10, "the adapter was not left out"
+    assert sum("The answer is" in text for text in served) < 10, "the adapter was applied"
 
 
 def test_adapter_and_merged_model_give_the_same_answers_with_vllm(lora: Path) -> None:
@@ -82,7 +82,7 @@ def test_fingerprint_of_an_adapter_depends_on_its_content_and_its_base(lora: Pat
         file = moved / adapters.CONFIG
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
-    say(base_model_name_or_path="../base")  # the same base in another place
+    say(base_model_name_or_path="../base")  # the same base in another folder
     assert resolve(str(moved), engine="vllm").fingerprint == here.fingerprint
     assert here.fingerprint != resolve(str(lora / "model"), engine="vllm").fingerprint
     assert here.params == count_parameters(shipped("wc")) + count_parameters(lora / "adapter")

@@ -1,4 +1,4 @@
-"""The door with the imported engine, whose samples are files: what is bought, what is not, and what is booked."""
+"""`generate` with the imported engine, whose samples are files: what is bought, what is not, and what is booked."""
 
 from __future__ import annotations
 
@@ -88,14 +88,15 @@ def test_a_failed_request_is_booked_and_repeated_by_the_next_run(
     from cos_assets.generation.engines import imported
 
     monkeypatch.setattr(door, "open_engine", imported.ENGINE.open)
-    model = replace(solutions(tmp_path, 2, failing=True), engine="transformers")  # what a file holds is asked for once
+    # A run requests the samples of a file only once.
+    model = replace(solutions(tmp_path, 2, failing=True), engine="transformers")
     first = ask(tmp_path, model, 1, 2)
     assert first.rows["finish_reason"].to_list() == ["stop", "error"]
     second = ask(tmp_path, model, 1, 2)
     assert (first.new, second.new) == (2, 1)
     booked = bookings(tmp_path).filter(pl.col("sample_index") == 1)
     assert sorted(booked["attempt"]) == [1, 2]
-    assert second.rows.height == 2  # a failed attempt is a row with a reason, and stands once
+    assert second.rows.height == 2  # a failed attempt is a row with a reason, and occurs once
 
 
 def test_solutions_that_the_file_lacks_are_counted_as_missing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The imported engine: files in, samples out, every row accounted for."""
+"""The imported engine: it reads samples from files and accounts for every row."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_rows_become_the_samples_of_their_problem_in_file_order(tmp_path: Path) 
     assert [len(ask(source, p)) for p in ("p/0", "p/1", "p/2")] == [2, 1, 0]
     assert source.unmatched == 1
     found = ask(source)
-    assert [(c.index, c.text) for c in found] == [(0, "one"), (1, "three")], "index 2 is not there and not made up"
+    assert [(c.index, c.text) for c in found] == [(0, "one"), (1, "three")], "a missing index 2 is not invented"
     assert found[0] == Completion("p/0", "prompt", 0, "one", "stop", None, None, None, 0.0)
     assert ask(source, "p/0", 1)[0].text == "three"
     assert ask(source, "p/9") == []
@@ -63,7 +63,7 @@ def test_nested_columns_ids_and_token_counts_are_read(tmp_path: Path) -> None:
         "prompt_tokens": "m.in", "completion_tokens": "m.out", "sample_index": "n",
     }  # fmt: skip
     source = engine(write(tmp_path / "a.jsonl", rows), columns, questions=None)
-    assert [c.index for c in ask(source, "p/0", 0, 1, 2, 3, 4)] == [0, 1, 4], "gaps stay gaps"
+    assert [c.index for c in ask(source, "p/0", 0, 1, 2, 3, 4)] == [0, 1, 4], "gaps in the indices are kept"
     found = ask(source, "p/0", 0, 1, 4)
     assert [(c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens) for c in found] == [
         ("b", "stop", 7, None),
@@ -148,8 +148,10 @@ def test_tokens_are_counted_only_with_a_tokenizer(tmp_path: Path) -> None:
     ]
     columns = {**COLUMNS, "finish_reason": "why"}
     source = engine(write(tmp_path / "a.jsonl", rows), columns, tokenizer=str(tmp_path / "tok"))
-    assert [c.completion_tokens for c in ask(source, "p/1")] == [4, 3], "the end token is one that the model wrote"
-    assert [c.prompt_tokens for c in ask(source, "p/1")] == [None, None], "the prompt behind the file is not known"
+    assert [c.completion_tokens for c in ask(source, "p/1")] == [4, 3], (
+        "the end token is counted, since the model wrote it"
+    )
+    assert [c.prompt_tokens for c in ask(source, "p/1")] == [None, None], "the prompt of the file is unknown"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def texts(source: ImportedEngine, problem_id: str, *indices: int) -> list[str]:
 
 
 def test_problems_with_one_question_share_its_samples(tmp_path: Path) -> None:
-    """As two of MATH's training problems do: a file may hold one of them, or both."""
+    """Two of MATH's training problems have one question: a file may contain one of them, or both."""
     twice = {**QUESTIONS, "p/0-2": " How many apples?"}
     source = engine(write(tmp_path / "a.jsonl", ROWS), questions=twice)
     assert texts(source, "p/0") == texts(source, "p/0-2") == ["one", "three"] and source.unmatched == 1
@@ -250,7 +252,7 @@ def test_problems_with_one_question_share_its_samples(tmp_path: Path) -> None:
 
 
 def test_rows_match_a_problem_by_any_of_its_texts(tmp_path: Path) -> None:
-    """A text that two problems have names neither."""
+    """A text of two problems matches neither."""
     named = {"p/0": ["Write f. Tests: f()", "Write f."], "p/1": ["Write g. Tests: g()", "Write it."],
              "p/2": ["Write h. Tests: h()", "Write it."]}  # fmt: skip
     rows = [{"q": q, "text": q} for q in ("Write f.", "Write  f. Tests: f()", "Write it.", "Write h. Tests:\nh()")]
@@ -411,7 +413,7 @@ def test_a_missing_count_in_a_float_column_is_unknown(tmp_path: Path) -> None:
 
 
 def test_output_files_of_openai_batches_are_read(tmp_path: Path) -> None:
-    """As docs/engines.md says it; what failed is a failed sample."""
+    """As documented in docs/engines.md; a failed request is a failed sample."""
 
     def line(custom_id: str, body: Any, status: int = 200, error: Any = None) -> dict[str, Any]:
         response = None if body is None else {"status_code": status, "request_id": "r", "body": body}
@@ -511,7 +513,7 @@ def test_published_gsm8k_solutions_are_imported(public_data: Path) -> None:
 
 
 def test_math_solutions_are_matched_by_their_question(tmp_path: Path, public_data: Path) -> None:
-    """The published training rows hold two questions twice."""
+    """The published training rows contain two questions twice."""
     from cos_assets.readers import rows
     from cos_assets.tasks.math import Math
 
@@ -550,7 +552,7 @@ def test_mbpp_solutions_are_matched_by_published_ids_and_texts(tmp_path: Path, p
     assert all(one[0].split() == right[problem_id] for problem_id, one in found.items() if one)
 
 
-# --- texts that go wrong elsewhere -----------------------------------------------------------------------------------
+# --- texts that other programs misread -------------------------------------------------------------------------------
 
 AWKWARD = {
     "ten megabytes, right": "Let me think.\n" * 700_000 + "1 + 1 = 2\n#### 2",
@@ -582,7 +584,7 @@ def test_awkward_texts_pass_through_ledger_tables_views_and_graders(tmp_path: Pa
     for new in (len(AWKWARD), 0):
         bought = generate(model, asked, len(AWKWARD), Sampling(), Buyer(tmp_path, "s", "sampling", "run", "wc"))
         assert (bought.new, bought.missing) == (new, 0)
-    # Half a character is in no UTF-8, two halves are one; everything else is kept to the byte.
+    # A lone surrogate is not valid UTF-8, a pair is one character; everything else is kept byte for byte.
     halves = {
         "half a character, right": "an emoji cut in two: \ufffd\n#### 2",
         "two halves, right": "\U0001f600 #### 2",

@@ -1,4 +1,4 @@
-"""Local engines return the text as it follows the prompt, with a tokenizer that drops a leading space on its own."""
+"""Local engines return the text with its leading space, although the tokenizer drops it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPT = "def f(a):\n"
 
 
 def parrot(folder: Path, tokenizer: Any, tokens: Sequence[str]) -> Path:
-    """A Llama that writes the tokens one after the other: its layers add nothing, and each token asks for the next."""
+    """A Llama that always writes the given tokens: its layers add nothing, and each token leads to the next."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -31,7 +31,7 @@ def row(prompt: str, index: int, attempt: int = 1, reason: str = "stop", text: s
     }
 
 
-# What was tried, in the order in which it was tried: (prompt, index, did it fail).
+# Attempts in their order: (prompt, index, failed).
 tries = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.booleans()), max_size=25)
 
 
@@ -54,7 +54,7 @@ def test_the_first_successful_attempt_is_read_and_all_attempts_are_kept(history:
         only_a = {(p, i) for p, i, _, _ in _facts(ledger.read(["a"]))}
         assert only_a == {key for key in expected if key[0] == "a"}
         on_disk = sum(pl.read_parquet(f).height for f in Path(folder).rglob("part-*.parquet"))
-        assert on_disk == len(history)  # every attempt is spend, and stays
+        assert on_disk == len(history)  # every attempt costs money and is kept
 
 
 def _facts(frame: pl.DataFrame) -> list[tuple]:
@@ -74,7 +74,7 @@ def test_a_partially_written_part_is_ignored_and_removed(tmp_path: Path) -> None
 
 
 def test_the_next_buyer_turns_the_journal_of_a_killed_one_into_a_part(tmp_path: Path) -> None:
-    """A buyer is killed in the middle of a line, and another one after its part was written, before all else."""
+    """One buyer is killed within a line, another one directly after its part was written."""
     killed = Ledger(tmp_path, MODEL, Sampling())
     with killed.lock:
         rows = [row("a", index, text="half a character \u2028 and a line\n") for index in range(5)]
@@ -137,7 +137,7 @@ def test_greedy_decoding_has_no_seed() -> None:
 
 
 def test_the_prompt_hash_does_not_change_between_versions() -> None:
-    # A change would make everything bought so far unknown.
+    # A change of this hash would invalidate all samples bought so far.
     assert prompt_hash("Question: 1 + 1?\n") == "2559f8f2b6d0a4abefd0cc0a6e511cfb"
 
 
@@ -157,7 +157,7 @@ def test_unusable_lines_of_a_journal_are_set_aside_and_the_others_are_read(
     lines = journal.read_bytes().splitlines(keepends=True)
     too_many = lines[4].replace(b'"completion_tokens": null', b'"completion_tokens": ' + b"9" * 30)
     spoiled = [b"\0\0\0\n", b"\xff\n", b"7\n", b"[" * 100_000 + b"\n", b'{"prompt_hash": "a"}\n', too_many]
-    half = lines[5][:40]  # as a kill leaves it
+    half = lines[5][:40]  # the state after a kill
     journal.write_bytes(b"".join([spoiled[0], *lines[:2], *spoiled[1:], *lines[2:4], half]))
     after = Ledger(tmp_path, MODEL, Sampling())
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Damaged and foreign checkpoints are refused before anything is sampled from them or trained on them."""
+"""Damaged and unknown checkpoints are refused before sampling and training."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_the_fingerprint_of_a_folder_depends_on_its_content(tmp_path: Path) -> N
     copied = Path(shutil.copytree(tiny.shipped("wc"), tmp_path / "elsewhere"))
     assert resolve(str(copied), engine="vllm").fingerprint == here.fingerprint
     assert here.params == count_parameters(copied) == 116_544
-    (copied / "training_recipe.json").write_text("{}")  # says how it was made, not what it is
+    (copied / "training_recipe.json").write_text("{}")  # describes the training, not the model
     assert resolve(str(copied), engine="vllm").fingerprint == here.fingerprint
     config = copied / "generation_config.json"
     config.write_text(config.read_text().replace("2", "3", 1))
@@ -34,7 +34,7 @@ def test_the_fingerprint_of_a_folder_depends_on_its_content(tmp_path: Path) -> N
 
 
 def test_a_hub_id_is_pinned_to_the_commit_behind_its_branch(tmp_path: Path) -> None:
-    """Without a network, from what was downloaded before: the hub library's own cache."""
+    """Without a network: the model is in the cache of the hub library."""
     cache = tmp_path / "hub" / "models--some--model"
     (cache / "refs").mkdir(parents=True)
     (cache / "refs" / "main").write_text(COMMIT)
@@ -87,7 +87,7 @@ PARAMETERS = 100 * 8 + 4 * 8 * 8 + 3 * 8 * 16 + 3 * 8  # tied: embedding, attent
 
 
 def llama(folder: Path, tied: bool = True, **config: Any) -> Path:
-    """An untrained Llama of 1,464 parameters, and 800 more for an output layer of its own."""
+    """An untrained Llama of 1,464 parameters, plus 800 with an untied output layer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -193,7 +193,7 @@ OWN_CODE = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoM
 
 
 def test_parameters_of_an_unknown_architecture_are_counted_from_the_headers(tmp_path: Path) -> None:
-    """Its code is not run, and nobody is asked whether it may be."""
+    """Its code is not executed, and no prompt asks for permission."""
     import torch
     from safetensors.torch import save_file
 

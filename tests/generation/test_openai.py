@@ -49,11 +49,11 @@ SAMPLING = Sampling(temperature=0.7, top_k=3, top_p=0.9, max_tokens=50, stop=("\
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of its own for each test: requests that a test leaves behind may still arrive after its end."""
+    """Each test has its own server: late requests of a test may still arrive after its end."""
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(online, "_BACKOFF", 0.002)  # as many tries, less waiting
+    monkeypatch.setattr(online, "_BACKOFF", 0.002)  # the same number of tries with shorter waits
     monkeypatch.setattr(rate_limit, "_REST", 0.05)
     with Server() as made:
         yield made
@@ -154,7 +154,7 @@ def test_choices_are_assigned_by_index_and_each_is_used_once(server: Server) -> 
             case "1":
                 given["choices"] = [*choices[2:], *choices]
             case "2":
-                choices[3] = choices[1]  # and one is lacking
+                choices[3] = choices[1]  # one choice is missing
             case "3":
                 choices[2]["text"] = None
             case "4":
@@ -191,7 +191,7 @@ def test_every_kind_of_ending_gives_its_finish_reason(server: Server) -> None:
         ("", "length", None),
         ("half a", "stop", None),
     ]
-    assert all(c.completion_tokens == 7 for c in found), "what was filtered has been paid for"
+    assert all(c.completion_tokens == 7 for c in found), "filtered replies are paid for"
     assert found[4].text == "half a �"
 
 
@@ -217,7 +217,7 @@ def test_text_parts_of_a_reply_are_joined(server: Server, content: Any, more: di
     assert {(c.text, c.finish_reason, c.error, c.completion_tokens, c.retries) for c in found} == {
         (text, "stop", None, 7, 0)
     }
-    assert len(server.bodies) == 4, "one request a sample"
+    assert len(server.bodies) == 4, "one request per sample"
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_a_reply_that_is_nested_too_deep_is_requested_again(server: Server) -> N
     server.reply = script(deep)
     found = ask(served(server, concurrency=1))
     assert {c.finish_reason for c in found} == {"stop"}
-    assert len(server.bodies) == len(found) + 1, "the sample was asked for again"
+    assert len(server.bodies) == len(found) + 1, "the sample was requested again"
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_token_counts_under_other_names_are_read(server: Server) -> None:
 
 
 def test_an_unusable_reply_is_booked_and_its_sample_is_requested_again(server: Server, tmp_path: Path) -> None:
-    """Each of 40 samples first gets a reply of no use, and the row of that has its own tokens."""
+    """Each of 40 samples first gets an unusable reply, whose row has its own tokens."""
     seen: set[int] = set()
 
     def reply(request: Received) -> Any:
@@ -434,18 +434,18 @@ def test_unusable_replies_of_different_kinds_are_not_consecutive(server: Server)
 
 
 def test_pending_replies_are_returned_before_unusable_ones_stop_the_run(server: Server) -> None:
-    """Three are of no use, while another two are on their way for longer."""
+    """Three replies are unusable, while two slower ones are pending."""
     server.reply = slow(0.02, script(*[echo] * 8, *[slow(0.5)] * 2, then=lambda request: NO_CHOICES))
     found: list[Completion] = []
     with pytest.raises(ConnectionError, match="a reply without choices"):
         for batch in open_engine(served(server, concurrency=4)).stream(asked(100, 1), SAMPLING):
             found += batch
     assert sum(c.finish_reason == "stop" for c in found) == 10
-    assert sum(c.completion_tokens == 7 for c in found) == len(server.bodies) < 20, "all that was paid for is booked"
+    assert sum(c.completion_tokens == 7 for c in found) == len(server.bodies) < 20, "every paid reply is booked"
 
 
 def test_an_error_without_choices_is_reported_and_retried(server: Server) -> None:
-    """A proxy that reports its provider's trouble with HTTP 200."""
+    """A proxy reports an error of its provider with HTTP 200."""
     server.reply = question_1({"error": {"message": "Provider returned error", "code": 502}})
     found = ask(served(server), 2, 1)
     assert found[0].finish_reason == "stop"
@@ -454,13 +454,13 @@ def test_an_error_without_choices_is_reported_and_retried(server: Server) -> Non
 
 
 def test_status_429_reduces_the_concurrency_and_loses_no_sample(server: Server) -> None:
-    """The server takes four requests at once, and refuses more."""
+    """The server accepts four concurrent requests and refuses more."""
     server.reply = slow(0.01, when(lambda request: server.running > 4, error(429, "slow down", retry_after=0.1)))
     found = ask(served(server, concurrency=32), 40, 5)
     assert all(c.finish_reason == "stop" for c in found)
-    assert server.most > 8, "it starts with all it may"
+    assert server.most > 8, "it starts at full concurrency"
     refused = len(server.bodies) - 200
-    assert 0 < refused < 400, "a fixed concurrency of 32 would be refused far more often than it is answered"
+    assert 0 < refused < 400, "a fixed concurrency of 32 would be refused far more often"
 
 
 def test_retry_after_is_respected(server: Server) -> None:
@@ -468,7 +468,7 @@ def test_retry_after_is_respected(server: Server) -> None:
     ask(served(server, concurrency=1), 1, 3)
     times = [request.time for request in server.requests]
     assert times[1] - times[0] >= 1.5
-    assert times[-1] - times[1] < 1.5, "once"
+    assert times[-1] - times[1] < 1.5, "only the first request waits"
 
 
 @pytest.mark.parametrize(
@@ -517,7 +517,7 @@ def test_a_refused_prompt_does_not_affect_the_others(server: Server) -> None:
     bad = [c for c in found if c.finish_reason == "error"]
     assert {c.problem_id for c in bad} == {"p3"} and len(bad) == 3
     assert {(c.error, c.completion_tokens) for c in bad} == {("HTTP 400: too long ***", 0)}
-    assert len(server.bodies) == 18, "a refused prompt is not asked again"
+    assert len(server.bodies) == 18, "a refused prompt is not sent again"
 
 
 def test_a_server_that_refuses_every_prompt_stops_the_run(server: Server) -> None:
@@ -528,7 +528,7 @@ def test_a_server_that_refuses_every_prompt_stops_the_run(server: Server) -> Non
 
 
 def test_pending_replies_are_returned_before_a_refused_key_stops_the_run(server: Server) -> None:
-    """One request is refused while three others are on their way, and what had failed before is not tried again."""
+    """One request is refused while three others are pending; requests that failed before are not retried."""
     later = error(429, "later", retry_after=0.01)
     refused = replace(error(401, "no more"), delay=0.1)
     server.reply = script(*[echo] * 9, later, *[echo] * 7, *[slow(0.3)] * 2, refused, then=slow(0.3))
@@ -610,8 +610,8 @@ def test_samples_arrive_early_and_closing_the_stream_stops_the_requests(server: 
     sent = len(server.bodies)
     assert not [t for t in threading.enumerate() if t.name == "engine-openai"]
     time.sleep(0.3)
-    assert len(server.bodies) <= sent + 4 < 64, "but for those that were on their way"
-    left = engine.stream(asked(100, 2), SAMPLING)  # and one that is forgotten, not closed
+    assert len(server.bodies) <= sent + 4 < 64, "except for pending requests"
+    left = engine.stream(asked(100, 2), SAMPLING)  # a stream that is dropped without being closed
     next(left)
     engine.close()
     assert not [t for t in threading.enumerate() if t.name == "engine-openai"]
@@ -655,7 +655,7 @@ def test_a_run_after_a_failure_buys_nothing_twice(server: Server, tmp_path: Path
     bought = generate(model, prompts, 4, SAMPLING, buyer, Prices(1.0, 10.0))
     assert bought.missing == 0 and set(bought.rows["finish_reason"]) == {"stop"}
     again = {b["seed"] for b in server.bodies} & set(had)
-    assert len(again) <= 3, "only what was under way when the key was refused"
+    assert len(again) <= 3, "only requests that were pending when the key was refused"
     assert len(server.bodies) == bought.new < 16
     rows = pl.read_parquet(tmp_path / "ledger" / "**" / "part-*.parquet", hive_partitioning=False)
     assert rows.filter(finish_reason="error")["prompt"].unique().to_list() == ["qb"]
@@ -779,7 +779,7 @@ def test_greedy_text_of_vllms_server_equals_transformers(vllm_server: str, monke
     assert texts(over_http()) == expected
     assert len({text for text, _, _ in expected.values()}) > 10
 
-    # The same server draws by our seeds, knows n, and refuses what it does not serve.
+    # The same server uses our seeds, supports n, and refuses unknown models.
     drawn = Sampling(temperature=0.7, top_k=3, max_tokens=56, seed=1)
     several = [Request(p["problem_id"], task.prompt(p), tuple(range(4))) for p in problems[:5]]
     for options, seeded in (({}, True), ({"n": True}, False)):
@@ -788,7 +788,7 @@ def test_greedy_text_of_vllms_server_equals_transformers(vllm_server: str, monke
             engine = open_engine(over_http(**options))
             draws.append({(c.problem_id, c.index): c.text for b in engine.stream(several, drawn) for c in b})
         assert len(draws[0]) == 20 and len(set(draws[0].values())) > 8
-        # The server's batches differ from time to time, and with them the last bits of its arithmetic.
+        # The server's batches differ between runs, and with them the last bits of its results.
         assert not seeded or sum(draws[0][key] == draws[1][key] for key in draws[0]) >= 18
     long = Request("long", requests[0].prompt * 200, (0,))
     (found,) = [c for b in open_engine(over_http()).stream([long], greedy) for c in b]
@@ -822,7 +822,7 @@ BUYER = """
 def test_a_killed_buyer_at_vllms_server_buys_nothing_written_twice(
     vllm_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """400 samples from vLLM, bought in one go and, into another ledger, with three kills between."""
+    """400 samples from vLLM, bought in one run and, into another ledger, with three kills."""
     from urllib.request import urlopen
 
     from cos_assets.tasks.arithmetic import Arithmetic
@@ -864,9 +864,9 @@ def test_a_killed_buyer_at_vllms_server_buys_nothing_written_twice(
     assert start("killed").communicate()[0].split() == [str(left)] and 0 < left < 400
     rows = booked("killed")
     assert rows.height == 400 == rows.select("prompt_hash", "sample_index").n_unique()
-    assert served_so_far() - before <= 800 + 3 * (40 + 2 * 32), "only what a kill took was bought twice"
+    assert served_so_far() - before <= 800 + 3 * (40 + 2 * 32), "only replies lost in a kill are bought twice"
     alone, killed = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("alone", "killed"))
     keys = ["problem_id", "sample_index", "prompt_hash", "prompt_tokens"]
     assert alone.select(keys).equals(killed.select(keys)) and set(killed["finish_reason"]) <= {"stop", "length"}
-    # vLLM draws by our seeds; but its batches differ from time to time, and with them the last bits of its arithmetic.
+    # vLLM uses our seeds, but its batches differ between runs, and with them the last bits of its results.
     assert (alone["completion"] == killed["completion"]).mean() >= 0.95

@@ -1,4 +1,4 @@
-"""Engine openai by the Batch API, against a server on loopback that counts what it bills: see support.openai_server."""
+"""Engine openai with the Batch API, against a loopback server that counts what it bills: see support.openai_server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=50, stop=("\n\n",), s
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
     monkeypatch.setenv("SOME_KEY", KEY)
-    monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # as many tries, less waiting
+    monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # the same number of tries with shorter waits
     with BatchServer() as made:
         yield made
 
@@ -89,7 +89,7 @@ def test_a_batch_books_the_same_rows_as_single_requests(server: BatchServer, tmp
     options = {"base_url": server.url, "api_key_env": "SOME_KEY"}
     online = resolve("org/model", engine="openai", params=10.0, chat=chat, options=options)
     batch = served(server, chat)
-    assert online.fingerprint == batch.fingerprint, "other delivery, same samples"
+    assert online.fingerprint == batch.fingerprint, "batches and single requests give the same samples"
     first = buy(tmp_path / "online", online, asked, 4)
     assert not server.batches
     second = buy(tmp_path / "batch", batch, asked, 4)
@@ -123,7 +123,7 @@ def test_large_orders_are_split(server: BatchServer) -> None:
     assert [len(sent) for sent in server.sent] == [5, 5, 2]
     line = len(server.files["file-0"]) // 5
     good(ask(served(server, batch_megabytes=4.2 * line / 1e6, completion_window="12h"), 5, 3))
-    assert [len(sent) for sent in server.sent[3:]] == [3], "twelve lie in the earlier batches"
+    assert [len(sent) for sent in server.sent[3:]] == [3], "twelve are in the earlier batches"
     good(ask(served(server, batch_megabytes=4.2 * line / 1e6, completion_window="12h"), 9, 3))
     assert [len(sent) for sent in server.sent[4:]] == [4, 4, 4]
     assert server.batches[-1]["completion_window"] == "12h"
@@ -234,14 +234,14 @@ def test_each_unusable_reply_to_a_request_is_booked_once(server: BatchServer, tm
     assert booked(tmp_path).filter(finish_reason="error")["attempt"].to_list() == [1, 2, 3]
     server.reply = echo
     assert set(buy(tmp_path, served(server), prompts("a", "b"), 3).rows["finish_reason"]) == {"stop"}
-    assert booked(tmp_path).filter(finish_reason="error").height == 3, "what earlier batches brought is booked"
+    assert booked(tmp_path).filter(finish_reason="error").height == 3, "replies of earlier batches are booked"
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["whole", "read-thrice"])
 def test_three_consecutive_unusable_replies_stop_the_purchase(
     server: BatchServer, tmp_path: Path, broken: bool
 ) -> None:
-    """What else the batch brought is taken. A file with a broken line is read again, which adds nothing."""
+    """The other replies of the batch are kept. A file with a broken line is read again, which adds nothing."""
 
     def reply(request: Received) -> Any:
         if request.prompt != "question b":
@@ -323,7 +323,7 @@ def test_batches_wait_while_the_limit_of_queued_tokens_is_reached(server: BatchS
     server.ends = ends
     good(ask(served(server, batch_size=2), 6, 3))
     assert set(server.finish().values()) == {1} and len(server.billed) == 18
-    assert len(server.sent) < 20, "not everything is sent again each time"
+    assert len(server.sent) < 20, "not every request is sent again each time"
 
 
 def test_a_batch_above_the_token_limit_is_halved(server: BatchServer) -> None:
@@ -354,7 +354,7 @@ FAULTS: dict[str, Callable[[Reply], Any]] = {
 def test_failed_calls_are_retried_and_nothing_is_bought_twice(
     server: BatchServer, call: str, fault: Callable[[Reply], Any]
 ) -> None:
-    """Each call fails twice: before or after it has had its effect."""
+    """Each call fails twice: before or after it has taken effect."""
     route = server.routes[call]
     server.routes[call] = script(fault(route), fault(route), then=route)
     good(ask(served(server)))
@@ -436,7 +436,7 @@ SCRIPT = """
     ids=["after-upload", "after-create", "while-polling", "while-collecting", "after-all-were-created"],
 )
 def test_a_killed_run_continues_with_its_batches(server: BatchServer, tmp_path: Path, moment: str, times: int) -> None:
-    """400 samples in three batches, of which the last one expires half done. About 2 s each."""
+    """400 samples in three batches; the last one expires when half done. About 2 s each."""
     server.reply = when(lambda request: request.batch == 2 and request.custom_id < "8", EXPIRED)
     server.ends = lambda number: "expired" if number == 2 else "completed"
     route = server.routes[moment]
@@ -458,5 +458,5 @@ def test_a_killed_run_continues_with_its_batches(server: BatchServer, tmp_path: 
     rows = booked(tmp_path)
     assert rows.height == 400 == rows.select("prompt_hash", "sample_index").n_unique()
     assert set(rows["finish_reason"]) == {"stop"}
-    assert len(server.billed) == 400 == sum(server.finish().values()), "billed once each"
+    assert len(server.billed) == 400 == sum(server.finish().values()), "each is billed once"
     assert len(server.batches) >= max(3, made)

@@ -1,4 +1,4 @@
-"""Engine openai's look at its servers before anything is bought."""
+"""Engine openai checks its servers before a purchase."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(shared: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("SOME_KEY", KEY)
     shared.reset()
     yield shared
-    assert {request.method for request in shared.requests} <= {"GET"}, "it costs nothing"
+    assert {request.method for request in shared.requests} <= {"GET"}, "the check costs nothing"
 
 
 def replies(server: Server, reply: Any, route: str = "GET /v1/models") -> None:
@@ -36,7 +36,7 @@ def replies(server: Server, reply: Any, route: str = "GET /v1/models") -> None:
 
 @pytest.fixture
 def nobody() -> str:
-    """The URL of a port where nobody listens."""
+    """The URL of a closed port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -50,12 +50,12 @@ def look(server: Server, name: str = "org/model", **options: Any) -> None:
     "models",
     [
         LIST,
-        LIST["data"],  # as Together AI has it
+        LIST["data"],  # the form of Together AI
         {"data": [{"id": "org/*"}]},  # a proxy's
         Fault(404, {"detail": "Not Found"}),  # a server that lists no models
         Fault(405, b""),
         Fault(501, b""),
-        error(429, "slow down"),  # it is there
+        error(429, "slow down"),  # the model is listed
         error(403, "You have insufficient permissions. Missing scopes: api.model.read"),
     ],
     ids=["list", "bare", "any", "404", "405", "501", "429", "scopes"],
@@ -72,7 +72,7 @@ def test_a_model_outside_the_list_is_accepted_if_the_server_knows_it(server: Ser
     replies(server, {"data": [{"id": f"m{i}"} for i in range(10)]})
     with pytest.raises(ValueError, match=r"^model: 'mine' is not served by .*; it serves m0, .*, m7 and 2 others$"):
         look(server, "mine")
-    replies(server, {"data": None})  # ollama, before anything was pulled
+    replies(server, {"data": None})  # ollama without any model
     with pytest.raises(ValueError, match=r"^model: 'mine' is not served by .*; it serves no model now$"):
         look(server, "mine")
 

@@ -1,4 +1,4 @@
-"""Merging the ledger's parts: no row is lost or counted twice, whatever happens in between."""
+"""Merges of the ledger's parts: no row is lost or counted twice after kills and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT = 40
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    """A ledger of 40 parts of two rows; the second row of each has failed once before."""
+    """A ledger of 40 parts of two rows; the second row of each is a retry after a failure."""
     monkeypatch.setattr(parts, "_MANY", 30)
     ledger = Ledger(tmp_path, MODEL, Sampling())
     for index in range(COUNT):
@@ -49,7 +49,7 @@ def test_many_small_parts_are_merged_into_one_with_the_same_rows(many: Ledger) -
     (merged,) = names(many)
     assert merged.endswith("-merged.parquet")
     assert facts(many) == before
-    assert pl.read_parquet(many.folder / merged).height == 100  # failed attempts are spend, and stay
+    assert pl.read_parquet(many.folder / merged).height == 100  # failed attempts cost money and are kept
 
 
 def test_few_parts_are_not_merged(many: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_a_kill_at_any_moment_of_a_merge_changes_no_row(many: Ledger, moment: in
 
 
 def test_a_merged_part_that_arrives_again_does_not_count_twice(many: Ledger) -> None:
-    """Another machine that was killed while it sent a part to an object store sends it again."""
+    """Another machine, killed while it sent a part to an object store, sends it again."""
     before = facts(many)
     again = min(many.folder.glob(parts.PATTERN))
     content = again.read_bytes()
@@ -134,7 +134,7 @@ def test_parts_of_other_versions_are_not_merged(many: Ledger) -> None:
 def test_a_full_disk_leaves_the_parts_unchanged(many: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     before, files = facts(many), names(many)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the kernel refuses what is longer
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the kernel refuses larger files
     try:
         many.clear_leftovers()
     finally:

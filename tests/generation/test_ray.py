@@ -1,4 +1,4 @@
-"""The ray engine on clusters of this machine: the samples of engine vllm, whoever dies in between."""
+"""The ray engine on local clusters gives the samples of engine vllm, also after a kill."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def packages() -> None:
 
 @pytest.fixture(scope="module")
 def expected(prompts: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
-    """What engine vllm gives, in one go."""
+    """The samples of engine vllm in one run."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as replicas have: other sums round otherwise
+    torch.set_num_threads(1)  # equal to the replicas': other batch sizes round differently
     try:
         return buy(tmp_path_factory.mktemp("vllm"), prompts, model("vllm", **VLLM)).rows
     finally:
@@ -70,7 +70,7 @@ def expected(prompts: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def cluster(expected: pl.DataFrame) -> Iterator[None]:
-    """One for several tests, so that not each waits for one."""
+    """One cluster for several tests, because starting one takes long."""
     import ray
 
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -106,7 +106,7 @@ def ends(condition: Callable[[], bool], seconds: float = 30) -> bool:
 
 
 def kill_one(root: Path, after: int) -> tuple[threading.Thread, list[int]]:
-    """A thread that kills a replica when so many parts are written; then the list holds its process id."""
+    """A thread that kills a replica once `after` parts are written, and puts its process id into the list."""
     killed: list[int] = []
 
     def run() -> None:
@@ -120,7 +120,7 @@ def kill_one(root: Path, after: int) -> tuple[threading.Thread, list[int]]:
 
 
 def test_greedy_text_equals_transformers_and_no_replica_remains(prompts: pl.DataFrame) -> None:
-    """Also: a prompt that is too long harms no other."""
+    """Also: a prompt that is too long does not affect the others."""
     from cos_assets.generation.engines import transformers
 
     greedy = Sampling(temperature=0, max_tokens=56)
@@ -151,7 +151,7 @@ def test_greedy_text_equals_transformers_and_no_replica_remains(prompts: pl.Data
 def test_samples_are_complete_after_a_replica_dies(
     cluster: None, prompts: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the samples are those of engine vllm, seed by seed."""
+    """The samples equal those of engine vllm for every seed."""
     monkeypatch.setattr(door, "FLUSH_ROWS", 100)
     thread, killed = kill_one(tmp_path, after=3)
     bought = buy(tmp_path, prompts, model(**RAY))
@@ -183,7 +183,7 @@ def test_a_replica_without_restarts_stops_the_run_and_its_samples_are_kept(
 
 
 def test_an_option_that_vllm_refuses_stops_the_run_with_its_name(cluster: None) -> None:
-    """A caller that goes away leaves no replica behind either."""
+    """No replica remains after the error."""
     engine = open_engine(model(engine_kwargs={"max_seqs": 3}))
     with pytest.raises(ValueError, match=r"a replica cannot load the model: ValueError: engine_options: .*'max_seqs'"):
         next(engine.stream([Request("p", "x", (0,))], SAMPLING))
@@ -226,9 +226,9 @@ def test_a_run_after_a_killed_driver_continues_and_buys_nothing_twice(
     driver.kill()
     driver.wait()
     assert below
-    assert ends(lambda: not any(replica.is_running() for replica in below)), "replicas go with it"
+    assert ends(lambda: not any(replica.is_running() for replica in below)), "replicas end with the driver"
     written = pl.concat([pl.read_parquet(part) for part in parts(root)]).height
-    for journal in root.rglob(".journal-*"):  # of a part that was not written yet, as a rule
+    for journal in root.rglob(".journal-*"):  # usually of a part that was not yet written
         if not journal.with_name(journal.stem.removeprefix(".journal-")).exists():
             written += journal.read_text().count("}\n")
     assert 0 < written < PROBLEMS * SAMPLES
@@ -241,7 +241,7 @@ def test_a_run_after_a_killed_driver_continues_and_buys_nothing_twice(
 
 
 def test_a_replica_that_does_not_fit_the_cluster_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """One that was started here will not grow; another one may."""
+    """A local cluster cannot grow; another one may."""
     engine = open_engine(model(resources={"A100": 1}))
     assert engine._resources({"CPU": 2})["resources"] == {"A100": 1}
     assert "replica needs 1 A100, but the cluster has 0; waiting" in caplog.text

@@ -1,4 +1,4 @@
-"""Finish reasons and message contents in the dialects of servers."""
+"""Finish reasons and message contents in the forms of various servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What completions cost, and the cap that a study's spend on data never crosses."""
+"""The cost of completions, and the cap on a study's spend on data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cos_assets.generation.types import Completion, Model, Sampling
 from cos_assets.training.sft_sets import prompts as plain_prompts
 
 SAMPLING = Sampling(max_tokens=20)
-CEILING = 2 * 100 * 20  # FLOPs of one completion at most: P is 100
+CEILING = 2 * 100 * 20  # the maximum FLOPs of one completion: P is 100
 
 
 def ask(root: Path, model: Model, samples: int, cap: Cap | None, prices: Prices | None = None, **who: str) -> int:
@@ -44,7 +44,7 @@ def test_spend_uses_the_cap_and_never_exceeds_it(limit: float, samples: int) -> 
             ask(root, model, samples, Cap(flops=limit))
         except CapReached:
             used = spent(root, "s").flops
-            assert used <= limit and limit - used < CEILING, "it stops when one more could cross it, not before"
+            assert used <= limit and limit - used < CEILING, "it stops only when one more sample could exceed the cap"
         else:
             assert spent(root, "s").flops == everything <= limit
         new = ask(root, model, samples, Cap(flops=everything + CEILING))
@@ -66,7 +66,9 @@ def test_a_reached_cap_reports_the_missing_completions(tmp_path: Path) -> None:
 def test_a_cap_on_cost_includes_the_prompts(tmp_path: Path) -> None:
     model = solutions(tmp_path, 4)
     with pytest.raises(CapReached, match=r"cap\.cost: 0\.001: .* has spent 0 on data"):
-        ask(tmp_path, model, 1, Cap(cost=0.001), Prices(input=100.0, output=1e-6))  # the prompt alone could take it
+        ask(
+            tmp_path, model, 1, Cap(cost=0.001), Prices(input=100.0, output=1e-6)
+        )  # the prompt alone could reach the cap
     assert not list((tmp_path / "ledger").rglob("part-*.parquet"))
 
 
@@ -76,11 +78,11 @@ def test_all_stages_and_models_of_a_study_share_a_cap(tmp_path: Path) -> None:
     wc, se = solutions(tmp_path, 2), solutions(other, 3)
     assert wc.fingerprint != se.fingerprint
     ask(tmp_path, wc, 1, Cap(flops=1e9), stage="pilot")
-    ask(tmp_path, se, 3, None, study="elsewhere")  # another study's money
+    ask(tmp_path, se, 3, None, study="elsewhere")  # counts for another study
     ask(tmp_path, se, 1, None, stage="evaluation")  # buys no data
     used = spent(tmp_path, "s").flops
     assert used == 2 * 100 * 10 * PROBLEMS
-    ask(tmp_path, se, 3, Cap(flops=used))  # the ledger has it all
+    ask(tmp_path, se, 3, Cap(flops=used))  # all samples are in the ledger
     with pytest.raises(CapReached):
         ask(tmp_path, wc, 2, Cap(flops=used + CEILING / 2))
 
@@ -102,12 +104,14 @@ def test_a_tariff_computes_flops_and_cost_and_bounds_unknown_counts() -> None:
     assert Tariff(prices=Prices(2, 10, cached=0.5)).cost(used) == pytest.approx((20 * 2 + 80 * 0.5 + 50 * 10) / 1e6)
     unknown = Completion("p", "?", 0, "", "error", None, None, None, 1.0)
     assert Tariff(7.0).flops(unknown) is None
-    assert Tariff(7.0).spend(unknown, SAMPLING).flops == 2 * 7 * 20, "it may have been billed in full"
+    assert Tariff(7.0).spend(unknown, SAMPLING).flops == 2 * 7 * 20, (
+        "a reply without counts may have been billed in full"
+    )
 
 
 @pytest.mark.parametrize("prefill", [False, True])
 def test_rows_are_priced_by_the_study_that_reads_them(tmp_path: Path, prefill: bool) -> None:
-    """Bought without a price; a later study values the same samples at its own, as if it had bought them."""
+    """The samples were bought without a price; a later study applies its own price to them."""
     model = solutions(tmp_path, 3)
     ask(tmp_path, model, 3, None)
     asked = pl.DataFrame({"problem_id": ["p0"], "prompt": ["question p0"]})
@@ -124,7 +128,7 @@ def test_rows_are_priced_by_the_study_that_reads_them(tmp_path: Path, prefill: b
 
 
 def test_a_shared_prompt_counts_once(tmp_path: Path) -> None:
-    """The engine says which prompts it ran: one per problem, however many samples."""
+    """The engine reports which prompts it ran: one per problem, for any number of samples."""
     task = tasks.make({"name": "arithmetic", "train": 5, "validation": 1, "test": 1})
     asked = plain_prompts(task, task.load().filter(split="train"))
     model = resolve(str(tiny.shipped("wc")), engine="transformers")
@@ -159,7 +163,7 @@ TWO = """
 
 
 def test_two_concurrent_processes_do_not_exceed_a_common_cap(tmp_path: Path) -> None:
-    """All 320 samples of both models take about 8.6e9 FLOPs."""
+    """All 320 samples of both models need about 8.6e9 FLOPs."""
     limit = 4e9
     command = [sys.executable, "-c", textwrap.dedent(TWO), str(tmp_path)]
     running = [

@@ -1,4 +1,4 @@
-"""Text to tokens and back, with tokenizers of every form that language models come with."""
+"""Encoding and decoding with every form of tokenizer that language models use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("prompt", ["def f(a, b)", "Q: 3 * 12\nA:", "日本"])
 def test_decoded_completion_is_the_text_after_the_prompt(tokenizer: Any, prompt: str, text: str) -> None:
-    """A model writes the tokens of both together; what is decoded is the text behind the prompt."""
+    """The tokens of prompt and completion are encoded together; only the completion is decoded."""
     before, both = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, prompt + text))
     assert both[: len(before)] == before
     assert decode(tokenizer, both[len(before) :]) == text
@@ -70,7 +70,7 @@ def test_an_incomplete_character_is_decoded_as_a_replacement_character() -> None
 
 @pytest.mark.parametrize("text", [t for t in TEXTS if t.startswith(" ") and t != " "])
 def test_encoding_and_decoding_return_the_same_text(tokenizer: Any, text: str) -> None:
-    """Also where the tokenizer puts a space in front of a text itself: not two where the text has one."""
+    """Also if the tokenizer adds a leading space: a text that has one does not get two."""
     assert decode(tokenizer, completion_ids(tokenizer, text)) == text
 
 
@@ -99,13 +99,13 @@ def test_control_tokens_in_a_text_are_encoded_as_text(tokenizer: Any, name: str,
     first, *rest = prompt_ids(tokenizer, text)
     assert first == tokenizer.bos_token_id
     assert special.isdisjoint(rest)
-    if tokenizer.backend_tokenizer.model.__class__.__name__ == "BPE":  # the others write what they do not know
+    if tokenizer.backend_tokenizer.model.__class__.__name__ == "BPE":  # the others have byte tokens
         assert decode(tokenizer, ids).lstrip(" ") == decode(tokenizer, rest).lstrip(" ") == text.lstrip(" ")
 
 
 @pytest.mark.parametrize("model", ["student", "wc", "se"])
 def test_control_tokens_in_the_vocabulary_of_tiny_models_are_encoded_as_text(model: str) -> None:
-    """Their vocabulary holds "</s>" as a word."""
+    """Their vocabulary contains "</s>" as a word."""
     tokenizer = _tiny(model)
     ids = completion_ids(tokenizer, "3 * 12 = 36 </s> junk")
     assert ids.count(tokenizer.eos_token_id) == 1
@@ -115,7 +115,7 @@ def test_control_tokens_in_the_vocabulary_of_tiny_models_are_encoded_as_text(mod
 
 
 def test_a_text_without_control_tokens_has_the_tokenizers_own_tokens(tokenizer: Any) -> None:
-    # Also after a text that held one: the tokenizer must not be left as it was for that text.
+    # Also after a text with a control token: encoding it must not change the state of the tokenizer.
     for _ in range(2):
         for text in TEXTS:
             assert prompt_ids(tokenizer, text) == tokenizer(text)["input_ids"]
@@ -128,7 +128,7 @@ def test_a_text_without_control_tokens_has_the_tokenizers_own_tokens(tokenizer: 
 
 @pytest.mark.parametrize("name", ["Llama 2", "byte level", "Gemma"])
 def test_a_padding_token_in_a_text_is_encoded_as_text(name: str) -> None:
-    """Some models have no token for padding, and are given "!"."""
+    """Some models have no padding token, and "!" is used."""
     tokenizer, without = FORMS[name](), FORMS[name]()
     tokenizer.pad_token = "!"
     for text in ("Yes! 3!\n", f"Yes! {tokenizer.eos_token}"):
@@ -162,7 +162,7 @@ CHATML = (
     ],
 )
 def test_a_control_token_in_a_prompt_does_not_end_its_message(prompt: str, trimmed: bool) -> None:
-    """The template's control tokens stay what they are; those that the prompt spells out are text."""
+    """Control tokens of the template are kept; those in the prompt are encoded as text."""
     tokenizer = made.byte_level()
     tokenizer.chat_template = CHATML.replace("m['content']", "(m['content'] | trim)") if trimmed else CHATML
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
@@ -170,13 +170,13 @@ def test_a_control_token_in_a_prompt_does_not_end_its_message(prompt: str, trimm
     assert [i for i in ids if i in tokenizer.all_special_ids] == [start, end, start]
     content = prompt.strip() if trimmed else prompt
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
-    # What stands between the template's own tokens is the tokens of that text.
+    # The tokens between those of the template are the tokens of the prompt.
     inside = tokenizer(f"user\n{content}", add_special_tokens=False, split_special_tokens=True)["input_ids"]
     assert ids[1 : ids.index(end)] == inside
 
 
 def test_a_control_token_in_a_prompt_keeps_the_tokens_around_it() -> None:
-    """[INST] is ordinary text in these templates, and a space in front of a text is put there once."""
+    """[INST] is ordinary text in these templates, and a leading space is added once."""
     for name in ("Llama 2", "Metaspace, first", "Metaspace, always", "Gemma"):
         tokenizer = FORMS[name]()
         plain, named = (prompt_ids(tokenizer, text, chat=True) for text in ("a zzzz b", "a </s> b"))

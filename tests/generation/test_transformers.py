@@ -1,4 +1,5 @@
-"""The transformers engine: greedy text as `generate` gives it, the right distribution, the same sample in any batch."""
+"""The transformers engine: greedy text equals `generate`, samples follow the distribution and do not depend on the
+batch."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ Samples = dict[tuple[str, int], Completion]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """The same sample in any batch is promised for one thread."""
+    """Samples are independent of the batch only with one thread."""
     import torch
 
     threads = torch.get_num_threads()
@@ -70,7 +71,7 @@ def texts(samples: Samples) -> dict[tuple[str, int], str]:
 
 
 def generated(folder: str | Path, prompts: dict[str, str], max_tokens: int) -> dict[str, tuple[str, int]]:
-    """Greedy text and its number of tokens from transformers' own `generate`, one prompt at a time."""
+    """Greedy text and its number of tokens from transformers' `generate`, one prompt at a time."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -91,7 +92,7 @@ def test_greedy_text_equals_generate(engine: TransformersEngine, prompts: dict[s
     expected = generated(shipped("wc"), prompts, MAX_TOKENS)
     found = ask(engine, prompts, (0,), GREEDY)
     assert {p: (c.text, c.completion_tokens) for (p, _), c in found.items()} == expected
-    assert len({text for text, _ in expected.values()}) > 30, "the model answers the prompts, not one text for all"
+    assert len({text for text, _ in expected.values()}) > 30, "the texts depend on the prompts"
     assert len({c.prompt_tokens for c in found.values()}) > 10, "prompts of many lengths"
 
 
@@ -110,7 +111,7 @@ def test_padding_does_not_change_greedy_text(
 def test_first_token_has_the_models_distribution(
     engine: TransformersEngine, prompts: dict[str, str], temperature: float, top_k: int | None, top_p: float
 ) -> None:
-    """Chi-square against the filtered softmax, on 4,000 samples of a fixed seed."""
+    """A chi-squared test against the filtered softmax, on 4,000 samples of a fixed seed."""
     import torch
     from scipy.stats import chisquare
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -197,14 +198,14 @@ def test_a_sample_does_not_depend_on_order_batch_or_other_prompts(
 ) -> None:
     first = texts(ask(engine, prompts, tuple(range(8))))
     distinct = [len({first[p, i] for i in range(8)}) for p in prompts]
-    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt are draws, not copies"
+    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt differ"
     items = list(prompts.items())
     assert texts(ask(engine, dict(reversed(items)), tuple(reversed(range(8))))) == first
     assert texts(ask(wc(batch_size=7), prompts, tuple(range(8)))) == first
     for rows, indices in ((items[10:30], (5, 2)), (items[3:4], (7,)), (items[40:42], (0,)), (items[:1], (1, 2, 3))):
         part = texts(ask(engine, dict(rows), indices))
         assert part == {key: first[key] for key in part}
-    # Nor does the name of the problem matter.
+    # The id of the problem has no effect.
     twice = texts(ask(engine, {"a": items[0][1], "b": items[0][1]}, (4,)))
     assert twice["a", 4] == twice["b", 4] == first[items[0][0], 4]
 
@@ -212,7 +213,7 @@ def test_a_sample_does_not_depend_on_order_batch_or_other_prompts(
 def test_the_logits_of_a_row_are_bitwise_equal_in_any_batch(
     engine: TransformersEngine, prompts: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the test above rests on: equal texts alone could be luck."""
+    """The condition for the test above: equal texts alone could be chance."""
     import torch
 
     logits: list[Any] = []
@@ -263,7 +264,7 @@ def test_prompt_and_completion_tokens_are_counted(engine: TransformersEngine, pr
         assert completion.seconds > 0
         ids = completion_ids(tokenizer, completion.text)
         if completion.finish_reason == "stop":
-            assert completion.completion_tokens == len(ids), "the end of the sequence counts"
+            assert completion.completion_tokens == len(ids), "the end token is counted"
         else:
             assert (completion.finish_reason, completion.completion_tokens) == ("length", MAX_TOKENS)
     for problem_id in prompts:
@@ -313,7 +314,7 @@ def test_a_prompt_that_is_too_long_does_not_affect_the_others(
 
 
 def test_a_completion_ends_at_the_context_length(engine: TransformersEngine, prompts: dict[str, str]) -> None:
-    """Beside another of the same padded length, which has two tokens less."""
+    """In a batch with a prompt of two tokens less, padded to the same length."""
     words = prompts[next(iter(prompts))].split()
     near = {str(n): " ".join((words * 100)[:n]) for n in (CONTEXT - 5, CONTEXT - 3)}
     found = ask(engine, near, (0,), Sampling(temperature=50, max_tokens=MAX_TOKENS, seed=1))
@@ -323,12 +324,12 @@ def test_a_completion_ends_at_the_context_length(engine: TransformersEngine, pro
 
 
 def test_samples_arrive_before_all_are_done(prompts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also: a caller that goes away leaves nothing behind, and a closed engine opens again."""
+    """Also: closing the stream leaves no state, and a closed engine can be used again."""
     engine = wc(batch_size=100)
     requests = [Request(p, t, tuple(range(20))) for p, t in prompts.items()]
     whole = list(engine.stream(requests, SAMPLING))
     assert max(map(len, whole)) <= 100
-    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.0)  # every batch takes too long: it is handed over in parts
+    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.0)  # every batch takes too long, so it is returned in parts
     parts = list(engine.stream(requests, SAMPLING))
     assert len(parts) > 2 * len(whole)
     assert sorted((c.problem_id, c.index, c.text) for part in parts for c in part) == sorted(

@@ -1,4 +1,5 @@
-"""The vLLM engine on the shipped WC model: greedy text as transformers gives it, seeds that repeat, counted spend."""
+"""The vLLM engine on the shipped WC model: greedy text equals transformers, seeds repeat samples, tokens are
+counted."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def test_every_sample_has_its_own_seed() -> None:
     assert len(seeds) == 3 * 3 * 20
     assert all(0 <= s < 2**56 for s in seeds)
     assert sample_seed(0, "a", 1) == 0x62DE5AB5CA7136, (
-        "seeds must not change between versions: stored samples name them"
+        "seeds must not change between versions: stored samples refer to them"
     )
 
 
@@ -103,7 +104,7 @@ def test_greedy_text_equals_transformers(engine: VllmEngine, model: Model, promp
     expected = greedy_with_transformers(model, prompts)
     found = ask(engine, prompts, (0,), Sampling(temperature=0, max_tokens=MAX_TOKENS))
     assert {p: (c.text, c.completion_tokens) for (p, _), c in found.items()} == expected
-    assert len({text for text, _ in expected.values()}) > 25, "the model answers the prompts, not one text for all"
+    assert len({text for text, _ in expected.values()}) > 25, "the texts depend on the prompts"
 
 
 def test_samples_differ_and_a_seed_repeats_them(engine: VllmEngine, prompts: dict[str, str]) -> None:
@@ -111,8 +112,8 @@ def test_samples_differ_and_a_seed_repeats_them(engine: VllmEngine, prompts: dic
     texts = {k: c.text for k, c in first.items()}
     assert {k: c.text for k, c in ask(engine, prompts, tuple(range(8))).items()} == texts
     distinct = [len({texts[p, i] for i in range(8)}) for p in prompts]
-    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt are draws, not copies"
-    # A sample is the same however it is bought: alone, later, beside fewer others.
+    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt differ"
+    # A sample does not depend on the other samples of the purchase.
     part = ask(engine, dict(list(prompts.items())[10:20]), (5, 2))
     assert {k: c.text for k, c in part.items()} == {k: texts[k] for k in part}
     other = ask(engine, prompts, tuple(range(8)), SAMPLING.model_copy(update={"seed": 2}))
@@ -157,7 +158,7 @@ def test_a_prompt_that_is_too_long_does_not_affect_the_others(engine: VllmEngine
 
 
 def test_samples_arrive_before_all_are_done(engine: VllmEngine, prompts: dict[str, str]) -> None:
-    """Also: a caller that goes away leaves nothing behind for the next call."""
+    """Also: closing the stream leaves no state for the next call."""
     requests = [Request(p, t, tuple(range(20))) for p, t in prompts.items()]
     stream = engine.stream(requests, SAMPLING)
     first = next(stream)
