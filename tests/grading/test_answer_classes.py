@@ -1,4 +1,4 @@
-"""Which answers are the same one."""
+"""Classes of equal answers."""
 
 from __future__ import annotations
 

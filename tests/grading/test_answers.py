@@ -1,4 +1,4 @@
-"""Final answers: five verdicts, exact numbers, and a grader that hangs or dies without harm to the rest."""
+"""Final answers: five verdicts, exact numbers, and a grader whose failure does not affect other samples."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def test_five_verdicts_in_input_order(no_process: None) -> None:
     ]  # fmt: skip
     assert set(out["verdict"]) <= set(VERDICTS)
     silent = out.filter(pl.col("reason").is_null())["verdict"].unique().to_list()
-    assert sorted(silent) == ["correct", "wrong"], "only a plain right or wrong needs no reason"
+    assert sorted(silent) == ["correct", "wrong"], "only correct and wrong verdicts have no reason"
     assert out.filter(pl.col("verdict").is_in(["no_answer", "truncated"]))["grader"].null_count() == 4
 
 
 @pytest.mark.parametrize(
     ("gold", "answer", "verdict"),
     [
-        ("16", "16.5", "wrong"),  # other graders round
-        ("2125", "2,125", "correct"),  # or refuse every thousands comma
+        ("16", "16.5", "wrong"),  # some graders round the answer
+        ("2125", "2,125", "correct"),  # some graders refuse any thousands comma
         ("2,125", "2125", "correct"),
-        ("-5", "5", "wrong"),  # or lose the sign
-        ("114,200", "200", "wrong"),  # or all before the comma
+        ("-5", "5", "wrong"),  # some graders lose the sign
+        ("114,200", "200", "wrong"),  # some graders lose the part before the comma
         ("460", "460.", "correct"),
         ("10{,}000", "10000", "correct"),
         ("1/3", "0.333", "wrong"),
@@ -168,7 +168,7 @@ def test_a_unit_is_ignored_if_the_gold_has_none(kind: Any) -> None:
     ]
     assert verdicts(kind, *[("18", answer) for answer in same]) == ["correct"] * len(same)
     assert verdicts(kind, *[("18", answer) for answer in other]) == ["wrong"] * len(other)
-    assert verdicts("number", ("18 apples", "18")) == ["grader_error"], "the gold is the problem set's own"
+    assert verdicts("number", ("18 apples", "18")) == ["grader_error"], "units in the gold are not removed"
 
 
 def test_a_choice_is_compared_by_its_letter(no_process: None) -> None:
@@ -207,7 +207,7 @@ def test_the_strict_grader_compares_strings_only(no_process: None) -> None:
     )
     out = grade(table, "number")
     assert out["strict"].to_list() == [True, True, False, False, None, None, None]
-    assert out["verdict"].to_list()[2] == "correct", "the ladder reads numbers"
+    assert out["verdict"].to_list()[2] == "correct", "the grader compares numbers by value"
     assert grade(rows(("x", "X", "stop")), "text")["strict"].to_list() == [True]
 
 
@@ -319,7 +319,7 @@ def test_an_escaped_dollar_sign_does_not_delimit_mathematics() -> None:
 
 
 def test_a_division_by_zero_is_not_a_number() -> None:
-    """SymPy says on some days that 0/0 is 0. Several texts of it, because a pair is graded once."""
+    """SymPy sometimes evaluates 0/0 to 0. There are several texts, because equal pairs are graded once."""
     zeros = [("0", f"0 {n}*0/0") for n in range(1, 10)] + [("0", "0 0/0"), ("x", "x/(1-1)")]
     assert verdicts("math", *zeros) == ["wrong"] * len(zeros)
     assert verdicts("math", ("x/2", "x\\cdot 2^{-1}"), ("0", "0x+\\frac{0}{2}")) == ["correct"] * 2
@@ -363,14 +363,14 @@ def test_verdicts_of_math_samples_equal_the_recorded_flags(public_data: Path) ->
         if (verdict == "correct") != flag
     ]
     assert len(samples) == 800
-    assert differ == [("10{,}000", "10000")], "the one flag that is recorded wrong"
+    assert differ == [("10{,}000", "10000")], "one recorded flag is wrong"
 
 
 def test_public_cases_of_other_graders_agree_except_for_listed_ones(public_data: Path) -> None:
-    """Texts as they stand, also whole solutions, of which a grader reads the box or the last sentence's end.
-
-    Expected values are the projects' own, which clash in places; what we accept against them is listed. A number inside
-    a text that states no answer is not an answer: `test_public_outputs` reads these texts as tasks do.
+    """The texts are unchanged; some are whole solutions, of which a grader reads the box or the end of the last
+    sentence. Expected values are those of the projects, which sometimes contradict each other; our deviations are
+    listed. A number in a text that states no answer is not an answer: `test_public_outputs` reads these texts as tasks
+    do.
     """
     lines = (public_data / "grader_cases" / "cases.jsonl").read_text().splitlines()
     cases = [c for c in map(json.loads, lines) if c.get("kind") != "choice"]

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (programs)
-"""Tests and solution in two processes: honest programs pass as in one, and no program makes a wrong one pass."""
+"""Tests and solution in two processes: correct programs pass as in one process, and no wrong program can pass."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ _PEER = (
     ],
 )
 def test_requests_for_internals_of_an_object_of_the_tests_are_refused(request_: str) -> None:
-    """The solution uses the pipes itself, and knows how."""
+    """The solution writes valid requests to the pipes itself."""
     source = f"{_PEER}import os\ndef f(g):\n    try: return ['got', str({request_})]\n    except (AttributeError, KeyError): return 'refused'"
     result = run([("solution", source), ("tests", "assert f(lambda n: n + 1) == 'refused'")])
     assert (result.outcome, result.reason) == ("ok", None)

@@ -1,4 +1,4 @@
-"""Programs graded by their tests: what passes, what does not and why, and what cannot be cheated."""
+"""Programs graded by their tests: verdicts, reasons, and resistance to cheating."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HELPED = gold("assert two() == add(1, 1)", "def two():\n    return 2\n\ndef add(
         (gold(), "def add(a, b): return bytearray(10 * 2**30)", "wrong", "memory limit: MemoryError (line 1"),
         (gold(), "import os\ndef add(a, b):\n  while 1: os.fork()", "wrong", "process limit: "),
         (gold(), "def add(a, b):\n  while 1: print(9)", "wrong", "output limit: "),
-        # What continues the prompt, and what stands alone with the prompt's imports.
+        # Continuations of the prompt, and complete programs that use the imports of the prompt.
         (FLOORS, "    return math.floor(a + b)\n", "correct", None),
         (FLOORS, "    return floor(a + b)\n\ndef floor(x):\n    return math.floor(x)\n", "correct", None),
         (FLOORS, "  return 0\n", "wrong", "IndentationError: "),
@@ -62,7 +62,7 @@ HELPED = gold("assert two() == add(1, 1)", "def two():\n    return 2\n\ndef add(
         (BARE, "    return a + b + len(sys.argv[3:])", "correct", None),
         (BARE, f"{ADD} + len(sys.argv[3:])", "correct", None),
         (HELPED, ADD, "correct", None),
-        # Where the gold is to blame.
+        # Errors of the gold.
         ("", "x = 1", "grader_error", "is not tests"),
         ("[1]", "x = 1", "grader_error", "is not tests"),
         ('{"test": "x"}', "x = 1", "grader_error", "is not tests"),
@@ -85,7 +85,7 @@ def test_programs_get_the_expected_verdict_and_reason(
 
 @pytest.mark.usefixtures("sandbox")
 def test_a_program_cannot_find_the_token_among_its_variables() -> None:
-    """It looks through every frame and object, and prints and reports every string that might be one."""
+    """It searches every frame and object, and reports every string that might be the token."""
     answer = """
 import gc, os, sys
 def add(a, b):
@@ -155,7 +155,7 @@ def test_a_sandbox_failure_is_a_grader_error(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_interrupted_program_runs_once_more_and_alone(
     monkeypatch: pytest.MonkeyPatch, times: int, verdict: str, reason: str | None
 ) -> None:
-    """The first runs of one program are interrupted, as test_sandbox.py does it with real signals."""
+    """The first runs of one program are interrupted; test_sandbox.py does this with real signals."""
     local, turns, left = sandbox._local, [], times
 
     def interrupted(parts: Sequence[sandbox.Part], limits: sandbox.Limits) -> sandbox.Result:

@@ -1,4 +1,4 @@
-r"""Reading equations in free text. What is not understood is unreadable, never wrong."""
+r"""Reading equations in free text. Text that is not understood is unreadable, never wrong."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ NEVER_WRONG = {
 def test_a_text_that_is_not_understood_is_unreadable(text: str) -> None:
     assert check_equations(text).label == "unreadable"
     check = check_equations(f"{text}\n\nSo 3 + 4 = 7.")
-    assert check.label == "right", "it is skipped, and the rest is read"
+    assert check.label == "right", "unreadable text is skipped, and the rest is read"
 
 
 TRUE = [
@@ -287,5 +287,5 @@ def test_true_equations_are_right_and_false_ones_are_wrong(a: int, b: int, op: s
     "text", ["1=" * 10_000, "1+1=2 " * 10_000, "1+1=3 base 2 " * 5_000, "(" * 50_000 + "=", "=\n " * 10_000]
 )
 def test_long_broken_text_is_read_in_linear_time(text: str) -> None:
-    """Read in time proportional to the text."""
+    """The text is read in time proportional to its length."""
     assert check_equations(text).label in ("unreadable", "right")

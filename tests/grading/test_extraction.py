@@ -1,4 +1,4 @@
-r"""What real replies state as their answers: every form, the markup that models put around it, and what states none."""
+r"""Answers stated in real replies: every form with the markup of models, and texts without an answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cos_assets.grading.extraction import Kind, boxed, stated
 KINDS: tuple[Kind, ...] = ("number", "math", "text", "choice")
 
 
-# --- which statement counts ------------------------------------------------------------------------------------------
+# --- the statement that is read --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["number", "math"])
@@ -69,7 +69,7 @@ def test_the_last_stated_answer_is_read(text: str, kind: Kind) -> None:
 )  # fmt: skip
 def test_an_answer_is_read_in_every_form_with_its_markup(text: str) -> None:
     assert stated(text, "number") == stated(text, "math") == "72"
-    if "\\boxed 72" not in text:  # without braces, a box holds a number
+    if "\\boxed 72" not in text:  # only a number may be in a box without braces
         assert stated(text.replace("72", "B"), "choice") == "B"
 
 
@@ -216,7 +216,7 @@ def test_numbers_are_read_from_statements(text: str, answer: str | None) -> None
     ],
 )  # fmt: skip
 def test_a_statement_that_is_not_one_number_is_returned_whole(statement: str) -> None:
-    """No part of it is the answer, and neither is a number that was stated before it."""
+    """Neither a part of it nor an earlier number is the answer."""
     for text in (f"#### 3\nThe answer is {statement}.", f"Answer: 3\nThe answer is ${statement}$."):
         assert stated(text, "number") == statement
     assert stated(f"\\boxed{{{statement}}}", "number") == statement

@@ -152,6 +152,6 @@ def test_huge_numbers_and_deep_formulas_are_unreadable(text: str) -> None:
     "piece", ["$", "$a", "$ ", r"\(", r"\[", r"\begin{align}", r"\boxed{", r"\text{", r"\quad ", "&", r"\\"]
 )
 def test_long_unclosed_formulas_are_read_in_linear_time(piece: str) -> None:
-    """Read in time proportional to the text: a quadratic reader would take hours."""
+    """The text is read in time proportional to its length: a quadratic reader would take hours."""
     assert check_equations(piece * 20_000 + " = 3").label == "unreadable"
     assert check_equations("$" + piece * 20_000 + " = 3$").label == "unreadable"

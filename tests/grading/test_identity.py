@@ -1,4 +1,4 @@
-"""Which solutions are the same."""
+"""Equality of solutions."""
 
 from __future__ import annotations
 

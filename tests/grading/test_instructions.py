@@ -1,4 +1,4 @@
-"""IFEval: what follows its instructions, the flags recorded with public replies, and graders that cannot start."""
+"""IFEval: verdicts on replies, the flags recorded with public replies, and graders that cannot start."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def test_samples_with_instructions_get_verdicts() -> None:
         }
     )
     out = grade(rows, "instructions", workers=2)
-    assert out["verdict"].to_list() == ["correct", "wrong", "no_answer", "wrong"], "also what was cut off is checked"
-    assert out["strict"].null_count() == 4, "a reply is no string to compare"
+    assert out["verdict"].to_list() == ["correct", "wrong", "no_answer", "wrong"], "truncated replies are checked"
+    assert out["strict"].null_count() == 4, "a reply is not compared as a string"
 
 
 def test_unusual_replies_are_graded() -> None:
-    """NUL bytes, half a surrogate, ten million characters, and text of no language."""
+    """NUL bytes, a lone surrogate, ten million characters, and text in no language."""
     texts = ["\x00", "\ud800 half", "a," * 5_000_000, "123 456", "。。。"]
     grades = grade_replies([(gold(NO_COMMA, LOWER), text) for text in texts], 2)
     assert {g.verdict for g in grades} <= {"correct", "wrong"}
@@ -129,10 +129,10 @@ def test_strict_and_loose_figures_are_computed() -> None:
     out = ifeval_scores(rows)
     assert out["row"].to_list() == [0, 1, 2, 3]
     assert out["strict_list"].to_list()[0] == [True, False]
-    assert out["loose_list"].to_list()[0] == [True, True], "without its first line it is in small letters"
+    assert out["loose_list"].to_list()[0] == [True, True], "the text after the first line is in lower case"
     assert out["strict_all"].to_list() == [False, False, False, None]
     assert out["loose_all"].to_list() == [True, False, False, None]
-    assert out["strict_list"].to_list()[2] == [False, False], "no reply follows nothing"
+    assert out["strict_list"].to_list()[2] == [False, False], "a missing reply follows no instruction"
     assert out["unscored"].to_list()[:3] == [None] * 3
     figures = ifeval_figures(out)
     strict = [flag for flags in out["strict_list"].drop_nulls() for flag in flags]
@@ -172,8 +172,8 @@ def differences(rows: pl.DataFrame, column: str, recorded: list[dict[str, Any]])
 
 
 def test_verdicts_equal_the_flags_recorded_for_gpt4(public_data: Path) -> None:
-    """All 832 instructions of 540 replies agree, strict. Of the loose ones one does not: key 1122 counts the "letter"
-    `#`, for which the checker takes a letter at random."""
+    """All 832 strict flags of 540 replies agree. One loose flag differs: key 1122 counts the "letter" `#`, for which
+    the checker draws a random letter."""
     folder = public_data / "ifeval"
     strict, loose = (read(folder / f"eval_results_{name}.jsonl") for name in ("strict", "loose"))
     out = ifeval_scores(flags(read(folder / "input_data.jsonl"), strict), workers=2)
@@ -184,8 +184,8 @@ def test_verdicts_equal_the_flags_recorded_for_gpt4(public_data: Path) -> None:
     assert ifeval_scores(out.select("gold", "answer"), workers=1)["loose_list"].equals(out["loose_list"])
 
 
-# By cause: keys 1122 and 1129 ask to count the "letters" `#` and `!`, for which the checkers take a letter at random;
-# keys 3150 and 3424 ask what language a reply in one case is in, and the detector was recorded without a seed.
+# By cause: keys 1122 and 1129 ask to count the "letters" `#` and `!`, for which the checkers draw a random letter;
+# keys 3150 and 3424 ask for the language of a reply in one case, and the detector had no seed at recording.
 LOTS = [(1122, "letter_frequency"), (1129, "letter_frequency")]
 DIFFERENT = {
     "0.5B": {"strict": LOTS, "loose": LOTS},

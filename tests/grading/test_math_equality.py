@@ -1,6 +1,6 @@
-r"""Mathematical equality: what is equal, what is not, and what cannot be told.
+r"""Mathematical equality: equal, different and undecidable pairs.
 
-Each group is graded in one call. An answer that is no more than a number left over from the gold, or from itself, when
+Each group is graded in one call. An answer that is only a number left over from the gold, or from itself, if
 the rest is not understood (`1 - 1/\mathrm{e}` and `1 + 1/\mathrm{e}`) must not be correct.
 """
 

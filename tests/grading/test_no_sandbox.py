@@ -1,4 +1,4 @@
-"""Machines where no sandbox can be made: nothing runs there, or a SandboxFusion server does it."""
+"""Machines without a sandbox: no program runs there, or a SandboxFusion server runs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cos_assets.grading.sandbox import Limits, run
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """As in a process that has not tried yet."""
+    """Reset the cached result of the first attempt."""
     monkeypatch.delenv("COS_SANDBOX_URL", raising=False)
     sandbox._try.cache_clear()
     yield monkeypatch
@@ -59,7 +59,7 @@ def test_an_unknown_machine_is_refused(fresh: pytest.MonkeyPatch) -> None:
 
 
 class Fusion(BaseHTTPRequestHandler):
-    """Answers POST /run_code as SandboxFusion documents it."""
+    """Answers POST /run_code as documented by SandboxFusion."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -97,7 +97,7 @@ def fusion(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("COS_SANDBOX_URL", f"http://127.0.0.1:{server.server_port}/")
-        monkeypatch.setenv("PATH", "/nonexistent")  # nothing is run here
+        monkeypatch.setenv("PATH", "/nonexistent")  # no program runs locally
         yield
         server.shutdown()
         thread.join()

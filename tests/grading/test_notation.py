@@ -1,4 +1,4 @@
-"""One notation for what people and models write."""
+"""A common notation for the formulas of people and models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_characters_are_normalized(written: str, normal: str) -> None:
         ("x ≡ 3 (mod 7)", r"x \equiv 3 \mod 7"), (r"x \equiv 3 \pmod{7}", r"x \equiv 3 \mod 7"),
         ("f'(x)", r"f^{\prime}(x)"), ("90°", r"90^{\circ}"), (r"90^\circ", r"90^{\circ}"), (r"\{\}", r"\emptyset"),
         (r"\varnothing", r"\emptyset"), ("= 5", "5"),
-        # What is not known stays, for the parser to refuse it.
+        # Unknown commands are kept, and the parser refuses them.
         (r"\foo{5}", r"\foo{5}"), (r"1, 2, \dots", r"1, 2, \ldots"),
     ],
 )  # fmt: skip
@@ -69,7 +69,7 @@ def test_any_text_can_be_normalized(text: str) -> None:
     "sign", ["{", "}", "$", "\\text{", "^", "\\frac", "\\boxed{", "*", "(", "is ", "1", "1 ", "\\", "'"]
 )
 def test_long_texts_of_one_sign_are_normalized_in_linear_time(sign: str) -> None:
-    """The longest text that is compared as mathematics."""
+    """The texts have the maximum length of formulas."""
     normalise(sign * (2000 // len(sign)))
     bare(sign * 100_000)
     words(sign * 100_000)

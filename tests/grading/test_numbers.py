@@ -1,4 +1,4 @@
-"""Numbers are read exactly and completely, alone and in statements, or not at all."""
+"""Numbers are read exactly and completely or not at all, alone and in statements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program of a reply: which block counts, what surrounds it, and what it takes from other blocks."""
+"""The program in a reply: the choice of the block, its surroundings, and names from other blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def of(reply: str, prompt: str = "") -> str | None:
     return stated_program(reply, ["add"], prompt)
 
 
-# --- which block -----------------------------------------------------------------------------------------------------
+# --- the choice of the block -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_last_function_is_taken_without_wanted_names() -> None:
     )
 
 
-# --- what a program takes from other blocks --------------------------------------------------------------------------
+# --- names from other blocks -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_wrong_indentation_is_not_repaired(body: str) -> None:
         ast.parse(HEAD + found)
 
 
-# --- nothing, and too much -------------------------------------------------------------------------------------------
+# --- empty and excessive replies -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where the reply starts, in every form of reasoning block that models write."""
+"""The start of the reply after every form of reasoning block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox: programs that try to get out, to stay, or to take too much."""
+"""The sandbox: programs that try to escape, to outlive their run, or to exceed limits."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ QUICK = Limits(cpu_seconds=1, wall_seconds=2)
 
 @pytest.fixture
 def mark() -> str:
-    """A name of this test's own, for the processes of its programs."""
+    """A unique name for the processes of this test's programs."""
     return f"t{uuid.uuid4().hex[:14]}"
 
 
 def marked(mark: str) -> list[str]:
-    """The processes of this machine that bear a mark, in their name (which forks inherit) or their command line."""
+    """The processes of this machine with a mark in their name (which forks inherit) or their command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             text = (process / "comm").read_text() + (process / "cmdline").read_text(errors="replace")
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended
             continue
         if mark in text:
             found.append(process.name)
@@ -57,7 +57,7 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def hostile(mark: str, source: str, limits: Limits = QUICK) -> Result:
-    """Run a program under a mark; nothing of it is left."""
+    """Run a program under a mark, and check that no process of it remains."""
     name = f"import ctypes\nctypes.CDLL(None).prctl(15, b{mark!r}, 0, 0, 0)"
     result = run([("mark", name), ("solution", source)], limits)
     assert marked(mark) == []
@@ -100,14 +100,14 @@ def test_errors_are_reported_with_the_part_and_the_reason(source: str, part: str
     [
         ("import sys; sys.exit(0)", "SystemExit: 0"),
         ("raise SystemExit", "SystemExit"),
-        ("exit(0)", "NameError"),  # a convenience of interactive sessions
+        ("exit(0)", "NameError"),  # `exit` is defined in interactive sessions only
         ("import os; os._exit(0)", "ended before its last line (exit code 0)"),
         ("import os; os._exit(7)", "ended before its last line (exit code 7)"),
         ("import os; os.kill(os.getpid(), 15)", "ended before its last line (SIGTERM)"),
         ("import ctypes; ctypes.string_at(0)", "ended before its last line (SIGSEGV)"),
-        # A program that goes on in a fork, while its first process leaves.
+        # A program that continues in a fork after its first process exits.
         ("import os\nif os.fork(): os._exit(0)", "ended before its last line (exit code 0)"),
-        # The report without the token, on every descriptor.
+        # A report without the token on every descriptor.
         (
             "import os\nfor fd in range(64):\n  try: os.write(fd, b'ready\\n' + b'0' * 64)\n  except OSError: pass\n"
             "os._exit(0)",
@@ -205,7 +205,7 @@ def test_files_in_memory_are_refused() -> None:
 
 
 def test_slow_machines_get_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program needs 1.5 s of a processor, or a bit more than the limit of 1 s."""
+    """The program needs 1.5 s of processor time, which is above the limit of 1 s."""
     source = "import time\nwhile time.process_time() < 1.5: pass"
     monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)
     assert run([("solution", source)], QUICK).outcome == "time"
@@ -223,7 +223,7 @@ def test_slowness_is_relative_to_the_reference_and_at_least_one(monkeypatch: pyt
         sandbox.slowness.cache_clear()
 
 
-# --- ways out --------------------------------------------------------------------------------------------------------
+# --- escapes ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_program_cannot_use_the_network(mark: str) -> None:
@@ -266,7 +266,7 @@ print(dict(os.environ))
     assert result.outcome == "ok"
     assert "'HOME': '/tmp'" in result.output and "COS_TEST" not in result.output and secret not in result.output
     own = run([("solution", "import glob; print(len(glob.glob('/proc/[0-9]*')), open('/proc/1/comm').read())")])
-    assert own.output.split() == ["3", "bwrap"], "it sees the processes of its sandbox only"
+    assert own.output.split() == ["3", "bwrap"], "only the processes of its sandbox are visible"
 
 
 def test_a_program_cannot_read_files_of_the_machine(mark: str, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_program_cannot_read_files_of_the_machine(mark: str, tmp_path: Path) -
     result = hostile(mark, f"import os\nprint([path for path in {looks} if os.path.exists(path)])")
     assert result.output == "[]\n"
     home = str(Path.home())
-    way = Path(sys.base_prefix)  # the interpreter may lie in the home: then the way there is all one sees of it
+    way = Path(sys.base_prefix)  # the interpreter may be in the home: then only the path to it is visible
     seen = [way.relative_to(home).parts[0]] if way.is_relative_to(home) else []
     result = hostile(mark, f"import os\nprint(os.listdir({home!r}) if os.path.exists({home!r}) else [])")
     assert result.output == f"{seen}\n"
@@ -297,7 +297,7 @@ for line in open('/proc/mounts'):
 """
     result = hostile(mark, source)
     assert (result.outcome, result.output) == ("ok", "/tmp\n")
-    assert not Path("/tmp", mark).exists(), "the scratch folder is the job's own"
+    assert not Path("/tmp", mark).exists(), "each job has its own scratch folder"
     assert run([("solution", "import os; print(os.listdir('/tmp'), os.getcwd())")]).output == "[] /tmp\n"
 
 
@@ -337,7 +337,7 @@ subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {mark!r}]
 
 
 def test_marks_of_running_programs_are_found(mark: str) -> None:
-    """The control of the tests above: a program is seen by its mark while it runs, and so is its fork."""
+    """A control for the tests above: a running program and its fork are found by their mark."""
     seen: list[str] = []
     source = "import os, time\nif os.fork() == 0: os.setsid()\ntime.sleep(1.5)"
     watch = threading.Thread(target=lambda: until(lambda: seen.extend(marked(mark)) or len(set(seen)) == 2))
@@ -363,7 +363,7 @@ def test_programs_of_a_killed_caller_end(mark: str) -> None:
 
 
 def test_programs_that_share_one_core_do_not_reach_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 programs of a second each, all allowed at once, on one core: 30 s, of which each may wait 9."""
+    """32 programs of about a second, started at once on one core, take 30 s in total; each may wait 9 s."""
     monkeypatch.setattr(sandbox, "core", lambda alone=False: nullcontext())
     monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)
     allowed = os.sched_getaffinity(0)
@@ -385,14 +385,14 @@ def test_programs_that_share_one_core_do_not_reach_the_time_limit(monkeypatch: p
 def test_a_program_that_ends_by_a_signal_from_outside_runs_again(
     mark: str, number: signal.Signals, reason: str
 ) -> None:
-    """Once, it comes to its end; each time, its result says nothing about it."""
+    """If interrupted once, it completes; if interrupted twice, the result is "interrupted"."""
     assert disturbed(mark, number, times=1).outcome == "ok"
     result = disturbed(mark, number, times=2)
     assert result.outcome == "interrupted" and reason in (result.reason or "")
 
 
 def disturbed(mark: str, number: signal.Signals, times: int) -> Result:
-    """The result of a program that a signal reaches while it runs, the first `times` times."""
+    """The result of a program whose first `times` runs receive a signal."""
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(hostile, mark, "import time\ntime.sleep(1.5)")
         seen: set[str] = set()
@@ -406,7 +406,7 @@ def disturbed(mark: str, number: signal.Signals, times: int) -> Result:
 
 
 def test_at_most_one_program_per_core_runs_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes with eight threads each: never more programs at once than cores, and none beside one alone."""
+    """Two processes with eight threads each: no more programs at once than cores, and none during an exclusive one."""
     code = (
         "import sys, time\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
@@ -461,7 +461,7 @@ def test_quota_is_read_from_control_groups(
     assert cores._quota() == quota
 
 
-# --- what a program sees of the machine ------------------------------------------------------------------------------
+# --- what a program can read of the machine --------------------------------------------------------------------------
 
 
 def test_a_program_sees_no_installed_packages() -> None:

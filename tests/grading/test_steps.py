@@ -1,4 +1,4 @@
-"""Deciding whether a chain of equations computes what was asked."""
+"""Checks whether a chain of equations computes the answer to the problem."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ CHAINS = [
     ("3 * 4 = 12 . 12 + 12 - 5 = 19 . 19 + 19 = 38 . The answer is 38 .", "right", None),  # twice is x + x
     ("( 12 + 3 * 4 - 5 ) * 2 = 38 . The answer is 38 .", "right", None),
     ("- 5 + 3 * 4 + 12 = 19 . 19 * 2 = 38 .", "right", None),
-    ("3*4=12. 12+12=24. 24-5=19. 19*2=38.", "right", None),  # no answer stated: the last result
+    ("3*4=12. 12+12=24. 24-5=19. 19*2=38.", "right", None),  # no stated answer: the last result is used
     ("3 * 4 = 12 .\n12 + 12 = 24 .\n24 - 5 = 19 .\n19 * 2 = 38 .\nThe answer is 38 .", "right", None),
     ("3 * 4 = 12 . 12 + 12 = 24 . 24 - 5 = 19 . 19 * 2 = 38 . 38 + 5 = 43 . The answer is 38 .", "right", None),
-    ("3 * 4 = 12 . 12 + 12 = 24 . 24 - 5 = 18 . 19 * 2 = 38 . The answer is 38 .", "wrong", 3),  # a slip undone
-    ("3 * 4 = 13 . 12 + 13 = 25 . 25 - 5 = 19 . 19 * 2 = 38 . The answer is 38 .", "wrong", 1),  # slips that cancel
+    (
+        "3 * 4 = 12 . 12 + 12 = 24 . 24 - 5 = 18 . 19 * 2 = 38 . The answer is 38 .",
+        "wrong",
+        3,
+    ),  # an error that is corrected
+    ("3 * 4 = 13 . 12 + 13 = 25 . 25 - 5 = 19 . 19 * 2 = 38 . The answer is 38 .", "wrong", 1),  # errors that cancel
     ("3 * 4 = 12 . 12 + 12 = 24 . 24 - 5 = 19 . 20 * 2 = 40 . The answer is 40 .", "wrong", 4),  # 20 from nowhere
-    ("12 + 5 = 17 . 17 + 2 = 19 . 19 * 2 = 38 . The answer is 38 .", "wrong", None),  # true, and beside the point
+    ("12 + 5 = 17 . 17 + 2 = 19 . 19 * 2 = 38 . The answer is 38 .", "wrong", None),  # true but irrelevant
     ("3 * 4 = 12 . 12 + 12 = 24 . 24 - 5 = 19 . 19 * 2 = 38 . The answer is 19 .", "wrong", None),
     ("3 * 4 = 12 . 12 + 12 = 24 . 24 - 5 = 19 . The answer is 19 .", "wrong", None),  # stops early
     ("3 * 4 = 12 . 12 + = 24 . The answer is 24 .", "unreadable", 2),
