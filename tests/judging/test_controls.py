@@ -1,4 +1,4 @@
-"""Which controls are drawn, and how those of several sets are pooled."""
+"""The draw of controls, and the pooling of controls of several sets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_controls_are_reference_solutions_and_wrong_answers() -> None:
     assert references["sample_index"].null_count() == references["correct"].null_count() == 15
     graded = wrong.join(samples(0), on=["problem_id", "sample_index"])
     assert set(graded["verdict"]) == {"wrong"} and not wrong["correct"].any()
-    assert wrong["problem_id"].n_unique() == 15, "one of each problem before a second of any"
+    assert wrong["problem_id"].n_unique() == 15, "each problem is drawn once before any is drawn twice"
 
 
 def test_references_are_shared_and_a_larger_draw_contains_a_smaller_one() -> None:
@@ -58,7 +58,7 @@ def test_each_control_counts_once_when_sets_are_pooled() -> None:
     shape = {"budget": pl.String, "model": pl.String, "problem_id": pl.String, "sample_index": pl.Int32}
     shape |= {"control": pl.String, "judge": pl.String, "wrong_reasoning": pl.Boolean}
     rows = [
-        ("low", "wc", "p1", None, REFERENCE, "j", None),  # the request failed, and was made again for the next set
+        ("low", "wc", "p1", None, REFERENCE, "j", None),  # the request failed and was repeated for the next set
         ("high", "se", "p1", None, REFERENCE, "j", False),
         ("low", "wc", "p1", 0, WRONG_ANSWER, "j", True),
         ("high", "wc", "p1", 0, WRONG_ANSWER, "j", True),

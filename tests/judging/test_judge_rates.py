@@ -1,4 +1,4 @@
-"""A rate, or the reason for none; whose errors a rate is corrected for."""
+"""A rate or the reason for its absence, and its correction by controls or labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels from the page in a real browser to the agreement that is shown, on a study small enough to count by hand."""
+"""Labels from the page in a real browser to the shown agreement, on a study small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def cos(root: Path, *arguments: object) -> tuple[int, str]:
-    unset = dict.fromkeys(("COS_HOME", "DAGSTER_HOME"))  # put back as they were when it is done
+    unset = dict.fromkeys(("COS_HOME", "DAGSTER_HOME"))  # restored afterwards
     done = CliRunner(env=unset).invoke(cli.main, ["--home", str(root), *map(str, arguments)])
     return done.exit_code, done.output
 
@@ -125,7 +125,7 @@ def test_labels_are_validated_stored_and_compared(root: Path, tmp_path: Path) ->
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
     code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
     assert code == 0 and "Stored 14 labels of Ann in " in told and "; 0 rows have no label." in told
-    # The judge has read the first sample of each: both right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
+    # The judge has the first sample of each: both say right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
     assert "both right 3, only the second wrong 0, only the first wrong 2, both wrong 2" in told
     assert "wc, Ann: 0.50" in told and "se, Ann: 0.67" in told and "wc, steps: 0.25" in told
     # The judge catches 2 of 4 wrong ones and passes all right ones: 1/4 of wc and 1/3 of se become twice as many.
@@ -150,7 +150,7 @@ def test_the_report_uses_the_latest_labels_of_its_study(root: Path, tmp_path: Pa
     assert found.sort(pl.all()).equals(labels.labelled(labels.opinions(root, "s")).sort(pl.all()))
     counts = found.group_by("judge", "human").len().sort("judge", "human").rows()
     assert counts == [(False, False, 3), (False, True, 2), (True, True, 2)]
-    # Of two people who say different things of a sample, neither counts.
+    # Two people who disagree on a sample do not count.
     filled(root, ann, lambda model, problem: "right")
     assert cos(root, "label", "import", ann, "--annotator", "Ben")[0] == 0
     assert labels.labelled_here(root, "s", judged)["human"].to_list() == [False] * 3
@@ -158,7 +158,7 @@ def test_the_report_uses_the_latest_labels_of_its_study(root: Path, tmp_path: Pa
 
 
 def test_the_later_import_is_used_regardless_of_the_clock(root: Path, tmp_path: Path) -> None:
-    """The first import was made on a machine whose clock is a year ahead."""
+    """The clock of the machine of the first import is ahead."""
     place, *_ = labels.import_labels(root, filled(root, tmp_path / "1.csv", lambda m, p: "right"), "ann")
     ahead = pl.read_parquet(place).with_columns(imported_at=pl.col("imported_at").str.replace(r"^\d{4}", "2999"))
     place.unlink()
@@ -236,7 +236,7 @@ def test_labels_entered_by_keyboard_are_downloaded_and_imported(root: Path, tmp_
         assert page.run("document.title") == "s: label the reasoning"
         page.press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
         page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
-        opened()  # what was entered is still there
+        opened()  # the entries are kept
         page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
         page.press("d")
         for _ in range(300):

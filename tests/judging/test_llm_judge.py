@@ -1,4 +1,4 @@
-"""What a model is asked, how its replies are read, and votes."""
+"""Prompts for a model as judge, its replies, and votes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
 @pytest.mark.parametrize(
     ("reply", "label", "step"),
     [
-        # LaTeX, whose backslashes are no escapes of JSON.
+        # LaTeX, whose backslashes are not JSON escapes.
         (f'{{"reason": "{LATEX}", "first_wrong_step": 2, "reasoning_correct": false}}', "wrong", 2),
         (
             r'{"reason": "$\frac{1}{2}$ and \underline{x}", "first_wrong_step": 1, "reasoning_correct": false}',
@@ -80,7 +80,7 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
         ),
         (r'{"reason": "it costs \$4", "first_wrong_step": null, "reasoning_correct": true}', "right", None),
         (f'```json\n{{"reason": "{LATEX}",\n"reasoning_correct": false}}\n```\nSo {{x}} is wrong.', "wrong", None),
-        # Small mistakes.
+        # Syntax errors.
         ('{"reason": "one\ntwo\tthree", "first_wrong_step": null, "reasoning_correct": true}', "right", None),
         ("{'reason': 'fine', 'first_wrong_step': None, 'reasoning_correct': True}", "right", None),
         ("{'reason': 'it's the student's', 'first_wrong_step': 3, 'reasoning_correct': False}", "wrong", 3),
@@ -114,7 +114,7 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
         ),
         (f'{{"judgement": {WRONG}}}', "wrong", 2),
         (f"[{WRONG}]", "wrong", 2),
-        # Of several the last one that judges.
+        # The last of several judgements is read.
         (f"A draft: {RIGHT}. No: {{'reasoning_correct': False}}", "wrong", None),
         (f"A draft: {{'reasoning_correct': False}}. No: {RIGHT}", "right", None),
         (
@@ -124,7 +124,7 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
         ),
         (f"{{'x' and y}} are sets. {{'reason': '{LATEX}', 'reasoning_correct': False}}", "wrong", None),
         (r'{"reason": "not {\"reasoning_correct\": true}, \( x \)", "reasoning_correct": false}', "wrong", None),
-        # What follows the reasoning counts, and nothing behind a special token.
+        # Text after the reasoning is read, up to a special token.
         (f"<think>Perhaps {RIGHT}</think>{WRONG}", "wrong", 2),
         (f"Perhaps {RIGHT}</think>\n{WRONG}", "wrong", 2),
         (f"{WRONG}<|im_end|>\n<|im_start|>user\n{RIGHT}", "wrong", 2),

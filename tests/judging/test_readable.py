@@ -1,4 +1,4 @@
-"""Buying stops where the first solutions cannot be read; what was bought stays, and what is unread is counted."""
+"""A purchase stops if the first solutions are unreadable; bought samples are kept and unreadable ones are counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READ, UNREAD = "So 40 + 2 = 42.\n#### 42", "So there are forty-two in all, that 
 
 
 def sampler(folder: Path, texts: Sequence[str], reasons: Sequence[str] = ("stop",)) -> Model:
-    """Two solutions of each problem: the texts and finish reasons, in turn."""
+    """Two solutions of each problem, which cycle through the texts and finish reasons."""
     file = folder / "solutions.jsonl"
     rows = [
         {"id": f"p{n // 2}", "text": texts[n % len(texts)], "reason": reasons[n % len(reasons)]}
@@ -53,8 +53,8 @@ def test_solutions_without_a_readable_answer_stop_the_purchase(tmp_path: Path) -
     said = str(stopped.value)
     assert "\n" not in said
     assert f"0 of the first {FIRST} solutions" in said
-    assert "that is 42 of them." in said  # how one ends
-    assert "\\boxed{...}" in said and "####" in said  # what is read
+    assert "that is 42 of them." in said  # the end of one
+    assert "\\boxed{...}" in said and "####" in said  # the forms that are read
     assert "task.extract: flexible, which reads 16 of them" in said
     assert "continue with sampling.unreadable: continue" in said
     assert booked(tmp_path) == FIRST

@@ -13,7 +13,7 @@ KEYS = ["problem_id", "sample_index"]
 
 
 def world() -> pl.DataFrame:
-    """Three samples a problem: the gold solution, its answer without a step, and its answer after a false equation."""
+    """Three samples per problem: the gold solution, its answer without steps, and its answer after a false equation."""
     rows = []
     for problem in PROBLEMS.to_dicts():
         end = f"The answer is {problem['answer']} ."
@@ -53,10 +53,10 @@ def test_a_draw_has_one_sample_of_each_problem_before_a_second() -> None:
     more = judged(50)
     sizes = more.group_by("problem_id").len()["len"]
     assert sorted(sizes) == [1] * 30 + [2] * 10
-    # The drawn ones stand for all: three samples each.
+    # The weights of the drawn samples sum to three per problem.
     stood_for = more.group_by("problem_id").agg(pl.col("weight").sum())
     assert set(stood_for["weight"]) == {3.0}
-    assert judged(60)["sample_index"].n_unique() == 3, "which sample is a lot, too"
+    assert judged(60)["sample_index"].n_unique() == 3, "the sample of a problem is also drawn at random"
 
 
 def test_problems_that_both_models_solved_are_judged_for_both() -> None:

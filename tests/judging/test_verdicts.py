@@ -58,8 +58,8 @@ def test_equal_solutions_have_equal_keys() -> None:
         *((text, "stop") for text in [*texts, f"1 + {answer - 1} = {answer} . {end}", "The answer is 1000 ."])
     )
     by_text, by_equations = frame["text_key"].to_list(), frame["equations_key"].to_list()
-    assert by_text[0] == by_text[1] != by_text[2]  # white space does not count, order does
-    assert by_equations[0] == by_equations[1] == by_equations[2] != by_equations[3]  # 0 + 5 is 5 + 0
+    assert by_text[0] == by_text[1] != by_text[2]  # white space is ignored, order is not
+    assert by_equations[0] == by_equations[1] == by_equations[2] != by_equations[3]  # 0 + 5 equals 5 + 0
     assert by_text[4] is None
     assert by_equations[4] is None
 
@@ -73,7 +73,7 @@ def test_solutions_without_equations_are_distinguished_by_their_text() -> None:
 
 
 def test_distinct_published_solutions_are_counted_by_each_key(public_data: Path) -> None:
-    """Of 100 problems with 8 samples each: solutions that have an equation count by equations, the others by text."""
+    """100 problems with 8 samples each: solutions with equations are compared by equations, the others by text."""
     task = tasks.make("math")
     by_text, by_identity, by_equations = 0, 0, 0
     for line in (public_data / "qwen_math_cot_100" / "math_cot_100.jsonl").read_text(encoding="utf-8").splitlines():

@@ -12,7 +12,7 @@ from cos_assets.judging import labels
 from cos_assets.judging.steps import JUDGE_VERSION
 from cos_assets.storage import tables
 
-# Index, text, correct, what the judge says and the equation it blames, what a person says and the step.
+# Index, text, correct, the judge's label and its wrong equation, the person's label and step.
 SAMPLES: list[tuple[str, bool, tuple[str, int | None] | None, tuple[str, int | None] | None]] = [
     ("1 + 1 = 2 and 2 + 1 = 3. 3 + 4 = 7.", True, ("right", None), None),
     ("1 + 1 = 2 and 2 + 1 = 3. 3 + 5 = 7. Done.", True, ("wrong", 3), None),
@@ -76,9 +76,9 @@ def test_exported_files_load_as_data_sets_with_the_judgements(root: Path, tmp_pa
     assert [tuple(map(tuple, row)) for row in zip(process["completions"], process["labels"], strict=True)] == [
         (("1 + 1 = 2 and 2 + 1 = 3.", "3 + 4 = 7."), (True, True)),
         (("1 + 1 = 2 and 2 + 1 = 3.", "3 + 5 = 7."), (True, False)),
-        (("Three.",), (False,)),  # people go before judges
+        (("Three.",), (False,)),  # human labels take precedence over judges
     ]
-    # One sample has a right answer that nobody objects to.
+    # One sample has a correct answer and no objection.
     assert list(preference["chosen"]) == [SAMPLES[0][0]] and preference["rejected"][0] != SAMPLES[0][0]
 
 
