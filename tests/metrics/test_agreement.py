@@ -13,7 +13,7 @@ def pairs(table: dict[tuple[str, str], int]) -> pl.DataFrame:
 
 
 def test_kappa_equals_the_value_computed_by_hand() -> None:
-    """20 and 15 of 50 alike; 25 and 30 say yes: observed 0.7, by chance 0.5."""
+    """20 + 15 of 50 agree; the raters say yes 25 and 30 times: observed 0.7, by chance 0.5."""
     found = kappa(pairs({("y", "y"): 20, ("y", "n"): 5, ("n", "y"): 10, ("n", "n"): 15}))
     assert found.value == pytest.approx(0.4) and found.n == 50
 
@@ -42,7 +42,8 @@ def test_repeated_samples_of_a_problem_do_not_narrow_the_interval() -> None:
 
 
 def test_the_interval_contains_the_true_value() -> None:
-    """Two raters who are each right with 0.85, three alike samples for each of 60 problems: 92.5 % in 400 studies."""
+    """Two raters are correct with probability 0.85; three equal samples for each of 60 problems: 92.5 % in 400
+    studies."""
     rng, held = np.random.default_rng(0), 0
     for _ in range(400):
         truth, errors = rng.random((60, 1)) < 0.7, rng.random((2, 60, 3)) < 0.15

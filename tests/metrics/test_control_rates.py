@@ -1,4 +1,4 @@
-"""What controls say of a judge: worked examples, coverage in simulations, and what few controls leave open."""
+"""Rates of a judge on controls: worked examples, coverage in simulations, and too few controls."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def controls(alarms: tuple[int, int], caught: tuple[int, int], unread: int = 0) 
 
 
 def test_the_interval_of_the_difference_is_newcombes() -> None:
-    # Newcombe 1998 (Statistics in Medicine 17:873), table II, contrast (a), method 10: 56/70 less 48/80. Student's t in
-    # the place of the normal quantile makes it a little wider.
+    # Newcombe 1998 (Statistics in Medicine 17:873), table II, contrast (a), method 10: 56/70 - 48/80. Student's t
+    # instead of the normal quantile makes it slightly wider.
     low, high = control_rates(controls((48, 80), (56, 70))).difference[1:3]
     assert (low, high) == pytest.approx((0.0524, 0.3339), abs=5e-3)
     assert low < 0.0524 and high > 0.3339

@@ -1,4 +1,4 @@
-"""coverage@k against exact fractions, the product form, and its own laws."""
+"""coverage@k against exact fractions and the product form, and its properties."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def counts(*rows: tuple[str, int, int]) -> pl.DataFrame:
 
 
 def missed(n: int, c: int, k: int) -> Fraction:
-    """C(n-c, k)/C(n, k) as a product over the shorter side, so that n of 1e6 stays exact."""
+    """C(n-c, k)/C(n, k) as a product over the shorter side, so that n = 1e6 is exact."""
     if c + k > n:
         return Fraction(0)
     top = bottom = 1
@@ -140,7 +140,7 @@ def test_problems_with_fewer_than_k_samples_are_left_out() -> None:
     found = coverage(table, [1, 8, 9, 31])
     assert found["n_problems"].to_list() == [3, 2, 1, 0]
     assert found["value"].to_list() == [pytest.approx((1 / 2 + 1 / 4) / 3), 0.5, 0.0, None]
-    # One problem has no spread, none has no value: unknown is null.
+    # One problem has no interval and none has no value: both are null.
     assert found["low"].null_count() == 2
     curve = solved_curve(table, [1, 8])
     assert curve.rows() == [("a", 1, 0.5), ("a", 8, None), ("b", 1, 0.25), ("b", 8, 1.0), ("c", 1, 0.0), ("c", 8, 0.0)]
@@ -161,7 +161,7 @@ def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPat
     table = counts(*((f"p{i}", 40, i) for i in range(41)))
     whole = coverage(table, range(1, 41))
     monkeypatch.setattr("cos_assets.metrics.coverage._BLOCK", 100)
-    # Matrix products of other widths round otherwise in the last bit.
+    # Matrix products of other widths differ in the last bit.
     np.testing.assert_allclose(coverage(table, range(1, 41)).to_numpy(), whole.to_numpy(), rtol=1e-12)
 
 

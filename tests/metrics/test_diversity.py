@@ -1,4 +1,4 @@
-"""diversity@k against every subset of small draws, and the paper's own formula."""
+"""diversity@k against every subset of small draws, and against the formula of the paper."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPat
 def test_diversity_is_defined_without_correct_samples_and_without_samples() -> None:
     none = diversity(samples([[None, None], [None]]), [1])
     assert none.filter(denominator="all")["value"].to_list() == [0.0, 0.0]
-    # No solved problem: unknown, not 0.
+    # Without a solved problem the value is unknown, not 0.
     assert none.filter(denominator="solved").select("value", "n_problems").rows() == [(None, 0)] * 2
     assert none.filter(denominator="all").filter(pl.col("high") > 0).height == 2
     empty = diversity(samples([]), [1])

@@ -15,7 +15,7 @@ from cos_assets.grading.code import canonical
 from cos_assets.metrics.coverage import coverage, solved_curve
 from cos_assets.metrics.intervals import better, paired_difference
 
-# Parameters as the names have them.
+# Numbers of parameters from the names.
 PAIRS = {
     "llama": (("Llama-3.1-8B-Instruct", 8e9), ("Llama-3.1-70B-Instruct", 70e9)),
     "qwen": (("Qwen2.5-7B-Instruct", 7e9), ("Qwen2.5-72B-Instruct", 72e9)),
@@ -52,7 +52,7 @@ def test_coverage_at_a_matched_budget_favours_the_expected_model(
     public_data: Path, family: str, wc_samples: list[int], answers: list[str]
 ) -> None:
     """At equal FLOPs the small model solves more tasks at 1 and 2 samples of the large one; with more samples both
-    solve nearly all, and 118 tasks cannot tell. With one sample each the large one is ahead."""
+    solve nearly all, and 118 tasks do not show a difference. With one sample each the large one is better."""
     (weak, weak_size), (strong, strong_size) = PAIRS[family]
     costs = {
         "wc": solution_cost("flops", params=weak_size),
@@ -73,7 +73,8 @@ def test_coverage_at_a_matched_budget_favours_the_expected_model(
 
 
 def test_recorded_programs_have_duplicates_by_canonical_form(public_data: Path) -> None:
-    """Up to 20 correct programs a task are kept. Many texts differ only in comments, docstrings and layout."""
+    """The data contain up to 20 correct programs per task. Many texts differ only in comments, docstrings and
+    layout."""
     tasks = recorded(public_data, "Llama-3.1-8B-Instruct")["eval"]
     texts = {(task, found["solution"]) for task, result in tasks.items() for found in result["profiled"]}
     assert len(texts) == 2021

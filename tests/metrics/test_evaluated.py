@@ -1,4 +1,4 @@
-"""Answers of finetuned models to figures, over seeds and groups."""
+"""Metrics of the answers of finetuned models, over seeds and groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PROBLEMS = pl.DataFrame(
 
 
 def answers(seed: int | None, temperature: float, problem: str, classes: str) -> list[dict[str, Any]]:
-    """A row per letter: r is right, R right by wrong reasoning, others are wrong answers, a space is none."""
+    """One row per letter: r is correct, R is correct with wrong reasoning, a space is no answer, others are wrong
+    answers."""
     return [
         MODEL
         | {
@@ -54,7 +55,7 @@ def test_metrics_equal_the_values_computed_by_hand() -> None:
     assert values["accuracy", 1, "1", None] == 1 and values["accuracy", 1, None, "sums"] == 0.5
     assert values["pass", 1, None, None] == (1 + 0.25) / 2
     assert values["pass", 2, "2", None] == pytest.approx(0.5)
-    # a, b and the right answer tie: a third; twice a is more than once the right one
+    # a tie of a, b and the correct answer gives 1/3; a, which occurs twice, wins against one correct answer
     assert values["majority", 4, None, None] == pytest.approx((1 + (1 / 3 + 0) / 2) / 2)
     assert values["false_positive_rate", None, None, None] == pytest.approx(1 / 13)
     assert set(found["n_seeds"]) == {2}

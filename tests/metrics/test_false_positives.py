@@ -30,7 +30,7 @@ def test_the_rate_is_over_samples_and_n_counts_problems() -> None:
 
 
 def test_repeated_samples_of_a_problem_do_not_narrow_the_interval() -> None:
-    """40 problems judged once, or the same 40 problems judged ten times with ten equal outcomes: no more is known."""
+    """40 problems judged once, and the same 40 problems judged ten times with equal outcomes, give equal intervals."""
     once = {f"p{i}": [i < 8] for i in range(40)}
     tenfold = {problem: labels * 10 for problem, labels in once.items()}
     assert false_positive_rate(judged(**tenfold)) == pytest.approx(false_positive_rate(judged(**once)), rel=1e-12)
@@ -82,7 +82,7 @@ def test_invalid_rows_are_refused() -> None:
 
 
 def test_rows_count_with_their_weight() -> None:
-    """Of a problem with ten correct samples one was judged, of another the only one."""
+    """One problem has ten correct samples, of which one was judged; another has only one."""
     rows = judged(a=[True], b=[False], c=[None]).with_columns(weight=pl.Series([10.0, 1.0, 5.0]))
     assert false_positive_sums(rows).rows() == [("a", 10.0, 10.0), ("b", 0.0, 1.0)]
     assert false_positive_rate(rows).value == pytest.approx(10 / 11)
@@ -96,13 +96,13 @@ def labels(*counts: tuple[bool, bool, int]) -> pl.DataFrame:
 
 
 def test_the_corrected_rate_is_that_of_rogan_and_gladen() -> None:
-    """Worked by hand: 30 % are called wrong; of wrong ones 80 % are caught, of right ones 90 % pass:
+    """Worked by hand: 30 % are judged wrong; 80 % of wrong ones are detected, 90 % of correct ones pass:
     (0.3 + 0.9 - 1) / (0.8 + 0.9 - 1) = 2/7."""
     read = judged(**{f"p{i}": [i < 30] for i in range(100)})
     found = corrected_rate(read, labels((True, True, 40), (False, True, 10), (False, False, 90), (True, False, 10)))
     assert found.value == pytest.approx(2 / 7)
     assert found.low < 2 / 7 < found.high and found.n == 100
-    # Lang & Reiczigel's formula with the numbers put in by hand, z = 1.96. The effective sizes of clusters of one are
+    # Lang & Reiczigel's formula with z = 1.96. The effective sizes of clusters of one are
     # those of n - 1: 99, 49, 99.
     p, m, s, ms, t, mt = (99 * 0.3 + 1.92073) / 102.84146, 102.84146, (49 * 0.8 + 1) / 51, 51, (99 * 0.9 + 1) / 101, 101
     j = s + t - 1
@@ -126,11 +126,12 @@ def test_correction_keeps_a_perfect_judge_and_is_undefined_for_a_random_one() ->
         found = corrected_rate(read, blind)
         assert np.isnan(found.value) and found[1:] == (0.0, 1.0, 200)
     fewer = corrected_rate(read, labels((True, True, 8), (False, True, 2), (False, False, 18), (True, False, 2)))
-    assert fewer.value == 0.0 and fewer.low == 0.0 < fewer.high, "less than its false alarms: cut at 0"
+    assert fewer.value == 0.0 and fewer.low == 0.0 < fewer.high, "a rate below the false alarms is set to 0"
 
 
 def simulate(rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """300 problems whose samples tend to fail alike, two of each judged; sensitivity 0.8, specificity 0.9; people
+    """300 problems whose samples have correlated errors, two judged samples of each; sensitivity 0.8, specificity 0.9;
+    people
     labelled one sample each of 100 of these problems."""
     chance = rng.beta(0.4, 1.6, 300)  # mean 0.2
     truth = rng.random((300, 2)) < chance[:, None]
@@ -150,4 +151,4 @@ def test_the_corrected_interval_covers_the_true_rate() -> None:
         held += found.low <= 0.2 <= found.high
         naive += plain.low <= 0.2 <= plain.high
     assert held / 400 >= 0.92
-    assert naive / 400 < 0.5, "the judge's own rate is beside the truth, or this shows nothing"
+    assert naive / 400 < 0.5, "the test requires that the uncorrected rate is biased"

@@ -1,4 +1,4 @@
-"""Intervals: known formulas, laws, and bad input. How often they hold the truth: test_interval_rates.py."""
+"""Intervals: known formulas, properties, and invalid input. Their coverage: test_interval_rates.py."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_interval_of_a_ratio_is_cochrans() -> None:
     variance = 4 / 3 * np.sum((y - value * x) ** 2) / 100
     found = ratio_interval(y, x, bounds=None)
     assert found == pytest.approx((value, value - 3.1824463 * sqrt(variance), value + 3.1824463 * sqrt(variance), 4))
-    # Problems without a denominator say nothing.
+    # Problems with a denominator of 0 have no effect.
     assert ratio_interval([*y, 0, 0], [*x, 0, 0], bounds=None) == pytest.approx(found, rel=1e-12)
 
 
@@ -87,7 +87,7 @@ def test_an_unbounded_paired_interval_is_the_paired_t() -> None:
 def test_the_paired_interval_of_binary_values_is_close_to_newcombes() -> None:
     """Newcombe 1998 (Statistics in Medicine 17:2635), table II, (e, f, g, h) = (36, 12, 2, 0): 0.0569 to 0.3404.
 
-    Ours has the t quantile and N - 1 in the place of z and N, so it is a little wider.
+    Ours uses the t quantile and N - 1 instead of z and N, so it is slightly wider.
     """
     a, b = np.repeat([1.0, 1, 0], [36, 12, 2]), np.repeat([1.0, 0, 1], [36, 12, 2])
     found = paired_difference(frame(a), frame(b))
@@ -96,7 +96,7 @@ def test_the_paired_interval_of_binary_values_is_close_to_newcombes() -> None:
     assert found.high == pytest.approx(0.3404, abs=0.01) and found.high > 0.3404
 
 
-# Laws
+# Properties
 
 
 @given(shares, st.floats(0.5, 0.99))
@@ -147,7 +147,8 @@ def test_equal_values_have_an_interval_of_positive_width() -> None:
 
 @pytest.mark.parametrize("won", [4, 5, 6, 7])
 def test_five_won_problems_of_a_hundred_decide_and_four_do_not(won: int) -> None:
-    """McNemar's mid-p (Fagerland et al. 2013) is 0.063 for 4 of 4 and 0.031 for 5 of 5; the paired t calls 4 enough."""
+    """McNemar's mid-p (Fagerland et al. 2013) is 0.063 for 4 of 4 and 0.031 for 5 of 5; the paired t is significant at
+    4."""
     b = np.repeat([1.0, 0.0], [80, 20])
     a = b.copy()
     a[80 : 80 + won] = 1
@@ -184,7 +185,7 @@ def test_problems_on_one_side_of_a_ratio_add_nothing_to_the_other() -> None:
     assert paired_ratio_difference(a, b).n == 3
 
 
-# Bad input
+# Invalid input
 
 
 def test_different_problems_are_refused() -> None:

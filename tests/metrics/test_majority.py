@@ -26,11 +26,11 @@ def samples(*answers: str | None, gold: str = "a", problem: str = "p") -> pl.Dat
     ("answers", "k", "value"),
     [
         ("a", 1, 1.0),
-        ("ab", 2, 0.5),  # a tie goes to either
+        ("ab", 2, 0.5),  # a tie counts half
         ("abc", 3, 1 / 3),
         ("baa", 3, 1.0),
-        ("baa", 1, 2 / 3),  # of three subsets two are right
-        ("baa", 2, 2 / 3),  # ba, ba: a half each; aa: one
+        ("baa", 1, 2 / 3),  # two of three subsets are correct
+        ("baa", 2, 2 / 3),  # ba, ba: 1/2 each; aa: 1
         ("bba", 3, 0.0),
         ("ab", 3, None),
     ],
@@ -51,7 +51,7 @@ def test_correct_answers_in_any_form_are_one_class() -> None:
 
 
 def test_many_samples_are_counted_exactly() -> None:
-    """By symmetry: 20 classes of 5, of which one is right, win equally often."""
+    """By symmetry: 20 classes of 5, of which one is correct, win equally often."""
     rows = samples(*[chr(ord("a") + i % 20) for i in range(100)])
     assert maj_at_k(rows, 64)["value"].to_list() == [pytest.approx(1 / 20, rel=1e-12)]
 

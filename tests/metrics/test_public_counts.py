@@ -70,7 +70,7 @@ def test_coverage_of_evalperf_samples_is_exact_at_every_k(public_data: Path, mod
 
 
 def test_the_better_evalperf_model_depends_on_the_number_of_samples(public_data: Path) -> None:
-    """One sample of the 72B against ten of the 7B: about the price match of these sizes."""
+    """One sample of the 72B against ten of the 7B: approximately the price match of these sizes."""
     weak = solved_curve(evalperf(public_data, "Qwen2.5-7B-Instruct"), [1, 10])
     strong = solved_curve(evalperf(public_data, "Qwen2.5-72B-Instruct"), [1])
     assert better(paired_difference(weak.filter(k=1), strong)) == "se"
@@ -78,7 +78,7 @@ def test_the_better_evalperf_model_depends_on_the_number_of_samples(public_data:
 
 
 def test_coverage_equals_the_pass_at_k_cases_of_lighteval(public_data: Path) -> None:
-    """Expected values of lighteval's own suite (printed to two digits)."""
+    """Expected values of lighteval's suite (two digits)."""
     cases = json.loads((public_data / "lighteval_metric_cases" / "pass_at_k.json").read_text())["test_cases"]
     assert cases
     for case in cases:

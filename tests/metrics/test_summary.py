@@ -7,7 +7,7 @@ from cos_assets.metrics.summary import MAX_POINTS, SCHEMA, points, sample_metric
 
 
 def verdicts(*problems: tuple[str, list[str]]) -> pl.DataFrame:
-    """Per problem its level and its samples: "a", "b" … correct in that way, "-" wrong."""
+    """The level and the samples of each problem: "a", "b" … are distinct correct solutions, "-" is wrong."""
     rows = [
         (f"p{number}", index, level, kind != "-", kind if kind != "-" else None)
         for number, (level, kinds) in enumerate(problems)
