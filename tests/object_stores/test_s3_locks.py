@@ -1,4 +1,4 @@
-"""One holder at a time over an object store, whatever becomes of the holders."""
+"""Locks on an object store: one holder at a time, also after kills and lost requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ELSEWHERE = "another-boot pid:[1] 1 1"
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "POLL", 0.01)
 
 
@@ -66,7 +66,7 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_taken_at_once(
 
 
 def test_a_renewal_counts_from_the_time_of_its_request(s3: ObjectPath, server: Server) -> None:
-    """Who is stopped before he reads the answer would else take himself for the holder for two beats more."""
+    """Otherwise a holder that is stopped before it reads the reply would believe in its lock for two intervals more."""
     asked: list[float] = []
 
     def slowly(request: str) -> None:
@@ -94,7 +94,7 @@ def test_a_holder_that_does_not_renew_is_replaced_and_notices(s3: ObjectPath, mo
             first.check()
         first.__exit__()
         second.check()
-        assert holder(s3) == second._me  # the first did not give back what is no longer its own
+        assert holder(s3) == second._me  # the first did not release the lock of the second
     assert holder(s3) is None
 
 
@@ -106,7 +106,7 @@ def test_a_holder_that_renews_keeps_the_lock(s3: ObjectPath, monkeypatch: pytest
     seconds, polls = 0.0, 0
 
     def sleep(_: float) -> None:
-        """What happens between two looks of the second: time passes, and five times the first renews the lock."""
+        """Between two polls of the second holder time passes, and the first renews the lock five times."""
         nonlocal seconds, polls
         seconds += 0.6 * locks.STALE
         polls += 1
@@ -116,7 +116,7 @@ def test_a_holder_that_renews_keeps_the_lock(s3: ObjectPath, monkeypatch: pytest
 
     monkeypatch.setattr(locks, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: seconds))
     with second:
-        assert polls == 7  # 60 % of the time after the last renewal it waits, after 120 % it does not
+        assert polls == 7  # at 60 % of the time after the last renewal it waits, at 120 % it takes the lock
         first._renew()
         with pytest.raises(RuntimeError, match="another process took over this lock"):
             first.check()
@@ -124,7 +124,7 @@ def test_a_holder_that_renews_keeps_the_lock(s3: ObjectPath, monkeypatch: pytest
 
 
 def test_a_lost_reply_does_not_lock_the_holder_out(s3: ObjectPath, server: Server) -> None:
-    """A PUT that was carried out, but whose answer was lost, is made again by the client, and then refused."""
+    """The client repeats a PUT that succeeded but whose reply was lost, and the repetition is refused."""
     lost: list[str] = []
 
     def first_put(request: str) -> bool:

@@ -103,7 +103,7 @@ def test_a_complete_folder_is_fetched_once(
 
 
 def test_an_error_of_the_caller_in_a_folder_is_raised_unchanged(s3: ObjectPath) -> None:
-    for _ in range(2):  # not there yet; then whole
+    for _ in range(2):  # first missing, then complete
         with pytest.raises(FileNotFoundError, match="of mine"), artifacts.workshop(s3 / "f"):
             raise FileNotFoundError("a file of mine")
         with artifacts.workshop(s3 / "f") as here:
@@ -127,7 +127,7 @@ def test_a_partially_uploaded_folder_is_not_taken_as_complete(s3: ObjectPath, se
     assert "config.json" in (s3 / "f").objects()
     with pytest.raises(FileNotFoundError):
         artifacts.fetch(s3 / "f")
-    assert make() == []  # what this machine had made is not made again
+    assert make() == []  # files that this machine made are not made again
     assert (artifacts.fetch(s3 / "f") / "config.json").read_text() == "config.json"
 
 
@@ -148,7 +148,7 @@ def test_a_file_that_differs_from_the_list_is_refused(
 )
 @pytest.mark.parametrize("text", [b"", b"written by the list"])
 def test_a_list_cannot_name_files_outside_its_folder(s3: ObjectPath, tmp_path: Path, name: str, text: bytes) -> None:
-    """An empty file takes no request, so the store's client does not see its name."""
+    """An empty file needs no request, so the client of the store does not check its name."""
     victim = tmp_path / "victim"
     victim.write_text("kept")
     name = str(victim) if name == "/victim" else name
