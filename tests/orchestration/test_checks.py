@@ -1,4 +1,4 @@
-"""Asset checks: each rule kept and broken on tables, and what a broken one stops, in this run and in the next."""
+"""Asset checks: each rule on valid and invalid tables, and the effect of a failure on this run and the next."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def test_samples_that_are_all_equal_fail_a_check() -> None:
     alike = rows.with_columns(completion=pl.lit("the same"))
     one_differs = with_first(alike, 1, "completion", "another")
     assert not checks.varied(alike, 0.7).passed
-    assert checks.varied(one_differs, 0.7).passed, "nine of ten problems is what may be"
-    assert checks.varied(alike, 0.0).passed, "greedy decoding repeats itself"
+    assert checks.varied(one_differs, 0.7).passed, "nine of ten problems are allowed"
+    assert checks.varied(alike, 0.0).passed, "samples of greedy decoding are equal"
     assert checks.varied(alike.filter(pl.col("sample_index") == 0), 0.7).passed, "single samples cannot differ"
-    assert checks.varied(alike.head(12), 0.7).passed, "four problems say too little"
+    assert checks.varied(alike.head(12), 0.7).passed, "four problems are too few"
 
 
 def verdicts(rows: pl.DataFrame, verdict: str | None = "correct") -> pl.DataFrame:
@@ -139,7 +139,7 @@ def test_budgets_that_do_not_match_in_spend_fail_a_check(match: str, column: str
     assert not over.passed and over.counts["low"] == pytest.approx(0.11)
     if column:
         unknown = with_first(bought(10, 100), 1, column, None)
-        assert checks.matched(unknown, plan).passed, "what is not known is not claimed"
+        assert checks.matched(unknown, plan).passed, "unknown spend does not fail the check"
 
 
 @pytest.mark.parametrize("how", ["a file", "an object"])
@@ -155,14 +155,14 @@ def test_a_changed_file_is_detected(tmp_path: Path, how: str) -> None:
 
     assert as_recorded()
     pl.read_parquet(file, hive_partitioning=False).write_parquet(file, compression="uncompressed")
-    assert as_recorded(), "the same table in another file"
+    assert as_recorded(), "an equal table in another file"
     pl.read_parquet(file, hive_partitioning=False).with_columns(text=pl.lit("c")).write_parquet(file)
     assert not as_recorded()
     file.write_bytes(b"no table")
     assert not as_recorded()
 
 
-# What a failed check stops, with solutions made elsewhere, so that nothing takes long.
+# The effect of a failed check, with imported solutions, which are fast.
 
 NAME = "held"
 
@@ -195,7 +195,7 @@ def dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dags
 
 
 def run(graph: Graph, dagster: dg.DagsterInstance, selection: str = "+report") -> tuple[executor.Summary, str]:
-    """What `cos run` does, and what it shows."""
+    """Run like `cos run`, and return the summary and its output."""
     console = Console(record=True, width=200, file=StringIO())
     with Terminal(console) as terminal:
         batches = graph.batches(graph.units(graph.select(NAME, selection)))
@@ -220,7 +220,7 @@ def test_a_failed_check_blocks_downstream_assets_until_it_passes(
     graph: Graph, dagster: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        # A table that no model and no grader of ours makes: the checks themselves are tested above.
+        # Our models and graders do not make such a table: the checks themselves are tested above.
         patch.setattr(checks, "GRADER_ERRORS", -1.0)
         summary, shown = run(graph, dagster)
     told = f"{NAME}/verdicts {BROKEN}"
@@ -235,13 +235,13 @@ def test_a_failed_check_blocks_downstream_assets_until_it_passes(
 
     with monkeypatch.context() as patch:
         patch.setattr(checks, "GRADER_ERRORS", -1.0)
-        later, _ = run(graph, dagster, "sft_set")  # the verdicts are not among what is asked for
+        later, _ = run(graph, dagster, "sft_set")  # the verdicts are not selected
         assert later.made == 0 and f"{NAME}/sft_set {BROKEN}" in later.failed
         by_hand = materialize(graph.definitions, dagster, [dg.AssetKey([NAME, "judgements"])], BROKEN)
         (why,) = by_hand.failed.values()
         assert "inputs_are_sound (stopped 1)" in why and "verdicts low|wc: failed few_answers_defeat_the_grader" in why
         again, _ = run(graph, dagster)
-        assert told in again.failed and again.made == 0, "it is made again, and fails again"
+        assert told in again.failed and again.made == 0, "it is made again and fails again"
 
     mended, _ = run(graph, dagster)
     assert not mended.failed and mended.made >= 5
@@ -257,7 +257,7 @@ def test_assets_downstream_of_a_manually_changed_table_are_not_made(
     whole = file.read_bytes()
     pl.read_parquet(file, hive_partitioning=False).with_columns(correct=pl.lit(True)).head(7).write_parquet(file)
     keys = [dg.AssetKey([NAME, asset]) for asset in ("sample_metrics", "judgements")]
-    stopped = materialize(graph.definitions, dagster, keys, BROKEN)  # as the UI does it: these assets alone
+    stopped = materialize(graph.definitions, dagster, keys, BROKEN)  # like the UI: only these assets
     for key in keys:
         assert "inputs_are_sound (changed 1)" in stopped.failed[key]
         assert not last_check(dagster, key.path[-1], "inputs_are_sound", BROKEN).passed

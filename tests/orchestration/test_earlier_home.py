@@ -1,6 +1,7 @@
-"""A home that was filled before modules moved into packages is up to date.
+"""A home from before the modules moved into packages is up to date.
 
-Who makes partitions stale on purpose, by a new grader for example, fills the stored home anew: with `own_project`, the
+After a change that makes partitions stale on purpose, such as a new grader, fill the stored home again: with
+`own_project`, the
 study below and `cos run own` in its folder, less logs, figures and `cos.duckdb`.
 """
 

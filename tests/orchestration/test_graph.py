@@ -1,4 +1,4 @@
-"""Which assets `--select` names."""
+"""The assets that `--select` selects."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_unknown_selection_is_refused_with_the_allowed_assets(graph: Graph, s
 
 
 def test_an_interruption_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dagster takes Ctrl-C for a failure of the asset, and would go on with the next."""
+    """Dagster treats Ctrl-C as a failure of the asset and would continue with the next."""
 
     @dg.asset
     def slow() -> None:

@@ -33,7 +33,7 @@ from cos_assets.orchestration import graph, instance, pools, transient
 ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger(__name__)
 HELD = dg.AssetKey("held")
-# Holds the pool until it is killed, or until the file `go` is there.
+# Occupies the pool until it is killed or the file `go` exists.
 HOLDER = """
     import sys, time
     from pathlib import Path
@@ -57,7 +57,7 @@ HOLDER = """
 def wait(until: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (found := until()):
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
     return found
 
@@ -105,7 +105,7 @@ def test_a_killed_run_is_marked_as_failed_and_releases_its_gpu(home: Path, monke
                 list(execute_concurrency_slots_iteration(daemon, LOG))
             wait((home / "second").exists)
 
-            # Without a daemon, the next `cos run` does both.
+            # The next `cos run` does both without a daemon.
             children[1].send_signal(signal.SIGKILL)
             children[1].wait()
             assert graph.close_orphans(dagster) == 1
@@ -199,7 +199,7 @@ def code_location(folder: Path) -> Path:
 
 
 def request(nights: Nights, found: dg.Definitions, upto: str) -> PartitionBackfill:
-    """The next night's request, as the sensor daemon enters it; of all that is asked for, what makes `upto`."""
+    """The next night's request as entered by the sensor daemon, limited to the assets that make `upto`."""
     subset = nights.next(found)
     assert subset is not None
     keys = set(graph.Graph(found).select(NAME, f"+{upto}"))
@@ -209,7 +209,7 @@ def request(nights: Nights, found: dg.Definitions, upto: str) -> PartitionBackfi
 
 
 def test_a_scheduled_backfill_that_fails_is_retried_and_ends(home: Path) -> None:
-    """By the daemons' own code, with runs in processes of their own."""
+    """The daemons' own code runs it, in separate processes."""
     found = definitions(attributes(home))
     (home / "wc.jsonl").unlink()
     with instance.open_instance() as dagster, daemons(dagster, code_location(home)) as daemon:
@@ -226,7 +226,7 @@ def test_a_scheduled_backfill_that_fails_is_retried_and_ends(home: Path) -> None
 
 
 def binaries() -> Path:
-    """Where PostgreSQL's server programs are. Debian keeps them out of the PATH."""
+    """The folder of PostgreSQL's server programs. Debian does not put them into the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
     if program := shutil.which("initdb"):
         found.append(Path(program))
@@ -239,10 +239,10 @@ def binaries() -> Path:
 
 @contextmanager
 def _server(password: str) -> Iterator[dict[str, str]]:
-    """A PostgreSQL server of its own on loopback, and the environment that deploy/dagster.postgres.yaml wants."""
+    """A new PostgreSQL server on loopback, and the environment that deploy/dagster.postgres.yaml needs."""
     where, folder = binaries(), Path(tempfile.mkdtemp(prefix="cos-postgres-"))
     demoted: dict[str, Any] = {}
-    if os.getuid() == 0:  # the server refuses to be root
+    if os.getuid() == 0:  # the server refuses to run as root
         shutil.chown(folder, "postgres", "postgres")
         demoted = {"user": "postgres", "group": "postgres", "extra_groups": []}
     port = _free_port()
@@ -279,7 +279,7 @@ def _free_port() -> int:
 
 
 def test_the_postgres_configuration_runs_a_backfill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The committed file on a real server: a backfill through the queue, and the pool's limit."""
+    """The committed file with a real server: a backfill through the queue, and the limit of the pool."""
     file = ROOT / "deploy" / "dagster.postgres.yaml"
     with _server("quite secret") as environment:
         for name, value in environment.items():
@@ -310,7 +310,7 @@ def test_the_postgres_configuration_runs_a_backfill(tmp_path: Path, monkeypatch:
 
 
 def test_both_instance_files_for_one_machine_have_equal_settings() -> None:
-    """dagster.yaml is read where DAGSTER_HOME is not set; it also says where the data lies."""
+    """dagster.yaml is read if DAGSTER_HOME is not set; it also contains the path of the data."""
     packaged, beside = (
         yaml.safe_load(file.read_text(encoding="utf-8")) for file in (instance.CONFIG, ROOT / "dagster.yaml")
     )

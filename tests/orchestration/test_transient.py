@@ -1,4 +1,4 @@
-"""Faults of the network as the installed clients raise them, against servers that fail."""
+"""Network faults as raised by the installed clients, with failing servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cos_assets.orchestration import transient
 
 @contextmanager
 def server(answer: Callable[[socket.socket], object]) -> Iterator[str]:
-    """The address of a server that treats each connection by `answer`, and closes it."""
+    """The address of a server that handles each connection by `answer` and closes it."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
