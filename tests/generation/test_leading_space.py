@@ -17,7 +17,7 @@ from cos_assets.generation.types import Completion, Request, Sampling
 PROMPT = "def f(a):\n"
 
 
-def parrot(folder: Path, tokenizer: Any, tokens: Sequence[str]) -> Path:
+def fixed_output_model(folder: Path, tokenizer: Any, tokens: Sequence[str]) -> Path:
     """A Llama that always writes the given tokens: its layers add nothing, and each token leads to the next."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -54,7 +54,7 @@ def test_the_leading_space_of_a_completion_is_kept(tmp_path: Path, engine: str) 
     tokenizer = made.llama2()
     before = tokenizer.convert_ids_to_tokens(tokenizer(PROMPT)["input_ids"])
     assert before[-1] == "<0x0A>"
-    model = parrot(tmp_path, tokenizer, ["<0x0A>", "▁▁▁▁", "return", "▁4", "2", "</s>"])
+    model = fixed_output_model(tmp_path, tokenizer, ["<0x0A>", "▁▁▁▁", "return", "▁4", "2", "</s>"])
     opened = open_engine(resolve(str(model), engine=engine))
 
     def asked(*stop: str) -> tuple[str, str, int | None]:

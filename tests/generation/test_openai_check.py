@@ -35,7 +35,7 @@ def replies(server: Server, reply: Any, route: str = "GET /v1/models") -> None:
 
 
 @pytest.fixture
-def nobody() -> str:
+def closed_url() -> str:
     """The URL of a closed port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -98,10 +98,10 @@ def test_an_unusable_server_is_refused_with_the_option_to_change(server: Server,
     assert KEY not in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_one_answering_replica_is_enough(server: Server, nobody: str) -> None:
-    look(server, base_url=[nobody, server.url])
-    with pytest.raises(ConnectionError, match=rf"no server answers: {nobody}: connection.*base_url") as raised:
-        look(server, base_url=nobody)
+def test_one_answering_replica_is_enough(server: Server, closed_url: str) -> None:
+    look(server, base_url=[closed_url, server.url])
+    with pytest.raises(ConnectionError, match=rf"no server answers: {closed_url}: connection.*base_url") as raised:
+        look(server, base_url=closed_url)
     assert "\n" not in str(raised.value)
     replies(server, error(503, "loading"))
     with pytest.raises(ConnectionError, match=f"no server answers: {server.url}: HTTP 503: loading; check that"):

@@ -99,7 +99,7 @@ def test_control_tokens_in_a_text_are_encoded_as_text(tokenizer: Any, name: str,
     first, *rest = prompt_ids(tokenizer, text)
     assert first == tokenizer.bos_token_id
     assert special.isdisjoint(rest)
-    if tokenizer.backend_tokenizer.model.__class__.__name__ == "BPE":  # the others have byte tokens
+    if tokenizer.backend_tokenizer.model.__class__.__name__ == "BPE":  # the others have an unknown token
         assert decode(tokenizer, ids).lstrip(" ") == decode(tokenizer, rest).lstrip(" ") == text.lstrip(" ")
 
 
