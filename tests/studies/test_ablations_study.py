@@ -1,4 +1,4 @@
-"""The demo's ablations as one study: they buy nothing that the demo has bought, and the report shows them all."""
+"""The ablations of the demo as one study: it buys no sample again, and its report shows every arm."""
 
 from __future__ import annotations
 

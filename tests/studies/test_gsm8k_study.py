@@ -1,4 +1,4 @@
-"""GSM8K's real problems with the published solutions of a 6B and a 175B model, from verdicts to the report."""
+"""GSM8K with the published solutions of a 6B and a 175B model, from verdicts to the report."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_metrics_judgements_and_sft_sets_have_the_expected_sizes(home: Path) -> 
     told = table(home, "judgements")
     judged = dict(told.filter(pl.col("control").is_null()).group_by("model").len().iter_rows())
     assert judged == correct
-    # Every complete wrong answer is a control here, as far as 1,000 go, and as many reference solutions.
+    # Every complete wrong answer is a control, up to 1,000, and equally many reference solutions are.
     wrong = dict(table(home, "verdicts").filter(verdict="wrong").group_by("model").len().iter_rows())
     expected = {(model, "reference", 1000) for model in correct}
     expected |= {(model, "wrong_answer", min(count, 1000)) for model, count in wrong.items()}
@@ -73,7 +73,7 @@ def test_metrics_judgements_and_sft_sets_have_the_expected_sizes(home: Path) -> 
 
 
 def test_the_small_model_is_trained_on_gsm8k_text(home: Path) -> None:
-    """Trained on whole rows, all but one within its 512 tokens, and what it writes is text of this kind."""
+    """All but one row fit into its 512 tokens, and its completions contain numbers."""
     trained = table(home, "student_checkpoint").sort("source")
     assert trained.select("source", "examples", "too_long").rows() == [
         ("se", 457, 1),
@@ -88,11 +88,13 @@ def test_the_small_model_is_trained_on_gsm8k_text(home: Path) -> None:
 def test_the_report_names_the_model_with_more_coverage(home: Path) -> None:
     report = tables.scan(home, STUDY, "report").collect()
     coverage = report.filter(pl.col("metric") == "coverage").row(0, named=True)
-    assert coverage["better"] == "se"  # one solution each: the large model's advantage, which a matched budget removes
+    assert (
+        coverage["better"] == "se"
+    )  # with one solution each, the large model is better; a matched budget removes this advantage
     assert coverage["difference"] == pytest.approx((286 - 458) / 1319)
     said = (home / "output.txt").read_text()
     assert "matched by number" in said
-    # The step checker calls few reference solutions wrong, and few wrong answers: a rate by it is far too low.
+    # The step checker rejects few reference solutions and few wrong answers, so its rate is far too low.
     errors = re.search(r"steps on its controls: false alarms (\S+) % .*, recall (\S+) % ", said)
     assert errors is not None and float(errors[1]) < 1 < 5 < float(errors[2]) < 40
 
