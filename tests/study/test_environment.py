@@ -1,4 +1,4 @@
-"""Texts of a study's YAML arrive as they are written; environment variables are the only thing that is expanded."""
+"""Texts of a study's YAML are loaded unchanged; only environment variables are expanded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Load = Callable[[str], study.StudySpec]
 
 
 def attributes(text: str) -> dict[str, Any]:
-    """A study with a text in every kind of place: a field, a list, a prompt, a setting that the engine gets."""
+    """A study with a text in every kind of position: a field, a list, a prompt, an engine option."""
     return {
         "name": "texts",
         "description": text,
@@ -39,7 +39,7 @@ def attributes(text: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def load() -> Iterator[Load]:
-    """Writes a study with a text into a defs.yaml, and loads it as Dagster does."""
+    """Write a study with a text into a defs.yaml, and load it like Dagster."""
     with create_defs_folder_sandbox() as sandbox:
         folder = sandbox.scaffold_component(component_cls=Study, defs_path="texts")
 
@@ -145,7 +145,7 @@ def test_a_missing_variable_does_not_affect_other_studies(tmp_path: Path) -> Non
     line = "defs.yaml: needs: task.path: the environment variable COS_NOT_SET is not set"
     assert needs.returncode != 0 and needs.stderr.splitlines()[-1].endswith(line)
     assert "Traceback" not in needs.stderr
-    assert good.returncode != 0 and "a.jsonl" in good.stderr, "it is loaded, and only its own file is missing"
+    assert good.returncode != 0 and "a.jsonl" in good.stderr, "it is loaded, and only its data file is missing"
 
 
 def test_an_empty_value_is_not_replaced_elsewhere() -> None:

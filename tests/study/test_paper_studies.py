@@ -1,4 +1,4 @@
-"""The studies of the paper's experiments say what the paper says (arXiv 2408.16737, sections 3 to 6 and appendix)."""
+"""The studies of the paper's experiments have its settings (arXiv 2408.16737, sections 3 to 6 and appendix)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def test_gemma_studies_match_by_flops(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
 def test_finetuning_settings_equal_those_of_the_paper(name: str) -> None:
-    """Batches of 32 and 600 or 6,000 steps for Gemma 2, of 8 and 2,400 or 24,000 for Gemma 7B: the same rows seen."""
+    """Batches of 32 and 600 or 6,000 steps for Gemma 2, of 8 and 2,400 or 24,000 for Gemma 7B: equal numbers of
+    rows."""
     spec = STUDIES[name]
     for target in spec.targets:
         settings = spec.finetuning_of(target)
@@ -68,7 +69,7 @@ def test_finetuning_settings_equal_those_of_the_paper(name: str) -> None:
         for budget in spec.budgets:
             seen = 19_200 if budget == "low" else 192_000
             assert settings.steps_for(budget) * settings.batch_size == seen
-        if name != "instructions":  # nothing to choose by
+        if name != "instructions":  # no validation problems
             assert settings.learning_rates == (1e-7, 5e-7, 1e-6)
             assert settings.checkpoints == 10
 
@@ -100,7 +101,7 @@ def test_problems_and_budgets_equal_those_of_the_paper(
 
 
 def test_splits_have_the_sizes_of_the_paper() -> None:
-    """500 problems to choose checkpoints by; the ablation trains on 500."""
+    """500 problems for the selection of checkpoints; the ablation trains on 500."""
     validation: dict[str, Any] = {n: getattr(STUDIES[n].task, "validation", None) for n in ("math", "gsm8k")}
     assert validation == {"math": 500, "gsm8k": 500}
     assert getattr(STUDIES["problems_500"].task, "limit", None) == {"train": 500}

@@ -1,4 +1,4 @@
-"""Every mistake in a study's YAML: one line that names the key, the value and what is allowed."""
+"""Every error in a study's YAML is reported in one line with the key, the value and the allowed values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GOOD = """
 
 
 def attributes(**changes: Any) -> dict[str, Any]:
-    """The good study with keys replaced; `None` takes a key out, "a.b" names a key inside another."""
+    """The valid study with replaced keys; `None` removes a key, "a__b" is the key b inside a."""
     given = yaml.safe_load(textwrap.dedent(GOOD))
     for path, value in changes.items():
         *outer, last = path.split("__")
@@ -60,7 +60,7 @@ def mistakes(given: Any) -> list[str]:
 PRICE = "price: {output: 1, date: 2026-11-01}"
 PRICED = f"{{wc: {{model: a, params: 1e9, {PRICE}}}, se: {{model: b, params: 2e9, {PRICE}}}}}"
 
-# What is changed in the good study, and what its one line has to say.
+# The changes of the valid study, and the required parts of the message.
 TABLE: list[tuple[dict[str, Any], list[str]]] = [
     # unknown keys, at every level
     ({"budget": "{low: {se: 1}}"}, ["budget: unknown key", "allowed: name", "budgets"]),
@@ -185,7 +185,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"budgets__low": "{}"}, ["budgets.low: is empty", "{wc: 1}"]),
     ({"budgets": "{}"}, ["budgets: {} is not allowed"]),
     ({"budgets__low": "{xl: 1}"}, ["budgets.low.xl: 'xl' is not a model of this study", "wc, se"]),
-    # names of one place in another
+    # names from another mapping
     ({"sources__mix__take": "{xl: 0.5}"}, ["sources.mix.take.xl: 'xl' is not a model of this study", "wc, se"]),
     ({"sources__mix": "{samples: {xl: 1}}"}, ["sources.mix.samples.xl: 'xl' is not a model", "wc, se"]),
     ({"sources__wc": "{take: {wc: 1}}"}, ["sources.wc: 'wc' is already the data arm of the model 'wc'"]),
@@ -423,7 +423,7 @@ def test_benchmarks_are_tasks_and_the_studys_own_is_found_by_name() -> None:
     assert list(spec.foreign_benchmarks) == ["gsm8k"]
     other = study.parse(attributes(evaluation="{benchmarks: [{name: arithmetic, seed: 4}]}"))
     assert list(other.foreign_benchmarks) == ["arithmetic"]
-    # Another benchmark may be scored while the study's own test split is what is sampled.
+    # Another benchmark may be scored while the study samples its own test split.
     study.parse(attributes(evaluation="{benchmarks: [gsm8k]}", sampling__split="test"))
 
 
@@ -483,7 +483,7 @@ def test_a_source_can_have_its_own_verification() -> None:
 
 
 def versions(**changes: Any) -> dict[str, str | None]:
-    """The code version of each asset of the good study."""
+    """The code version of each asset of the valid study."""
     from cos_assets.assets import build_study
 
     assets = build_study(study.parse(attributes(**changes)))
