@@ -58,7 +58,7 @@ def test_prompt_ends_the_line_and_shots_come_first() -> None:
         ("The answer is", None),
         ("The answer is 12", "12"),
         ("The answer is - 3 .", "- 3"),
-        ("The answer is 1 2 .", "1 2"),  # not 1, and graded wrong
+        ("The answer is 1 2 .", "1 2"),  # not read as 1, so it is graded as wrong
         ("", None),
     ],
 )

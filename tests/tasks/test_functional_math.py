@@ -51,14 +51,14 @@ def test_three_snapshots_have_the_published_problems(public_data: Path) -> None:
 
 
 def test_every_gold_but_one_can_be_graded(public_data: Path) -> None:
-    """A gold that the graders cannot read is nobody's to solve: beside another answer it gives no verdict."""
+    """A gold that the graders cannot read has no verdict for other answers."""
     problems = FunctionalMath(path=str(public_data / "functional_math")).load()
     same, other = (
         grade(problems.select(gold="answer", answer=answer, finish_reason=pl.lit("stop")), "math", workers=2)
         for answer in (pl.format("${}$", "answer"), pl.lit("987654321/7"))
     )
     assert set(same["verdict"]) == {"correct"}
-    # TeX reads 1/0 and a 6 beside it, its author may have meant 10/6.
+    # TeX reads 1/0 followed by 6; its author may have meant 10/6.
     assert other.filter(pl.col("verdict") != "wrong")["gold"].to_list() == ["\\left(\\frac106,15\\right)"]
     assert set(other["grader"]) == {"number", "math-verify 0.9.0"}
 

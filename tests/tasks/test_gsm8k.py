@@ -1,4 +1,4 @@
-"""GSM8K: splits, prompts, what counts as a stated answer, and the flags recorded by the data's authors."""
+"""GSM8K: splits, prompts, stated answers, and the flags recorded by the authors of the data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_splits_are_disjoint_and_stable(gsm8k: tuple[Gsm8k, pl.DataFrame]) -> No
     assert problems["problem_id"].n_unique() == problems["question"].n_unique() == len(problems)
     assert problems.equals(task.load())
     first = problems.filter(pl.col("split") == "validation")["problem_id"][0]
-    assert first == "gsm8k/train/00027", "the split is part of the data: it must not move between versions"
+    assert first == "gsm8k/train/00027", "the split is part of the data: it must not change between versions"
     other = Gsm8k(path=task.path, seed=1).load()
     assert problems.drop("split").equals(other.drop("split")), "ids do not depend on the seed"
     assert not problems.equals(other)
@@ -84,7 +84,8 @@ def test_reference_solutions_state_their_answers(gsm8k: tuple[Gsm8k, pl.DataFram
 def test_verdicts_equal_the_recorded_flags(
     public_data: Path, gsm8k: tuple[Gsm8k, pl.DataFrame], model: str, correct: int, silent: int
 ) -> None:
-    """Flag by flag, not only in total. The solution that ends in `A: 10+John's age` is wrong, not silent."""
+    """Every flag is compared, not only the total. The solution that ends in `A: 10+John's age` is wrong, not
+    unanswered."""
     task, problems = gsm8k
     lines = (public_data / "gsm8k" / "example_model_solutions.jsonl").read_text(encoding="utf-8").splitlines()
     recorded = [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""HumanEval: all reference solutions pass in the sandbox, what is broken fails, the harness's own example agrees."""
+"""HumanEval: reference solutions pass in the sandbox, broken ones fail, and the example of the harness agrees."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_problems_have_the_published_ids_and_tests(
     assert problems.height == problems["problem_id"].n_unique() == problems["question"].n_unique() == 164
     assert problems["split"].unique().to_list() == ["test"]
     assert problems["problem_id"].to_list() == [f"HumanEval/{n}" for n in range(164)]
-    assert problems.equals(HumanEval(path=str(public_data / "humaneval_mbpp")).load()), "the folder will do too"
+    assert problems.equals(HumanEval(path=str(public_data / "humaneval_mbpp")).load()), "a folder is also accepted"
     assert task.provenance()["test_sha256"].startswith("b796127e635a67f9")
 
 
@@ -63,7 +63,7 @@ def test_reference_solutions_pass(humaneval: tuple[HumanEval, pl.DataFrame]) -> 
 
 
 def test_whole_programs_in_a_block_pass(humaneval: tuple[HumanEval, pl.DataFrame]) -> None:
-    """As chat models write them: the function again, without the helpers that stand before it in the prompt."""
+    """Like replies of chat models: the function is repeated without the helpers that precede it in the prompt."""
     task, problems = humaneval
     chosen = problems.filter(pl.col("question").str.contains(r"\ndef [^$]*\ndef ") | (pl.int_range(pl.len()) % 10 == 0))
     assert "HumanEval/32" in chosen["problem_id"].to_list() and chosen.height >= 19
@@ -87,7 +87,7 @@ def test_the_example_of_the_published_harness_gets_its_recorded_verdicts(
     folder = public_data / "humaneval_mbpp"
     lines = (folder / "example_samples.jsonl").read_text().splitlines()
     completions = [json.loads(line)["completion"] for line in lines]
-    monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)  # on a slow machine the sleeper would have its 10 s
+    monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)  # on a slow machine the limit would exceed 10 s
     task = HumanEval(path=str(folder / "example_problem.jsonl"), check_rows=False)
     gold = task.load()["answer"].item()
     grades = grade_programs([(gold, task.answer(completion, gold) or "") for completion in completions], 2)
@@ -102,8 +102,8 @@ def test_the_example_of_the_published_harness_gets_its_recorded_verdicts(
 def test_recorded_solutions_of_models_pass(
     public_data: Path, humaneval: tuple[HumanEval, pl.DataFrame], model: str
 ) -> None:
-    """EvalPerf keeps solutions that passed. Of all 2,404 on HumanEval, those of five models, only three do not pass
-    here: they import numpy. Two a task are run in this test."""
+    """EvalPerf contains solutions that passed. Of 2,404 on HumanEval by five models, only three fail here, because they
+    import numpy. This test runs two per task."""
     _, problems = humaneval
     gold = dict(problems.select("problem_id", "answer").rows())
     recorded = json.loads((public_data / "evalperf" / f"{model}.json").read_text())["eval"]

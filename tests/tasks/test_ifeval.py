@@ -1,4 +1,4 @@
-"""IFEval: the published rows, what they become, and rows that are not as expected."""
+"""IFEval: the published rows, their problems, and invalid rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring your own: every way in, every way to state an answer, and every mistake named."""
+"""A user's own data: every file format, every form of answer, and the message for every error."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_file_format_is_read(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["P.CSV", "p.CSV.GZ", "p.csv.gz", "P.TSV", "p.Csv"])
 def test_a_field_may_have_the_maximum_length_of_texts(tmp_path: Path, name: str) -> None:
-    """More is refused by the limit that the message names, not by that of Python's csv."""
+    """A longer field is refused by the limit in the message, not by that of Python's csv."""
     separator = "\t" if "tsv" in name.lower() else ","
     for length in (140_000, MAX_CHARACTERS, MAX_CHARACTERS + 1):
         data = f'question{separator}answer\n"{"x" * length}"{separator}1\n'.encode()
@@ -131,7 +131,7 @@ def test_a_folder_with_configured_split_names_is_read(tmp_path: Path) -> None:
     assert sorted(problems["split"]) == ["test", "train", "train", "validation"]
     assert problems["problem_id"].to_list()[-1] == "jsonl/test/00000"
     (tmp_path / "test.jsonl").rename(tmp_path / "TEST.JsonL")
-    assert Jsonl(path=str(tmp_path), validation=1).load().equals(problems), "suffixes in upper case are found, too"
+    assert Jsonl(path=str(tmp_path), validation=1).load().equals(problems), "suffixes in upper case are also found"
     only = Jsonl(path=str(tmp_path), splits={"test": "train"}).load()
     assert only["split"].to_list() == ["test"] * 3
     with pytest.raises(ValueError, match="contains no exam file"):
@@ -293,7 +293,7 @@ def test_a_configured_answer_pattern_is_used() -> None:
 
 
 def test_settings_change_the_version_that_they_affect() -> None:
-    """What the study says decides what counts as old: samples with the prompt, verdicts with the way of reading."""
+    """A new prompt makes samples stale, and a new answer pattern makes verdicts stale."""
     base = Jsonl(path="a")
     prompt = Jsonl(path="a", between="\n")
     reading = Jsonl(path="a", answer_pattern="=> (.*)")
@@ -313,7 +313,7 @@ def test_settings_change_the_version_that_they_affect() -> None:
     ],
 )
 def test_a_reference_solution_states_its_answer(tmp_path: Path, kind: Any, answer: Any, gold: str, ending: str) -> None:
-    """Models trained on reference solutions have to be graded as right by the same task."""
+    """The task must grade models trained on its reference solutions as correct."""
     lines = [{"question": "q", "answer": answer, "w": "This way. "}]
     task = Jsonl(path=write(tmp_path / "a.jsonl", lines), grade=kind, columns={"solution": "w"})  # type: ignore[arg-type]
     row = task.load().row(0, named=True)
@@ -408,6 +408,6 @@ def test_a_question_in_two_splits_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["arithmetic", "gsm8k"])
 def test_built_in_tasks_have_disjoint_splits(public_data: Path, spec: str) -> None:
-    """Those of the other tasks are tested beside them."""
+    """The other tasks are tested in their own modules."""
     task = tasks.make({"name": spec} if spec == "arithmetic" else {"name": spec, "path": str(public_data / spec)})
     assert tasks.in_several_splits(task.load()).is_empty()

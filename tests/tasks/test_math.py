@@ -1,4 +1,4 @@
-"""MATH: published counts, splits, the two ways an answer is stated, and the hub's two datasets."""
+"""MATH: published counts, splits, the two forms of stated answers, and the two hub datasets."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_splits_are_disjoint_and_stable(math: tuple[Math, pl.DataFrame]) -> None
     for split, same in (("train", True), ("test", True), ("validation", False)):
         assert problems.filter(pl.col("split") == split).equals(other.filter(pl.col("split") == split)) is same
     first = problems.filter(pl.col("split") == "validation")["problem_id"][0]
-    assert first == "math/test/d8866c89b8a4", "the split is part of the data: it must not move between versions"
+    assert first == "math/test/d8866c89b8a4", "the split is part of the data: it must not change between versions"
 
 
 def test_all_but_one_of_the_other_test_problems_can_be_validation(math: tuple[Math, pl.DataFrame]) -> None:
-    """One question of the 4,500 stands in the training problems too, with other capitals or spaces."""
+    """One of the 4,500 questions is also a training problem, with other capitals or spaces."""
     problems = Math(path=math[0].path, validation=4499).load()
     held_out = problems.filter(pl.col("split") != "train")
     levels = held_out.group_by("level").len().sort("level")["len"].to_list()
@@ -78,7 +78,9 @@ def test_two_training_problems_have_no_answer(math: tuple[Math, pl.DataFrame]) -
     silent = problems.filter(pl.col("answer").is_null())
     assert silent["split"].to_list() == ["train", "train"]
     assert "prime numbers greater than $n!+1$" in silent["question"][0]
-    assert problems.filter(pl.col("split") == "train")["solution"].null_count() == 7500, "the copy at hand has none"
+    assert problems.filter(pl.col("split") == "train")["solution"].null_count() == 7500, (
+        "this copy has no training solutions"
+    )
     one = grade(pl.DataFrame({"gold": [None], "answer": ["A"], "finish_reason": ["stop"]}), task.answer_kind)
     assert one["verdict"].to_list() == ["grader_error"]
     repeated = problems.filter(pl.col("problem_id").str.ends_with("-2"))
@@ -86,7 +88,7 @@ def test_two_training_problems_have_no_answer(math: tuple[Math, pl.DataFrame]) -
 
 
 def test_every_gold_equals_the_answer_of_its_solution(public_data: Path, math: tuple[Math, pl.DataFrame]) -> None:
-    """Graded is the text as published, not what we make of it; of the 5,000, that each boxes something."""
+    """The published text is graded, without our normalization; of the 5,000 test solutions, each must have a box."""
     task, problems = math
     published = [json.loads(line) for line in (public_data / "math" / "math500.jsonl").read_text().splitlines()]
     as_published = pl.DataFrame({"gold": [r["answer"] for r in published]}).with_columns(

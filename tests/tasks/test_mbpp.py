@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 @pytest.fixture
 def whole(public_data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Loads a subset with the ten tasks for prompts among the others."""
+    """Load a subset including the ten tasks for prompts."""
 
     def load(subset: str) -> pl.DataFrame:
         monkeypatch.setitem(module._SPLITS, "train", [*range(1, 11), *range(601, 975)])
@@ -64,7 +64,7 @@ def verdicts(answers: pl.Series, programs: list[str | None]) -> list[str]:
 
 
 def broken(program: str) -> str:
-    """Each function of a program gives nothing back."""
+    """The program with functions that return nothing."""
     names = [node.name for node in ast.parse(program).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return program + "".join(f"\ndef {name}(*given, **named): return None\n" for name in names)
 
@@ -93,7 +93,7 @@ def test_splits_equal_the_published_ones(public_data: Path, subset: str, sizes: 
 
 
 def test_limits_draw_from_the_published_splits(public_data: Path) -> None:
-    """The sizes of the paper, 324 and 100, from the tasks whose ids are known."""
+    """The sizes of the paper are drawn from the published splits."""
     path = str(public_data / "humaneval_mbpp")
     problems = Mbpp(path=path, limit={"train": 324, "validation": 50}).load()
     assert dict(problems.group_by("split").len().iter_rows()) == {"train": 324, "validation": 50, "test": 500}
@@ -115,7 +115,7 @@ def test_all_974_solutions_pass(whole: Any) -> None:
 
 
 def test_all_974_solutions_are_found_in_replies_of_chat_models(whole: Any) -> None:
-    """With an explanation, a draft, an example call and its output around them; none is run here."""
+    """The replies have an explanation, a draft, an example call and its output; no program is run."""
     task = Mbpp()
     forms = (
         "```python\n{}```\nUse it:\n```python\nprint(1)\n```\nOutput:\n```\n1\n```\n",

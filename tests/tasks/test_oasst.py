@@ -1,4 +1,4 @@
-"""OpenAssistant: which messages are prompts for sampling, from every form of export, and which reply is the best."""
+"""OpenAssistant: the prompts for sampling from every form of export, and the best reply."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def trees() -> list[dict[str, Any]]:
     replies = [{**reply, "replies": [DEEPER] if reply["message_id"] == "r2" else []} for reply in REPLIES]
     prompts = [{**prompt, "replies": replies if prompt["message_id"] == "p1" else []} for prompt in FIRST]
     for reply in replies:
-        del reply["parent_id"]  # some exports leave it to the nesting
+        del reply["parent_id"]  # some exports omit the parent id of nested messages
     return [{"message_tree_id": p["message_id"], "tree_state": "ready_for_export", "prompt": p} for p in prompts]
 
 
@@ -69,7 +69,7 @@ def test_only_first_english_prompts_by_people_are_taken(tmp_path: Path, form: st
         ("oasst/p1", "What is it?", "text of r2"),
         ("oasst/p2", "text of p2", None),
     ]
-    assert problems["answer"].null_count() == 2, "nothing to verify"
+    assert problems["answer"].null_count() == 2, "there is no answer to verify"
     assert problems["truth"].to_list() == ['{"message_id": "r2", "rank": 1}', None]
     assert Oasst().answer_kind is None
 
@@ -80,7 +80,7 @@ def public(public_data: Path) -> pl.DataFrame:
 
 
 def test_the_public_sample_is_loaded(public_data: Path, public: pl.DataFrame) -> None:
-    """100 trees, of which 5 start with a synthetic prompt: fewer than 5,000, so all are there."""
+    """100 trees, of which 5 start with a synthetic prompt; all are used, because there are fewer than 5,000."""
     assert dict(public.group_by("split").len().iter_rows()) == {"train": 75, "validation": 20}
     assert public["problem_id"].n_unique() == public["question"].n_unique() == 95
     assert public["solution"].null_count() == 0

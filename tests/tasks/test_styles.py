@@ -1,4 +1,4 @@
-"""How models are asked: base models get a text to continue, instruct models the form of answer that is read."""
+"""Prompt styles: base models get a text to continue, instruct models an instruction on the form of the answer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_prompts_for_base_models_do_not_change_between_versions() -> None:
 
 
 def test_answers_in_the_requested_form_are_read() -> None:
-    """An answer in the form that the prompt names is read by the same task."""
+    """The task reads an answer in the form that its prompt requests."""
     assert make("gsm8k").answer("2 + 3 = 5, so \\boxed{5}.") == "5"
     assert make("math").answer("2 + 3 = 5, so \\boxed{5}.") == "5"
     assert make({**JSONL, "grade": "choice"}).answer("It is \\boxed{B}.") == "B"
