@@ -1,4 +1,4 @@
-"""The careless writer knows whether it reasoned rightly; the checker, which does not ask it, must find the same."""
+"""The generator of wrong texts knows whether its reasoning is correct; the checker must independently agree."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cos_assets.tiny import corpus, problems
 @pytest.mark.parametrize(
     ("misread", "slip", "least"),
     [
-        (1.0, corpus.SLIP, 50),  # as the models are trained
-        (0.0, 0.35, 50),  # slips that cancel, slips that do not carry on
+        (1.0, corpus.SLIP, 50),  # the settings of the shipped models
+        (0.0, 0.35, 50),  # errors that cancel, errors that do not carry on
         (1.5, 0.0, 3),  # misreadings that cancel
         (1.0, 0.2, 50),
     ],

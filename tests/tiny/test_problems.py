@@ -1,4 +1,4 @@
-"""The generator: splits that cannot meet, the same problems everywhere, gold chains that hold."""
+"""The generator: disjoint splits, reproducible problems, correct gold chains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text to tokens and back, and prompt and completion meeting at a token's edge."""
+"""Encoding and decoding, and the token boundary between prompt and completion."""
 
 from __future__ import annotations
 

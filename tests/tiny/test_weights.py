@@ -1,4 +1,4 @@
-"""The shipped checkpoints: the files are the ones that were shipped, and the usual libraries load them."""
+"""The shipped checkpoints: the files match their checksums, and the usual libraries load them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_shipped_checkpoint_loads_and_has_a_low_loss(role: str) -> None:
     assert next(model.parameters()).dtype == torch.float32
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id == 2
     with torch.no_grad():
-        # Unseen texts of the corpus: an untrained model has a loss of 5.5, these 0.24 to 0.25.
+        # On unseen texts of the corpus, an untrained model has a loss of 5.5, and these have 0.24 to 0.25.
         loss = solution_loss(model, encode(list(corpus.texts(200, seed=10_000)), tokenizer)).item()
     assert loss < 0.28
 
