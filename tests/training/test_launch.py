@@ -1,4 +1,4 @@
-"""Trainings in processes of their own learn what one process learns, and leave nothing behind."""
+"""Trainings in separate processes have the losses of one process, and leave no process or file behind."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def weights(trained: Trained) -> bytes:
 def wait_until(what: Callable[[], Any], seconds: float = 180) -> Any:
     end = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
     return found
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path: Path, base: Path) -> None:
     together, alone = (train(tmp_path / str(number), base, processes=number) for number in (2, None))
-    # Rounding is all that differs, and grows from step to step.
+    # Only rounding differs, and it grows with every step.
     assert losses(together) == [(step, pytest.approx(loss, rel=1e-3)) for step, loss in losses(alone)]
     assert losses(together)[0][1] == pytest.approx(losses(alone)[0][1], rel=1e-5)
     assert together.inputs == alone.inputs
@@ -65,7 +65,7 @@ def test_a_training_in_processes_continues_after_kills(tmp_path: Path, base: Pat
     assert steps and max(steps) < STEPS
     shutil.copytree(out, other)
 
-    # The run itself is killed: its processes end, and the next attempt, which waits as is done here, goes on then.
+    # The run itself is killed: its processes end, and the next attempt, which waits like this test, continues.
     for job in out.glob("work/lr-*/job"):
         shutil.rmtree(job)
     run = subprocess.Popen(
@@ -81,7 +81,7 @@ def test_a_training_in_processes_continues_after_kills(tmp_path: Path, base: Pat
     assert (losses(again), weights(again)) == (losses(undisturbed), weights(undisturbed))
     assert not processes_of(out)
 
-    # What two processes began one can end; only dropout draws other numbers.
+    # One process can complete a training of two; only dropout draws other numbers.
     ended = losses(train(other, base, "lora", processes=None))
     assert ended == [(step, pytest.approx(loss, rel=0.1)) for step, loss in losses(undisturbed)]
 

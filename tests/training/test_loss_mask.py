@@ -1,4 +1,4 @@
-"""The label mask as a check on the tensors: right as it is, and wrong in each way that it could be."""
+"""The check of the label mask: it passes the correct mask and detects every kind of error."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_a_learned_end_of_a_truncated_completion_is_detected(
     )
     settings = Finetune(steps=1, packing=packing)
     assert wrongly_learned(cut, Base(str(base)), settings) == 0
-    # An end behind what was cut off is seen.
+    # An end token after a truncated completion is detected.
     complete = loss_mask.encode
     monkeypatch.setattr(loss_mask, "encode", lambda rows, *rest: complete(rows.drop("finish_reason"), *rest))
     assert wrongly_learned(cut, Base(str(base)), settings) == 2
 
 
 class Broken(Collator):
-    """What goes wrong comes from a class attribute."""
+    """A class attribute selects the error."""
 
     how = ""
 

@@ -1,4 +1,4 @@
-"""Packed rows are trained on as if each were alone: same tokens, same losses, same gradients."""
+"""Packed rows give the tokens, losses and gradients of separate rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_row_is_in_one_line_and_no_line_is_too_long(limit: int | None) -> 
 def test_rows_fill_the_lines_and_rows_of_one_length_are_not_packed() -> None:
     rows = rows_of([60, 10, 20, 30, 40, 50, 12, 18])
     lines = pack(rows, None, hidden=1024)
-    assert sorted(sum(map(len, line)) for line in lines) == [120, 120]  # 240 tokens, which were 480 with padding
+    assert sorted(sum(map(len, line)) for line in lines) == [120, 120]  # 240 tokens, instead of 480 with padding
     assert [len(line) for line in pack(rows_of([9] * 8), None, 1024)] == [1] * 8
     batch = Packer(0, None, 1024)(rows_of([9] * 8))
     assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
@@ -76,7 +76,7 @@ def test_labels_cover_exactly_the_completions_and_eos(tokenizer: Any, chat: bool
             assert set(ids[len(whole) :].tolist()) <= {0}
             wanted = [
                 word for row in line for word in [None] * len(prompts[row]) + learned[row]
-            ]  # None: no loss where the prompt stands
+            ]  # None: no loss on the prompt
             found = [None if label == IGNORE else tokenizer.convert_ids_to_tokens(int(label)) for label in labels]
             assert found == wanted + [None] * (len(ids) - len(whole))
     positions = packed([[first, second], [third]], 0)["position_ids"].tolist()
@@ -122,7 +122,7 @@ def test_the_logits_of_a_row_do_not_depend_on_its_neighbours(base: Path) -> None
 
 
 def tiny(kind: str) -> Any:
-    """A small model of an architecture, untrained but with weights that say something."""
+    """A small untrained model of an architecture, with weights large enough to affect the output."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -154,7 +154,7 @@ def test_models_that_separate_packed_rows_are_accepted(kind: str) -> None:
     model = tiny(kind)  # in training mode; GPT-2 has dropout
     state = torch.get_rng_state()
     check(model, rows_of([14, 9, 12, 7]), 0, kind)
-    assert torch.equal(torch.get_rng_state(), state)  # or a training that is resumed would differ
+    assert torch.equal(torch.get_rng_state(), state)  # otherwise a resumed training would differ
 
 
 @pytest.mark.parametrize("kind", ["mamba", "bloom", "opt"])
@@ -194,7 +194,7 @@ def test_training_with_packing_has_the_same_losses(
     )
     losses = [[point["loss"] for point in trained.curve] for trained in (packing, padding)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert losses[0] != losses[1]  # it was another way
+    assert losses[0] != losses[1]  # packing is a different procedure
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
     assert (packing.tokens, packing.completion_tokens) == (padding.tokens, padding.completion_tokens)
     assert packing.inputs != padding.inputs

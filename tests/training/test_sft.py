@@ -72,7 +72,7 @@ def test_lora_learns_and_its_merged_weights_answer_like_its_adapter(
 ) -> None:
     from peft import PeftModel
 
-    # Adapters cannot teach an untrained model to speak, so the base learns sums and the adapter turns them round.
+    # Adapters cannot train an untrained model, so the base learns sums and the adapter learns to swap the operands.
     base = finetune(rows, base, tmp_path / "base", settings(), steps=100, seed=0).path
     numbers = rows["prompt"].str.extract_groups(r"(?<a>\d+) \+ (?<b>\d+)").struct.unnest()
     turned = rows.with_columns(completion=pl.format("{} + {} .", numbers["b"], numbers["a"])).head(8)
@@ -98,7 +98,7 @@ def test_the_trained_model_has_the_configuration_of_its_base(tmp_path: Path, row
     base = make_base(tmp_path / "base", dtype="bfloat16")
     trained = finetune(rows, base, tmp_path / "out", settings(), steps=3, seed=0)
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (base, trained.path))
-    assert before == after  # dtype and use_cache among them: the Trainer would leave fp32 and no cache
+    assert before == after  # including dtype and use_cache: the Trainer would leave fp32 and no cache
     assert (after["dtype"], after["use_cache"]) == ("bfloat16", True)
     assert str(tmp_path) not in "".join(file.read_text() for file in trained.path.glob("*.json"))
 
@@ -124,7 +124,7 @@ def test_the_checkpoint_that_validates_best_is_kept(tmp_path: Path, base: Path, 
     assert len(folders) == 9
     assert sorted(folders.values()) == sorted(scores)
     assert max(scores) > 0
-    assert trained.learning_rate == 5e-3  # neither the first nor the last that was tried
+    assert trained.learning_rate == 5e-3  # neither the first nor the last
     assert trained.validation_accuracy == max(scores) == folders[trained.hash]
     assert trained.chosen_step == next(p["step"] for p in trained.curve if p["validation_accuracy"] == max(scores))
     assert hash_folder(trained.path) == trained.hash
@@ -159,7 +159,7 @@ def test_a_diverging_rate_is_in_the_curve_but_not_chosen(tmp_path: Path, base: P
     assert diverged[-1]["validation_accuracy"] is None
     assert trained.learning_rate == 1e-3
     alone = settings(learning_rate=1e30, scheduler="constant", warmup=0, checkpoints=1)
-    for _ in range(2):  # a second call says the same; it does not train again
+    for _ in range(2):  # a second call returns the same without training
         with pytest.raises(ValueError, match=r"learning_rate: \[1e\+30\]: the loss is no longer finite"):
             finetune(rows, base, tmp_path / "alone", alone, 8, 0)
 
@@ -173,7 +173,7 @@ def test_a_finished_training_is_not_repeated(
     first = finetune(rows, base, tmp_path, settings(), steps=2, seed=0)
     monkeypatch.setattr(transformers, "Trainer", None)
     assert finetune(rows, base, tmp_path, settings(), steps=2, seed=0) == first == read(tmp_path)
-    # The steps of other budgets are no input of this one.
+    # The steps of other budgets are not part of this job.
     assert finetune(rows, base, tmp_path, settings(steps={"low": 2, "high": 9}), steps=2, seed=0) == first
     with pytest.raises(ValueError, match="other rows, settings, steps or seed"):
         finetune(rows.head(3), base, tmp_path, settings(), steps=2, seed=0)
@@ -218,7 +218,9 @@ def test_bf16_is_refused_on_a_device_without_it(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     with pytest.raises(ValueError, match="of this machine does not support bf16; allowed: auto, fp32"):
         finetune(rows, base, tmp_path, settings(precision="bf16"), steps=4, seed=0)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})  # where it is not, it is slow
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}
+    )  # it is slow without hardware support
     bf16, fp32 = (
         [
             point["loss"]
@@ -227,5 +229,5 @@ def test_bf16_is_refused_on_a_device_without_it(
         for how in ("bf16", "auto")
     )
     assert bf16 == pytest.approx(fp32, rel=2e-2)
-    assert bf16 != fp32  # auto leaves it alone on a CPU
+    assert bf16 != fp32  # auto does not use it on a CPU
     assert bf16[-1] < bf16[0]

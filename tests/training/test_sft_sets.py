@@ -131,7 +131,7 @@ def test_truncated_samples_are_marked_without_verification() -> None:
         completion=pl.when(empty).then(pl.lit(" \n")).otherwise("completion"),
     )
     rows, counts = make({"take": {"wc": 1}}, given, "none")
-    assert counts["verified"] == rows.height == 59  # there is nothing to learn from white space
+    assert counts["verified"] == rows.height == 59  # white space alone is not trained on
     assert counts["truncated"] == 2
     marked = rows.filter(finish_reason="length").select("problem_id", "sample_index").rows()
     assert marked == [(IDS[1], 0), (IDS[1], 1)]
@@ -162,13 +162,13 @@ def test_a_subset_of_problems_is_equal_for_every_arm_and_nested() -> None:
     assert set(make({"take": {"se": 1}, "problems": 4})[0]["problem_id"]) < chosen
     assert set(make({"take": {"se": 1}, "problems": 10}, seed=1)[0]["problem_id"]) != chosen
     _, counts = make({"take": {"wc": 0.5}, "problems": 10})
-    assert counts["taken"] == 15, "a share is one of what was bought for these problems"
+    assert counts["taken"] == 15, "a share refers to the samples of these problems"
     with pytest.raises(ValueError, match="problems: 21 is more than the 20 problems that are sampled"):
         make({"take": {"wc": 1}, "problems": 21})
 
 
 def written(*texts: str) -> dict[str, Any]:
-    """wc's three solutions of every problem."""
+    """Tables with the given three solutions of wc for every problem."""
     given = world()
     index = pl.col("sample_index")
     text = (
@@ -198,7 +198,7 @@ def test_each_way_to_deduplicate_keeps_the_expected_rows(texts: list[str], left:
 
 
 def test_near_duplicates_share_at_least_four_fifths() -> None:
-    """12 words are 8 runs of 5; another last word changes one of them: 7 of 9 are shared, less than 0.8."""
+    """12 words have 8 runs of 5; another last word changes one of them: 7 of 9 are shared, less than 0.8."""
     words = "a b c d e f g h i j k l"
     assert make({"take": {"wc": 1}, "deduplicate": "near"}, written(words, words[:-1] + "x", "z"))[0].height == 60
     words = "a b c d e f g h i j k l m"  # 8 of 10
@@ -231,5 +231,5 @@ def test_a_number_of_rows_is_respected_and_nested() -> None:
     fewer, _ = make({"take": {"wc": 1}, "rows": 10})
     assert (rows.height, fewer.height) == (30, 10)
     assert fewer.join(rows, on=fewer.columns, how="anti").is_empty()
-    assert make({"take": {"se": 1}, "rows": 30})[0].height == 20, "there are no more"
+    assert make({"take": {"se": 1}, "rows": 30})[0].height == 20, "no more rows exist"
     assert reference(rows=7)[0].height == 7

@@ -23,7 +23,7 @@ def test_labels_cover_exactly_the_completion_and_eos(tokenizer: Any) -> None:
         for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
     ]
     assert shown == [["1", "+", "2", "=", "3", ".", "</s>"], ["9", ".", "</s>"]]
-    # Where there is a label it is the token that stands there.
+    # A label equals the token at its position.
     asked = batch["labels"] != IGNORE
     assert (batch["labels"][asked] == batch["input_ids"][asked]).all()
     assert batch["attention_mask"].sum(dim=1).tolist() == [len(row) for row in rows]
@@ -57,7 +57,7 @@ def test_a_truncated_completion_has_no_eos(tokenizer: Any) -> None:
     ]
     assert shown == [["1", "+", "2", "="], ["9", ".", "</s>"], ["6", ".", "</s>"]]
     assert batch["attention_mask"].sum(dim=1).tolist() == [len(row) for row in rows]
-    # What was cut off is learned as far as it goes: the row is the complete one's without its end.
+    # A truncated row equals the complete row without its end token.
     (whole,), _ = encode(frame(CUT[0][:2]), tokenizer, None)
     assert whole.ids[:-1].tolist() == rows[0].ids.tolist()
     assert whole.ids[-1] == tokenizer.eos_token_id
@@ -67,7 +67,7 @@ def test_a_training_depends_on_prompts_completions_and_truncation() -> None:
     rows = cut(*CUT).with_columns(problem_id=pl.lit("p"))
     assert truncated(rows).to_list() == [True, False, False]
     assert trained_on(rows).columns == ["prompt", "completion", "finish_reason"]
-    # Where nothing was cut off, it is what it was before rows said so.
+    # Without truncated rows, the columns are those of earlier versions.
     complete = rows.filter(~truncated(rows))
     assert trained_on(complete).columns == ["prompt", "completion"]
     assert truncated(complete.drop("finish_reason")).to_list() == [False, False]
@@ -129,7 +129,7 @@ def test_rows_that_cannot_be_trained_on_are_refused(tokenizer: Any, rows: pl.Dat
 def test_tokenizers_without_bos_or_eos_are_refused(tokenizer: Any) -> None:
     from tokenizers import processors
 
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")  # no BOS any more
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")  # without BOS
     with pytest.raises(ValueError, match="row 1: prompt '' has no tokens"):
         encode(frame(("sum\n", "3 ."), ("", "3 .")), tokenizer, None)
     tokenizer.eos_token = None
@@ -143,7 +143,7 @@ def test_a_schedule_cycles_through_all_rows(count: int, steps: int, batch: int) 
     plan = schedule(lengths, steps, batch, seed=3)
     assert plan.shape == (steps, batch)
     seen = np.bincount(plan.ravel(), minlength=count)
-    # What is carried over and what the last pass leaves out move a row by at most one pass each.
+    # The carried-over rows and the incomplete last pass each change a count by at most one.
     assert seen.max() - seen.min() <= 2
     assert seen.sum() == steps * batch
     assert (plan == schedule(lengths, steps, batch, seed=3)).all()
