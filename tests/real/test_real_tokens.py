@@ -68,7 +68,7 @@ def test_control_tokens_come_from_the_template_only(tokenizer: Any, content: str
 
 def test_tied_parameters_are_counted_once(smollm2: Path, tmp_path: Path) -> None:
     assert count_parameters(smollm2) == resolve(str(smollm2), engine="transformers").params == 134_515_008
-    # Qwen2.5-Coder 0.5B as it comes out of a GGUF file, with the output layer stored beside the tied embedding.
+    # Qwen2.5-Coder 0.5B from a GGUF file, with a stored output layer besides the tied embedding.
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     assert count_parameters(tmp_path) == 494_032_768
 

@@ -1,4 +1,4 @@
-"""Steps of LoRA on a real model: the losses are trl's, on the same rows in its chat template."""
+"""Steps of LoRA on a real model: the losses equal trl's on the same rows in its chat template."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = Finetune(
 
 @pytest.fixture(scope="module")
 def rows(public_data: Path) -> pl.DataFrame:
-    """Short problems of GSM8K with their own solutions, as a chat model is asked them."""
+    """Short problems of GSM8K with their reference solutions, as chat prompts."""
     task = tasks.make({"name": "gsm8k", "path": str(public_data / "gsm8k")})
     problems = task.load().filter(pl.col("question").str.len_chars() + pl.col("solution").str.len_chars() < 330).head(6)
     asked = [task.prompt(problem, chat=True) for problem in problems.to_dicts()]
