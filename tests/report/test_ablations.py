@@ -1,4 +1,4 @@
-"""Data arms against the samplers' own data, on simulated answers whose truth is known."""
+"""Data arms compared with the samplers' own data, on simulated answers with a known truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def spec(**more: Any) -> StudySpec:
 
 
 def evals(seeds: int = 1, budget: str = "low") -> pl.DataFrame:
-    """Greedy answers of every target after every arm, right as often as `TRUTH` says; problems are as hard for all."""
+    """Greedy answers of every target after every arm, correct at the rates of `TRUTH`; problems are equally hard for
+    all."""
     rng = np.random.default_rng(0)
     hard = rng.random(PROBLEMS)
     rows = []

@@ -31,7 +31,7 @@ def spec() -> StudySpec:
 
 @pytest.fixture
 def table(spec: StudySpec) -> pl.DataFrame:
-    """Every model answers greedily and in draw 0, and draws another wrong answer each time after it."""
+    """Every model answers correctly in greedy decoding and in draw 0; each later draw is a new wrong answer."""
     models = [("high", "wc"), ("high", "se"), (None, "base")]
     rows = [
         {"budget": budget, "source": source, "target": target, "benchmark": "arithmetic", "seed": None}
@@ -56,7 +56,7 @@ def test_every_model_has_a_line_with_its_metrics(spec: StudySpec, table: pl.Data
         ("–", "se", "untouched", "arithmetic"),
         *(("high", target, source, "arithmetic") for target in ("wc", "se") for source in ("wc", "se")),
     ]
-    # Half of the problems have one right draw of four: 1/4, 1/2 and 1 of them at k = 1, 2 and 4.
+    # Half of the problems have one correct draw of four: 1/4, 1/2 and 1 of them at k = 1, 2 and 4.
     starts = [cell.split(" %")[0] for cell in lines[0][4:]]
     assert starts == ["50.0", "12.5", "25.0", "50.0", "12.5", "12.5", "100.0"]
 

@@ -1,4 +1,4 @@
-"""A judge's rate on the page: its errors beside it, whose errors it is corrected for, and why there is none."""
+"""A judge's rate on the page: its errors, the source of its correction, and the reason for a missing rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPE |= {"wrong_reasoning": pl.Boolean}
 
 
 def judged(judge: str, wrong: int, unread: int, alarms: int, caught: int) -> pl.DataFrame:
-    """100 samples of either model, 50 controls of either kind."""
+    """100 samples of each model, 50 controls of each kind."""
     rows: list[tuple[Any, ...]] = []
     for model in ("wc", "se"):
         for i in range(100):
@@ -67,7 +67,7 @@ def test_the_errors_of_a_judge_are_shown_with_its_rate() -> None:
     errors = (
         "The judge first on its controls: false alarms 10.0 % [4.2, 21.9], 5 of 50 reference solutions, recall 90.0 % ["
     )
-    assert made.html.count(errors) == 2, "under the answer, and under the judges"
+    assert made.html.count(errors) == 2, "below the answer and below the judges"
     for text in (report.summary_text(made), made.summary_markdown):
         assert errors in text and "second on its controls: false alarms 0.0 %" in text
 

@@ -1,4 +1,4 @@
-"""The report's page as its readers see it: in both themes, on a wide screen and a narrow one, on paper."""
+"""The report's page in a browser: in both themes, on a wide and a narrow screen, and printed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_page_fits_the_window_and_has_contrast(page: Page, theme: str, width
     style = "getComputedStyle(document.body)"
     paper, ink = (luminance(page.run(f"{style}.{name}")) for name in ("backgroundColor", "color"))
     assert (paper > 0.9 and ink < 0.2) if theme == "light" else (paper < 0.1 and ink > 0.8)
-    # The figures' writing is the page's: dark on light, or light on dark.
+    # The text of the figures has the colours of the page: dark on light, or light on dark.
     words = page.run("[...document.querySelectorAll('svg text')].map(word => getComputedStyle(word).fill)")
     assert len(words) > 20
     assert all(abs(luminance(word) - paper) > 0.15 for word in words)

@@ -1,4 +1,4 @@
-"""The small figures in the UI: small files, the same bytes for the same table, and what they show."""
+"""The small figures in the UI: small files, equal bytes for equal tables, and their text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study's tables were made of, read back from where they lie."""
+"""The inputs of a study's tables, read from their lineage files."""
 
 from __future__ import annotations
 

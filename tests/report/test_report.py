@@ -1,4 +1,4 @@
-"""The report on simulated studies whose truth is known."""
+"""The report on simulated studies with a known truth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPEC = study.parse(
         "finetune": {"steps": 10},
     }
 )
-COST = {"wc": 200.0, "se": 610.0}  # FLOPs of a token
+COST = {"wc": 200.0, "se": 610.0}  # FLOPs per token
 PLAN = pl.DataFrame(
     {
         "budget": ["low", "low"],
@@ -50,8 +50,8 @@ TRAINED = (
 def simulated(
     right: dict[str, float], wrong_reasoning: dict[str, float], accuracy: dict[str, float], seed: int = 0
 ) -> dict[str, pl.DataFrame]:
-    """A study's tables: chance that a sample is right, that a right one rests on wrong reasoning, and the accuracy of
-    a model finetuned on each source."""
+    """A study's tables, from the probability of a correct sample, that of wrong reasoning in a correct one, and the
+    accuracy of a model finetuned on each source."""
     rng = np.random.default_rng(seed)
     ids = [f"p{i:03d}" for i in range(PROBLEMS)]
     verdicts, judgements, samples = [], [], []
@@ -68,7 +68,7 @@ def simulated(
     answered = []
     for target in ("student", "wc"):
         for source in ("wc", "se", "gt"):
-            luck = np.random.default_rng(seed + 1).random(PROBLEMS)  # the same problems are hard for all
+            luck = np.random.default_rng(seed + 1).random(PROBLEMS)  # the same problems are hard for all models
             noise = rng.random(PROBLEMS)
             mixed = 0.7 * luck + 0.3 * noise
             cut = np.quantile(mixed, accuracy[source])
@@ -157,7 +157,7 @@ def test_values_equal_those_of_the_metrics() -> None:
     sides = [solved.filter(pl.col("model") == m).drop("model").sort("problem_id") for m in ("wc", "se")]
     wanted = paired_difference(sides[0], sides[1])
     found = row(compared, "coverage")
-    # With k = n, coverage@k of a problem is whether any of its samples is right.
+    # With k = n, coverage@k of a problem is 1 if any of its samples is correct.
     assert (found["difference"], found["low"], found["high"]) == pytest.approx(wanted[:3])
     assert (found["k_weak"], found["k_strong"]) == (6, 2)
     distinct = (
@@ -275,7 +275,7 @@ def test_one_problem_has_no_interval() -> None:
 
 
 def two_budgets() -> tuple[Any, dict[str, pl.DataFrame]]:
-    """The simulated study with a second budget, of which there is less: no judgements, no finetuned models."""
+    """The simulated study with a second budget without judgements and finetuned models."""
     tables = simulated(**EQUAL)
     for name in ("budget_plan", "verdicts", "samples", "sample_metrics"):
         tables[name] = pl.concat([tables[name], tables[name].with_columns(budget=pl.lit("high"))])
@@ -410,17 +410,17 @@ def test_accuracies_are_listed_with_the_untouched_models_first() -> None:
 def test_the_page_is_self_contained_and_reproducible() -> None:
     tables = simulated(**EQUAL)
     page = report.build(SPEC, tables).html
-    assert page.count("<script>") == page.count("<script") == 1 and "fetch(" not in page  # it copies tables
+    assert page.count("<script>") == page.count("<script") == 1 and "fetch(" not in page  # the script copies tables
     assert not re.findall(r"""(?:src|href)=["'](?!#)""", page)
     assert "@import" not in page
-    # Names of SVG's own vocabulary are the only addresses.
+    # The namespaces of SVG are the only URLs.
     assert set(re.findall(r"https?://[^\s\"'<)]+", page)) == {
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
     }
     assert page == report.build(SPEC, tables).html
     assert page.count("<svg") == 4
-    for text in ("1,800", "600", "6.10"):  # samples bought, and what a match without rounding would buy
+    for text in ("1,800", "600", "6.10"):  # bought samples, and the number that an exact match would buy
         assert text in page
 
 

@@ -1,4 +1,4 @@
-"""The curves of finetunings as figures."""
+"""Figures of training curves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STUDY = {
 
 
 def rows(validated: bool = True) -> pl.DataFrame:
-    """Two rates, of which the second one kept at its first checkpoint; two seeds."""
+    """Two learning rates, the second of which is kept at its first checkpoint; two seeds."""
     curve = [
         {"learning_rate": rate, "step": step, "loss": loss, "validation_accuracy": 0.2 if validated else None}
         for rate, losses in ((1e-3, (4.0, 3.0)), (5e-4, (2.0, 1.0)))
