@@ -1,4 +1,4 @@
-"""Every view and every analysis query over a study small enough to count by hand."""
+"""Every view and every analysis query on a study small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cos_assets.storage import catalog, tables
 from cos_assets.storage.schemas import TABLES
 
 LOW = {"budget": "low"}
-# Problem -> what each model's samples answer; p1 and p2 have the answer 7, p3 has 8. None: cut off at the limit.
+# Problem -> the answers of each model's samples; p1 and p2 have the answer 7, p3 has 8. None: truncated.
 ANSWERS: dict[str, dict[str, list[str | None]]] = {
     "wc": {"p1": ["7", "7", "7"], "p2": ["5", "5", "7"], "p3": ["1", "2", None]},
     "se": {"p1": ["7"], "p2": ["9"], "p3": ["8"]},
@@ -80,9 +80,9 @@ def study(root: Path) -> None:
                 "answer": a,
                 "verdict": "truncated" if a is None else "correct" if a == GOLD[p] else "wrong",
                 "correct": a == GOLD[p],
-                # The second grader refuses one right answer.
+                # The second grader rejects one correct answer.
                 "strict": a == GOLD[p] and (model, p) != ("wc", "p2"),
-                # wc's three right texts for p1 differ; two of them are the same equations.
+                # The three correct texts of wc for p1 differ; two of them have equal equations.
                 "text_key": f"t{i}" if a == GOLD[p] else None,
                 "equations_key": f"e{min(i, 1)}" if a == GOLD[p] else None,
             }
@@ -123,7 +123,7 @@ def study(root: Path) -> None:
             for p, i, a in given
             if a == GOLD[p]
         ]
-        # A control of each kind, by each model's set: the reference solution counts once.
+        # Each model's set has a control of each kind: the reference solution counts once.
         controls = [("p1", None, "reference", "right"), ("p2", 0, "wrong_answer", "wrong")]
         judgements += [
             {"problem_id": p, "sample_index": i, "control": kind, "judge": "steps", "judge_version": "1"}
@@ -149,7 +149,7 @@ def study(root: Path) -> None:
             {"target": "student", "benchmark": "b", "problem_id": f"q{i}", "temperature": t, "correct": c}
             for i, c in enumerate(right)
             for t in (0.0, 0.7)
-            if t == 0 or i == 0  # one more that was drawn, which is not counted
+            if t == 0 or i == 0  # one further drawn answer, which is not counted
         ]
         write("student_eval", arm, evals, ("student_checkpoint", key))
     base = {
@@ -236,7 +236,7 @@ def test_the_ledger_view_contains_the_model_of_each_file(root: Path) -> None:
     assert rows == [("f1", "wc"), ("f2", "se")]
 
 
-# The question, the columns that are looked at, the rows counted by hand.
+# The query, the compared columns, and the rows counted by hand.
 ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
     (
         "accuracy_by_source",
@@ -387,9 +387,9 @@ def test_lineage_goes_back_to_the_problems(root: Path) -> None:
 
 
 def test_the_judges_view_equals_the_stored_figures(tmp_path: Path) -> None:
-    """The view `judges` against `cos_assets.judging.rates`, at a confidence that is not 95 %."""
+    """The view `judges` equals `cos_assets.judging.rates`, at a confidence other than 95 %."""
     rng = np.random.default_rng(1)
-    # False alarms, recall, and the share of samples that is not read.
+    # False alarms, recall, and the share of unreadable samples.
     kinds: dict[str, tuple[float, float | None, float]] = {
         "good": (0.05, 0.9, 0.1),
         "coin": (0.5, 0.5, 0.1),
