@@ -119,7 +119,7 @@ def test_a_moved_home_is_read_at_its_new_path(root: Path) -> None:
 
 
 def test_a_connection_with_write_access_does_not_block_readers(root: Path) -> None:
-    """`duckdb cos.duckdb` without -readonly locks the file; others then get a file of their own."""
+    """`duckdb cos.duckdb` without -readonly locks the file; other processes then use a file of their own."""
     code = f"import duckdb, sys; c = duckdb.connect({str(catalog.build(root))!r}); print('open', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -214,7 +214,7 @@ def test_views_and_queries_have_a_description() -> None:
         assert declared.row.startswith("One row per "), name
         assert (declared.files is None) == (catalog.VIEWS / f"{name}.sql").exists(), name
     for question in catalog.questions():
-        assert catalog.head(question)[0].endswith("?"), f"{question}: the first line is the question it answers"
+        assert catalog.head(question)[0].endswith("?"), f"{question}: the first line must be a question"
 
 
 def test_every_query_is_in_the_docs() -> None:
@@ -248,9 +248,9 @@ for number in range(rounds):
 
 
 def test_queries_during_two_writing_runs_return_complete_tables(tmp_path: Path) -> None:
-    """Tables are replaced by others, of another length each time, as fast as they can be: no answer is from half a
-    table, and nobody waits. DuckDB opens a file twice, and refuses an answer where it was replaced in between; `query`
-    asks again."""
+    """Tables are replaced by tables of another length without pause: every result is from a complete table, and no
+    reader is blocked. DuckDB opens a file twice, and raises an error if it was replaced in between; `query` repeats the
+    query."""
     rounds = 40
     seen: dict[tuple[str, str], int] = {}
     asked = (
@@ -260,9 +260,9 @@ def test_queries_during_two_writing_runs_return_complete_tables(tmp_path: Path) 
 
     def check(who: str, answer: list[tuple[Any, ...]]) -> None:
         for model, rows, number, same, characters in answer:
-            assert (rows, number) == (1 + number * 37 % 2000, same), "a table is read as it was written"
+            assert (rows, number) == (1 + number * 37 % 2000, same), "a table is read completely"
             assert characters == sum((len(str(number)) + 1) * (1 + i % 40) for i in range(rows))
-            assert number >= seen.get((who, model), 0), "an answer is not older than the one before"
+            assert number >= seen.get((who, model), 0), "a result is not older than the previous one"
             seen[who, model] = number
 
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
@@ -284,7 +284,7 @@ def test_queries_during_two_writing_runs_return_complete_tables(tmp_path: Path) 
 
 
 def materialized(root: Path) -> bool:
-    """One asset, made by Dagster alone."""
+    """Materialize one asset by Dagster alone."""
 
     @dg.asset(key_prefix="s", name="problems")
     def problems() -> dg.MaterializeResult:

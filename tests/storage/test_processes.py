@@ -1,4 +1,4 @@
-"""Whether a process is gone is known by more than its number, and only on its own machine."""
+"""A process is identified by more than its pid, and only on its own machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_process_is_gone_once_it_has_ended() -> None:
     assert known is not None and not gone(known)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert gone(known)  # a zombie, until its parent asks
+    assert gone(known)  # a zombie until its parent waits for it
     child.wait()
     assert gone(known)
     assert identity(child.pid) is None
@@ -73,7 +73,7 @@ def test_no_process_is_gone_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_pa
     [("other-boot pid:[4026531836] 1 1", 0), ("{here} 999999999 1", 1), ("{mine}", 0), ("", 0)],
 )
 def test_runs_of_another_machine_are_not_closed(home: Path, process: str, closed: int) -> None:
-    """Two machines on one instance: what the second sees of the first's run is a number that it does not know."""
+    """Two machines share one instance: the second does not know the pid of the first machine's run."""
     process = process.format(here=machine(), mine=identity())
     with instance.open_instance() as dagster:
         run = dagster.create_run_for_job(empty.to_job(), tags={PROCESS_TAG: process}, status=STARTED)
@@ -84,7 +84,7 @@ def test_runs_of_another_machine_are_not_closed(home: Path, process: str, closed
 
 
 def test_launched_runs_are_monitored_by_process_identity(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is set forward by an hour after the first look, and then the process ends."""
+    """The clock is set forward by an hour after the first check, and then the process ends."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with instance.open_instance() as dagster:
         watch = dagster.run_launcher

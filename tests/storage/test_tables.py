@@ -67,7 +67,7 @@ def test_a_file_with_equal_content_is_not_rewritten(tmp_path: Path) -> None:
     file, where = tmp_path / "s/a/model=wc" / tables.DATA, {"model": "wc"}
     assert tables.as_recorded(file, known, where)
 
-    # Other content, a file that somebody has changed, a broken lineage.json: written.
+    # Other content, a changed file and a broken lineage.json: the table is written.
     other = pl.DataFrame({"x": [1, 3]})
     assert written(other) != first
     file.write_bytes(b"changed")
@@ -112,6 +112,6 @@ def test_a_killed_writer_leaves_the_old_table(tmp_path: Path) -> None:
     )
     assert killed.returncode == -9
     left = [p.name for p in (tmp_path / "s/t").iterdir()]
-    assert len(left) == 3  # the temporary file is still there, and matches no pattern that reads the tree
+    assert len(left) == 3  # the temporary file still exists, and matches no pattern of a reader
     assert pl.read_parquet(tmp_path / "s/t/**/*.parquet").drop("study").equals(FRAME)
     assert tables.scan(tmp_path, "s", "t").collect().equals(FRAME)
