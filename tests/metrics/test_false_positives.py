@@ -89,7 +89,7 @@ def test_rows_count_with_their_weight() -> None:
 
 
 def labels(*counts: tuple[bool, bool, int]) -> pl.DataFrame:
-    """(judge, human, how often), each of a problem of its own."""
+    """(judge, human, count); every row has its own problem."""
     rows = [(judge, human) for judge, human, often in counts for _ in range(often)]
     frame = pl.DataFrame(rows, schema={"judge": pl.Boolean, "human": pl.Boolean}, orient="row")
     return frame.with_columns(problem_id=pl.int_range(pl.len()).cast(pl.String))
