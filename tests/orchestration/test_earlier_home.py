@@ -1,8 +1,7 @@
 """A home from before the modules moved into packages is up to date.
 
 After a change that makes partitions stale on purpose, such as a new grader, fill the stored home again: with
-`own_project`, the
-study below and `cos run own` in its folder, less logs, figures and `cos.duckdb`.
+`own_project`, the study below and `cos run own` in its folder, without logs, figures and `cos.duckdb`.
 """
 
 from __future__ import annotations

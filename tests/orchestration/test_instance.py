@@ -1,4 +1,4 @@
-"""Dagster's instance as it is committed: killed runs, pools, retries, the daemon's work, storage in PostgreSQL."""
+"""The committed Dagster instance: killed runs, pools, retries, the daemon's work, storage in PostgreSQL."""
 
 from __future__ import annotations
 
