@@ -1,4 +1,4 @@
-"""The house: imports point down, and nothing heavy is imported before it is used."""
+"""The architecture: imports point down, and heavy packages are imported only where they are used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cos_assets"
-# From the top to the bottom; what is on one line does not know one another. See docs/architecture.md.
+# From top to bottom; packages on one line do not import one another. See docs/architecture.md.
 LAYERS = [
     "cli",
     "component",
@@ -30,7 +30,7 @@ LAYERS = [
     "progress fields readers escape",
 ]
 LOOSE = {"cli", "component", "progress", "fields", "readers", "escape"}
-DAGSTER_ENDS = "orchestration"  # nothing below knows Dagster
+DAGSTER_ENDS = "orchestration"  # layers below do not import Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")
 HEAVY = (
     "torch",
@@ -68,7 +68,7 @@ def test_six_modules_are_outside_of_the_packages() -> None:
 
 
 def test_no_modules_import_one_another_in_a_cycle() -> None:
-    """Also not for types only, and not by way of a third."""
+    """This includes imports for types only and indirect cycles."""
     files = {module(path): path for path in MODULES}
     graph = {name: imported_modules(path, set(files)) for name, path in files.items()}
     while ends := [name for name, below in graph.items() if not below]:
@@ -96,7 +96,7 @@ def test_imports_point_down(path: Path) -> None:
     own = layer(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
     parts = {name.split(".")[1] for name in imports(path) if name.startswith("cos_assets.")}
     for part in parts & {name for names in LAYERS for name in names.split()}:
-        assert layer(part) >= own, f"{path.name} imports {part}, which stands above it"
+        assert layer(part) >= own, f"{path.name} imports {part}, which is above it"
     if own > LAYERS.index(DAGSTER_ENDS):
         assert not [name for name in imports(path) if name.split(".")[0] == "dagster"]
 

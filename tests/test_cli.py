@@ -1,4 +1,4 @@
-"""What `cos` says when something fails."""
+"""Messages of `cos` after failures."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def test_a_broken_instance_is_reported_in_one_line(tmp_path: Path, what: str, co
 
 @pytest.mark.parametrize("rows", [0, 10, 1_000_000])
 def test_a_table_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path, rows: int) -> None:
-    """Polars says why in some words or not at all, by the moment at which the write fails."""
+    """The message of polars depends on the moment of the failed write, and may be empty."""
     file, frame = tmp_path / "samples" / "data.parquet", pl.DataFrame({"text": pl.int_range(rows, eager=True)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the system refuses larger files
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the kernel refuses larger files
     try:
         with pytest.raises(OSError, match="File too large") as raised:
             paths.replace(file, frame.write_parquet)
@@ -103,7 +103,7 @@ def test_a_table_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path, 
 
 def test_a_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
     def write(file: Path) -> None:
-        with Path("/dev/full").open("w") as full:  # takes no byte
+        with Path("/dev/full").open("w") as full:  # every write fails
             full.write("text")
 
     with pytest.raises(OSError, match="No space left on device") as raised:

@@ -1,4 +1,4 @@
-"""The docs name every key of a study, and their links lead somewhere."""
+"""The docs contain every key of a study, and their links have targets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_column_is_explained() -> None:
 
 
 def heading(line: str) -> str:
-    """The anchor that a heading has on GitHub."""
+    """The anchor of a heading on GitHub."""
     return re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""The smoke study as a user runs it: by `cos run`, by Dagster's own API, and killed in the middle."""
+"""The smoke study by `cos run`, by Dagster's API, and with kills."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cos(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def hashes(home: Path) -> dict[str, str]:
-    """The content hash of every table of the study and of its models, by where it lies."""
+    """The content hash of every table of the study and of its models, by path."""
     files = [*home.glob(f"{STUDY}/**/data.parquet"), *home.glob("tiny/**/data.parquet")]
     return {
         str(file.relative_to(home)): content_hash(pl.read_parquet(file, hive_partitioning=False))
@@ -128,7 +128,7 @@ def test_a_second_run_does_nothing(undisturbed: Path) -> None:
 
 
 def zero(folder: Path) -> None:
-    """Half of the weights' bytes become 0."""
+    """Overwrite half of the bytes of the weights with 0."""
     file = folder / "model.safetensors"
     data = bytearray(file.read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
@@ -156,7 +156,7 @@ def test_a_damaged_model_is_trained_again_with_the_same_conclusion(undisturbed: 
 
 
 def test_the_false_positive_rate_equals_that_of_the_generator(undisturbed: Path) -> None:
-    """A correct sample is a false positive when its equations, with the numbers of the problem replaced, no longer
+    """A correct sample is a false positive if its equations, with the numbers of the problem replaced, no longer
     give the answer of the gold program: recomputed here from the samples alone."""
     from cos_assets.grading.steps import check_program
 
@@ -174,7 +174,7 @@ def test_the_false_positive_rate_equals_that_of_the_generator(undisturbed: Path)
 
 @pytest.fixture(scope="module")
 def by_api(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path) -> Iterator[Path]:
-    """The study through Dagster's own API, partition by partition, in another order, in this process."""
+    """The study by Dagster's API in this process, partition by partition, in another order."""
     import dagster as dg
     import torch
 
@@ -260,13 +260,13 @@ def start(home: Path) -> subprocess.Popen:
 
 
 def kill_when(process: subprocess.Popen, moment: Callable[[], bool]) -> None:
-    """SIGKILL, with no chance to tidy up, as soon as `moment` is there."""
+    """Send SIGKILL as soon as `moment` is true, without cleanup."""
     while not moment():
         assert process.poll() is None, "it ended before the moment came"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1.5)  # its workers notice within half a second
+    time.sleep(1.5)  # its workers end within half a second
 
 
 def test_a_run_killed_several_times_ends_with_the_same_tables(tmp_path: Path, undisturbed: Path) -> None:
@@ -286,7 +286,7 @@ def test_a_run_killed_several_times_ends_with_the_same_tables(tmp_path: Path, un
 
 
 def test_a_failed_partition_does_not_stop_the_others(tmp_path: Path, undisturbed: Path) -> None:
-    # One finetuned model's folder is taken by a file, so that training it fails; everything else goes on.
+    # A file has the path of one finetuned model's folder, so its training fails; everything else continues.
     wanted = scan(undisturbed, STUDY, "wc_checkpoint", [{"budget": "low", "source": "se"}]).collect()
     place = tmp_path / Path(wanted["path"].item()).parent
     place.parent.mkdir(parents=True)
@@ -310,7 +310,7 @@ def test_lineage_of_a_second_round_reaches_the_first_problems(tmp_path: Path, un
     wanted = ("--select", "+wc_checkpoint", "--budget", "low", "--source", "wc", "--jobs", "1")
     done = cos(home, "run", second, *wanted)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert hashes(home) == hashes(undisturbed), "the first round stands as it was"
+    assert hashes(home) == hashes(undisturbed), "the first round is unchanged"
     first = scan(home, STUDY, "wc_checkpoint", [{"budget": "high", "source": "wc"}]).collect()
     trained = scan(home, second, "wc_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
     assert trained["base"].item() == first["path"].item()
@@ -353,7 +353,7 @@ def test_every_query_runs_on_the_smoke_study(undisturbed: Path, tmp_path: Path) 
         assert done.stdout == "model,samples\nse,240\nwc,720\n", done.stderr
     done = cos(undisturbed, "sql", "better_buy", "--format", "json")
     assert [json.loads(line)["budget"] for line in done.stdout.splitlines()] == ["high", "low"]
-    # Nobody has labelled the samples, there is one judge and no pilot, no answers are drawn, none is cut off, and both
+    # There are no labels, one judge and no pilot, no drawn answers and no truncated ones, and both
     # graders agree.
     empty = {"agreement", "judge_disagreements", "pilot_against_outcome", "finetuned_scores", "truncated_completions"}
     empty |= {"grader_disagreements"}

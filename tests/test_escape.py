@@ -1,4 +1,4 @@
-"""Text of models and files does nothing where it is shown."""
+"""Text of models and files has no effect where it is shown."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_fence_in_a_text_does_not_end_its_code_block(text: str) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("piece", ["\\[", "$$", "\\(", "$", "$x ", "\\[a\\\\[2pt]", "$$a$", "\\(\\["])
 def test_the_label_page_reads_long_texts_in_linear_time(piece: str) -> None:
-    """A million characters take seconds; the expression that was here before would take more than ten minutes."""
+    """A million characters take seconds; a quadratic expression would take more than ten minutes."""
     assert len(rendered(piece * (1_000_000 // len(piece)))) >= 1_000_000 - len(piece)
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md do what the page says, from outside of the package."""
+"""The examples of docs/extending.md work as documented, from outside of the package."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STUDY: dict[str, Any] = {
 
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The modules of the page, imported as a project imports them; forgotten afterwards."""
+    """The modules of the page, imported like those of a project; removed afterwards."""
     registries: list[dict[str, Any]] = [engines._MODULES, RULES, methods._METHODS, summary.METRICS]
     known = [dict(registry) for registry in registries]
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is reported of long work, and what watchers make of it."""
+"""Progress reports of long work, and their observers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_report_contains_pace_spend_and_remaining_time(clock: list[float], see
         "sampling with wc: 100 of 400 (25%), 250 tokens/s, 1e+09 of about 4e+09 FLOPs,"
         " cost 0.25 of about 1, 1 min 0 s left"
     )
-    assert "left" not in str(seen[0]), "nothing is done yet, so nothing is known"
+    assert "left" not in str(seen[0]), "the time is unknown before the first result"
 
 
 def test_resumed_work_is_measured_from_where_it_resumes(clock: list[float], seen: list[Report]) -> None:
@@ -102,7 +102,7 @@ def test_durations_are_formatted(seconds: float, told: str) -> None:
 
 
 def drawn(clock: list[float], width: int, what: str, done: int, total: int, **took: float) -> str:
-    """What a terminal of so many columns shows of a step that has got so far in 20 s."""
+    """The output on a terminal of `columns` columns for a step after 20 s."""
     console = Console(file=StringIO(), force_terminal=True, width=width, record=True)
     batch = Batch("demo budget|model high|wc", "high|wc", [])
     with Terminal(console) as terminal, progress.shown_by(lambda now: terminal.progress(batch, now)):
