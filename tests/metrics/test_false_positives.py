@@ -131,8 +131,7 @@ def test_correction_keeps_a_perfect_judge_and_is_undefined_for_a_random_one() ->
 
 def simulate(rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
     """300 problems whose samples have correlated errors, two judged samples of each; sensitivity 0.8, specificity 0.9;
-    people
-    labelled one sample each of 100 of these problems."""
+    people labelled one sample each of 100 of these problems."""
     chance = rng.beta(0.4, 1.6, 300)  # mean 0.2
     truth = rng.random((300, 2)) < chance[:, None]
     said = rng.random((300, 2)) < np.where(truth, 0.8, 0.1)

@@ -32,7 +32,8 @@ class Daemons:
         """One iteration of each: backfills continue, failed runs are retried, dead runs are marked, queued runs are
         launched."""
         list(execute_backfill_iteration(self.workspace, LOG))
-        # A daemon that reads a failure before the run's status is written misses it, which is likely at these short intervals.
+        # A daemon that reads a failure before the run's status is written misses it.
+        # That is likely at these short intervals.
         if not self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]), limit=1):
             list(self._retries.run_iteration(self.workspace))
         list(execute_run_monitoring_iteration(self.workspace, LOG))
