@@ -92,7 +92,7 @@ def imported_modules(path: Path, names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path: Path) -> None:
+def test_imports_follow_the_order_of_the_layers(path: Path) -> None:
     own = layer(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
     parts = {name.split(".")[1] for name in imports(path) if name.startswith("cos_assets.")}
     for part in parts & {name for names in LAYERS for name in names.split()}:
@@ -111,7 +111,7 @@ def test_each_test_module_has_a_unique_name() -> None:
     assert sorted(names) == sorted(set(names))  # pytest imports them by name
 
 
-def test_loading_the_code_location_imports_nothing_heavy() -> None:
+def test_loading_the_code_location_imports_no_heavy_package() -> None:
     load = "from dagster_project.definitions import defs; defs().resolve_asset_graph()"
     code = f"{load}; import sys; print(*[m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)

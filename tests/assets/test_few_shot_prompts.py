@@ -50,7 +50,7 @@ def test_examples_come_from_the_training_split() -> None:
     assert shown(2, problems) == asked != shown(2, problems, seed=1)
 
 
-def test_another_problem_with_the_same_question_is_no_example() -> None:
+def test_another_problem_with_the_same_question_is_not_an_example() -> None:
     problems = frame(("Same?", "a"), ("same?", "b"), ("other", "c"))
     for seed in range(8):
         for own in shown(1, problems, seed=seed):

@@ -142,7 +142,7 @@ def test_other_files_in_the_folder_do_not_count(tmp_path: Path, beside: str) -> 
     assert count_parameters(folder) == PARAMETERS
 
 
-def test_an_adapter_beside_a_whole_model_does_not_count(tmp_path: Path) -> None:
+def test_an_adapter_in_the_folder_of_a_full_model_does_not_count(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 

@@ -41,7 +41,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def test_five_verdicts_in_input_order(no_process: None) -> None:
+def test_each_sample_gets_one_of_five_verdicts_in_input_order(no_process: None) -> None:
     table = rows(
         ("18", "18", "stop"),
         ("18", "19", "stop"),

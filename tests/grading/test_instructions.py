@@ -55,7 +55,7 @@ def test_all_instructions_must_be_followed_and_violations_are_named() -> None:
         (gold(("punctuation:no_comma", {"odd": 1})), "lm-eval failed: TypeError"),
     ],
 )
-def test_bad_golds_are_grader_errors(gold: str | None, reason: str) -> None:
+def test_invalid_golds_are_grader_errors(gold: str | None, reason: str) -> None:
     [grade] = grade_replies([(gold, "a reply")], 1)
     assert grade.verdict == "grader_error"
     assert grade.reason is not None

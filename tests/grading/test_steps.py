@@ -82,7 +82,7 @@ def test_a_chain_with_too_many_readings_is_unreadable() -> None:
         '{"literals": ["a"], "constants": [], "program": [["+", 0, 0]]}',
     ],
 )
-def test_bad_truth_is_refused(truth: str) -> None:
+def test_invalid_truth_is_refused(truth: str) -> None:
     with pytest.raises(ValueError, match=r"truth: .*allowed: "):
         check_program(truth, "1 + 1 = 2 .")
 

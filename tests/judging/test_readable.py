@@ -86,7 +86,7 @@ def test_a_few_readable_solutions_allow_the_purchase(tmp_path: Path, texts: list
     assert booked(tmp_path) == 2 * PROBLEMS
 
 
-def test_the_first_look_takes_one_sample_of_each_of_many_problems(tmp_path: Path) -> None:
+def test_the_first_check_takes_one_sample_of_each_of_many_problems(tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
     ask(tmp_path, sampler(tmp_path, ["#### 1", "#### 2"]), seen.extend)
     assert [text for text, _ in seen] == ["#### 1"] * FIRST  # index 0 of sixteen problems

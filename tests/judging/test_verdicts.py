@@ -117,7 +117,7 @@ def test_disagreements_of_the_second_grader_are_listed() -> None:
     assert second_opinion(frame.head(1), PROBLEMS)[0] == 0
 
 
-def test_a_sample_of_no_problem_is_an_error() -> None:
+def test_a_sample_of_an_unknown_problem_is_refused() -> None:
     samples = pl.DataFrame(
         {"problem_id": ["other"], "sample_index": [0], "completion": ["x"], "finish_reason": ["stop"]}
     )

@@ -50,7 +50,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_lineage_goes_back_to_other_studies(root: Path) -> None:
+def test_lineage_includes_other_studies(root: Path) -> None:
     tables = [("second/sft_set", "low|wc"), ("second/samples", "low|se"), ("second/sft_set", "low|nothing")]
     made = provenance.read(root, "second", tables)
     short = {rows: store.content_hash(table(rows))[:8] for rows in (1, 3, 7)}

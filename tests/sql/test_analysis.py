@@ -374,7 +374,7 @@ def test_each_query_returns_the_rows_counted_by_hand(
     assert ask(root, question, *columns.split()) == rows
 
 
-def test_lineage_goes_back_to_the_problems(root: Path) -> None:
+def test_lineage_reaches_the_problems(root: Path) -> None:
     rows = ask(root, "lineage_of_a_checkpoint", "checkpoint_partition", "depth", "input_asset", "input_partition")
     assert [row[1:] for row in rows if row[0] == "low|wc"] == [
         (1, "s/sft_set", "low|wc"),

@@ -152,7 +152,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> Non
         Gsm8k(path=str(tmp_path)).load()
 
 
-def test_missing_files_are_named(tmp_path: Path) -> None:
+def test_missing_files_are_refused_with_the_expected_names(tmp_path: Path) -> None:
     shutil.copy(Path(write(tmp_path, [ROW])) / "train.jsonl", tmp_path / "other.jsonl")
     (tmp_path / "test.jsonl").unlink()
     with pytest.raises(

@@ -145,7 +145,7 @@ def test_a_tie_is_resolved_by_the_earlier_step_then_the_smaller_rate(
     assert (trained.chosen_step, trained.learning_rate) == (2, 1e-3)
 
 
-def test_without_validation_the_last_step_is_kept(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_the_last_step_is_kept_without_validation(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     trained = finetune(rows, base, tmp_path, settings(), steps=5, seed=0)
     assert (trained.chosen_step, trained.validation_accuracy) == (5, None)
     assert [point["step"] for point in trained.curve] == [2, 3, 4, 5]
