@@ -1,4 +1,4 @@
-"""Shared fixtures. The public data lies beside the checkout (or where COS_PUBLIC_DATA says); in CI it must be there."""
+"""Shared fixtures. The public data is next to the checkout, or in COS_PUBLIC_DATA; CI requires it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 from support import ROOT, Silent
 
-# Two workers on two cores: threads of one that wait for threads of the other take ten times as long.
+# Two workers share two cores: with more threads than cores, tests take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files that take more than a minute, the longest first.
 LONGEST = (
@@ -22,7 +22,7 @@ LONGEST = (
     *("test_ablations_study.py", "test_dagster_ui.py", "test_pilot_and_plan.py", "test_imported.py", "test_mbpp.py"),
     *("test_real_engines.py", "test_prediction.py", "test_faults.py", "test_benchmarks.py", "test_schedule.py"),
 )
-# What `make quick` runs: these folders and the modules beside them, less what takes seconds.
+# What `make quick` runs: these folders and the modules in tests/, except those that take seconds.
 QUICK = ("budget", "grading", "metrics", "report", "study", "tests")
 NOT_QUICK = (
     *("test_apart.py", "test_code.py", "test_instructions.py", "test_math_equality.py", "test_no_sandbox.py"),
@@ -34,7 +34,7 @@ NOT_QUICK = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files come first, so that no worker is left alone with one at the end."""
+    """Run long files first, so that no worker starts one at the end."""
     for item in items:
         if item.path.parent.name in QUICK and item.path.name not in NOT_QUICK:
             item.add_marker(pytest.mark.quick)
@@ -56,7 +56,8 @@ def public_data() -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smoke study, run once by `cos run` for all workers; its output is in output.txt. Copy it to change it."""
+    """The smoke study, run once by `cos run` for all workers; its output is in output.txt. Tests that change it copy
+    it."""
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("COS_", "DAGSTER_"))}
@@ -72,7 +73,7 @@ def smoke_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sandbox() -> None:
-    """For tests that run programs: skipped where no sandbox can be made, and failed there in CI."""
+    """For tests that run programs: they are skipped without a sandbox, and fail in CI."""
     from cos_assets.grading.sandbox import require
 
     try:
@@ -85,7 +86,7 @@ def sandbox() -> None:
 
 @pytest.fixture
 def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Path]:
-    """Make every partition of a study, given as its YAML's attributes, in a home of its own; gives the home."""
+    """Materialize every partition of a study, given by the attributes of its YAML, in a new home; return the home."""
 
     def run(attributes: dict[str, Any]) -> Path:
         import dagster as dg

@@ -1,4 +1,4 @@
-"""The house: imports point down, and nothing heavy is imported before it is used."""
+"""The architecture: imports point down, and heavy packages are imported only where they are used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cos_assets"
-# From the top to the bottom; what is on one line does not know one another. See docs/architecture.md.
+# From top to bottom; packages on one line do not import one another. See docs/architecture.md.
 LAYERS = [
     "cli",
     "component",
@@ -30,7 +30,7 @@ LAYERS = [
     "progress fields readers escape",
 ]
 LOOSE = {"cli", "component", "progress", "fields", "readers", "escape"}
-DAGSTER_ENDS = "orchestration"  # nothing below knows Dagster
+DAGSTER_ENDS = "orchestration"  # layers below do not import Dagster
 GRADERS = ("math_verify", "nltk", "lm_eval")
 HEAVY = (
     "torch",
@@ -63,12 +63,12 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_six_modules_lie_outside_of_the_packages() -> None:
+def test_six_modules_are_outside_of_the_packages() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", *LOOSE}
 
 
-def test_no_modules_import_one_another() -> None:
-    """Also not for types only, and not by way of a third."""
+def test_no_modules_import_one_another_in_a_cycle() -> None:
+    """This includes imports for types only and indirect cycles."""
     files = {module(path): path for path in MODULES}
     graph = {name: imported_modules(path, set(files)) for name, path in files.items()}
     while ends := [name for name, below in graph.items() if not below]:
@@ -92,11 +92,11 @@ def imported_modules(path: Path, names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path: Path) -> None:
+def test_imports_follow_the_order_of_the_layers(path: Path) -> None:
     own = layer(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
     parts = {name.split(".")[1] for name in imports(path) if name.startswith("cos_assets.")}
     for part in parts & {name for names in LAYERS for name in names.split()}:
-        assert layer(part) >= own, f"{path.name} imports {part}, which stands above it"
+        assert layer(part) >= own, f"{path.name} imports {part}, which is above it"
     if own > LAYERS.index(DAGSTER_ENDS):
         assert not [name for name in imports(path) if name.split(".")[0] == "dagster"]
 
@@ -106,12 +106,12 @@ def test_private_modules_of_dagster_are_imported_in_one_place() -> None:
     assert users == {"dagster_private.py"}
 
 
-def test_each_test_module_has_a_name_of_its_own() -> None:
+def test_each_test_module_has_a_unique_name() -> None:
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))  # pytest imports them by name
 
 
-def test_loading_the_code_location_imports_nothing_heavy() -> None:
+def test_loading_the_code_location_imports_no_heavy_package() -> None:
     load = "from dagster_project.definitions import defs; defs().resolve_asset_graph()"
     code = f"{load}; import sys; print(*[m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)

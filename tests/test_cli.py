@@ -1,4 +1,4 @@
-"""What `cos` says when something fails."""
+"""Messages of `cos` after failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def small_study(data: Path) -> dict[str, Any]:
     }
 
 
-def test_an_old_answer_is_not_printed_after_a_run_that_failed(tmp_path: Path) -> None:
+def test_an_old_answer_is_not_printed_after_a_failed_run(tmp_path: Path) -> None:
     folder, data = tmp_path / "project", tmp_path / "rows.jsonl"
     attributes = small_study(data)
     own_project.write(folder, attributes)
@@ -75,7 +75,7 @@ def _break(home: Path, what: str) -> None:
         ("database", ["plan", "other"], "'other' is not a study of this project; allowed: own"),
     ],
 )
-def test_a_broken_instance_is_named_in_one_line(tmp_path: Path, what: str, command: list[str], message: str) -> None:
+def test_a_broken_instance_is_reported_in_one_line(tmp_path: Path, what: str, command: list[str], message: str) -> None:
     own_project.write(tmp_path / "project", small_study(tmp_path / "rows.jsonl"))
     _break(tmp_path / "project" / "home", what)
     done = own_project.cos(tmp_path / "project", *command)
@@ -85,11 +85,11 @@ def test_a_broken_instance_is_named_in_one_line(tmp_path: Path, what: str, comma
 
 
 @pytest.mark.parametrize("rows", [0, 10, 1_000_000])
-def test_a_table_that_the_disk_refuses_is_named_in_one_line(tmp_path: Path, rows: int) -> None:
-    """Polars says why in some words or not at all, by the moment at which the write fails."""
+def test_a_table_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path, rows: int) -> None:
+    """The message of polars depends on the moment of the failed write, and may be empty."""
     file, frame = tmp_path / "samples" / "data.parquet", pl.DataFrame({"text": pl.int_range(rows, eager=True)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the system refuses larger files
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the kernel refuses larger files
     try:
         with pytest.raises(OSError, match="File too large") as raised:
             paths.replace(file, frame.write_parquet)
@@ -101,9 +101,9 @@ def test_a_table_that_the_disk_refuses_is_named_in_one_line(tmp_path: Path, rows
     assert not list((tmp_path / "samples").iterdir())
 
 
-def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
     def write(file: Path) -> None:
-        with Path("/dev/full").open("w") as full:  # takes no byte
+        with Path("/dev/full").open("w") as full:  # every write fails
             full.write("text")
 
     with pytest.raises(OSError, match="No space left on device") as raised:

@@ -1,4 +1,4 @@
-"""The docs name every key of a study, and their links lead somewhere."""
+"""The docs contain every key of a study, and their links have targets."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_every_column_is_explained() -> None:
 
 
 def heading(line: str) -> str:
-    """The anchor that a heading has on GitHub."""
+    """The anchor of a heading on GitHub."""
     return re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("http://", "https://")):

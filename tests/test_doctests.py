@@ -1,4 +1,4 @@
-"""The examples in docstrings give the output that they show, and the documented packages have one for each function."""
+"""The examples in docstrings give their output, and every function of the documented packages has one."""
 
 from __future__ import annotations
 

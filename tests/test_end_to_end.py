@@ -1,4 +1,4 @@
-"""The smoke study as a user runs it: by `cos run`, by Dagster's own API, and killed in the middle."""
+"""The smoke study by `cos run`, by Dagster's API, and with kills."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cos(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def hashes(home: Path) -> dict[str, str]:
-    """The content hash of every table of the study and of its models, by where it lies."""
+    """The content hash of every table of the study and of its models, by path."""
     files = [*home.glob(f"{STUDY}/**/data.parquet"), *home.glob("tiny/**/data.parquet")]
     return {
         str(file.relative_to(home)): content_hash(pl.read_parquet(file, hive_partitioning=False))
@@ -59,7 +59,7 @@ def undisturbed(smoke_home: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return shutil.copytree(smoke_home, tmp_path_factory.mktemp("undisturbed") / "home")
 
 
-def test_it_answers(undisturbed: Path) -> None:
+def test_the_run_prints_an_answer_and_writes_a_report(undisturbed: Path) -> None:
     output = (undisturbed / "output.txt").read_text()
     for budget in ("low", "high"):
         assert re.search(rf"^.*\b{budget}\b.*(better buy|cannot tell)", output, re.MULTILINE), output
@@ -70,7 +70,7 @@ def test_it_answers(undisturbed: Path) -> None:
     assert (report["low"] <= report["high"]).all()
 
 
-def test_every_table_is_there(undisturbed: Path) -> None:
+def test_every_table_is_written(undisturbed: Path) -> None:
     tables = hashes(undisturbed)
     by_model = [f"budget={b}/model={m}" for b in ("low", "high") for m in ("wc", "se")]
     by_source = [f"budget={b}/source={s}" for b in ("low", "high") for s in ("wc", "se", "gt")]
@@ -100,7 +100,7 @@ def test_nothing_is_bought_twice(undisturbed: Path) -> None:
     assert sorted(per_model) == [60 * 4, 60 * 12]
 
 
-def test_the_plan_is_told_and_nothing_is_bought(tmp_path: Path) -> None:
+def test_plan_prints_the_purchase_and_buys_nothing(tmp_path: Path) -> None:
     told = cos(tmp_path, "plan", STUDY)
     assert told.returncode == 0, told.stderr
     rows = [line.replace("≤ ", "≤").split() for line in told.stdout.splitlines()]
@@ -111,7 +111,7 @@ def test_the_plan_is_told_and_nothing_is_bought(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("ledger/**/*.parquet"))
 
 
-def test_a_plan_that_is_half_there_is_finished(tmp_path: Path) -> None:
+def test_plan_completes_a_partial_plan(tmp_path: Path) -> None:
     assert cos(tmp_path, "run", "demo", "--smoke", "--select", "problems").returncode == 0
     told = cos(tmp_path, "plan", STUDY)
     assert told.returncode == 0 and "Matched by flops" in told.stdout, told.stderr
@@ -128,14 +128,14 @@ def test_a_second_run_does_nothing(undisturbed: Path) -> None:
 
 
 def zero(folder: Path) -> None:
-    """Half of the weights' bytes become 0."""
+    """Overwrite half of the bytes of the weights with 0."""
     file = folder / "model.safetensors"
     data = bytearray(file.read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     file.write_bytes(data)
 
 
-def test_a_damaged_model_is_not_used_and_made_again_with_the_same_conclusion(undisturbed: Path) -> None:
+def test_a_damaged_model_is_trained_again_with_the_same_conclusion(undisturbed: Path) -> None:
     before, rows = hashes(undisturbed), ledger(undisturbed).height
     answer = (undisturbed / STUDY / "report" / "answer.txt").read_text()
     table = scan(undisturbed, STUDY, "student_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
@@ -155,8 +155,8 @@ def test_a_damaged_model_is_not_used_and_made_again_with_the_same_conclusion(und
     assert (hashes(undisturbed), ledger(undisturbed).height) == (before, rows)
 
 
-def test_the_false_positive_rate_is_the_generators(undisturbed: Path) -> None:
-    """A correct sample is a false positive when its equations, with the numbers of the problem replaced, no longer
+def test_the_false_positive_rate_equals_that_of_the_generator(undisturbed: Path) -> None:
+    """A correct sample is a false positive if its equations, with the numbers of the problem replaced, no longer
     give the answer of the gold program: recomputed here from the samples alone."""
     from cos_assets.grading.steps import check_program
 
@@ -174,7 +174,7 @@ def test_the_false_positive_rate_is_the_generators(undisturbed: Path) -> None:
 
 @pytest.fixture(scope="module")
 def by_api(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path) -> Iterator[Path]:
-    """The study through Dagster's own API, partition by partition, in another order, in this process."""
+    """The study by Dagster's API in this process, partition by partition, in another order."""
     import dagster as dg
     import torch
 
@@ -220,7 +220,7 @@ def test_dagsters_api_gives_the_same_tables(undisturbed: Path, by_api: Path) -> 
     assert (by_api / report).read_bytes() == (undisturbed / report).read_bytes()
 
 
-def test_what_could_be_lost_in_silence_is_checked(by_api: Path) -> None:
+def test_every_asset_has_its_checks_and_they_pass(by_api: Path) -> None:
     held = {
         "problems": ["splits_are_disjoint"],
         "samples": [
@@ -260,16 +260,16 @@ def start(home: Path) -> subprocess.Popen:
 
 
 def kill_when(process: subprocess.Popen, moment: Callable[[], bool]) -> None:
-    """SIGKILL, with no chance to tidy up, as soon as `moment` is there."""
+    """Send SIGKILL as soon as `moment` is true, without cleanup."""
     while not moment():
         assert process.poll() is None, "it ended before the moment came"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1.5)  # its workers notice within half a second
+    time.sleep(1.5)  # its workers end within half a second
 
 
-def test_killed_again_and_again(tmp_path: Path, undisturbed: Path) -> None:
+def test_a_run_killed_several_times_ends_with_the_same_tables(tmp_path: Path, undisturbed: Path) -> None:
     moments: dict[str, Callable[[], bool]] = {
         "sampling": lambda: any(tmp_path.glob("ledger/*/*/.lock")),
         "training": lambda: any(tmp_path.glob("checkpoints/*/*/lr-*")),
@@ -286,7 +286,7 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: Path) -> None:
 
 
 def test_a_failed_partition_does_not_stop_the_others(tmp_path: Path, undisturbed: Path) -> None:
-    # One finetuned model's folder is taken by a file, so that training it fails; everything else goes on.
+    # A file has the path of one finetuned model's folder, so its training fails; everything else continues.
     wanted = scan(undisturbed, STUDY, "wc_checkpoint", [{"budget": "low", "source": "se"}]).collect()
     place = tmp_path / Path(wanted["path"].item()).parent
     place.parent.mkdir(parents=True)
@@ -304,13 +304,13 @@ def test_a_failed_partition_does_not_stop_the_others(tmp_path: Path, undisturbed
     assert ours == {table: digest for table, digest in hashes(undisturbed).items() if table in ours}
 
 
-def test_a_second_round_goes_back_to_the_first_problems(tmp_path: Path, undisturbed: Path) -> None:
+def test_lineage_of_a_second_round_reaches_the_first_problems(tmp_path: Path, undisturbed: Path) -> None:
     home = shutil.copytree(undisturbed, tmp_path / "home")
     second = STUDY.replace("demo", "demo_round2")
     wanted = ("--select", "+wc_checkpoint", "--budget", "low", "--source", "wc", "--jobs", "1")
     done = cos(home, "run", second, *wanted)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert hashes(home) == hashes(undisturbed), "the first round stands as it was"
+    assert hashes(home) == hashes(undisturbed), "the first round is unchanged"
     first = scan(home, STUDY, "wc_checkpoint", [{"budget": "high", "source": "wc"}]).collect()
     trained = scan(home, second, "wc_checkpoint", [{"budget": "low", "source": "wc"}]).collect()
     assert trained["base"].item() == first["path"].item()
@@ -337,14 +337,14 @@ def test_a_second_round_goes_back_to_the_first_problems(tmp_path: Path, undistur
         (["report", "demo"], "demo: has no report yet; make it with `cos run demo`"),
     ],
 )
-def test_a_wrong_name_is_answered_with_the_right_ones(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_an_unknown_name_is_refused_with_the_allowed_ones(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = cos(tmp_path, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_sql_over_everything(undisturbed: Path, tmp_path: Path) -> None:
+def test_every_query_runs_on_the_smoke_study(undisturbed: Path, tmp_path: Path) -> None:
     query = "SELECT model, count(*) AS samples FROM samples WHERE budget = 'high' GROUP BY model ORDER BY model"
     by_hand = tmp_path / "by hand.sql"
     by_hand.write_text(query)
@@ -353,7 +353,7 @@ def test_sql_over_everything(undisturbed: Path, tmp_path: Path) -> None:
         assert done.stdout == "model,samples\nse,240\nwc,720\n", done.stderr
     done = cos(undisturbed, "sql", "better_buy", "--format", "json")
     assert [json.loads(line)["budget"] for line in done.stdout.splitlines()] == ["high", "low"]
-    # Nobody has labelled the samples, there is one judge and no pilot, no answers are drawn, none is cut off, and both
+    # There are no labels, one judge and no pilot, no drawn answers and no truncated ones, and both
     # graders agree.
     empty = {"agreement", "judge_disagreements", "pilot_against_outcome", "finetuned_scores", "truncated_completions"}
     empty |= {"grader_disagreements"}
@@ -362,7 +362,7 @@ def test_sql_over_everything(undisturbed: Path, tmp_path: Path) -> None:
         assert (rows == 0) == (file.stem in empty), f"{file.stem}: {rows} rows"
 
 
-def test_tables_are_what_their_views_say(undisturbed: Path, tmp_path: Path) -> None:
+def test_tables_have_the_columns_of_their_views(undisturbed: Path, tmp_path: Path) -> None:
     for name in TABLES:
         ask = f"DESCRIBE {name}"
         assert catalog.query(undisturbed, ask).equals(catalog.query(tmp_path, ask)), name
@@ -376,12 +376,12 @@ def test_tables_are_what_their_views_say(undisturbed: Path, tmp_path: Path) -> N
         (["SELECT 1", "--file", __file__], "error: give QUERY or --file, not both"),
     ],
 )
-def test_a_question_that_is_none(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_an_invalid_query_is_refused_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = cos(tmp_path, "sql", *arguments)
     assert (done.returncode, done.stderr.strip()) == (2, message)
 
 
-def test_what_can_be_asked_is_listed(tmp_path: Path) -> None:
+def test_sql_list_shows_views_and_queries(tmp_path: Path) -> None:
     done = cos(tmp_path, "sql", "--list")
     assert done.returncode == 0
     assert not list(tmp_path.iterdir()), "nothing is made"

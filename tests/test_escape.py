@@ -1,4 +1,4 @@
-"""Text of models and files does nothing where it is shown."""
+"""Text of models and files has no effect where it is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cos_assets.judging.label_page import rendered
         ("abc\u202edef", "abc\\u202edef"),
     ],
 )
-def test_a_terminal_is_not_controlled(text: str, shown: str) -> None:
+def test_control_characters_are_escaped_for_the_terminal(text: str, shown: str) -> None:
     assert for_terminal(text) == shown
 
 
@@ -52,13 +52,13 @@ def test_a_secret_is_hidden_in_every_form(form: str) -> None:
     assert not any(form[i : i + 12] in text for i in range(len(form) - 11))
 
 
-def test_what_is_no_secret_is_shown() -> None:
+def test_text_without_the_secret_is_shown_unchanged() -> None:
     text = "429: too many requests, İ, sk-A/+sec"
     assert redact(text, SECRET) == text
     assert redact("abc and abcd", "abc") == "*** and ***d"
 
 
-def test_a_spreadsheet_computes_nothing() -> None:
+def test_formulas_are_escaped_for_spreadsheets() -> None:
     texts = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", "-5", "+1.5e3", "a=1", "", None]
     frame = for_spreadsheet(pl.DataFrame({"text": texts, "number": range(len(texts))}))
     assert frame["text"].to_list() == [
@@ -69,7 +69,7 @@ def test_a_spreadsheet_computes_nothing() -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "```\n![x](https://example.org/x.png)\n```", "`````", ""])
-def test_a_block_of_code_ends_where_we_end_it(text: str) -> None:
+def test_a_fence_in_a_text_does_not_end_its_code_block(text: str) -> None:
     fence, *inner, end = markdown_block(text).split("\n")
     assert "\n".join(inner) == text
     assert fence == end and set(fence) == {"`"} and len(fence) >= 3
@@ -79,11 +79,11 @@ def test_a_block_of_code_ends_where_we_end_it(text: str) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("piece", ["\\[", "$$", "\\(", "$", "$x ", "\\[a\\\\[2pt]", "$$a$", "\\(\\["])
 def test_the_label_page_reads_long_texts_in_linear_time(piece: str) -> None:
-    """A million characters take seconds; the expression that was here before would take more than ten minutes."""
+    """A million characters take seconds; a quadratic expression would take more than ten minutes."""
     assert len(rendered(piece * (1_000_000 // len(piece)))) >= 1_000_000 - len(piece)
 
 
-def test_the_label_page_draws_maths_of_each_kind() -> None:
+def test_the_label_page_renders_every_kind_of_maths() -> None:
     for text in ("$x+1$", "$$x+1$$", "\\(x+1\\)", "\\[x+1\\]", "\\[\\begin{matrix}a\\\\[2pt]b\\end{matrix}\\]"):
         assert str(rendered(f"so {text} holds")).count("<math") == 1, text
     assert "<math" not in rendered("$5 and $6, \\[ open")

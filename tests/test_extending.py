@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md do what the page says, from outside of the package."""
+"""The examples of docs/extending.md work as documented, from outside of the package."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STUDY: dict[str, Any] = {
 
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The modules of the page, imported as a project imports them; forgotten afterwards."""
+    """The modules of the page, imported like those of a project; removed afterwards."""
     registries: list[dict[str, Any]] = [engines._MODULES, RULES, methods._METHODS, summary.METRICS]
     known = [dict(registry) for registry in registries]
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         registry.update(before)
 
 
-def test_an_engine_of_ones_own_is_asked_and_booked(examples: None, tmp_path: Path) -> None:
+def test_samples_of_a_custom_engine_are_bought_and_booked(examples: None, tmp_path: Path) -> None:
     spec = study.parse(STUDY)
     model = resolve("a", engine=spec.models["wc"].engine)
     prompts = pl.DataFrame({"problem_id": ["p", "q"], "prompt": ["x\nThe answer is 4", "The answer is 5"]})
@@ -85,12 +85,14 @@ def test_an_engine_of_ones_own_is_asked_and_booked(examples: None, tmp_path: Pat
         ({"match": "token"}, "match: 'token' is not allowed; allowed: 'flops', .*'number', 'tokens'"),
     ],
 )
-def test_its_mistakes_are_named_like_those_of_the_others(examples: None, changes: dict, message: str) -> None:
+def test_invalid_options_of_a_custom_engine_are_refused_with_the_key(
+    examples: None, changes: dict, message: str
+) -> None:
     with pytest.raises(study.StudyError, match=message):
         study.parse(STUDY | changes)
 
 
-def test_a_matching_rule_of_ones_own_matches(examples: None) -> None:
+def test_a_custom_matching_rule_is_used(examples: None) -> None:
     stated = {
         name: {"model": name, "engine": "echo", "tokens_per_solution": count}
         for name, count in (("wc", 50), ("se", 200))
@@ -104,7 +106,7 @@ def test_a_matching_rule_of_ones_own_matches(examples: None) -> None:
     assert samples.select(spec.matching.spent()).to_series().to_list() == [3.0, None]
 
 
-def test_a_judge_method_and_a_metric_of_ones_own_are_part_of_a_study(
+def test_a_custom_judge_method_and_metric_are_part_of_a_study(
     examples: None, materialize: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
     rows = [

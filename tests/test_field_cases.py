@@ -1,7 +1,7 @@
-"""Inputs that were graded, read, counted or refused wrongly, each with the results that are right.
+"""Inputs that were once graded, read, counted or refused wrongly, each with the accepted results.
 
-The cases lie in the public data, or in the file that COS_FIELD_CASES names. `rec` cases describe a situation in words;
-they have tests of their own, beside what they are about.
+The cases are in the public data, or in the file in COS_FIELD_CASES. `rec` cases describe a situation in words;
+they have separate tests in the modules of their subjects.
 """
 
 from __future__ import annotations
@@ -132,13 +132,15 @@ CALLS: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
 }
 
 
-def test_the_cases_are_there(public_data: Path) -> None:
-    assert CALLED, f"{FILE}: holds no cases"
+def test_every_kind_of_case_is_known(public_data: Path) -> None:
+    assert CALLED, f"{FILE}: contains no cases"
     unknown = {case["input"]["call"] for case in CALLED} - CALLS.keys()
     assert not unknown, f"{FILE}: no translation of {', '.join(sorted(unknown))}"
 
 
 @pytest.mark.parametrize("case", CALLED, ids=lambda case: case["id"])
-def test_field_case(case: Mapping[str, Any], tmp_path: Path, sandbox: None) -> None:
+def test_a_recorded_case_gives_one_of_its_accepted_results(
+    case: Mapping[str, Any], tmp_path: Path, sandbox: None
+) -> None:
     got = CALLS[case["input"]["call"]](case["input"], tmp_path)
     assert got in case["want"], f"{case['kind']}: expected {case['expected']}"

@@ -1,4 +1,4 @@
-"""What is reported of long work, and what watchers make of it."""
+"""Progress reports of long work, and their observers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def seen(clock: list[float]) -> list[Report]:
     return []
 
 
-def test_pace_spend_and_time_left(clock: list[float], seen: list[Report]) -> None:
+def test_a_report_contains_pace_spend_and_remaining_time(clock: list[float], seen: list[Report]) -> None:
     with progress.shown_by(seen.append):
         progress.report("sampling with wc", 0, 400)
         clock[0] += 20
@@ -49,10 +49,10 @@ def test_pace_spend_and_time_left(clock: list[float], seen: list[Report]) -> Non
         "sampling with wc: 100 of 400 (25%), 250 tokens/s, 1e+09 of about 4e+09 FLOPs,"
         " cost 0.25 of about 1, 1 min 0 s left"
     )
-    assert "left" not in str(seen[0]), "nothing is done yet, so nothing is known"
+    assert "left" not in str(seen[0]), "the time is unknown before the first result"
 
 
-def test_work_that_goes_on_is_measured_from_where_it_goes_on(clock: list[float], seen: list[Report]) -> None:
+def test_resumed_work_is_measured_from_where_it_resumes(clock: list[float], seen: list[Report]) -> None:
     with progress.shown_by(seen.append):
         progress.report("train student after a kill", 40, 100, tokens=4000, flops=8.0)
         clock[0] += 10
@@ -62,7 +62,7 @@ def test_work_that_goes_on_is_measured_from_where_it_goes_on(clock: list[float],
     assert last.tokens_per_second == 100.0 and last.expected(2.0) == 12.0
 
 
-def test_what_was_spent_adds_up_over_pieces_of_work(clock: list[float]) -> None:
+def test_spend_is_summed_over_pieces_of_work(clock: list[float]) -> None:
     meter = Meter()
     with progress.shown_by(meter):
         for _ in range(2):  # two checkpoints are validated one after the other, under one name
@@ -74,7 +74,7 @@ def test_what_was_spent_adds_up_over_pieces_of_work(clock: list[float]) -> None:
     assert meter.spent() == {"tokens": 60, "flops": 30.0}
 
 
-def test_one_report_at_most_in_so_many_seconds(clock: list[float]) -> None:
+def test_at_most_one_report_is_printed_per_interval(clock: list[float]) -> None:
     lines: list[str] = []
     with progress.shown_by(progress.lines(lines.append, 30.0)):
         for done in range(101):
@@ -89,7 +89,7 @@ def test_counted_items_are_reported_when_they_are_done(clock: list[float], seen:
     assert [report.done for report in seen] == [0, 2, 4, 5]
 
 
-def test_nobody_is_told_after_the_end(seen: list[Report]) -> None:
+def test_no_report_is_delivered_after_the_end(seen: list[Report]) -> None:
     with pytest.raises(KeyError), progress.shown_by(seen.append):
         raise KeyError
     progress.report("more", 1, 2)
@@ -97,12 +97,12 @@ def test_nobody_is_told_after_the_end(seen: list[Report]) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
-def test_durations(seconds: float, told: str) -> None:
+def test_durations_are_formatted(seconds: float, told: str) -> None:
     assert duration(seconds) == told
 
 
 def drawn(clock: list[float], width: int, what: str, done: int, total: int, **took: float) -> str:
-    """What a terminal of so many columns shows of a step that has got so far in 20 s."""
+    """The output on a terminal of `columns` columns for a step after 20 s."""
     console = Console(file=StringIO(), force_terminal=True, width=width, record=True)
     batch = Batch("demo budget|model high|wc", "high|wc", [])
     with Terminal(console) as terminal, progress.shown_by(lambda now: terminal.progress(batch, now)):
@@ -119,6 +119,6 @@ def test_a_terminal_shows_a_bar_with_pace_and_spend(clock: list[float]) -> None:
     assert "100/400" in shown and "1 min 0 s left · 250 tokens/s · cost 0.25 of about 1" in shown
 
 
-def test_in_a_narrow_terminal_the_bar_stays(clock: list[float]) -> None:
+def test_a_narrow_terminal_shows_the_bar_without_details(clock: list[float]) -> None:
     shown = drawn(clock, 80, "validation with student", 30_000, 40_000, tokens=50_000, flops=1e15)
     assert "30000/40000 7 s left" in shown and "━" * 12 in shown and "tokens/s" not in shown

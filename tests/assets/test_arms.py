@@ -1,4 +1,4 @@
-"""Data arms of one study: all from the same ledger, and none buys."""
+"""Data arms of one study: all are drawn from the same ledger, and none buys samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOURCES = {
 }
 
 
-def test_arms_of_one_ledger(materialize: Made) -> None:
+def test_all_arms_are_drawn_from_one_ledger_and_none_buys(materialize: Made) -> None:
     root = materialize(SPEC | {"sources": SOURCES})
     ledger = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in (root / "ledger").rglob("part-*.parquet")])
     assert ledger.height == 40 * (3 + 9)
@@ -55,7 +55,7 @@ def test_arms_of_one_ledger(materialize: Made) -> None:
     assert rows["greedy"].equals(rows["se"].with_columns(source=pl.lit("greedy")))
 
 
-def test_more_problems_than_there_are_is_said_before_anything_is_bought(materialize: Made) -> None:
+def test_a_source_with_too_many_problems_is_refused_before_a_purchase(materialize: Made) -> None:
     with pytest.raises(
         AssertionError,
         match=r"sources\.half\.problems: 41 is more than the 40 problems that are sampled",

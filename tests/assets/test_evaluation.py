@@ -29,7 +29,7 @@ def attributes(**more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_seeds_and_drawn_answers(materialize: Made) -> None:
+def test_each_training_seed_is_evaluated_greedily_and_with_drawn_answers(materialize: Made) -> None:
     finetune = attributes()["finetune"] | {"seeds": 2}
     root = materialize(attributes(finetune=finetune, evaluation={"samples": 4, "top_k": 3, "maj_at": [1, 4]}))
     made = tables.scan(root, "drawn", "student_checkpoint", ARMS).collect()

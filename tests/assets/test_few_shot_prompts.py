@@ -1,4 +1,4 @@
-"""Where few-shot examples come from, and that no question is asked with its own solution in front of it."""
+"""The source of few-shot examples; no prompt contains the solution of its own question."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def frame(*rows: tuple[str, str | None], split: str = "train") -> pl.DataFrame:
 
 
 def shown(shots: int, problems: pl.DataFrame, **options: Any) -> list[list[str]]:
-    """The questions of each prompt; the last one is asked."""
+    """The questions of each prompt; the last one is the question to answer."""
     texts = prompts(spec(shots, **options), problems)["prompt"]
     return [[part.split("\n")[0] for part in text.split("Question: ")[1:]] for text in texts]
 
@@ -44,11 +44,13 @@ def test_examples_come_from_the_training_split() -> None:
     asked = shown(2, problems)
     assert [own[-1] for own in asked] == [f"q{n}" for n in range(6)]
     assert all(len(set(own)) == 3 for own in asked)
-    assert len({tuple(own[:-1]) for own in asked}) <= 3, "one draw for all, but for who is drawn himself"
+    assert len({tuple(own[:-1]) for own in asked}) <= 3, (
+        "all prompts share one draw, except those whose own question was drawn"
+    )
     assert shown(2, problems) == asked != shown(2, problems, seed=1)
 
 
-def test_another_problem_with_the_same_question_is_no_example() -> None:
+def test_another_problem_with_the_same_question_is_not_an_example() -> None:
     problems = frame(("Same?", "a"), ("same?", "b"), ("other", "c"))
     for seed in range(8):
         for own in shown(1, problems, seed=seed):
@@ -56,16 +58,16 @@ def test_another_problem_with_the_same_question_is_no_example() -> None:
             assert own[0].casefold() != own[1].casefold()
 
 
-def test_exemplars_stand_in_where_solutions_are_few() -> None:
+def test_built_in_exemplars_are_used_when_there_are_too_few_solutions() -> None:
     ours = [shot["question"] for shot in Gsm8k().exemplars]
     for problems in (frame(("q0", None), ("q1", None)), frame(("q0", "s0"), ("q1", "s1"), ("q2", "s2"))):
         asked = shown(3, problems)
-        assert [own[:-1] for own in asked] == [ours[:3]] * problems.height, "no mixture of the two"
+        assert [own[:-1] for own in asked] == [ours[:3]] * problems.height, "exemplars and solutions are not mixed"
     assert shown(8, frame(("q0", None)))[0] == [*ours, "q0"]
     assert shown(2, frame(("q0", "s0"), ("q1", "s1"), ("q2", "s2")))[0] != [*ours[:2], "q0"]
 
 
-def test_an_exemplar_that_is_asked_is_left_out() -> None:
+def test_an_exemplar_with_the_question_of_the_problem_is_left_out() -> None:
     ours = [shot["question"] for shot in Gsm8k().exemplars]
     assert shown(3, frame((ours[1].upper(), None)))[0] == [ours[0], ours[2], ours[1].upper()]
 

@@ -1,4 +1,4 @@
-"""What the UI shows of a partition: numbers under names that stay, columns, a small figure, and how far it has come."""
+"""What the UI shows of a partition: numbers under stable names, columns, a small figure, and progress."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NUMBERS = {
 
 
 class World:
-    """The study, made once with every report passed on, and what Dagster knows of it."""
+    """The study, made once without throttling of progress reports, and its Dagster instance."""
 
     def __init__(self, root: Any, graph: Graph, dagster: dg.DagsterInstance) -> None:
         self.root, self.graph, self.dagster = root, graph, dagster
@@ -102,7 +102,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("asset", SHOWN)
-def test_rows_place_and_columns(world: World, asset: str) -> None:
+def test_metadata_has_the_row_count_the_path_and_described_columns(world: World, asset: str) -> None:
     shown = world.metadata(asset)
     file = Path(shown["dagster/uri"])
     frame = pl.read_parquet(file, hive_partitioning=False)
@@ -114,28 +114,28 @@ def test_rows_place_and_columns(world: World, asset: str) -> None:
 
 
 @pytest.mark.parametrize("asset", NUMBERS)
-def test_numbers_have_names_that_stay(world: World, asset: str) -> None:
+def test_metadata_has_the_documented_numbers(world: World, asset: str) -> None:
     shown = world.metadata(asset)
     lacking = sorted(NUMBERS[asset] - set(shown))
     assert not lacking, f"{asset} has {', '.join(sorted(shown))}"
     assert all(isinstance(shown[name], int | float) for name in NUMBERS[asset])
 
 
-def test_what_was_spent_is_what_was_bought(world: World) -> None:
+def test_spend_in_the_metadata_equals_the_spend_in_the_ledger(world: World) -> None:
     bought = pl.concat(pl.read_parquet(f) for f in sorted(Path(world.root, "ledger").rglob("part-*.parquet")))
     sampled = bought.filter(pl.col("stage") == "sampling", pl.col("model_id").str.ends_with("wc"))
     shown = world.metadata("samples")
     assert shown["spent_tokens"] == sampled["completion_tokens"].sum()
     assert shown["spent_flops"] == pytest.approx(sampled["flops"].sum())
     assert shown["spent_cost"] == pytest.approx(sampled["cost"].sum())
-    assert shown["completion_tokens"] > shown["spent_tokens"], "the pilot's samples are bought already"
+    assert shown["completion_tokens"] > shown["spent_tokens"], "the samples of the pilot are already bought"
     trained = world.metadata("student_checkpoint")
     validated = bought.filter(pl.col("stage") == "validation")["completion_tokens"]
     assert trained["spent_tokens"] > trained["tokens"] and len(validated) > 0
 
 
 @pytest.mark.parametrize("asset", DRAWN)
-def test_a_small_figure(world: World, asset: str) -> None:
+def test_metadata_has_an_inline_svg_figure_below_50_kilobytes(world: World, asset: str) -> None:
     shown = world.metadata(asset)["figure"]
     alt, _, address = shown.removeprefix("![").removesuffix(")").partition("](data:image/svg+xml;base64,")
     drawn = base64.b64decode(address)
@@ -143,7 +143,7 @@ def test_a_small_figure(world: World, asset: str) -> None:
     assert len(shown) < 50_000
 
 
-def test_how_far_it_has_come_is_observed_and_makes_nothing_stale(world: World) -> None:
+def test_progress_is_recorded_as_observations_and_makes_no_partition_stale(world: World) -> None:
     found = world.dagster.fetch_observations(dg.AssetKey([NAME, "samples"]), limit=1000).records
     ours = [r.asset_observation for r in found if r.asset_observation and r.asset_observation.partition == "low|wc"]
     last = {name: value.value for name, value in ours[0].metadata.items()}
@@ -154,7 +154,7 @@ def test_how_far_it_has_come_is_observed_and_makes_nothing_stale(world: World) -
     assert not [batch.name for batch in batches if world.graph.stale(world.dagster, batch)]
 
 
-def test_the_lineage_says_what_the_metadata_says(world: World) -> None:
+def test_lineage_facts_equal_the_metadata(world: World) -> None:
     facts = (tables.lineage(world.root, NAME, "samples", {"budget": "low", "model": "wc"}) or {})["facts"]
     shown = world.metadata("samples")
     assert {name: shown[name] for name in facts} == facts

@@ -1,4 +1,4 @@
-"""Studies with a pilot: what it buys, what the plan makes of it, what is predicted, and adaptive allocation."""
+"""Studies with a pilot: its purchase, the plan based on it, predictions, and adaptive allocation."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def scan(root: Path, table: str, *partitions: dict[str, str]) -> pl.DataFrame:
     return tables.scan(root, "piloted", table, partitions or (None,)).collect()
 
 
-def test_a_pilot_is_bought_once_and_tells_what_will_come(materialize: Made) -> None:
+def test_a_pilot_is_bought_once_and_predicts_the_results(materialize: Made) -> None:
     root = materialize(
         attributes(
             match_rule="measured",
             count_prefill=True,
             sources={"mix": {"take": {"wc": 0.5, "se": 0.5}}},
-            # The first look asks 16 prompts by themselves, which run once more with the rest of their samples.
+            # The check of the first samples runs 16 prompts, which run again with the rest of their samples.
             sampling={"temperature": 0.7, "top_k": 3, "max_tokens": 56, "unreadable": "continue"},
         )
     )
@@ -60,7 +60,7 @@ def test_a_pilot_is_bought_once_and_tells_what_will_come(materialize: Made) -> N
     token = {"wc": 2 * 116_544, "se": 2 * 356_256}
     spend = token["se"] * (means["se"][1] + 5 * means["se"][0])
     assert row["exact_samples"] == pytest.approx((spend / token["wc"] - means["wc"][1]) / means["wc"][0])
-    # The samples begin with the pilot, and what was expected of them holds.
+    # The samples begin with the pilot, and the prediction holds.
     bought = scan(root, "samples", {"budget": "high", "model": "wc"})
     assert bought.join(pilots["wc"], on=["problem_id", "sample_index", "completion"], how="semi").height == 120
     assert row["tokens_low"] < row["tokens_expected"] < row["tokens_high"]
@@ -77,7 +77,7 @@ def test_a_pilot_is_bought_once_and_tells_what_will_come(materialize: Made) -> N
     assert len(prediction_lines(told)) > 10
 
 
-def test_adaptive_allocation_spends_the_same_and_says_what_uniform_would_have(materialize: Made) -> None:
+def test_adaptive_allocation_spends_as_much_as_uniform_and_reports_both(materialize: Made) -> None:
     uniform = materialize(attributes(name="uniform", pilot=None))
     root = materialize(attributes(allocation="adaptive", pilot={"samples": 3}))
     assert root == uniform, "both share one ledger"
@@ -96,16 +96,16 @@ def test_adaptive_allocation_spends_the_same_and_says_what_uniform_would_have(ma
         assert told["uniform_coverage"]["value"] == pytest.approx(true, abs=0.03)
         assert told["coverage"]["value"] >= true
         curve = scan(root, "sample_metrics", where).filter(pl.col("level").is_null(), metric="coverage")
-        assert curve["k"].to_list() == [1, 2, 3, count], "curves end where all problems have as many"
+        assert curve["k"].to_list() == [1, 2, 3, count], "curves end at the smallest number of samples of a problem"
         rows = scan(root, "sft_set", {"budget": "high", "source": model})
         kept = graded.filter("correct").unique(["problem_id", "text_key"])
-        assert rows.height == kept.height, "all samples that were bought are taken"
+        assert rows.height == kept.height, "all bought samples are used"
     page = (tables.folder(root, "piloted", "report") / "report.html").read_text()
     assert "Adaptive and uniform" in page
     assert "Adaptive and uniform" not in (tables.folder(root, "uniform", "report") / "report.html").read_text()
 
 
-def test_throughput_is_measured_by_the_pilot(materialize: Made) -> None:
+def test_match_by_gpu_seconds_uses_the_throughput_of_the_pilot(materialize: Made) -> None:
     root = materialize(attributes(match="gpu_seconds", budgets={"low": {"se": 2}}, pilot={"samples": 2}))
     plan = scan(root, "budget_plan")
     for name in ("wc", "se"):
@@ -139,7 +139,7 @@ KEYLESS = {
         ),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_bought(
+def test_an_unusable_configuration_is_refused_before_a_purchase(
     more: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, materialize: Made
 ) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
@@ -150,7 +150,7 @@ def test_what_cannot_work_is_refused_before_anything_is_bought(
     assert not list(tmp_path.rglob("part-*.parquet"))
 
 
-def test_a_reached_cap_fails_what_it_stops_and_keeps_the_rest(materialize: Made) -> None:
+def test_a_reached_cap_fails_the_purchase_and_a_higher_cap_continues_it(materialize: Made) -> None:
     with pytest.raises(AssertionError, match=r"cap\.flops: 4e\+08: study 'piloted' has spent .* are missing"):
         materialize(attributes(cap={"flops": 4e8}, pilot=None, budgets={"low": {"se": 2}}))
     root = materialize(attributes(cap={"flops": 6e9}, pilot=None, budgets={"low": {"se": 2}}))
@@ -158,7 +158,7 @@ def test_a_reached_cap_fails_what_it_stops_and_keeps_the_rest(materialize: Made)
     assert rows.height == rows.select("model_id", "prompt_hash", "sample_index").n_unique() == 60 * (2 + 6)
 
 
-def test_the_spec() -> None:
+def test_spec_derives_the_floor_and_the_prices_for_batches_and_cached_tokens() -> None:
     spec = study.parse(attributes(allocation="adaptive"))
     assert spec.floor == 3 and spec.predicts and not spec.measured
     price = models.Price(output=10.0, input=2.0, cached=0.5, batch_discount=0.5, date="2026-11-01")  # type: ignore[arg-type]

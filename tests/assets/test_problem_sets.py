@@ -1,4 +1,4 @@
-"""A problem set of the user's own through Dagster: its few-shot examples, imported solutions, verdicts and checks."""
+"""A user's own problem set in Dagster: few-shot examples, imported solutions, verdicts and checks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def study(tmp_path: Path, task: dict[str, Any], solutions: list[dict[str, Any]])
     }
 
 
-def test_a_question_in_two_splits_is_told(tmp_path: Path, materialize: Callable[[dict[str, Any]], Path]) -> None:
+def test_a_question_in_two_splits_is_reported(tmp_path: Path, materialize: Callable[[dict[str, Any]], Path]) -> None:
     rows = [
         {"question": "Capital of France?", "answer": "Paris", "split": "test"},
         {"question": "capital of  FRANCE?", "answer": "Paris", "split": "train"},
@@ -69,7 +69,7 @@ def test_a_question_in_two_splits_is_told(tmp_path: Path, materialize: Callable[
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_code_of_ones_own_is_run_against_its_tests(
+def test_programs_for_a_users_problem_set_are_run_against_its_tests(
     tmp_path: Path, materialize: Callable[[dict[str, Any]], Path]
 ) -> None:
     rows = [{"question": f"Add {n}.", "answer": [f"assert f(1) == {n + 1}"], "split": "test"} for n in (1, 2)]

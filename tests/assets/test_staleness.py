@@ -1,4 +1,4 @@
-"""What an asset's body reads of the study is part of its code version, or of that of an asset upstream.
+"""Every field of the study that an asset reads is part of its code version, or of that of an upstream asset.
 
 The list of what an asset depends on (`config=`) is written by hand. Here a small study is materialized while every read
 of a field of the study is recorded. Then each field that was read gets another value: the code version of the asset, or
@@ -31,7 +31,7 @@ from cos_assets.training.settings import Finetune
 Field = tuple[str, ...]
 """The keys that lead to a field, for example ("sampling", "max_tokens")."""
 
-# Patterns of what an asset reads without depending on it, with the reason.
+# Patterns of fields that an asset reads but does not depend on, with the reason.
 NO_RESULT = {
     "* name": "part of the asset key",
     "* cap.*": "limits the spending; no table depends on it",
@@ -176,7 +176,7 @@ def at(value: Any, path: Field) -> Any:
     return value
 
 
-def test_what_a_body_reads_is_part_of_its_version(reads: tuple[StudySpec, dict[str, set[Field]]]) -> None:
+def test_every_field_that_an_asset_reads_is_part_of_its_version(reads: tuple[StudySpec, dict[str, set[Field]]]) -> None:
     spec, found = reads
     before = versions(spec)
     assert found.keys() == before.keys(), "every asset was materialized"
@@ -184,7 +184,7 @@ def test_what_a_body_reads_is_part_of_its_version(reads: tuple[StudySpec, dict[s
     for path in set().union(*found.values()):
         after[path] = []
         for other in others(at(spec, path), path[-1]):
-            with suppress(Exception), warnings.catch_warnings():  # a value that no study may have
+            with suppress(Exception), warnings.catch_warnings():  # a value that is not allowed in a study
                 warnings.simplefilter("ignore")
                 after[path].append(versions(changed(spec, path, other)))
     unseen = {path for path, versions_then in after.items() if not versions_then}

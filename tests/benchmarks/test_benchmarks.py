@@ -1,4 +1,4 @@
-"""A study that scores its models on another task than its own, through Dagster's API."""
+"""A study that scores its models on a different task, through Dagster's API."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def test_models_are_scored_on_the_benchmark(materialize: Callable[[dict[str, Any
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_benchmarks_of_other_kinds(public_data: Path, materialize: Callable[[dict[str, Any]], Path]) -> None:
-    """Programs and replies to instructions, by a model that can neither; what counts is that they are graded so."""
+def test_programs_and_instructions_are_graded_as_benchmarks(
+    public_data: Path, materialize: Callable[[dict[str, Any]], Path]
+) -> None:
+    """The model can solve neither kind of task; the test checks only which grader is used."""
     benchmarks = [
         {"name": "humaneval", "path": str(public_data / "humaneval_mbpp")},
         {"name": "ifeval", "path": str(public_data / "ifeval")},

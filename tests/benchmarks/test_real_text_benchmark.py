@@ -1,4 +1,4 @@
-"""benchmarks/real_text.py fails where a target is missed, and measures what it says."""
+"""benchmarks/real_text.py fails if a target is missed, and its figures have the stated meaning."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_missed_target_is_an_error(
     assert ("MISSED" in capsys.readouterr().out) != met
 
 
-def test_distinct_solutions_lie_between_equations_and_text(benchmark: ModuleType) -> None:
+def test_distinct_solutions_number_between_those_by_equations_and_by_text(benchmark: ModuleType) -> None:
     figures = {figure.name.rpartition("by ")[2]: figure for figure in benchmark.distinct()}
     assert len(figures) == 4
     both = figures["equations, else normalized text"]

@@ -1,4 +1,4 @@
-"""benchmarks/sql.py asks what it says: every question has an answer on its made-up studies, whose columns are real."""
+"""benchmarks/sql.py: every query returns rows on its generated studies, which have the real columns."""
 
 from __future__ import annotations
 

@@ -27,39 +27,40 @@ def samples(budgets: dict, costs: dict) -> dict[tuple[str, str], int]:
     return {(p.budget, p.model): p.samples for p in plan(budgets, costs)}
 
 
-def test_the_papers_models() -> None:
-    """Gemma2 9B and 27B at SE 1 and SE 10. The paper takes the ratio as 3; by the real sizes it is 2.94."""
+def test_sample_counts_match_the_paper_at_gemma_sizes() -> None:
+    """Gemma2 9B and 27B at SE 1 and SE 10. The paper uses a ratio of 3; the real sizes give 2.94."""
     bought = samples({"low": {"se": 1}, "high": {"se": 10}}, GEMMA)
     assert bought == {("low", "se"): 1, ("low", "wc"): 3, ("high", "se"): 10, ("high", "wc"): 29}
     three = samples({"low": {"se": 1}, "high": {"se": 10}}, {"wc": 9.0, "se": 27.0})
     assert three == {("low", "se"): 1, ("low", "wc"): 3, ("high", "se"): 10, ("high", "wc"): 30}
 
 
-def test_the_papers_prices() -> None:
-    """Gemini Flash at $0.3 and Pro at $10.5 per million tokens: 35 for 1, and 5 cost 0.143 of one."""
+def test_sample_counts_match_the_paper_at_gemini_prices() -> None:
+    """Gemini Flash at $0.3 and Pro at $10.5 per million tokens: 35 samples of Flash cost as much as one of Pro, and 5
+    cost 0.143 of it."""
     assert samples({"one": {"se": 1}}, {"wc": 0.3, "se": 10.5}) == {("one", "se"): 1, ("one", "wc"): 35}
     (five,) = [p for p in plan({"one": {"se": 1, "wc": 5}}, {"wc": 0.3, "se": 10.5}) if p.model == "wc"]
     assert 1 + five.mismatch == pytest.approx(0.143, abs=5e-4)
 
 
-def test_the_reference_may_be_the_cheap_model() -> None:
+def test_the_cheap_model_can_be_the_reference() -> None:
     assert samples({"b": {"wc": 30}}, {"wc": 1.0, "se": 3.0}) == {("b", "wc"): 30, ("b", "se"): 10}
     assert samples({"b": {"wc": 1}}, {"wc": 1.0, "se": 3.0}) == {("b", "wc"): 1, ("b", "se"): 1}
 
 
-def test_stated_numbers_are_kept_and_their_miss_is_told() -> None:
+def test_stated_sample_counts_are_kept_and_their_mismatch_is_reported() -> None:
     found = {p.model: p for p in plan({"b": {"se": 10, "wc": 25}}, {"wc": 1.0, "se": 3.0})}
     assert (found["wc"].samples, found["wc"].exact_samples) == (25, 30)
     assert found["wc"].mismatch == pytest.approx(-1 / 6)
     assert found["se"].mismatch == 0
 
 
-def test_the_matched_quantity() -> None:
+def test_solution_cost_follows_the_matched_quantity() -> None:
     assert solution_cost("flops", params=9e9) == Cost(18e9)
     assert solution_cost("price", prices=Prices(5.0, 0.6)) == Cost(0.6e-6)  # the nominal rule has no prompts
     assert solution_cost("number") == Cost(1)
     assert solution_cost("gpu_seconds", tokens_per_second=250.0) == Cost(0.004)
-    seconds = {"wc": 1 / 5000, "se": 1 / 2000}  # a small model saves less than its size says
+    seconds = {"wc": 1 / 5000, "se": 1 / 2000}  # a small model saves less than its size suggests
     assert samples({"b": {"se": 10}}, seconds) == {("b", "se"): 10, ("b", "wc"): 25}
     longer = {"wc": 1.0 * 300, "se": 3.0 * 200}  # tokens per solution
     assert samples({"b": {"se": 10}}, longer) == {("b", "se"): 10, ("b", "wc"): 20}
@@ -67,7 +68,7 @@ def test_the_matched_quantity() -> None:
     assert samples({"b": {"se": 3}}, price) == {("b", "se"): 3, ("b", "wc"): 50}
 
 
-def test_prompts_are_paid_once_in_flops_and_each_time_in_money() -> None:
+def test_prompts_count_once_in_flops_and_per_sample_in_price() -> None:
     """100 prompt tokens, 50 generated; 1,000 parameters; 2 and 10 a million tokens, cached input 0.5."""
     usage = Usage(completion=50, prompt=100)
     assert solution_cost("flops", usage, params=1000) == Cost(each=100_000)
@@ -80,7 +81,8 @@ def test_prompts_are_paid_once_in_flops_and_each_time_in_money() -> None:
 
 
 def test_a_prompt_counted_once_makes_many_samples_cheaper() -> None:
-    """SE 27, WC 9 per token; a prompt of 2 solutions' length. SE 1 costs 81, of which 18 are WC's prompt: 7 samples."""
+    """SE 27, WC 9 per token; a prompt is as long as 2 solutions. One sample of SE costs 81; without the prompt of WC
+    (18), 7 samples remain."""
     costs = {"wc": Cost(each=9.0, fixed=18.0), "se": Cost(each=27.0, fixed=54.0)}
     bought = {(p.budget, p.model): p for p in plan({"low": {"se": 1}, "high": {"se": 10}}, costs)}
     assert bought["low", "wc"].samples == 7 and bought["low", "wc"].mismatch == pytest.approx(0)
@@ -96,7 +98,7 @@ def test_a_prompt_that_costs_more_than_the_budget_still_buys_one_sample() -> Non
 @pytest.mark.parametrize(
     ("match", "missing"), [("flops", "params"), ("price", r"price\.output"), ("gpu_seconds", "tokens_per_second")]
 )
-def test_what_is_needed_is_named(match: str, missing: str) -> None:
+def test_a_missing_quantity_is_named(match: str, missing: str) -> None:
     with pytest.raises(ValueError, match=rf"match: {match} needs {missing} above 0"):
         solution_cost(match)
 

@@ -1,4 +1,4 @@
-"""Mistakes in what says how much is bought, and how it is matched: each one line, with the key."""
+"""Invalid budgets and matching rules: each is reported in one line with the key."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def both(**changes: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_mistake_names_its_key(more: dict[str, Any], message: str) -> None:
+def test_an_invalid_matching_rule_is_refused_with_its_key(more: dict[str, Any], message: str) -> None:
     with pytest.raises(study.StudyError) as caught:
         study.parse(attributes(**more))
     assert f"study: {message}" in str(caught.value)
@@ -83,5 +83,5 @@ def test_a_mistake_names_its_key(more: dict[str, Any], message: str) -> None:
         {"allocation": "adaptive", "pilot": {"samples": 2}},
     ],
 )
-def test_what_is_right_is_taken(more: dict[str, Any]) -> None:
+def test_a_valid_matching_rule_is_accepted(more: dict[str, Any]) -> None:
     study.parse(attributes(**more))

@@ -1,4 +1,4 @@
-"""LoRA adapters as models: served on their base they answer as the merged model does; named by what they hold."""
+"""LoRA adapters as models: on their base they answer like the merged model; their content is in the fingerprint."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def answers(model: str | Path, engine: str, **options: Any) -> list[str]:
     return [found[request.problem_id] for request in requests]
 
 
-def test_served_and_merged_give_the_same_answers_with_transformers(lora: Path) -> None:
+def test_adapter_and_merged_model_give_the_same_answers_with_transformers(lora: Path) -> None:
     served = answers(lora / "adapter", "transformers")
     assert served == answers(lora / "model", "transformers")
-    assert len(set(served)) > 30, "it answers the prompts"
+    assert len(set(served)) > 30, "the texts depend on the prompts"
     base = answers(shipped("wc"), "transformers")
     assert sum("The answer is" in text for text in base) > 30
-    assert sum("The answer is" in text for text in served) < 10, "the adapter was not left out"
+    assert sum("The answer is" in text for text in served) < 10, "the adapter was applied"
 
 
-def test_served_and_merged_give_the_same_answers_with_vllm(lora: Path) -> None:
+def test_adapter_and_merged_model_give_the_same_answers_with_vllm(lora: Path) -> None:
     try:
         import vllm  # noqa: F401
     except ImportError as error:
@@ -72,7 +72,7 @@ def test_served_and_merged_give_the_same_answers_with_vllm(lora: Path) -> None:
     assert served == answers(lora / "adapter", "transformers")
 
 
-def test_an_adapter_is_named_by_its_content_and_its_base(lora: Path, tmp_path: Path) -> None:
+def test_fingerprint_of_an_adapter_depends_on_its_content_and_its_base(lora: Path, tmp_path: Path) -> None:
     here = resolve(str(lora / "adapter"), engine="vllm")
     base, moved = tmp_path / "base", tmp_path / "adapter"
     shutil.copytree(shipped("wc"), base)
@@ -82,7 +82,7 @@ def test_an_adapter_is_named_by_its_content_and_its_base(lora: Path, tmp_path: P
         file = moved / adapters.CONFIG
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
-    say(base_model_name_or_path="../base")  # the same base in another place
+    say(base_model_name_or_path="../base")  # the same base in another folder
     assert resolve(str(moved), engine="vllm").fingerprint == here.fingerprint
     assert here.fingerprint != resolve(str(lora / "model"), engine="vllm").fingerprint
     assert here.params == count_parameters(shipped("wc")) + count_parameters(lora / "adapter")
@@ -103,7 +103,9 @@ def test_an_adapter_is_named_by_its_content_and_its_base(lora: Path, tmp_path: P
         ({"base_model_name_or_path": "/no/such/folder"}, "model: '/no/such/folder' is not a folder"),
     ],
 )
-def test_what_cannot_be_served(lora: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_an_adapter_that_cannot_be_served_is_refused(
+    lora: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     shutil.copytree(lora / "adapter", tmp_path / "adapter")
     file = tmp_path / "adapter" / adapters.CONFIG
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
@@ -111,7 +113,7 @@ def test_what_cannot_be_served(lora: Path, tmp_path: Path, change: dict[str, Any
         resolve(str(tmp_path / "adapter"), engine="vllm")
 
 
-def test_an_adapter_is_no_base_to_finetune(lora: Path, tmp_path: Path) -> None:
+def test_finetuning_an_adapter_is_refused(lora: Path, tmp_path: Path) -> None:
     rows = pl.DataFrame({"prompt": ["a"], "completion": ["b"]})
     with pytest.raises(ValueError, match="is an adapter, which cannot be finetuned; give the merged model's folder"):
         finetune(rows, lora / "adapter", tmp_path, Finetune.model_validate({"steps": 1}), steps=1, seed=0)

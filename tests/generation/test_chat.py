@@ -52,14 +52,14 @@ def answers(
         opened.close()
 
 
-def test_the_model_is_asked_inside_its_template(instruct: Path) -> None:
+def test_prompts_are_sent_inside_the_chat_template(instruct: Path) -> None:
     asked = problems()
     spelled_out = answers(instruct, {name: BEFORE + prompt for name, prompt in asked.items()}, chat=False)
     assert answers(instruct, asked, chat=True) == spelled_out
     assert answers(instruct, asked, chat=False) != spelled_out
 
 
-def test_it_is_trained_on_what_it_is_asked(instruct: Path) -> None:
+def test_training_prompts_have_the_tokens_of_sampling_prompts(instruct: Path) -> None:
     ours = tokenizer(instruct)
     (prompt, *_) = problems().values()
     rows = pl.DataFrame({"prompt": [prompt], "completion": ["1 + 2 = 3 ."]})
@@ -72,7 +72,7 @@ THOUGHTFUL = "{% for m in messages %}{{ m['content'] }}{% if think %}" + BEFORE 
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])
-def test_the_template_is_given_its_arguments(tmp_path: Path, engine: str) -> None:
+def test_sampling_passes_the_arguments_to_the_chat_template(tmp_path: Path, engine: str) -> None:
     folder = tmp_path / "wc"
     shutil.copytree(shipped("wc"), folder)
     (folder / "chat_template.jinja").write_text(THOUGHTFUL)
@@ -83,7 +83,7 @@ def test_the_template_is_given_its_arguments(tmp_path: Path, engine: str) -> Non
     assert thoughtful != answers(folder, asked, chat=True)
 
 
-def test_it_is_trained_on_what_its_template_makes_of_the_arguments(tmp_path: Path) -> None:
+def test_training_passes_the_arguments_to_the_chat_template(tmp_path: Path) -> None:
     from support.toy_training import finetune
 
     from cos_assets.training.job import Base
@@ -108,11 +108,11 @@ def test_it_is_trained_on_what_its_template_makes_of_the_arguments(tmp_path: Pat
     assert plain.tokens == len(row) - len(ours(BEFORE)["input_ids"])
 
 
-def test_it_is_another_model_for_the_ledger(instruct: Path) -> None:
+def test_chat_mode_changes_the_fingerprint_of_the_model(instruct: Path) -> None:
     asked, plain = (resolve(str(instruct), engine="transformers", chat=chat) for chat in (True, False))
     assert asked.fingerprint == f"{plain.fingerprint}-chat"
 
 
-def test_a_base_model_has_no_template() -> None:
+def test_chat_is_refused_for_a_model_without_a_template() -> None:
     with pytest.raises(ValueError, match=r"chat: true, but the tokenizer of '.*wc' has no chat template; leave chat"):
         prompt_ids(tokenizer(shipped("wc")), "Q", chat=True)

@@ -1,4 +1,4 @@
-"""Buying from a server that fails in every way, and being killed meanwhile: every sample once, none bought twice."""
+"""Purchases from a server with every kind of fault, with kills in between: every sample once, none bought twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.openai_server import CUT, HTML, Fault, Received, Server, completion
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.ledger import prompt_hash
 
-# 64 requests at once, waits a tenth as long as they are, parts a seventh as large.
+# 64 concurrent requests; waits have a tenth and parts a seventh of their usual size.
 BUYER = """
     import json, sys
     from pathlib import Path
@@ -65,7 +65,7 @@ FAULTS = {  # in percent of the first four tries of a request
 
 @cache
 def indices(prompt: str) -> dict[int, int]:
-    """The sample index that a seed stands for."""
+    """The sample index of each seed."""
     return {sample_seed(SEED, prompt, index) % 2**31: index for index in range(16)}
 
 
@@ -79,9 +79,8 @@ def finish(prompt: str, index: int) -> str:
 
 
 class Faults:
-    """Replies of a server that fails in every way.
-
-    An answer depends on the prompt and the sample index, and a fault on the prompt, the seed and the number of tries.
+    """Replies of a server with every kind of fault. An answer depends on the prompt and the sample index; a fault
+    depends on the prompt, the seed and the number of tries.
     """
 
     def __init__(self) -> None:
@@ -165,7 +164,7 @@ def expected(problems: tuple[int, int], samples: int) -> dict[tuple[str, int], l
 
 
 def check_table(path: Path, problems: tuple[int, int], samples: int) -> pl.DataFrame:
-    """Every sample once, and what the server says under its key."""
+    """Check that every sample occurs once with the server's text."""
     rows = pl.read_parquet(path)
     columns = rows.select("problem_id", "sample_index", "completion", "finish_reason")
     found = {(problem, index): what for problem, index, *what in columns.iter_rows()}
@@ -187,7 +186,7 @@ def good(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def held(root: Path) -> set[tuple[str, int]]:
-    """The good samples that the ledger holds: in its parts, and noted since the last one."""
+    """The good samples in the ledger: in its parts and its journal."""
     rows = good(booked(root))
     found = set(rows.select("prompt_hash", "sample_index").iter_rows()) if rows.height else set()
     for journal in root.rglob(".journal-*"):
@@ -200,9 +199,11 @@ def held(root: Path) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize(("problems", "n", "kills"), [(2000, True, 10), (200, False, 3)], ids=["n", "one-by-one"])
-def test_kills_among_all_faults(tmp_path: Path, problems: int, n: bool, kills: int) -> None:
-    """The second buyer is killed at random moments. What it had booked is never asked for again, and it ends with the
-    table of the first, who was left alone. 2,000 requests with n = 8, and 1,600 without, in about 45 s."""
+def test_a_buyer_that_is_killed_amid_faults_buys_nothing_twice(
+    tmp_path: Path, problems: int, n: bool, kills: int
+) -> None:
+    """The second buyer is killed at random moments. It never requests again what it had booked, and ends with the table
+    of the first buyer, which is not killed. 2,000 requests with n = 8, and 1,600 without, in about 45 s."""
     order = (0, problems), 8
     tables = []
     with Server(faults := Faults()) as server:
@@ -215,7 +216,7 @@ def test_kills_among_all_faults(tmp_path: Path, problems: int, n: bool, kills: i
         unusable = rows.filter(finish_reason="error")
         assert unusable.height == given["no choices"] * (8 if n else 1)
         assert set(unusable["error"]) == {"a reply without choices"}
-        assert unusable["completion_tokens"].min() > 0, "what was paid for is booked with its tokens"  # type: ignore[operator]
+        assert unusable["completion_tokens"].min() > 0, "every paid reply is booked with its tokens"  # type: ignore[operator]
         assert set(asked(faults.delivered(server)).values()) == {1}, "nothing was bought twice"
         each = pl.col("retries") + 1
         tries = rows.group_by("prompt_hash", "attempt").agg(each.max() if n else each.sum())
@@ -236,15 +237,15 @@ def test_kills_among_all_faults(tmp_path: Path, problems: int, n: bool, kills: i
         assert buyer(server.url, root, *order, n).wait() == 0
         tables.append(check_table(table(root, *order), *order))
     assert tables[0].equals(tables[1])
-    assert good(booked(root)).height == len(held(root)) == problems * 8, "and each is booked once"
+    assert good(booked(root)).height == len(held(root)) == problems * 8, "each is booked once"
     for count, had in before:
-        assert not had & set(asked(server.requests[count:])), "what was booked is not asked for again"
+        assert not had & set(asked(server.requests[count:])), "booked samples are not requested again"
     twice = asked(faults.delivered(server)).total() - problems * 8
-    assert twice <= kills * 2 * 64 * (8 if n else 1), "only what was on its way, or had just come"
+    assert twice <= kills * 2 * 64 * (8 if n else 1), "only pending replies and those just received are bought twice"
 
 
 def test_two_buyers_at_once_buy_nothing_twice(tmp_path: Path) -> None:
-    """One wants 4 samples and the other 8, of problems of which they share a third. About 9 s."""
+    """One buys 4 samples and the other 8; they share a third of the problems. About 9 s."""
     first, second = ((0, 150), 4), ((100, 250), 8)
     with Server(faults := Faults()) as server:
         buyers = [buyer(server.url, tmp_path / "root", *order) for order in (first, second)]

@@ -1,4 +1,4 @@
-"""The door with the imported engine, whose samples are files: what is bought, what is not, and what is booked."""
+"""`generate` with the imported engine, whose samples are files: what is bought, what is not, and what is booked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def bookings(root: Path) -> pl.DataFrame:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, PROBLEMS), st.integers(1, 5)), min_size=1, max_size=5))
-def test_only_what_is_missing_is_bought(asked: list[tuple[int, int]]) -> None:
+def test_only_missing_samples_are_bought(asked: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model = solutions(root, 5)
@@ -81,22 +81,25 @@ def test_spend_is_booked_with_every_completion(tmp_path: Path) -> None:
     assert booked["attempt"].to_list() == [1] * 4
 
 
-def test_a_failed_request_is_booked_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_request_is_booked_and_repeated_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cos_assets.generation import generate as door
     from cos_assets.generation.engines import imported
 
     monkeypatch.setattr(door, "open_engine", imported.ENGINE.open)
-    model = replace(solutions(tmp_path, 2, failing=True), engine="transformers")  # what a file holds is asked for once
+    # A run requests the samples of a file only once.
+    model = replace(solutions(tmp_path, 2, failing=True), engine="transformers")
     first = ask(tmp_path, model, 1, 2)
     assert first.rows["finish_reason"].to_list() == ["stop", "error"]
     second = ask(tmp_path, model, 1, 2)
     assert (first.new, second.new) == (2, 1)
     booked = bookings(tmp_path).filter(pl.col("sample_index") == 1)
     assert sorted(booked["attempt"]) == [1, 2]
-    assert second.rows.height == 2  # a failed attempt is a row with a reason, and stands once
+    assert second.rows.height == 2  # a failed attempt is a row with a reason, and occurs once
 
 
-def test_solutions_that_were_not_made_are_counted_as_missing(tmp_path: Path) -> None:
+def test_solutions_that_the_file_lacks_are_counted_as_missing(tmp_path: Path) -> None:
     bought = ask(tmp_path, solutions(tmp_path, 2), 3, 4)
     assert (bought.rows.height, bought.new, bought.missing) == (6, 6, 6)
     again = ask(tmp_path, solutions(tmp_path, 2), 3, 4)
@@ -104,11 +107,11 @@ def test_solutions_that_were_not_made_are_counted_as_missing(tmp_path: Path) -> 
     assert bought.rows["sample_index"].to_list() == [0, 1] * 3
 
 
-def test_other_files_are_another_model(tmp_path: Path) -> None:
+def test_the_contents_of_the_imported_file_change_the_fingerprint(tmp_path: Path) -> None:
     assert solutions(tmp_path, 2).fingerprint != solutions(tmp_path, 3).fingerprint
 
 
-def test_an_engine_that_breaks_has_its_first_half_booked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_before_an_engine_failure_are_booked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cos_assets.generation.engines import imported
 
     monkeypatch.setattr(imported, "_CHUNK", 2)

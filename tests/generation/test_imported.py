@@ -1,4 +1,4 @@
-"""The imported engine: files in, samples out, every row accounted for."""
+"""The imported engine: it reads samples from files and accounts for every row."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def ask(source: ImportedEngine, problem_id: str = "p/0", *indices: int) -> list[
     return [c for batch in source.stream([request], Sampling()) for c in batch]
 
 
-def test_rows_are_a_problems_samples_in_file_order(tmp_path: Path) -> None:
+def test_rows_become_the_samples_of_their_problem_in_file_order(tmp_path: Path) -> None:
     source = engine(write(tmp_path / "a.jsonl", ROWS))
     assert [len(ask(source, p)) for p in ("p/0", "p/1", "p/2")] == [2, 1, 0]
     assert source.unmatched == 1
     found = ask(source)
-    assert [(c.index, c.text) for c in found] == [(0, "one"), (1, "three")], "index 2 is not there and not made up"
+    assert [(c.index, c.text) for c in found] == [(0, "one"), (1, "three")], "a missing index 2 is not invented"
     assert found[0] == Completion("p/0", "prompt", 0, "one", "stop", None, None, None, 0.0)
     assert ask(source, "p/0", 1)[0].text == "three"
     assert ask(source, "p/9") == []
 
 
-def test_problem_ids_nested_columns_and_counts(tmp_path: Path) -> None:
+def test_nested_columns_ids_and_token_counts_are_read(tmp_path: Path) -> None:
     rows = [
         {"id": "p/0", "m": {"text": "a", "why": "length", "in": 7, "out": 9}, "n": 1},
         {"id": "p/0", "m": {"text": "b", "why": "eos", "in": 7, "out": None}, "n": 0},
@@ -63,7 +63,7 @@ def test_problem_ids_nested_columns_and_counts(tmp_path: Path) -> None:
         "prompt_tokens": "m.in", "completion_tokens": "m.out", "sample_index": "n",
     }  # fmt: skip
     source = engine(write(tmp_path / "a.jsonl", rows), columns, questions=None)
-    assert [c.index for c in ask(source, "p/0", 0, 1, 2, 3, 4)] == [0, 1, 4], "gaps stay gaps"
+    assert [c.index for c in ask(source, "p/0", 0, 1, 2, 3, 4)] == [0, 1, 4], "gaps in the indices are kept"
     found = ask(source, "p/0", 0, 1, 4)
     assert [(c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens) for c in found] == [
         ("b", "stop", 7, None),
@@ -76,7 +76,7 @@ KINDS = ["jsonl", "jsonl.gz", "json", "json.gz", "array.jsonl", "parquet", "csv"
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *map(str.upper, KINDS), "Json", "Tgz"])
-def test_file_kinds(tmp_path: Path, kind: str) -> None:
+def test_every_file_format_is_read(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"a.{kind}"
     content = {
         "json": json.dumps(ROWS, indent=1).encode(),
@@ -100,14 +100,14 @@ def test_file_kinds(tmp_path: Path, kind: str) -> None:
     assert [c.text for c in ask(engine(file))] == ["one", "three"]
 
 
-def test_tables_hold_fields_of_any_length_line_ends_and_quotes(tmp_path: Path) -> None:
+def test_csv_fields_may_be_long_and_contain_quotes_and_line_ends(tmp_path: Path) -> None:
     long = 'a "quoted", text\nof two lines\t' + "x" * 2_000_000
     for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
         pl.DataFrame([{**ROWS[0], "text": long}]).write_csv(tmp_path / name, separator=separator)
         assert ask(engine(tmp_path / name))[0].text == long
 
 
-def test_what_is_no_table_is_named(tmp_path: Path) -> None:
+def test_an_invalid_csv_file_is_refused_with_the_line(tmp_path: Path) -> None:
     for kind, separator in (("csv", ","), ("tsv", "\t")):
         file = tmp_path / f"a.{kind}"
         file.write_text(f'q{separator}text\nHow many apples?{separator}"one\n')
@@ -124,7 +124,7 @@ def test_glob_reads_files_in_name_order(tmp_path: Path) -> None:
     assert [c.text for c in ask(engine(tmp_path / "*.jsonl"))] == ["one", "three"]
 
 
-def test_a_list_holds_several_samples(tmp_path: Path) -> None:
+def test_a_list_in_a_column_gives_several_samples(tmp_path: Path) -> None:
     columns = {**COLUMNS, "finish_reason": "why"}
     file = write(tmp_path / "a.jsonl", [{"q": "How many pears?", "text": ["a", "b"], "why": ["stop", "length"]}])
     assert [(c.text, c.finish_reason) for c in ask(engine(file, columns), "p/1")] == [("a", "stop"), ("b", "length")]
@@ -148,8 +148,10 @@ def test_tokens_are_counted_only_with_a_tokenizer(tmp_path: Path) -> None:
     ]
     columns = {**COLUMNS, "finish_reason": "why"}
     source = engine(write(tmp_path / "a.jsonl", rows), columns, tokenizer=str(tmp_path / "tok"))
-    assert [c.completion_tokens for c in ask(source, "p/1")] == [4, 3], "the end token is one that the model wrote"
-    assert [c.prompt_tokens for c in ask(source, "p/1")] == [None, None], "the prompt behind the file is not known"
+    assert [c.completion_tokens for c in ask(source, "p/1")] == [4, 3], (
+        "the end token is counted, since the model wrote it"
+    )
+    assert [c.prompt_tokens for c in ask(source, "p/1")] == [None, None], "the prompt of the file is unknown"
 
 
 @pytest.mark.parametrize(
@@ -184,13 +186,15 @@ def test_tokens_are_counted_only_with_a_tokenizer(tmp_path: Path) -> None:
         ([ROWS[0] | {"n": "x"}], {**COLUMNS, "sample_index": "n"}, r"line 1: sample_index 'x' of 'p/0'"),
     ],
 )  # fmt: skip
-def test_bad_input_is_named(tmp_path: Path, rows: list[Any], columns: dict[str, str], message: str) -> None:
+def test_invalid_columns_and_rows_are_refused_with_the_reason(
+    tmp_path: Path, rows: list[Any], columns: dict[str, str], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         engine(write(tmp_path / "a.jsonl", rows), columns)
     assert "\n" not in str(error.value)
 
 
-def test_bad_files_are_named(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_refused_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"path: .*none.jsonl' is not a file and matches no file"):
         engine(tmp_path / "none.jsonl")
     for name, message in (("a.jsonl.gz", "is not a gzip file"), ("a.parquet", "is not Parquet")):
@@ -211,7 +215,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.tar.gz"])
-def test_a_file_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_file_that_unpacks_to_more_than_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr("cos_assets.readers._LARGEST", 1000)
     data = b'{"q": "1+1?", "text": "2"}\n' * 100
     if name.endswith(".tar.gz"):
@@ -225,7 +231,7 @@ def test_a_file_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypatch: p
         engine(tmp_path / name)
 
 
-def test_questions_must_be_known(tmp_path: Path) -> None:
+def test_an_import_without_questions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="questions: is missing"):
         engine(write(tmp_path / "a.jsonl", ROWS), questions=None)
 
@@ -235,7 +241,7 @@ def texts(source: ImportedEngine, problem_id: str, *indices: int) -> list[str]:
 
 
 def test_problems_with_one_question_share_its_samples(tmp_path: Path) -> None:
-    """As two of MATH's training problems do: a file may hold one of them, or both."""
+    """Two of MATH's training problems have one question: a file may contain one of them, or both."""
     twice = {**QUESTIONS, "p/0-2": " How many apples?"}
     source = engine(write(tmp_path / "a.jsonl", ROWS), questions=twice)
     assert texts(source, "p/0") == texts(source, "p/0-2") == ["one", "three"] and source.unmatched == 1
@@ -245,8 +251,8 @@ def test_problems_with_one_question_share_its_samples(tmp_path: Path) -> None:
     assert texts(source, "p/0") == texts(source, "p/0-2") == ["a", "b"]
 
 
-def test_a_problem_has_other_texts(tmp_path: Path) -> None:
-    """A text that two problems have names neither."""
+def test_rows_match_a_problem_by_any_of_its_texts(tmp_path: Path) -> None:
+    """A text of two problems matches neither."""
     named = {"p/0": ["Write f. Tests: f()", "Write f."], "p/1": ["Write g. Tests: g()", "Write it."],
              "p/2": ["Write h. Tests: h()", "Write it."]}  # fmt: skip
     rows = [{"q": q, "text": q} for q in ("Write f.", "Write  f. Tests: f()", "Write it.", "Write h. Tests:\nh()")]
@@ -264,7 +270,7 @@ def test_a_problem_has_other_texts(tmp_path: Path) -> None:
         ("math/train/00442a60c676", ["math/train/00442a60c676", "MATH/train/00442A60C676", "00442a60c676"]),
     ],
 )
-def test_ids_as_they_are_published(tmp_path: Path, problem: str, ids: list[Any]) -> None:
+def test_published_forms_of_an_id_match_the_problem(tmp_path: Path, problem: str, ids: list[Any]) -> None:
     others = {"mbpp/111": "", "mbpp/012": "", "HumanEval/10": "", "ifeval/test/10000": "", "math/train/442a60c676": ""}
     rows = [{"id": one, "text": f"{number}"} for number, one in enumerate(ids)]
     file = write(tmp_path / "a.jsonl", rows)
@@ -273,7 +279,7 @@ def test_ids_as_they_are_published(tmp_path: Path, problem: str, ids: list[Any])
     assert source.unmatched == 0
 
 
-def test_a_part_of_an_id_that_several_problems_have_names_none(tmp_path: Path) -> None:
+def test_an_ambiguous_part_of_an_id_matches_no_problem(tmp_path: Path) -> None:
     rows = [{"id": one, "text": "x"} for one in (7, "train/7", "gsm8k/train/00007", "GSM8K/test/7", 8)]
     named = {"gsm8k/train/00007": "", "gsm8k/test/00007": ""}
     source = engine(write(tmp_path / "a.jsonl", rows), {"problem_id": "id", "completion": "text"}, questions=named)
@@ -313,7 +319,9 @@ SHAPES: dict[str, tuple[str, Any, list[str]]] = {
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_shapes_of_solutions(tmp_path: Path, shape: tuple[str, Any, list[str]], kind: str) -> None:
+def test_solutions_are_read_from_every_shape_of_cell(
+    tmp_path: Path, shape: tuple[str, Any, list[str]], kind: str
+) -> None:
     path, cells, expected = shape
     file = tmp_path / f"a.{kind}"
     rows = [{"q": "How many apples?", **cells}]
@@ -324,12 +332,12 @@ def test_shapes_of_solutions(tmp_path: Path, shape: tuple[str, Any, list[str]], 
     assert texts(engine(file, {"question": "q", "completion": path}), "p/0") == expected
 
 
-def test_a_column_named_like_a_path_goes_first(tmp_path: Path) -> None:
+def test_a_column_name_takes_precedence_over_an_equal_path(tmp_path: Path) -> None:
     rows = [{"q": "How many apples?", "text.0": "one", "text": ["two"]}]
     assert texts(engine(write(tmp_path / "a.jsonl", rows), {**COLUMNS, "completion": "text.0"}), "p/0") == ["one"]
 
 
-def test_null_is_a_sample_that_failed(tmp_path: Path) -> None:
+def test_null_becomes_a_failed_sample_with_a_reason(tmp_path: Path) -> None:
     rows = [
         {"q": "How many apples?", "text": None, "why": "stop", "out": 9},
         {"q": "How many apples?", "text": "two", "why": None, "out": None},
@@ -366,7 +374,7 @@ def test_null_is_a_sample_that_failed(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_null_in_any_shape_is_a_sample_that_failed(tmp_path: Path, cell: Any) -> None:
+def test_null_in_any_shape_of_cell_becomes_a_failed_sample(tmp_path: Path, cell: Any) -> None:
     file = write(tmp_path / "a.jsonl", [{"q": "How many apples?", "text": cell}, ROWS[2]])
     assert [(c.text, c.finish_reason) for c in ask(engine(file))] == [("", "error"), ("three", "stop")]
 
@@ -386,14 +394,14 @@ def test_a_failed_sample_is_booked_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [12, 12.0, "12", "12.0", " 12 "])
-def test_counts_as_tables_write_them(tmp_path: Path, count: Any) -> None:
+def test_token_counts_are_read_from_floats_and_strings(tmp_path: Path, count: Any) -> None:
     rows = [ROWS[0] | {"n": count, "i": 0.0}, ROWS[2] | {"n": None, "i": "1"}, ROWS[2] | {"n": "", "i": "2.0"}]
     columns = {**COLUMNS, "completion_tokens": "n", "prompt_tokens": "n", "sample_index": "i"}
     found = ask(engine(write(tmp_path / "a.jsonl", rows), columns))
     assert [(c.completion_tokens, c.prompt_tokens) for c in found] == [(12, 12), (None, None), (None, None)]
 
 
-def test_a_count_that_pandas_lacks_is_unknown(tmp_path: Path) -> None:
+def test_a_missing_count_in_a_float_column_is_unknown(tmp_path: Path) -> None:
     pl.DataFrame({"q": ["How many apples?"] * 2, "text": ["a", "b"], "n": [7.0, float("nan")]}).write_parquet(
         tmp_path / "a.parquet"
     )
@@ -404,8 +412,8 @@ def test_a_count_that_pandas_lacks_is_unknown(tmp_path: Path) -> None:
     assert [c.completion_tokens for c in found] == [12, None]
 
 
-def test_the_output_of_openai_batches(tmp_path: Path) -> None:
-    """As docs/engines.md says it; what failed is a failed sample."""
+def test_output_files_of_openai_batches_are_read(tmp_path: Path) -> None:
+    """As documented in docs/engines.md; a failed request is a failed sample."""
 
     def line(custom_id: str, body: Any, status: int = 200, error: Any = None) -> dict[str, Any]:
         response = None if body is None else {"status_code": status, "request_id": "r", "body": body}
@@ -440,7 +448,7 @@ def test_the_output_of_openai_batches(tmp_path: Path) -> None:
     ]
 
 
-def test_logs_of_the_lm_evaluation_harness(tmp_path: Path) -> None:
+def test_sample_logs_of_the_lm_evaluation_harness_are_read(tmp_path: Path) -> None:
     """It writes a sample once for each of its filters."""
     rows = [
         {
@@ -462,7 +470,7 @@ def test_logs_of_the_lm_evaluation_harness(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "value"), [("n", 1), ("n", "1"), ("a.b", True), ("a.b", "True")])
-def test_rows_are_chosen_by_their_values(tmp_path: Path, path: str, value: Any) -> None:
+def test_rows_are_filtered_by_their_values(tmp_path: Path, path: str, value: Any) -> None:
     rows = [ROWS[0] | {"n": 0, "a": {"b": False}}, ROWS[0] | {"text": "two", "n": 1, "a": {"b": True}}]
     rows.append(ROWS[0] | {"n": 2, "a": {}})
     assert texts(engine(write(tmp_path / "a.jsonl", rows), where={path: value}), "p/0") == ["two"]
@@ -488,7 +496,7 @@ def test_fingerprint_follows_contents_and_columns(tmp_path: Path) -> None:
     assert fingerprint(one) != before
 
 
-def test_public_solutions(public_data: Path) -> None:
+def test_published_gsm8k_solutions_are_imported(public_data: Path) -> None:
     from cos_assets.tasks.gsm8k import Gsm8k
 
     test = Gsm8k(path=str(public_data / "gsm8k")).load().filter(pl.col("split") == "test")
@@ -504,8 +512,8 @@ def test_public_solutions(public_data: Path) -> None:
     assert sum("\nA: " in c.text for c in found) == 1318
 
 
-def test_solutions_of_math_are_matched_by_their_question(tmp_path: Path, public_data: Path) -> None:
-    """The published training rows hold two questions twice."""
+def test_math_solutions_are_matched_by_their_question(tmp_path: Path, public_data: Path) -> None:
+    """The published training rows contain two questions twice."""
     from cos_assets.readers import rows
     from cos_assets.tasks.math import Math
 
@@ -525,9 +533,7 @@ def test_solutions_of_math_are_matched_by_their_question(tmp_path: Path, public_
 
 
 @pytest.mark.parametrize("column", ["task_id", "text", "published id"])
-def test_solutions_of_mbpp_are_matched_by_its_published_ids_and_texts(
-    tmp_path: Path, public_data: Path, column: str
-) -> None:
+def test_mbpp_solutions_are_matched_by_published_ids_and_texts(tmp_path: Path, public_data: Path, column: str) -> None:
     from cos_assets.readers import rows
     from cos_assets.tasks.mbpp import Mbpp
 
@@ -546,7 +552,7 @@ def test_solutions_of_mbpp_are_matched_by_its_published_ids_and_texts(
     assert all(one[0].split() == right[problem_id] for problem_id, one in found.items() if one)
 
 
-# --- texts that go wrong elsewhere -----------------------------------------------------------------------------------
+# --- texts that other programs misread -------------------------------------------------------------------------------
 
 AWKWARD = {
     "ten megabytes, right": "Let me think.\n" * 700_000 + "1 + 1 = 2\n#### 2",
@@ -578,7 +584,7 @@ def test_awkward_texts_pass_through_ledger_tables_views_and_graders(tmp_path: Pa
     for new in (len(AWKWARD), 0):
         bought = generate(model, asked, len(AWKWARD), Sampling(), Buyer(tmp_path, "s", "sampling", "run", "wc"))
         assert (bought.new, bought.missing) == (new, 0)
-    # Half a character is in no UTF-8, two halves are one; everything else is kept to the byte.
+    # A lone surrogate is not valid UTF-8, a pair is one character; everything else is kept byte for byte.
     halves = {
         "half a character, right": "an emoji cut in two: \ufffd\n#### 2",
         "two halves, right": "\U0001f600 #### 2",

@@ -1,4 +1,4 @@
-"""Sampling that is killed in the middle goes on where it stopped, and ends with the same completions."""
+"""Sampling that is killed continues where it stopped, and ends with the same completions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def parts(root: Path) -> list[Path]:
     return sorted(root.rglob("part-*.parquet"))
 
 
-def test_two_kills_cost_nothing_that_was_written(tmp_path: Path) -> None:
+def test_sampling_after_two_kills_keeps_the_written_parts_and_ends_equal(tmp_path: Path) -> None:
     everything, wanted = finish(tmp_path / "undisturbed")
     assert everything == 600
     root = tmp_path / "killed"
@@ -64,7 +64,7 @@ def test_two_kills_cost_nothing_that_was_written(tmp_path: Path) -> None:
         process.wait()
         seen = len(parts(root))
     written = pl.concat([pl.read_parquet(part) for part in parts(root)]).height
-    for journal in root.rglob(".journal-*"):  # of a part that was not written yet, as a rule
+    for journal in root.rglob(".journal-*"):  # usually of a part that was not yet written
         if not journal.with_name(journal.stem.removeprefix(".journal-")).exists():
             written += journal.read_text().count("}\n")
     assert 0 < written < 600

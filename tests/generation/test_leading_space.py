@@ -1,4 +1,4 @@
-"""Local engines return the text as it follows the prompt, with a tokenizer that drops a leading space on its own."""
+"""Local engines return the text with its leading space, although the tokenizer drops it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cos_assets.generation.types import Completion, Request, Sampling
 PROMPT = "def f(a):\n"
 
 
-def parrot(folder: Path, tokenizer: Any, tokens: Sequence[str]) -> Path:
-    """A Llama that writes the tokens one after the other: its layers add nothing, and each token asks for the next."""
+def fixed_output_model(folder: Path, tokenizer: Any, tokens: Sequence[str]) -> Path:
+    """A Llama that always writes the given tokens: its layers add nothing, and each token leads to the next."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -50,11 +50,11 @@ def parrot(folder: Path, tokenizer: Any, tokens: Sequence[str]) -> Path:
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])
-def test_the_space_in_front_stays(tmp_path: Path, engine: str) -> None:
+def test_the_leading_space_of_a_completion_is_kept(tmp_path: Path, engine: str) -> None:
     tokenizer = made.llama2()
     before = tokenizer.convert_ids_to_tokens(tokenizer(PROMPT)["input_ids"])
     assert before[-1] == "<0x0A>"
-    model = parrot(tmp_path, tokenizer, ["<0x0A>", "▁▁▁▁", "return", "▁4", "2", "</s>"])
+    model = fixed_output_model(tmp_path, tokenizer, ["<0x0A>", "▁▁▁▁", "return", "▁4", "2", "</s>"])
     opened = open_engine(resolve(str(model), engine=engine))
 
     def asked(*stop: str) -> tuple[str, str, int | None]:

@@ -31,13 +31,13 @@ def row(prompt: str, index: int, attempt: int = 1, reason: str = "stop", text: s
     }
 
 
-# What was tried, in the order in which it was tried: (prompt, index, did it fail).
+# Attempts in their order: (prompt, index, failed).
 tries = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.booleans()), max_size=25)
 
 
 @settings(max_examples=60, deadline=None)
 @given(tries, st.integers(1, 5))
-def test_the_row_that_counts_is_the_first_that_did_not_fail(history: list, part_size: int) -> None:
+def test_the_first_successful_attempt_is_read_and_all_attempts_are_kept(history: list, part_size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder), MODEL, Sampling())
         attempts: dict[tuple[str, int], list[tuple[str, str]]] = {}
@@ -54,14 +54,14 @@ def test_the_row_that_counts_is_the_first_that_did_not_fail(history: list, part_
         only_a = {(p, i) for p, i, _, _ in _facts(ledger.read(["a"]))}
         assert only_a == {key for key in expected if key[0] == "a"}
         on_disk = sum(pl.read_parquet(f).height for f in Path(folder).rglob("part-*.parquet"))
-        assert on_disk == len(history)  # every attempt is spend, and stays
+        assert on_disk == len(history)  # every attempt costs money and is kept
 
 
 def _facts(frame: pl.DataFrame) -> list[tuple]:
     return frame.select("prompt_hash", "sample_index", "finish_reason", "completion").rows()
 
 
-def test_a_half_written_part_is_not_read_and_is_cleared(tmp_path: Path) -> None:
+def test_a_partially_written_part_is_ignored_and_removed(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, MODEL, Sampling())
     ledger.append([row("a", 0)])
     half = ledger.folder / ".part-1-1-0.parquet.tmp"
@@ -73,8 +73,8 @@ def test_a_half_written_part_is_not_read_and_is_cleared(tmp_path: Path) -> None:
     assert ledger.read().height == 1
 
 
-def test_what_was_noted_is_a_part_when_the_next_buyer_comes(tmp_path: Path) -> None:
-    """A buyer is killed in the middle of a line, and another one after its part was written, before all else."""
+def test_the_next_buyer_turns_the_journal_of_a_killed_one_into_a_part(tmp_path: Path) -> None:
+    """One buyer is killed within a line, another one directly after its part was written."""
     killed = Ledger(tmp_path, MODEL, Sampling())
     with killed.lock:
         rows = [row("a", index, text="half a character \u2028 and a line\n") for index in range(5)]
@@ -107,7 +107,7 @@ def test_an_empty_ledger_has_the_schema(tmp_path: Path) -> None:
     assert read.schema == SCHEMA
 
 
-def test_a_part_of_an_older_version_that_lacks_a_column_is_read(tmp_path: Path) -> None:
+def test_a_part_of_an_older_version_without_a_column_is_read(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, MODEL, Sampling())
     ledger.append([row("a", 0)])
     part = next(ledger.folder.glob("part-*"))
@@ -136,19 +136,19 @@ def test_greedy_decoding_has_no_seed() -> None:
     assert parameters_hash(Sampling(temperature=0, seed=1)) == parameters_hash(Sampling(temperature=0, seed=2, top_k=5))
 
 
-def test_the_prompt_hash_is_what_it_was() -> None:
-    # A change would make everything bought so far unknown.
+def test_the_prompt_hash_does_not_change_between_versions() -> None:
+    # A change of this hash would invalidate all samples bought so far.
     assert prompt_hash("Question: 1 + 1?\n") == "2559f8f2b6d0a4abefd0cc0a6e511cfb"
 
 
-def test_parts_say_of_which_schema_they_are(tmp_path: Path) -> None:
+def test_parts_contain_the_version_of_their_schema(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, Model("m", "m", "none"), Sampling())
     ledger.append([dict.fromkeys(SCHEMA) | {"prompt_hash": "a", "sample_index": 0, "finish_reason": "stop"}])
     (part,) = ledger.folder.glob("part-*.parquet")
     assert pl.read_parquet_metadata(part)["schema_version"] == "1"
 
 
-def test_unusable_lines_of_a_journal_are_set_aside_and_the_others_are_rows(
+def test_unusable_lines_of_a_journal_are_set_aside_and_the_others_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = Ledger(tmp_path, MODEL, Sampling())
@@ -157,7 +157,7 @@ def test_unusable_lines_of_a_journal_are_set_aside_and_the_others_are_rows(
     lines = journal.read_bytes().splitlines(keepends=True)
     too_many = lines[4].replace(b'"completion_tokens": null', b'"completion_tokens": ' + b"9" * 30)
     spoiled = [b"\0\0\0\n", b"\xff\n", b"7\n", b"[" * 100_000 + b"\n", b'{"prompt_hash": "a"}\n', too_many]
-    half = lines[5][:40]  # as a kill leaves it
+    half = lines[5][:40]  # the state after a kill
     journal.write_bytes(b"".join([spoiled[0], *lines[:2], *spoiled[1:], *lines[2:4], half]))
     after = Ledger(tmp_path, MODEL, Sampling())
     for _ in range(2):
@@ -170,7 +170,7 @@ def test_unusable_lines_of_a_journal_are_set_aside_and_the_others_are_rows(
     assert str(journal) in message and str(aside) in message
 
 
-def test_a_number_that_no_column_holds_is_booked_as_unknown(tmp_path: Path) -> None:
+def test_a_number_out_of_range_is_booked_as_unknown(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, MODEL, Sampling())
     rows = [row("a", 0) | {"completion_tokens": 10**30, "prompt_tokens": 2**63, "retries": 2**31, "cached_tokens": 5}]
     ledger.note(rows)

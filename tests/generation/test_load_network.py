@@ -1,4 +1,4 @@
-"""Damaged and foreign checkpoints are refused before anything is sampled from them or trained on them."""
+"""Damaged and unknown checkpoints are refused before sampling and training."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_refused(
 
 
 @pytest.mark.parametrize("use", ["sample", "train"])
-def test_code_in_a_folder_is_never_run(folder: Path, tmp_path: Path, use: str) -> None:
+def test_code_in_a_checkpoint_folder_is_never_run(folder: Path, tmp_path: Path, use: str) -> None:
     touched = tmp_path / "touched"
     (folder / "evil.py").write_text(f"open({str(touched)!r}, 'w').close()\nclass A: pass\nclass B: pass\n")
     config = json.loads((folder / "config.json").read_text())

@@ -21,12 +21,12 @@ from cos_assets.generation.types import Sampling
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def test_a_folder_is_named_by_its_content(tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_folder_depends_on_its_content(tmp_path: Path) -> None:
     here = resolve(str(tiny.shipped("wc")), engine="transformers")
     copied = Path(shutil.copytree(tiny.shipped("wc"), tmp_path / "elsewhere"))
     assert resolve(str(copied), engine="vllm").fingerprint == here.fingerprint
     assert here.params == count_parameters(copied) == 116_544
-    (copied / "training_recipe.json").write_text("{}")  # says how it was made, not what it is
+    (copied / "training_recipe.json").write_text("{}")  # describes the training, not the model
     assert resolve(str(copied), engine="vllm").fingerprint == here.fingerprint
     config = copied / "generation_config.json"
     config.write_text(config.read_text().replace("2", "3", 1))
@@ -34,7 +34,7 @@ def test_a_folder_is_named_by_its_content(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_is_pinned_to_the_commit_behind_its_branch(tmp_path: Path) -> None:
-    """Without a network, from what was downloaded before: the hub library's own cache."""
+    """Without a network: the model is in the cache of the hub library."""
     cache = tmp_path / "hub" / "models--some--model"
     (cache / "refs").mkdir(parents=True)
     (cache / "refs" / "main").write_text(COMMIT)
@@ -53,7 +53,7 @@ def test_a_hub_id_is_pinned_to_the_commit_behind_its_branch(tmp_path: Path) -> N
     assert last.startswith("ValueError: model: 'some/other' is not a folder and was not found on the hub")
 
 
-def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no model files; expected a Hugging Face checkpoint"):
         resolve(str(tmp_path), engine="transformers")
 
@@ -62,7 +62,9 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     ("installed", "gpu", "engine"),
     [(False, True, "transformers"), (True, False, "transformers"), (True, True, "vllm")],
 )
-def test_auto_is_vllm_beside_a_gpu(installed: bool, gpu: bool, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_selects_vllm_only_with_a_gpu_and_the_package(
+    installed: bool, gpu: bool, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
@@ -70,7 +72,7 @@ def test_auto_is_vllm_beside_a_gpu(installed: bool, gpu: bool, engine: str, monk
     assert resolve(str(tiny.shipped("wc")), engine="auto").engine == engine
 
 
-def test_what_auto_chose_stands_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ledger_contains_the_engine_that_auto_selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as nothing_installed:
         nothing_installed.setattr(importlib.util, "find_spec", lambda name: None)
         chosen = resolve(str(tiny.shipped("wc")), engine="auto")
@@ -85,7 +87,7 @@ PARAMETERS = 100 * 8 + 4 * 8 * 8 + 3 * 8 * 16 + 3 * 8  # tied: embedding, attent
 
 
 def llama(folder: Path, tied: bool = True, **config: Any) -> Path:
-    """An untrained Llama of 1,464 parameters, and 800 more for an output layer of its own."""
+    """An untrained Llama of 1,464 parameters, plus 800 with an untied output layer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -107,7 +109,7 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     return folder
 
 
-def test_parameters_are_those_of_the_architecture(tmp_path: Path) -> None:
+def test_parameters_are_counted_from_the_architecture(tmp_path: Path) -> None:
     assert count_parameters(llama(tmp_path / "tied")) == PARAMETERS == 1464
     assert count_parameters(llama(tmp_path / "untied", tied=False)) == PARAMETERS + 800
     for model, count in {"student": 98_112, "wc": 116_544, "se": 356_256}.items():
@@ -140,7 +142,7 @@ def test_other_files_in_the_folder_do_not_count(tmp_path: Path, beside: str) -> 
     assert count_parameters(folder) == PARAMETERS
 
 
-def test_an_adapter_beside_a_whole_model_does_not_count(tmp_path: Path) -> None:
+def test_an_adapter_in_the_folder_of_a_full_model_does_not_count(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -174,12 +176,12 @@ def test_packed_weights_count_as_unpacked(tmp_path: Path, quantization: dict[str
     assert count_parameters(folder) == PARAMETERS
 
 
-def test_a_model_is_counted_without_the_attention_that_it_asks_for(tmp_path: Path) -> None:
+def test_parameters_are_counted_without_the_configured_attention_package(tmp_path: Path) -> None:
     folder = llama(tmp_path, attn_implementation="flash_attention_2", dtype="float8_e4m3fn")
     assert count_parameters(folder) == PARAMETERS
 
 
-def test_a_large_model_needs_no_memory(tmp_path: Path) -> None:
+def test_parameters_of_a_large_model_are_counted_without_allocating_it(tmp_path: Path) -> None:
     from transformers import LlamaConfig
 
     sizes = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
@@ -190,8 +192,8 @@ def test_a_large_model_needs_no_memory(tmp_path: Path) -> None:
 OWN_CODE = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
 
 
-def test_an_unknown_architecture_is_counted_by_its_headers(tmp_path: Path) -> None:
-    """Its code is not run, and nobody is asked whether it may be."""
+def test_parameters_of_an_unknown_architecture_are_counted_from_the_headers(tmp_path: Path) -> None:
+    """Its code is not executed, and no prompt asks for permission."""
     import torch
     from safetensors.torch import save_file
 
@@ -208,7 +210,7 @@ def test_an_unknown_architecture_is_counted_by_its_headers(tmp_path: Path) -> No
         count_parameters(folder)
 
 
-def test_shards_of_an_unknown_architecture_are_those_of_its_index(tmp_path: Path) -> None:
+def test_only_the_shards_in_the_index_of_an_unknown_architecture_count(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -221,14 +223,14 @@ def test_shards_of_an_unknown_architecture_are_those_of_its_index(tmp_path: Path
     assert count_parameters(tmp_path) == 128
 
 
-def test_what_cannot_be_counted_asks_for_the_number(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_counted_requires_params(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(OWN_CODE))
     with pytest.raises(ValueError, match=r"neither an architecture that transformers knows nor .*; give `params:`"):
         resolve(str(tmp_path), engine="vllm")
     assert resolve(str(tmp_path), engine="vllm", params=7e9).params == 7e9
 
 
-def test_arguments_of_the_chat_template_make_another_model(tmp_path: Path) -> None:
+def test_arguments_of_the_chat_template_change_the_fingerprint(tmp_path: Path) -> None:
     def fingerprint(options: dict[str, Any] | None, engine: str = "vllm") -> str:
         return resolve(str(tiny.shipped("wc")), engine=engine, chat=True, options=options).fingerprint
 
@@ -250,12 +252,12 @@ def test_arguments_of_the_chat_template_make_another_model(tmp_path: Path) -> No
         ({"tokenize": False}, True, "chat_template_kwargs: tokenize is set by the engine; leave it out"),
     ],
 )
-def test_arguments_of_the_chat_template_that_cannot_be_used(given: Any, chat: bool, message: str) -> None:
+def test_invalid_arguments_of_the_chat_template_are_refused(given: Any, chat: bool, message: str) -> None:
     with pytest.raises(ValueError, match=f"engine_options.{message}"):
         resolve(str(tiny.shipped("wc")), engine="vllm", chat=chat, options={"chat_template_kwargs": given})
 
 
-def test_ray_hands_the_arguments_of_the_chat_template_to_its_replicas() -> None:
+def test_ray_passes_the_arguments_of_the_chat_template_to_its_replicas() -> None:
     from cos_assets.generation.generate import open_engine
 
     def ray(options: dict[str, Any]) -> Any:

@@ -49,11 +49,11 @@ SAMPLING = Sampling(temperature=0.7, top_k=3, top_p=0.9, max_tokens=50, stop=("\
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of its own for each test: requests that a test leaves behind may still arrive after its end."""
+    """Each test has its own server: late requests of a test may still arrive after its end."""
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(online, "_BACKOFF", 0.002)  # as many tries, less waiting
+    monkeypatch.setattr(online, "_BACKOFF", 0.002)  # the same number of tries with shorter waits
     monkeypatch.setattr(rate_limit, "_REST", 0.05)
     with Server() as made:
         yield made
@@ -84,7 +84,7 @@ def question_1(reply: Any) -> Reply:
     return when(lambda request: request.prompt == "question 1", reply)
 
 
-def test_a_completion_is_asked_as_it_was_ordered(server: Server) -> None:
+def test_a_completion_request_contains_the_sampling_parameters(server: Server) -> None:
     found = ask(served(server))
     assert set(server.calls) == {"POST /v1/completions"} and server.keys == {f"Bearer {KEY}"}
     for body in server.bodies:
@@ -124,7 +124,7 @@ def test_greedy_chat_has_no_seed_and_no_filter(server: Server) -> None:
     assert found[0].text == answer("question 0", None)
 
 
-def test_n_asks_once_and_the_parts_sum_to_what_was_counted(server: Server) -> None:
+def test_n_sends_one_request_and_splits_its_token_count_exactly(server: Server) -> None:
     server.reply = lambda request: echo(request, counts=usage(completion=37))
     found = ask(served(server, n=True), 2, 5)
     assert [body["n"] for body in server.bodies] == [5, 5]
@@ -136,13 +136,13 @@ def test_n_asks_once_and_the_parts_sum_to_what_was_counted(server: Server) -> No
         assert len({c.text for c in rows}) == 5
 
 
-def test_a_server_that_does_not_know_n_is_asked_for_the_rest(server: Server) -> None:
+def test_samples_that_a_server_without_n_omits_are_requested_again(server: Server) -> None:
     server.reply = lambda request: completion(request, answer(request.prompt, request.body["seed"]))
     found = ask(served(server, n=True), 2, 4)
     assert len(server.bodies) == 2 * 4 and all(c.completion_tokens == 7 for c in found)
 
 
-def test_choices_are_taken_by_their_number_and_each_once(server: Server) -> None:
+def test_choices_are_assigned_by_index_and_each_is_used_once(server: Server) -> None:
     def reply(request: Received) -> Any:
         given = echo(request)
         choices = given["choices"]
@@ -154,7 +154,7 @@ def test_choices_are_taken_by_their_number_and_each_once(server: Server) -> None
             case "1":
                 given["choices"] = [*choices[2:], *choices]
             case "2":
-                choices[3] = choices[1]  # and one is lacking
+                choices[3] = choices[1]  # one choice is missing
             case "3":
                 choices[2]["text"] = None
             case "4":
@@ -174,7 +174,7 @@ def test_choices_are_taken_by_their_number_and_each_once(server: Server) -> None
     assert len(server.bodies) == 7
 
 
-def test_endings(server: Server) -> None:
+def test_every_kind_of_ending_gives_its_finish_reason(server: Server) -> None:
     replies: list[Reply] = [
         lambda request: echo(request, finish="length"),
         lambda request: completion(request, "half a", finish="content_filter"),
@@ -191,7 +191,7 @@ def test_endings(server: Server) -> None:
         ("", "length", None),
         ("half a", "stop", None),
     ]
-    assert all(c.completion_tokens == 7 for c in found), "what was filtered has been paid for"
+    assert all(c.completion_tokens == 7 for c in found), "filtered replies are paid for"
     assert found[4].text == "half a �"
 
 
@@ -211,13 +211,13 @@ THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "2+2=4"}]}
         ([THINKING], {}, ""),
     ],
 )
-def test_the_text_of_a_reply_comes_in_parts(server: Server, content: Any, more: dict[str, Any], text: str) -> None:
+def test_text_parts_of_a_reply_are_joined(server: Server, content: Any, more: dict[str, Any], text: str) -> None:
     server.reply = lambda request: completion(request, content, **more)
     found = ask(served(server, chat=True), 2, 2)
     assert {(c.text, c.finish_reason, c.error, c.completion_tokens, c.retries) for c in found} == {
         (text, "stop", None, 7, 0)
     }
-    assert len(server.bodies) == 4, "one request a sample"
+    assert len(server.bodies) == 4, "one request per sample"
 
 
 @pytest.mark.parametrize(
@@ -243,20 +243,22 @@ def test_the_text_of_a_reply_comes_in_parts(server: Server, content: Any, more: 
     ],
 )
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
-def test_finish_reasons_of_all_servers(server: Server, chat: bool, reason: Any, finish: str, note: str | None) -> None:
+def test_finish_reasons_of_other_servers_are_recognized(
+    server: Server, chat: bool, reason: Any, finish: str, note: str | None
+) -> None:
     server.reply = lambda request: completion(request, "The answer is 4.", finish=reason)
     (found,) = ask(served(server, chat=chat), 1, 1)
     assert (found.text, found.finish_reason, found.error) == ("The answer is 4.", finish, note)
     assert len(server.bodies) == 1 and found.completion_tokens == 7
 
 
-def test_a_reply_of_all_its_tokens_without_a_reason_is_cut_off(server: Server) -> None:
+def test_a_reply_at_the_token_limit_without_a_finish_reason_is_truncated(server: Server) -> None:
     counts = usage(completion=SAMPLING.max_tokens)
     server.reply = lambda request: completion(request, "and so on", finish=None, counts=counts)
     assert {c.finish_reason for c in ask(served(server))} == {"length"}
 
 
-def test_at_most_four_stop_strings_are_sent_and_all_of_them_end_a_text(server: Server) -> None:
+def test_at_most_four_stop_strings_are_sent_and_all_of_them_are_applied(server: Server) -> None:
     stop = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
     server.reply = lambda request: (
         error(400, "too many stop strings")
@@ -268,7 +270,7 @@ def test_at_most_four_stop_strings_are_sent_and_all_of_them_end_a_text(server: S
     assert {tuple(body["stop"]) for body in server.bodies} == {stop[:4]}
 
 
-def test_a_stop_string_that_a_server_does_not_know_may_be_left_out(server: Server) -> None:
+def test_extra_body_can_remove_the_stop_parameter(server: Server) -> None:
     server.reply = lambda request: (
         error(400, "Unsupported parameter: 'stop'") if "stop" in request.body else completion(request, "4\n\nQ: next")
     )
@@ -307,7 +309,7 @@ def test_seeds_fit_into_31_bits(server: Server) -> None:
         ({"error": {"message": "bad seed"}}, "HTTP 400: bad seed"),
     ],
 )
-def test_a_refusal_is_told_in_the_words_of_the_server(server: Server, content: Any, words: str) -> None:
+def test_a_refusal_is_reported_with_the_message_of_the_server(server: Server, content: Any, words: str) -> None:
     server.reply = question_1(Fault(400, content))
     assert {c.error for c in ask(served(server)) if c.problem_id == "p1"} == {words}
 
@@ -329,7 +331,7 @@ NO_CHOICES = {"choices": [], "usage": usage()}
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
-def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
+def test_three_consecutive_unusable_replies_stop_the_purchase_and_are_booked(
     server: Server, tmp_path: Path, unusable: tuple[dict[str, Any], str]
 ) -> None:
     content, kind = unusable
@@ -351,19 +353,19 @@ def test_the_third_unusable_reply_in_a_row_ends_a_purchase_and_all_are_booked(
         assert rows["error"].str.starts_with(kind).all()
 
 
-def test_a_reply_that_is_nested_too_deep_is_asked_for_again(server: Server) -> None:
+def test_a_reply_that_is_nested_too_deep_is_requested_again(server: Server) -> None:
     deep = b'{"choices": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     server.reply = script(deep)
     found = ask(served(server, concurrency=1))
     assert {c.finish_reason for c in found} == {"stop"}
-    assert len(server.bodies) == len(found) + 1, "the sample was asked for again"
+    assert len(server.bodies) == len(found) + 1, "the sample was requested again"
 
 
 @pytest.mark.parametrize(
     ("headers", "kind"),
     [({}, "a reply of more than 0 MiB"), ({"Content-Encoding": "gzip"}, "a reply compressed as gzip")],
 )
-def test_a_reply_without_bounds_is_not_read(
+def test_a_reply_above_the_size_limit_is_not_read(
     server: Server, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], kind: str
 ) -> None:
     monkeypatch.setattr(limits, "MOST_BYTES", 10_000)
@@ -375,19 +377,19 @@ def test_a_reply_without_bounds_is_not_read(
 
 
 @pytest.mark.parametrize("message", [{"content": None}, {"content": ""}, {}])
-def test_the_text_of_a_completion_counts_beside_an_empty_message(server: Server, message: dict[str, Any]) -> None:
+def test_the_text_of_a_completion_is_read_despite_an_empty_message(server: Server, message: dict[str, Any]) -> None:
     server.reply = lambda request: completion(request, "4", message={"role": "assistant", **message})
     assert {(c.text, c.finish_reason) for c in ask(served(server))} == {("4", "stop")}
 
 
-def test_tokens_under_other_names_are_counted(server: Server) -> None:
+def test_token_counts_under_other_names_are_read(server: Server) -> None:
     counts = {"input_tokens": 100, "output_tokens": 7}
     server.reply = lambda request: {"choices": [{"text": "4", "finish_reason": None}], "usage": counts}
     assert {(c.text, c.prompt_tokens, c.completion_tokens) for c in ask(served(server))} == {("4", 100, 7)}
 
 
-def test_unusable_replies_among_others_are_booked_and_asked_again(server: Server, tmp_path: Path) -> None:
-    """Each of 40 samples first gets a reply of no use, and the row of that has its own tokens."""
+def test_an_unusable_reply_is_booked_and_its_sample_is_requested_again(server: Server, tmp_path: Path) -> None:
+    """Each of 40 samples first gets an unusable reply, whose row has its own tokens."""
     seen: set[int] = set()
 
     def reply(request: Received) -> Any:
@@ -406,7 +408,7 @@ def test_unusable_replies_among_others_are_booked_and_asked_again(server: Server
     assert rows.filter(attempt=2).height == len(seen) == rows.filter(finish_reason="error").height
 
 
-def test_a_sample_is_given_up_after_three_unusable_replies(server: Server) -> None:
+def test_a_sample_fails_after_three_unusable_replies(server: Server) -> None:
     """Other prompts are answered in between, so that the purchase goes on."""
     server.reply = slow(0.005, question_1({"choices": [{"index": 0}], "usage": usage()}))
     engine = open_engine(served(server, concurrency=4))
@@ -418,32 +420,32 @@ def test_a_sample_is_given_up_after_three_unusable_replies(server: Server) -> No
     assert sum(c.finish_reason == "stop" for c in found) == 99 and len(server.bodies) == 102
 
 
-def test_the_parts_of_an_unusable_reply_to_several_samples_sum_to_what_was_counted(server: Server) -> None:
+def test_the_token_count_of_an_unusable_reply_is_split_between_its_samples(server: Server) -> None:
     server.reply = script({"choices": [], "usage": usage(completion=17)})
     found = [c for batch in open_engine(served(server, n=True)).stream(asked(1, 4), SAMPLING) for c in batch]
     assert [c.completion_tokens for c in found if c.finish_reason == "error"] == [5, 4, 4, 4]
     assert sum(c.finish_reason == "stop" for c in found) == 4
 
 
-def test_unusable_replies_of_different_kinds_are_not_in_a_row(server: Server) -> None:
+def test_unusable_replies_of_different_kinds_are_not_consecutive(server: Server) -> None:
     server.reply = script(*[{"choices": [{"index": 0}], "usage": usage()}, NO_CHOICES] * 3)
     found = [c for b in open_engine(served(server, concurrency=1)).stream(asked(10, 1), SAMPLING) for c in b]
     assert sum(c.finish_reason == "stop" for c in found) == 8 and sum(c.finish_reason == "error" for c in found) == 6
 
 
-def test_what_is_under_way_when_replies_become_unusable_is_handed_over(server: Server) -> None:
-    """Three are of no use, while another two are on their way for longer."""
+def test_pending_replies_are_returned_before_unusable_ones_stop_the_run(server: Server) -> None:
+    """Three replies are unusable, while two slower ones are pending."""
     server.reply = slow(0.02, script(*[echo] * 8, *[slow(0.5)] * 2, then=lambda request: NO_CHOICES))
     found: list[Completion] = []
     with pytest.raises(ConnectionError, match="a reply without choices"):
         for batch in open_engine(served(server, concurrency=4)).stream(asked(100, 1), SAMPLING):
             found += batch
     assert sum(c.finish_reason == "stop" for c in found) == 10
-    assert sum(c.completion_tokens == 7 for c in found) == len(server.bodies) < 20, "all that was paid for is booked"
+    assert sum(c.completion_tokens == 7 for c in found) == len(server.bodies) < 20, "every paid reply is booked"
 
 
-def test_an_error_in_place_of_choices_is_told_and_tried_again(server: Server) -> None:
-    """A proxy that reports its provider's trouble with HTTP 200."""
+def test_an_error_without_choices_is_reported_and_retried(server: Server) -> None:
+    """A proxy reports an error of its provider with HTTP 200."""
     server.reply = question_1({"error": {"message": "Provider returned error", "code": 502}})
     found = ask(served(server), 2, 1)
     assert found[0].finish_reason == "stop"
@@ -451,22 +453,22 @@ def test_an_error_in_place_of_choices_is_told_and_tried_again(server: Server) ->
     assert found[1].retries == online._TRIES - 1 and found[1].completion_tokens is None
 
 
-def test_429_shrinks_the_concurrency_and_loses_nothing(server: Server) -> None:
-    """The server takes four requests at once, and refuses more."""
+def test_status_429_reduces_the_concurrency_and_loses_no_sample(server: Server) -> None:
+    """The server accepts four concurrent requests and refuses more."""
     server.reply = slow(0.01, when(lambda request: server.running > 4, error(429, "slow down", retry_after=0.1)))
     found = ask(served(server, concurrency=32), 40, 5)
     assert all(c.finish_reason == "stop" for c in found)
-    assert server.most > 8, "it starts with all it may"
+    assert server.most > 8, "it starts at full concurrency"
     refused = len(server.bodies) - 200
-    assert 0 < refused < 400, "a fixed concurrency of 32 would be refused far more often than it is answered"
+    assert 0 < refused < 400, "a fixed concurrency of 32 would be refused far more often"
 
 
-def test_retry_after_is_waited_for(server: Server) -> None:
+def test_retry_after_is_respected(server: Server) -> None:
     server.reply = script(error(429, "later", retry_after=1.5))
     ask(served(server, concurrency=1), 1, 3)
     times = [request.time for request in server.requests]
     assert times[1] - times[0] >= 1.5
-    assert times[-1] - times[1] < 1.5, "once"
+    assert times[-1] - times[1] < 1.5, "only the first request waits"
 
 
 @pytest.mark.parametrize(
@@ -482,7 +484,7 @@ def test_retry_after_is_waited_for(server: Server) -> None:
     ],
     ids=["500", "503", "cut", "no-json", "no-choice", "null", "html"],
 )
-def test_faults_are_tried_again_at_full_concurrency(server: Server, fault: Any) -> None:
+def test_faults_are_retried_at_full_concurrency(server: Server, fault: Any) -> None:
     server.reply = slow(0.01, when(lambda request: len(server.requests) % 3 == 0, fault))
     model = served(server, concurrency=16)
     found = ask(model, 20, 5)
@@ -491,7 +493,7 @@ def test_faults_are_tried_again_at_full_concurrency(server: Server, fault: Any) 
     assert sum(c.retries for c in found) == len(server.bodies) - 100, "every attempt is counted"
 
 
-def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -> None:
+def test_a_request_that_fails_every_try_is_an_error_and_the_others_succeed(server: Server) -> None:
     server.reply = question_1(error(500, f"oops {KEY}"))
     found = ask(served(server), 4, 2)
     bad = [c for c in found if c.problem_id == "p1"]
@@ -501,7 +503,7 @@ def test_what_fails_to_the_end_is_an_error_and_the_rest_is_had(server: Server) -
     assert {c.retries for c in bad} == {online._TRIES - 1} and not any(c.retries for c in found if c not in bad)
 
 
-def test_a_request_that_hangs_is_given_up_and_asked_again(server: Server) -> None:
+def test_a_request_that_times_out_is_sent_again(server: Server) -> None:
     server.reply = script(slow(10), slow(10))
     started = time.monotonic()
     found = ask(served(server, timeout=2), 2, 2)
@@ -509,13 +511,13 @@ def test_a_request_that_hangs_is_given_up_and_asked_again(server: Server) -> Non
     assert len(server.bodies) == 6
 
 
-def test_a_prompt_that_is_refused_harms_itself_alone(server: Server) -> None:
+def test_a_refused_prompt_does_not_affect_the_others(server: Server) -> None:
     server.reply = when(lambda request: request.prompt.endswith("3"), error(400, f"too long\n{KEY}"))
     found = ask(served(server), 6, 3)
     bad = [c for c in found if c.finish_reason == "error"]
     assert {c.problem_id for c in bad} == {"p3"} and len(bad) == 3
     assert {(c.error, c.completion_tokens) for c in bad} == {("HTTP 400: too long ***", 0)}
-    assert len(server.bodies) == 18, "a refused prompt is not asked again"
+    assert len(server.bodies) == 18, "a refused prompt is not sent again"
 
 
 def test_a_server_that_refuses_every_prompt_stops_the_run(server: Server) -> None:
@@ -525,8 +527,8 @@ def test_a_server_that_refuses_every_prompt_stops_the_run(server: Server) -> Non
     assert len(server.bodies) < 50
 
 
-def test_what_is_under_way_when_the_key_is_refused_is_handed_over_first(server: Server) -> None:
-    """One request is refused while three others are on their way, and what had failed before is not tried again."""
+def test_pending_replies_are_returned_before_a_refused_key_stops_the_run(server: Server) -> None:
+    """One request is refused while three others are pending; requests that failed before are not retried."""
     later = error(429, "later", retry_after=0.01)
     refused = replace(error(401, "no more"), delay=0.1)
     server.reply = script(*[echo] * 9, later, *[echo] * 7, *[slow(0.3)] * 2, refused, then=slow(0.3))
@@ -567,7 +569,7 @@ def dies(server: Server, number: int) -> Reply:
     return slow(0.005, script(*[echo] * (number - 1), die))
 
 
-def test_one_of_two_replicas_dies_half_way(server: Server) -> None:
+def test_the_other_replica_takes_over_when_one_stops(server: Server) -> None:
     with Server() as other:
         server.reply, other.reply = slow(0.005), dies(other, 100)
         found = ask(served(server, base_url=[server.url, other.url], concurrency=8), 100, 5)
@@ -575,13 +577,13 @@ def test_one_of_two_replicas_dies_half_way(server: Server) -> None:
         assert 100 <= len(other.bodies) < 130 and len(server.bodies) >= 370
 
 
-def test_replicas_share_the_work(server: Server) -> None:
+def test_requests_are_distributed_over_the_replicas(server: Server) -> None:
     with Server() as other:
         ask(served(server, base_url=[server.url, other.url], concurrency=4), 30, 5)
         assert min(len(server.bodies), len(other.bodies)) > 30
 
 
-def test_when_no_server_answers_the_run_stops_and_keeps_what_it_had(server: Server) -> None:
+def test_a_run_without_an_answering_server_stops_and_keeps_its_samples(server: Server) -> None:
     server.reply = dies(server, 40)
     engine, found = open_engine(served(server, concurrency=4)), []
     with pytest.raises(ConnectionError, match=f"{server.url}: 8 consecutive prompts got no answer: connection"):
@@ -590,7 +592,7 @@ def test_when_no_server_answers_the_run_stops_and_keeps_what_it_had(server: Serv
     assert sum(c.finish_reason == "stop" for c in found) >= 30
 
 
-def test_rates_are_kept(server: Server) -> None:
+def test_rate_limits_are_respected(server: Server) -> None:
     started = time.monotonic()
     ask(served(server, requests_per_minute=1200), 4, 5)
     assert 0.9 <= time.monotonic() - started < 10, "20 requests at 20 a second"
@@ -599,7 +601,7 @@ def test_rates_are_kept(server: Server) -> None:
     assert 0.8 <= time.monotonic() - started < 10, "20 replies of 107 tokens at 2,000 a second"
 
 
-def test_samples_arrive_while_others_run_and_a_caller_may_go(server: Server) -> None:
+def test_samples_arrive_early_and_closing_the_stream_stops_the_requests(server: Server) -> None:
     server.reply = slow(0.1)
     engine = open_engine(served(server, concurrency=4))
     stream = engine.stream(asked(100, 2), SAMPLING)
@@ -608,21 +610,21 @@ def test_samples_arrive_while_others_run_and_a_caller_may_go(server: Server) -> 
     sent = len(server.bodies)
     assert not [t for t in threading.enumerate() if t.name == "engine-openai"]
     time.sleep(0.3)
-    assert len(server.bodies) <= sent + 4 < 64, "but for those that were on their way"
-    left = engine.stream(asked(100, 2), SAMPLING)  # and one that is forgotten, not closed
+    assert len(server.bodies) <= sent + 4 < 64, "except for pending requests"
+    left = engine.stream(asked(100, 2), SAMPLING)  # a stream that is dropped without being closed
     next(left)
     engine.close()
     assert not [t for t in threading.enumerate() if t.name == "engine-openai"]
 
 
-def test_it_works_where_a_loop_already_runs(server: Server) -> None:
+def test_the_engine_works_inside_a_running_event_loop(server: Server) -> None:
     async def notebook() -> int:
         return len(ask(served(server)))
 
     assert asyncio.run(notebook()) == 6
 
 
-def test_ctrl_c_ends_it(server: Server) -> None:
+def test_ctrl_c_ends_the_purchase(server: Server) -> None:
     server.reply = slow(0.2)
     code = (
         "from cos_assets.generation.generate import open_engine, preflight\n"
@@ -639,7 +641,7 @@ def test_ctrl_c_ends_it(server: Server) -> None:
     assert process.returncode != 0 and said.strip().endswith("KeyboardInterrupt")
 
 
-def test_nothing_is_bought_twice_after_a_failure_half_way(server: Server, tmp_path: Path) -> None:
+def test_a_run_after_a_failure_buys_nothing_twice(server: Server, tmp_path: Path) -> None:
     prompts = pl.DataFrame({"problem_id": ["a", "b", "c", "d"], "prompt": ["qa", "qb", "qc", "qd"]})
     buyer = Buyer(tmp_path, "study", "sampling", "run")
     model = served(server, concurrency=2)
@@ -653,7 +655,7 @@ def test_nothing_is_bought_twice_after_a_failure_half_way(server: Server, tmp_pa
     bought = generate(model, prompts, 4, SAMPLING, buyer, Prices(1.0, 10.0))
     assert bought.missing == 0 and set(bought.rows["finish_reason"]) == {"stop"}
     again = {b["seed"] for b in server.bodies} & set(had)
-    assert len(again) <= 3, "only what was under way when the key was refused"
+    assert len(again) <= 3, "only requests that were pending when the key was refused"
     assert len(server.bodies) == bought.new < 16
     rows = pl.read_parquet(tmp_path / "ledger" / "**" / "part-*.parquet", hive_partitioning=False)
     assert rows.filter(finish_reason="error")["prompt"].unique().to_list() == ["qb"]
@@ -667,7 +669,7 @@ def test_nothing_is_bought_twice_after_a_failure_half_way(server: Server, tmp_pa
     assert not [f for f in tmp_path.rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
 
 
-def test_a_study_asks_a_server(server: Server, materialize: Callable[[dict[str, Any]], Path]) -> None:
+def test_a_study_samples_from_a_server(server: Server, materialize: Callable[[dict[str, Any]], Path]) -> None:
     options = {"base_url": server.url, "api_key_env": "SOME_KEY", "api": "completions"}
     study: dict[str, Any] = {
         "name": "served",
@@ -686,7 +688,7 @@ def test_a_study_asks_a_server(server: Server, materialize: Callable[[dict[str, 
     assert not [f for f in root.rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
 
 
-def test_a_served_model_is_known_by_its_name_wherever_it_is_served(server: Server) -> None:
+def test_fingerprint_of_a_served_model_does_not_depend_on_the_server(server: Server) -> None:
     here = served(server)
     assert here.fingerprint.startswith("model-") and here.params == 10
     assert served(server, base_url="http://elsewhere/v1", concurrency=3, n=True).fingerprint == here.fingerprint
@@ -715,13 +717,13 @@ def test_a_served_model_is_known_by_its_name_wherever_it_is_served(server: Serve
         ({"base_url": "https://api.openai.com/v1/"}, r"the environment variable OPENAI_API_KEY is not set"),
     ],
 )
-def test_options_are_refused_by_name(server: Server, options: dict[str, Any], words: str) -> None:
+def test_an_invalid_option_is_refused_with_its_name(server: Server, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as raised:
         open_engine(Model("m", "m", "openai", engine_options={"base_url": "http://a/v1", **options}))
     assert not any(part in str(raised.value) for part in ("\n", "word@", KEY))
 
 
-def test_the_server_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_and_key_default_to_the_environment_variables(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     ask(resolve("m", engine="openai"))
@@ -732,12 +734,12 @@ def test_the_server_of_the_environment(server: Server, monkeypatch: pytest.Monke
     assert "word" not in str(raised.value).replace("password", "")
 
 
-def test_a_chat_model_is_not_asked_for_plain_completions() -> None:
+def test_chat_with_the_completions_api_is_refused() -> None:
     with pytest.raises(ValueError, match="does not support chat: true"):
         resolve("m", engine="openai", chat=True, options={"api": "completions"})
 
 
-def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[openai\]'"):
         open_engine(Model("m", "m", "openai"))
@@ -753,7 +755,7 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def test_a_real_server_gives_the_text_of_transformers(vllm_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_greedy_text_of_vllms_server_equals_transformers(vllm_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from cos_assets.tasks.arithmetic import Arithmetic
     from cos_assets.tiny import shipped
 
@@ -777,7 +779,7 @@ def test_a_real_server_gives_the_text_of_transformers(vllm_server: str, monkeypa
     assert texts(over_http()) == expected
     assert len({text for text, _, _ in expected.values()}) > 10
 
-    # The same server draws by our seeds, knows n, and refuses what it does not serve.
+    # The same server uses our seeds, supports n, and refuses unknown models.
     drawn = Sampling(temperature=0.7, top_k=3, max_tokens=56, seed=1)
     several = [Request(p["problem_id"], task.prompt(p), tuple(range(4))) for p in problems[:5]]
     for options, seeded in (({}, True), ({"n": True}, False)):
@@ -786,7 +788,7 @@ def test_a_real_server_gives_the_text_of_transformers(vllm_server: str, monkeypa
             engine = open_engine(over_http(**options))
             draws.append({(c.problem_id, c.index): c.text for b in engine.stream(several, drawn) for c in b})
         assert len(draws[0]) == 20 and len(set(draws[0].values())) > 8
-        # The server's batches differ from time to time, and with them the last bits of its arithmetic.
+        # The server's batches differ between runs, and with them the last bits of its results.
         assert not seeded or sum(draws[0][key] == draws[1][key] for key in draws[0]) >= 18
     long = Request("long", requests[0].prompt * 200, (0,))
     (found,) = [c for b in open_engine(over_http()).stream([long], greedy) for c in b]
@@ -817,10 +819,10 @@ BUYER = """
 """
 
 
-def test_a_real_server_and_a_buyer_that_is_killed(
+def test_a_killed_buyer_at_vllms_server_buys_nothing_written_twice(
     vllm_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """400 samples from vLLM, bought in one go and, into another ledger, with three kills between."""
+    """400 samples from vLLM, bought in one run and, into another ledger, with three kills."""
     from urllib.request import urlopen
 
     from cos_assets.tasks.arithmetic import Arithmetic
@@ -862,9 +864,9 @@ def test_a_real_server_and_a_buyer_that_is_killed(
     assert start("killed").communicate()[0].split() == [str(left)] and 0 < left < 400
     rows = booked("killed")
     assert rows.height == 400 == rows.select("prompt_hash", "sample_index").n_unique()
-    assert served_so_far() - before <= 800 + 3 * (40 + 2 * 32), "only what a kill took was bought twice"
+    assert served_so_far() - before <= 800 + 3 * (40 + 2 * 32), "only replies lost in a kill are bought twice"
     alone, killed = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("alone", "killed"))
     keys = ["problem_id", "sample_index", "prompt_hash", "prompt_tokens"]
     assert alone.select(keys).equals(killed.select(keys)) and set(killed["finish_reason"]) <= {"stop", "length"}
-    # vLLM draws by our seeds; but its batches differ from time to time, and with them the last bits of its arithmetic.
+    # vLLM uses our seeds, but its batches differ between runs, and with them the last bits of its results.
     assert (alone["completion"] == killed["completion"]).mean() >= 0.95

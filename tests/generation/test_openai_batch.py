@@ -1,4 +1,4 @@
-"""Engine openai by the Batch API, against a server on loopback that counts what it bills: see support.openai_server."""
+"""Engine openai with the Batch API, against a loopback server that counts what it bills: see support.openai_server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=50, stop=("\n\n",), s
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
     monkeypatch.setenv("SOME_KEY", KEY)
-    monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # as many tries, less waiting
+    monkeypatch.setattr(openai_online, "_BACKOFF", 0.002)  # the same number of tries with shorter waits
     with BatchServer() as made:
         yield made
 
@@ -83,13 +83,13 @@ def booked(root: Path) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_a_batch_books_the_rows_that_single_requests_book(server: BatchServer, tmp_path: Path, chat: bool) -> None:
+def test_a_batch_books_the_same_rows_as_single_requests(server: BatchServer, tmp_path: Path, chat: bool) -> None:
     server.reply = lambda request: echo(request, finish="length" if "long" in request.prompt else "stop")
     asked = prompts("a", "b", "long c")
     options = {"base_url": server.url, "api_key_env": "SOME_KEY"}
     online = resolve("org/model", engine="openai", params=10.0, chat=chat, options=options)
     batch = served(server, chat)
-    assert online.fingerprint == batch.fingerprint, "other delivery, same samples"
+    assert online.fingerprint == batch.fingerprint, "batches and single requests give the same samples"
     first = buy(tmp_path / "online", online, asked, 4)
     assert not server.batches
     second = buy(tmp_path / "batch", batch, asked, 4)
@@ -109,7 +109,7 @@ def test_a_batch_books_the_rows_that_single_requests_book(server: BatchServer, t
     assert server.keys == {f"Bearer {KEY}"} and KEY.encode() not in b"".join(server.files.values())
 
 
-def test_n_asks_once_for_samples_that_follow_one_another(server: BatchServer, tmp_path: Path) -> None:
+def test_n_sends_one_request_for_consecutive_samples(server: BatchServer, tmp_path: Path) -> None:
     bought = buy(tmp_path, served(server, n=True), prompts("a", "b"), 5)
     assert [len(sent) for sent in server.sent] == [2] and {line.body["n"] for line in server.sent[0]} == {5}
     assert bought.rows["completion_tokens"].to_list() == [7] * 10 and bought.rows["prompt_tokens"].sum() == 200
@@ -123,7 +123,7 @@ def test_large_orders_are_split(server: BatchServer) -> None:
     assert [len(sent) for sent in server.sent] == [5, 5, 2]
     line = len(server.files["file-0"]) // 5
     good(ask(served(server, batch_megabytes=4.2 * line / 1e6, completion_window="12h"), 5, 3))
-    assert [len(sent) for sent in server.sent[3:]] == [3], "twelve lie in the earlier batches"
+    assert [len(sent) for sent in server.sent[3:]] == [3], "twelve are in the earlier batches"
     good(ask(served(server, batch_megabytes=4.2 * line / 1e6, completion_window="12h"), 9, 3))
     assert [len(sent) for sent in server.sent[4:]] == [4, 4, 4]
     assert server.batches[-1]["completion_window"] == "12h"
@@ -140,7 +140,7 @@ def first_time(reply: Any) -> Reply:
     [EXPIRED, CUT, error(500, "oops"), error(429, "slow down"), {"choices": []}, {"choices": "no"}],
     ids=["expired", "no-line", "500", "429", "no-choices", "no-list"],
 )
-def test_what_failed_is_sent_again_and_the_rest_is_kept(server: BatchServer, what: Any, end: str) -> None:
+def test_failed_requests_are_sent_again_and_the_others_are_kept(server: BatchServer, what: Any, end: str) -> None:
     server.reply, server.ends = first_time(what), lambda number: "completed" if number else end
     found = ask(served(server))
     good(found)
@@ -149,7 +149,7 @@ def test_what_failed_is_sent_again_and_the_rest_is_kept(server: BatchServer, wha
     assert sum(server.finish().values()) == (18 if isinstance(what, dict) else 12)
 
 
-def test_lines_twice_are_taken_once_and_broken_ones_are_sent_again(server: BatchServer) -> None:
+def test_duplicate_lines_count_once_and_requests_of_broken_lines_are_resent(server: BatchServer) -> None:
     server.reply = lambda request: Fault(content=echo(request), part=2 if request.custom_id.endswith("-1-1") else 1)
     good(ask(served(server)))
     assert len(server.sent) == 1 and len(server.files["file-1"].split(b"\n")) == 12 + 4 + 1
@@ -158,9 +158,7 @@ def test_lines_twice_are_taken_once_and_broken_ones_are_sent_again(server: Batch
     assert [len(sent) for sent in server.sent] == [12, 3, 3]
 
 
-def test_what_fails_to_the_end_is_an_error_and_is_asked_again_by_the_next_run(
-    server: BatchServer, tmp_path: Path
-) -> None:
+def test_a_request_that_fails_every_try_is_an_error_until_the_next_run(server: BatchServer, tmp_path: Path) -> None:
     server.reply = when(lambda request: "-1-1" in request.custom_id, error(500, f"oops\n{KEY}"))
     bought = buy(tmp_path, served(server), prompts("a", "b"), 2)
     assert [len(sent) for sent in server.sent] == [4, 2, 2]
@@ -173,7 +171,7 @@ def test_what_fails_to_the_end_is_an_error_and_is_asked_again_by_the_next_run(
     assert set(server.finish().values()) == {1}
 
 
-def test_a_filtered_answer_is_booked_once_and_bought_anew(server: BatchServer, tmp_path: Path) -> None:
+def test_a_filtered_reply_is_booked_once_and_replaced_by_the_next_run(server: BatchServer, tmp_path: Path) -> None:
     filtered = {"choices": [{"index": 0, "text": "half a", "finish_reason": "content_filter"}]}
     server.reply = script(filtered)
     first = buy(tmp_path, served(server), prompts("a"), 1)
@@ -186,7 +184,7 @@ def test_a_filtered_answer_is_booked_once_and_bought_anew(server: BatchServer, t
 NO_CHOICES = {"choices": [], "usage": usage()}
 
 
-def test_replies_are_read_as_those_of_single_requests(server: BatchServer) -> None:
+def test_replies_in_a_batch_are_read_like_those_of_single_requests(server: BatchServer) -> None:
     """Contents in parts, the finish reasons of other servers, and stop strings beyond the fourth."""
     thought = {"type": "thinking", "thinking": "2+2=4"}
     replies: dict[str, tuple[Any, str | None]] = {
@@ -228,7 +226,7 @@ def test_an_unusable_reply_is_booked_and_sent_again(server: BatchServer, tmp_pat
     assert rows["retries"].sum() == 0 and [len(sent) for sent in server.sent] == [9, 2]
 
 
-def test_an_unusable_reply_is_booked_once_for_each_time_that_it_was_sent(server: BatchServer, tmp_path: Path) -> None:
+def test_each_unusable_reply_to_a_request_is_booked_once(server: BatchServer, tmp_path: Path) -> None:
     odd = f"{prompt_hash('question a')}-1-1"
     server.reply = when(lambda request: request.custom_id == odd, NO_CHOICES)
     first = buy(tmp_path, served(server), prompts("a", "b"), 3)
@@ -236,12 +234,14 @@ def test_an_unusable_reply_is_booked_once_for_each_time_that_it_was_sent(server:
     assert booked(tmp_path).filter(finish_reason="error")["attempt"].to_list() == [1, 2, 3]
     server.reply = echo
     assert set(buy(tmp_path, served(server), prompts("a", "b"), 3).rows["finish_reason"]) == {"stop"}
-    assert booked(tmp_path).filter(finish_reason="error").height == 3, "what earlier batches brought is booked"
+    assert booked(tmp_path).filter(finish_reason="error").height == 3, "replies of earlier batches are booked"
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["whole", "read-thrice"])
-def test_the_third_unusable_reply_in_a_row_ends_the_purchase(server: BatchServer, tmp_path: Path, broken: bool) -> None:
-    """What else the batch brought is taken. A file with a broken line is read again, which adds nothing."""
+def test_three_consecutive_unusable_replies_stop_the_purchase(
+    server: BatchServer, tmp_path: Path, broken: bool
+) -> None:
+    """The other replies of the batch are kept. A file with a broken line is read again, which adds nothing."""
 
     def reply(request: Received) -> Any:
         if request.prompt != "question b":
@@ -258,7 +258,7 @@ def test_the_third_unusable_reply_in_a_row_ends_the_purchase(server: BatchServer
     assert rows["completion_tokens"].to_list() == [7] * rows.height and len(server.sent) == 1
 
 
-def test_two_unusable_replies_in_a_file_that_is_read_thrice_are_not_in_a_row(server: BatchServer) -> None:
+def test_replies_of_a_file_that_is_read_again_are_not_counted_again(server: BatchServer) -> None:
     odd = (f"{prompt_hash('question 0')}-0-1", f"{prompt_hash('question 0')}-1-1")
 
     def reply(request: Received) -> Any:
@@ -282,12 +282,12 @@ def test_two_unusable_replies_in_a_file_that_is_read_thrice_are_not_in_a_row(ser
         ({}, "HTTP 422: a request of the batch failed"),
     ],
 )
-def test_a_refusal_is_told_in_the_words_of_the_server(server: BatchServer, body: Any, words: str) -> None:
+def test_a_refusal_is_reported_with_the_message_of_the_server(server: BatchServer, body: Any, words: str) -> None:
     server.reply = first_time(Fault(422, body))
     assert {c.error for c in ask(served(server)) if c.finish_reason == "error"} == {words}
 
 
-def test_a_refused_prompt_harms_itself_alone_and_is_not_sent_again(server: BatchServer) -> None:
+def test_a_refused_prompt_is_not_resent_and_does_not_affect_the_others(server: BatchServer) -> None:
     server.reply = first_time(error(400, "too long"))
     found = ask(served(server))
     bad = [c for c in found if c.finish_reason == "error"]
@@ -305,7 +305,7 @@ def test_a_server_that_refuses_everything_stops_the_run(server: BatchServer) -> 
     assert len(server.sent) == 1
 
 
-def test_a_batch_that_fails_as_a_whole_is_sent_again_and_then_given_up(server: BatchServer) -> None:
+def test_a_failed_batch_is_resent_and_repeated_failure_stops_the_run(server: BatchServer) -> None:
     server.ends = lambda number: ("failed", "internal") if number == 0 else "completed"
     good(ask(served(server)))
     assert len(server.sent) == 2
@@ -315,7 +315,7 @@ def test_a_batch_that_fails_as_a_whole_is_sent_again_and_then_given_up(server: B
     assert [len(sent) for sent in server.sent] == [12, 12, 3, 3, 3] and sum(server.finish().values()) == 12
 
 
-def test_when_too_much_waits_at_the_server_batches_wait_their_turn(server: BatchServer) -> None:
+def test_batches_wait_while_the_limit_of_queued_tokens_is_reached(server: BatchServer) -> None:
     def ends(number: int) -> Any:
         running = sum(batch["status"] in server.states for batch in server.batches)
         return ("failed", "token_limit_exceeded") if running > 2 else "completed"
@@ -323,10 +323,10 @@ def test_when_too_much_waits_at_the_server_batches_wait_their_turn(server: Batch
     server.ends = ends
     good(ask(served(server, batch_size=2), 6, 3))
     assert set(server.finish().values()) == {1} and len(server.billed) == 18
-    assert len(server.sent) < 20, "not everything is sent again each time"
+    assert len(server.sent) < 20, "not every request is sent again each time"
 
 
-def test_a_batch_that_is_too_much_by_itself_is_halved(server: BatchServer) -> None:
+def test_a_batch_above_the_token_limit_is_halved(server: BatchServer) -> None:
     server.ends = lambda number: ("failed", "token_limit_exceeded") if len(server.sent[number]) > 4 else "completed"
     found = ask(served(server))
     good(found)
@@ -351,10 +351,10 @@ FAULTS: dict[str, Callable[[Reply], Any]] = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_calls_that_fail_are_made_again_and_nothing_is_bought_twice(
+def test_failed_calls_are_retried_and_nothing_is_bought_twice(
     server: BatchServer, call: str, fault: Callable[[Reply], Any]
 ) -> None:
-    """Each call fails twice: before or after it has had its effect."""
+    """Each call fails twice: before or after it has taken effect."""
     route = server.routes[call]
     server.routes[call] = script(fault(route), fault(route), then=route)
     good(ask(served(server)))
@@ -362,7 +362,7 @@ def test_calls_that_fail_are_made_again_and_nothing_is_bought_twice(
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_when_the_server_goes_away_the_next_run_takes_what_was_sent(
+def test_the_next_run_collects_the_batches_of_a_run_that_lost_the_server(
     server: BatchServer, tmp_path: Path, call: str
 ) -> None:
     route = server.routes[call]
@@ -383,13 +383,13 @@ def test_a_refused_key_stops_at_once(server: BatchServer, status: int, words: st
     assert not server.batches and len(server.requests) == 1
 
 
-def test_a_server_without_batches_is_named(server: BatchServer) -> None:
+def test_a_server_without_a_batch_api_is_refused(server: BatchServer) -> None:
     server.routes.clear()
     with pytest.raises(ValueError, match=r"engine_options.batch: .*HTTP 404.*expected a server with a Batch API"):
         ask(served(server))
 
 
-def test_more_samples_later_cost_only_what_is_new(server: BatchServer, tmp_path: Path) -> None:
+def test_a_larger_order_buys_only_the_new_samples(server: BatchServer, tmp_path: Path) -> None:
     buy(tmp_path, served(server), prompts("a", "b"), 2)
     downloads = server.calls["GET /v1/files/*/content"]
     bought = buy(tmp_path, served(server), prompts("a", "b", "c"), 3)
@@ -398,7 +398,7 @@ def test_more_samples_later_cost_only_what_is_new(server: BatchServer, tmp_path:
     assert buy(tmp_path, served(server), prompts("a", "b", "c"), 3).new == 0
 
 
-def test_another_seed_or_model_takes_no_other_batch(server: BatchServer) -> None:
+def test_results_are_not_taken_from_batches_of_another_seed_or_model(server: BatchServer) -> None:
     ask(served(server))
     other = SAMPLING.model_copy(update={"seed": 6})
     engine = open_engine(served(server))
@@ -435,8 +435,8 @@ SCRIPT = """
     [(CALLS[0], 1), (CALLS[1], 2), (CALLS[3], 4), (CALLS[4], 2), (CALLS[1], 3)],
     ids=["after-upload", "after-create", "while-polling", "while-collecting", "after-all-were-created"],
 )
-def test_a_killed_run_finds_its_batches(server: BatchServer, tmp_path: Path, moment: str, times: int) -> None:
-    """400 samples in three batches, of which the last one expires half done. About 2 s each."""
+def test_a_killed_run_continues_with_its_batches(server: BatchServer, tmp_path: Path, moment: str, times: int) -> None:
+    """400 samples in three batches; the last one expires when half done. About 2 s each."""
     server.reply = when(lambda request: request.batch == 2 and request.custom_id < "8", EXPIRED)
     server.ends = lambda number: "expired" if number == 2 else "completed"
     route = server.routes[moment]
@@ -458,5 +458,5 @@ def test_a_killed_run_finds_its_batches(server: BatchServer, tmp_path: Path, mom
     rows = booked(tmp_path)
     assert rows.height == 400 == rows.select("prompt_hash", "sample_index").n_unique()
     assert set(rows["finish_reason"]) == {"stop"}
-    assert len(server.billed) == 400 == sum(server.finish().values()), "billed once each"
+    assert len(server.billed) == 400 == sum(server.finish().values()), "each is billed once"
     assert len(server.batches) >= max(3, made)

@@ -1,4 +1,4 @@
-"""Engine openai's look at its servers before anything is bought."""
+"""Engine openai checks its servers before a purchase."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(shared: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("SOME_KEY", KEY)
     shared.reset()
     yield shared
-    assert {request.method for request in shared.requests} <= {"GET"}, "it costs nothing"
+    assert {request.method for request in shared.requests} <= {"GET"}, "the check costs nothing"
 
 
 def replies(server: Server, reply: Any, route: str = "GET /v1/models") -> None:
@@ -35,8 +35,8 @@ def replies(server: Server, reply: Any, route: str = "GET /v1/models") -> None:
 
 
 @pytest.fixture
-def nobody() -> str:
-    """The URL of a port where nobody listens."""
+def closed_url() -> str:
+    """The URL of a closed port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -50,29 +50,29 @@ def look(server: Server, name: str = "org/model", **options: Any) -> None:
     "models",
     [
         LIST,
-        LIST["data"],  # as Together AI has it
+        LIST["data"],  # the form of Together AI
         {"data": [{"id": "org/*"}]},  # a proxy's
         Fault(404, {"detail": "Not Found"}),  # a server that lists no models
         Fault(405, b""),
         Fault(501, b""),
-        error(429, "slow down"),  # it is there
+        error(429, "slow down"),  # the model is listed
         error(403, "You have insufficient permissions. Missing scopes: api.model.read"),
     ],
     ids=["list", "bare", "any", "404", "405", "501", "429", "scopes"],
 )
-def test_a_server_that_is_well_is_not_refused(server: Server, models: Any) -> None:
+def test_a_server_that_lists_the_model_is_accepted(server: Server, models: Any) -> None:
     replies(server, models)
     look(server)
     assert server.requests[0].route == "GET /v1/models"
 
 
-def test_a_model_that_is_not_listed_may_still_be_served(server: Server) -> None:
+def test_a_model_outside_the_list_is_accepted_if_the_server_knows_it(server: Server) -> None:
     replies(server, {"id": "org/model"}, "GET /v1/models/alias")
     look(server, "alias")
     replies(server, {"data": [{"id": f"m{i}"} for i in range(10)]})
     with pytest.raises(ValueError, match=r"^model: 'mine' is not served by .*; it serves m0, .*, m7 and 2 others$"):
         look(server, "mine")
-    replies(server, {"data": None})  # ollama, before anything was pulled
+    replies(server, {"data": None})  # ollama without any model
     with pytest.raises(ValueError, match=r"^model: 'mine' is not served by .*; it serves no model now$"):
         look(server, "mine")
 
@@ -91,31 +91,31 @@ def test_a_model_that_is_not_listed_may_still_be_served(server: Server) -> None:
     ],
     ids=["401", "403", "quota", "html", "other-json", "odd-list", "cut", "400"],
 )
-def test_what_must_be_mended_is_named(server: Server, models: Any, words: str) -> None:
+def test_an_unusable_server_is_refused_with_the_option_to_change(server: Server, models: Any, words: str) -> None:
     replies(server, models)
     with pytest.raises(ValueError, match=words) as raised:
         look(server)
     assert KEY not in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_one_replica_that_answers_will_do(server: Server, nobody: str) -> None:
-    look(server, base_url=[nobody, server.url])
-    with pytest.raises(ConnectionError, match=rf"no server answers: {nobody}: connection.*base_url") as raised:
-        look(server, base_url=nobody)
+def test_one_answering_replica_is_enough(server: Server, closed_url: str) -> None:
+    look(server, base_url=[closed_url, server.url])
+    with pytest.raises(ConnectionError, match=rf"no server answers: {closed_url}: connection.*base_url") as raised:
+        look(server, base_url=closed_url)
     assert "\n" not in str(raised.value)
     replies(server, error(503, "loading"))
     with pytest.raises(ConnectionError, match=f"no server answers: {server.url}: HTTP 503: loading; check that"):
         look(server)
 
 
-def test_a_server_without_batches_is_told_before_anything_is_sent(server: Server) -> None:
+def test_a_server_without_a_batch_api_is_refused_before_a_request(server: Server) -> None:
     with pytest.raises(ValueError, match=r"engine_options.batch: .* has no Batch API \(HTTP 404\); leave it out"):
         look(server, batch=True)
     replies(server, {"object": "list", "data": [], "has_more": False}, "GET /v1/batches")
     look(server, batch=True)
 
 
-def test_a_key_that_is_not_set_is_named_without_asking_anyone(server: Server) -> None:
+def test_a_missing_key_variable_is_named_without_a_request(server: Server) -> None:
     with pytest.raises(ValueError, match="the environment variable NOT_SET_HERE is not set"):
         look(server, api_key_env="NOT_SET_HERE")
     assert not server.requests
@@ -131,6 +131,6 @@ def test_a_key_that_is_not_set_is_named_without_asking_anyone(server: Server) ->
         ({"batch": True, "batch_megabytes": 0}, "engine_options.batch_megabytes: .*greater than 0"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(server: Server, options: dict[str, Any], words: str) -> None:
+def test_incompatible_options_are_refused(server: Server, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         look(server, **options)

@@ -1,4 +1,4 @@
-"""Merging the ledger's parts: no row is lost or counted twice, whatever happens in between."""
+"""Merges of the ledger's parts: no row is lost or counted twice after kills and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT = 40
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    """A ledger of 40 parts of two rows; the second row of each has failed once before."""
+    """A ledger of 40 parts of two rows; the second row of each is a retry after a failure."""
     monkeypatch.setattr(parts, "_MANY", 30)
     ledger = Ledger(tmp_path, MODEL, Sampling())
     for index in range(COUNT):
@@ -43,16 +43,16 @@ def names(ledger: Ledger) -> set[str]:
     return {file.name for file in ledger.folder.glob(parts.PATTERN)}
 
 
-def test_many_small_parts_become_one_with_the_same_rows(many: Ledger) -> None:
+def test_many_small_parts_are_merged_into_one_with_the_same_rows(many: Ledger) -> None:
     before = facts(many)
     many.clear_leftovers()
     (merged,) = names(many)
     assert merged.endswith("-merged.parquet")
     assert facts(many) == before
-    assert pl.read_parquet(many.folder / merged).height == 100  # failed attempts are spend, and stay
+    assert pl.read_parquet(many.folder / merged).height == 100  # failed attempts cost money and are kept
 
 
-def test_few_parts_stay_as_they_are(many: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_parts_are_not_merged(many: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "_MANY", COUNT + 1)
     before = names(many)
     many.clear_leftovers()
@@ -107,8 +107,8 @@ def test_a_kill_at_any_moment_of_a_merge_changes_no_row(many: Ledger, moment: in
     assert len(names(many)) == 1 and facts(many) == before
 
 
-def test_a_part_that_comes_again_after_it_was_merged_does_not_count_twice(many: Ledger) -> None:
-    """Another machine that was killed while it sent a part to an object store sends it again."""
+def test_a_merged_part_that_arrives_again_does_not_count_twice(many: Ledger) -> None:
+    """Another machine, killed while it sent a part to an object store, sends it again."""
     before = facts(many)
     again = min(many.folder.glob(parts.PATTERN))
     content = again.read_bytes()
@@ -131,10 +131,10 @@ def test_parts_of_other_versions_are_not_merged(many: Ledger) -> None:
     assert pl.read_parquet(first)["new_column"].to_list() == ["kept"] * len(pl.read_parquet(first))
 
 
-def test_a_full_disk_leaves_the_parts_as_they_are(many: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_leaves_the_parts_unchanged(many: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     before, files = facts(many), names(many)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the kernel refuses what is longer
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the kernel refuses larger files
     try:
         many.clear_leftovers()
     finally:
@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_the_parts_as_they_are(many: Ledger, caplog: pytest.L
     assert "40 parts could not be merged and remain unchanged" in caplog.text
 
 
-def test_who_reads_while_parts_are_merged_sees_every_row_once(many: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_sees_every_row_once_during_a_merge(many: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     before = facts(many)
     monkeypatch.setattr(parts, "_MANY", 2)
     done = threading.Event()
@@ -167,7 +167,7 @@ def test_who_reads_while_parts_are_merged_sees_every_row_once(many: Ledger, monk
     assert len(seen) > 3 and all(seen)
 
 
-def test_a_ledger_of_another_machine_is_not_written_once_its_lock_is_lost(many: Ledger) -> None:
+def test_a_merge_writes_nothing_after_the_lock_is_lost(many: Ledger) -> None:
     files = names(many)
 
     def lost() -> None:

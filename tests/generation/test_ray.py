@@ -1,4 +1,4 @@
-"""The ray engine on clusters of this machine: the samples of engine vllm, whoever dies in between."""
+"""The ray engine on local clusters gives the samples of engine vllm, also after a kill."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def packages() -> None:
 
 @pytest.fixture(scope="module")
 def expected(prompts: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
-    """What engine vllm gives, in one go."""
+    """The samples of engine vllm in one run."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as replicas have: other sums round otherwise
+    torch.set_num_threads(1)  # equal to the replicas': other batch sizes round differently
     try:
         return buy(tmp_path_factory.mktemp("vllm"), prompts, model("vllm", **VLLM)).rows
     finally:
@@ -70,7 +70,7 @@ def expected(prompts: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def cluster(expected: pl.DataFrame) -> Iterator[None]:
-    """One for several tests, so that not each waits for one."""
+    """One cluster for several tests, because starting one takes long."""
     import ray
 
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -106,7 +106,7 @@ def ends(condition: Callable[[], bool], seconds: float = 30) -> bool:
 
 
 def kill_one(root: Path, after: int) -> tuple[threading.Thread, list[int]]:
-    """A thread that kills a replica when so many parts are written; then the list holds its process id."""
+    """A thread that kills a replica once `after` parts are written, and puts its process id into the list."""
     killed: list[int] = []
 
     def run() -> None:
@@ -119,8 +119,8 @@ def kill_one(root: Path, after: int) -> tuple[threading.Thread, list[int]]:
     return thread, killed
 
 
-def test_greedy_text_equals_transformers_and_nothing_is_left_behind(prompts: pl.DataFrame) -> None:
-    """Also: a prompt that is too long harms no other."""
+def test_greedy_text_equals_transformers_and_no_replica_remains(prompts: pl.DataFrame) -> None:
+    """Also: a prompt that is too long does not affect the others."""
     from cos_assets.generation.engines import transformers
 
     greedy = Sampling(temperature=0, max_tokens=56)
@@ -148,10 +148,10 @@ def test_greedy_text_equals_transformers_and_nothing_is_left_behind(prompts: pl.
     assert all(c.seconds > 0 and c.cached_tokens is not None for c in found)
 
 
-def test_a_replica_that_dies_costs_nothing_but_time(
+def test_samples_are_complete_after_a_replica_dies(
     cluster: None, prompts: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the samples are those of engine vllm, seed by seed."""
+    """The samples equal those of engine vllm for every seed."""
     monkeypatch.setattr(door, "FLUSH_ROWS", 100)
     thread, killed = kill_one(tmp_path, after=3)
     bought = buy(tmp_path, prompts, model(**RAY))
@@ -167,7 +167,7 @@ def test_a_replica_that_dies_costs_nothing_but_time(
     assert ends(lambda: not replicas())
 
 
-def test_a_replica_that_dies_again_and_again_stops_the_run_and_what_came_is_kept(
+def test_a_replica_without_restarts_stops_the_run_and_its_samples_are_kept(
     cluster: None, prompts: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door, "FLUSH_ROWS", 100)
@@ -182,8 +182,8 @@ def test_a_replica_that_dies_again_and_again_stops_the_run_and_what_came_is_kept
     assert held.equals(expected.join(held, on=keys, how="semi").select(*keys, "completion").sort(keys))
 
 
-def test_vllm_refuses_an_option(cluster: None) -> None:
-    """A caller that goes away leaves no replica behind either."""
+def test_an_option_that_vllm_refuses_stops_the_run_with_its_name(cluster: None) -> None:
+    """No replica remains after the error."""
     engine = open_engine(model(engine_kwargs={"max_seqs": 3}))
     with pytest.raises(ValueError, match=r"a replica cannot load the model: ValueError: engine_options: .*'max_seqs'"):
         next(engine.stream([Request("p", "x", (0,))], SAMPLING))
@@ -211,7 +211,7 @@ SCRIPT = """
 """
 
 
-def test_a_driver_that_is_killed_goes_on_where_it_was(
+def test_a_run_after_a_killed_driver_continues_and_buys_nothing_twice(
     expected: pl.DataFrame, prompts: pl.DataFrame, tmp_path: Path
 ) -> None:
     root, asked, table = tmp_path / "root", tmp_path / "prompts.parquet", tmp_path / "table.parquet"
@@ -226,9 +226,9 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     driver.kill()
     driver.wait()
     assert below
-    assert ends(lambda: not any(replica.is_running() for replica in below)), "replicas go with it"
+    assert ends(lambda: not any(replica.is_running() for replica in below)), "replicas end with the driver"
     written = pl.concat([pl.read_parquet(part) for part in parts(root)]).height
-    for journal in root.rglob(".journal-*"):  # of a part that was not written yet, as a rule
+    for journal in root.rglob(".journal-*"):  # usually of a part that was not yet written
         if not journal.with_name(journal.stem.removeprefix(".journal-")).exists():
             written += journal.read_text().count("}\n")
     assert 0 < written < PROBLEMS * SAMPLES
@@ -240,8 +240,8 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     assert rows.height == rows.select("prompt_hash", "sample_index").n_unique() == PROBLEMS * SAMPLES
 
 
-def test_a_cluster_must_hold_a_replica(caplog: pytest.LogCaptureFixture) -> None:
-    """One that was started here will not grow; another one may."""
+def test_a_replica_that_does_not_fit_the_cluster_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A local cluster cannot grow; another one may."""
     engine = open_engine(model(resources={"A100": 1}))
     assert engine._resources({"CPU": 2})["resources"] == {"A100": 1}
     assert "replica needs 1 A100, but the cluster has 0; waiting" in caplog.text
@@ -256,7 +256,7 @@ def test_a_cluster_must_hold_a_replica(caplog: pytest.LogCaptureFixture) -> None
             engine._resources({"CPU": 2})
 
 
-def test_a_replica_takes_the_gpus_that_it_is_spread_over() -> None:
+def test_a_replica_requests_the_gpus_of_its_parallel_sizes() -> None:
     spread = open_engine(model(engine_kwargs={"tensor_parallel_size": 4, "pipeline_parallel_size": 2}))
     assert spread._resources({"CPU": 64, "GPU": 16})["num_gpus"] == 8
     assert open_engine(model())._resources({"CPU": 64, "GPU": 16})["num_gpus"] == 1
@@ -264,7 +264,7 @@ def test_a_replica_takes_the_gpus_that_it_is_spread_over() -> None:
     assert open_engine(model(gpus_per_replica=0.5))._resources({"CPU": 64, "GPU": 16})["num_gpus"] == 0.5
 
 
-def test_a_prompts_samples_travel_together() -> None:
+def test_the_samples_of_a_prompt_are_in_one_batch() -> None:
     requests = [Request(f"p{i}", f"prompt {i}", tuple(range(7))) for i in range(100)]
 
     def sizes(**options: Any) -> list[int]:
@@ -288,12 +288,12 @@ def test_a_prompts_samples_travel_together() -> None:
         ({"max_num_seqs": 3}, "arguments of vLLM belong under engine_kwargs"),
     ],
 )
-def test_mistakes_are_named_before_anything_starts(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused_before_ray_starts(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_engine(model(**options))
 
 
-def test_a_study_names_them_too() -> None:
+def test_a_study_refuses_invalid_ray_options_with_the_key() -> None:
     from cos_assets.study import StudyError, parse
 
     wrong = {"model": "x/y", "params": 1e9, "engine": "ray", "engine_options": {"replica": 2}}
@@ -302,7 +302,7 @@ def test_a_study_names_them_too() -> None:
         parse(study)
 
 
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ray_is_reported_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=re.escape("install it with `pip install -e '.[ray]'`")):
         open_engine(model())

@@ -1,4 +1,4 @@
-"""Finish reasons and message contents in the dialects of servers."""
+"""Finish reasons and message contents in the forms of various servers."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ NONE = [None, "", "null", "None", "FINISH_REASON_UNSPECIFIED"]
     [*((r, "stop") for r in STOP), *((r, "length") for r in LENGTH), *((r, "error") for r in ERROR)],
     ids=str,
 )
-def test_a_known_reason_says_how_a_reply_ended(reason: Any, finish: str) -> None:
+def test_a_known_finish_reason_is_mapped(reason: Any, finish: str) -> None:
     assert (
         ending(reason, text=True) == ending(reason, text=False) == (finish, str(reason) if finish == "error" else None)
     )
 
 
 @pytest.mark.parametrize("reason", [*NONE, "tool_calls", "function_call", "tool_use", "TOOL_CALL"], ids=str)
-def test_a_text_counts_without_a_reason(reason: Any) -> None:
+def test_a_text_without_a_finish_reason_is_complete(reason: Any) -> None:
     assert ending(reason, text=True) == ("stop", None)
     assert ending(reason, text=False) == ("error", f"no text, finish reason {reason!r}")
 
 
 @pytest.mark.parametrize("reason", ["OTHER", "load", "whatever", 7])
-def test_an_unknown_reason_costs_no_text_and_is_noted(reason: Any) -> None:
+def test_an_unknown_finish_reason_keeps_the_text_and_is_recorded(reason: Any) -> None:
     note = None if reason == 7 else f"unknown finish reason {reason!r}"
     assert ending(reason, text=True) == ("stop", note)
     assert ending(reason, text=True, full=True) == ("length", note)
@@ -47,7 +47,7 @@ def test_an_unknown_reason_costs_no_text_and_is_noted(reason: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", NONE, ids=str)
-def test_a_text_of_all_its_tokens_without_a_reason_is_cut_off(reason: Any) -> None:
+def test_a_text_at_the_token_limit_without_a_finish_reason_is_truncated(reason: Any) -> None:
     assert ending(reason, text=True, full=True) == ("length", None)
 
 
@@ -89,5 +89,5 @@ THOUGHTS = [
         ([{"type": "image_url", "image_url": {"url": "x"}}], None),
     ],
 )
-def test_the_text_of_a_message_is_its_parts_without_reasoning(content: Any, text: str | None) -> None:
+def test_the_text_of_a_message_excludes_its_reasoning_parts(content: Any, text: str | None) -> None:
     assert text_in(content) == text

@@ -1,4 +1,4 @@
-"""What completions cost, and the cap that a study's spend on data never crosses."""
+"""The cost of completions, and the cap on a study's spend on data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cos_assets.generation.types import Completion, Model, Sampling
 from cos_assets.training.sft_sets import prompts as plain_prompts
 
 SAMPLING = Sampling(max_tokens=20)
-CEILING = 2 * 100 * 20  # FLOPs of one completion at most: P is 100
+CEILING = 2 * 100 * 20  # the maximum FLOPs of one completion: P is 100
 
 
 def ask(root: Path, model: Model, samples: int, cap: Cap | None, prices: Prices | None = None, **who: str) -> int:
@@ -35,7 +35,7 @@ def ask(root: Path, model: Model, samples: int, cap: Cap | None, prices: Prices 
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(1.0, 100_000.0), st.integers(1, 5))
-def test_the_cap_is_never_crossed_and_used_up(limit: float, samples: int) -> None:
+def test_spend_uses_the_cap_and_never_exceeds_it(limit: float, samples: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         model = solutions(root, 5)
@@ -44,7 +44,7 @@ def test_the_cap_is_never_crossed_and_used_up(limit: float, samples: int) -> Non
             ask(root, model, samples, Cap(flops=limit))
         except CapReached:
             used = spent(root, "s").flops
-            assert used <= limit and limit - used < CEILING, "it stops when one more could cross it, not before"
+            assert used <= limit and limit - used < CEILING, "it stops only when one more sample could exceed the cap"
         else:
             assert spent(root, "s").flops == everything <= limit
         new = ask(root, model, samples, Cap(flops=everything + CEILING))
@@ -53,7 +53,7 @@ def test_the_cap_is_never_crossed_and_used_up(limit: float, samples: int) -> Non
         assert new <= samples * PROBLEMS and booked["flops"].sum() == everything
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_a_reached_cap_reports_the_missing_completions(tmp_path: Path) -> None:
     model = solutions(tmp_path, 4)
     with pytest.raises(CapReached) as caught:
         ask(tmp_path, model, 4, Cap(flops=9000.0, cost=100.0), Prices(1.0, 1.0))
@@ -63,10 +63,10 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert text.startswith("cap.flops: 9000: study 's' has spent") and "cap.cost" not in text and "\n" not in text
 
 
-def test_a_cap_on_money_counts_the_prompts(tmp_path: Path) -> None:
+def test_a_cap_on_cost_includes_the_prompts(tmp_path: Path) -> None:
     model = solutions(tmp_path, 4)
     with pytest.raises(CapReached, match=r"cap\.cost: 0\.001: .* has spent 0 on data"):
-        ask(tmp_path, model, 1, Cap(cost=0.001), Prices(input=100.0, output=1e-6))  # the prompt alone could take it
+        ask(tmp_path, model, 1, Cap(cost=0.001), Prices(input=100.0, output=1e-6))  # the prompt may cost more
     assert not list((tmp_path / "ledger").rglob("part-*.parquet"))
 
 
@@ -76,16 +76,16 @@ def test_all_stages_and_models_of_a_study_share_a_cap(tmp_path: Path) -> None:
     wc, se = solutions(tmp_path, 2), solutions(other, 3)
     assert wc.fingerprint != se.fingerprint
     ask(tmp_path, wc, 1, Cap(flops=1e9), stage="pilot")
-    ask(tmp_path, se, 3, None, study="elsewhere")  # another study's money
+    ask(tmp_path, se, 3, None, study="elsewhere")  # counts for another study
     ask(tmp_path, se, 1, None, stage="evaluation")  # buys no data
     used = spent(tmp_path, "s").flops
     assert used == 2 * 100 * 10 * PROBLEMS
-    ask(tmp_path, se, 3, Cap(flops=used))  # the ledger has it all
+    ask(tmp_path, se, 3, Cap(flops=used))  # all samples are in the ledger
     with pytest.raises(CapReached):
         ask(tmp_path, wc, 2, Cap(flops=used + CEILING / 2))
 
 
-def test_half_a_request_is_bought() -> None:
+def test_a_request_is_split_at_the_cap() -> None:
     from cos_assets.generation.types import Request
 
     asked = [Request("a", "?", (0, 1, 2)), Request("b", "?", (0, 1))]
@@ -94,7 +94,7 @@ def test_half_a_request_is_bought() -> None:
     assert Cap(flops=4 * CEILING).affordable(asked, Spend(4 * CEILING), Tariff(100.0), SAMPLING) == ([], asked)
 
 
-def test_a_tariff() -> None:
+def test_a_tariff_computes_flops_and_cost_and_bounds_unknown_counts() -> None:
     used = Completion("p", "?", 0, "", "stop", 100, 50, 80, 1.0)
     assert Tariff(7.0).flops(used) == 2 * 7 * 50
     assert Tariff(7.0, prefill=True).flops(used) == 2 * 7 * (50 + 20)
@@ -102,12 +102,14 @@ def test_a_tariff() -> None:
     assert Tariff(prices=Prices(2, 10, cached=0.5)).cost(used) == pytest.approx((20 * 2 + 80 * 0.5 + 50 * 10) / 1e6)
     unknown = Completion("p", "?", 0, "", "error", None, None, None, 1.0)
     assert Tariff(7.0).flops(unknown) is None
-    assert Tariff(7.0).spend(unknown, SAMPLING).flops == 2 * 7 * 20, "it may have been billed in full"
+    assert Tariff(7.0).spend(unknown, SAMPLING).flops == 2 * 7 * 20, (
+        "a reply without counts may have been billed in full"
+    )
 
 
 @pytest.mark.parametrize("prefill", [False, True])
-def test_rows_are_valued_by_who_asks(tmp_path: Path, prefill: bool) -> None:
-    """Bought without a price; a later study values the same samples at its own, as if it had bought them."""
+def test_rows_are_priced_by_the_study_that_reads_them(tmp_path: Path, prefill: bool) -> None:
+    """The samples were bought without a price; a later study applies its own price to them."""
     model = solutions(tmp_path, 3)
     ask(tmp_path, model, 3, None)
     asked = pl.DataFrame({"problem_id": ["p0"], "prompt": ["question p0"]})
@@ -124,7 +126,7 @@ def test_rows_are_valued_by_who_asks(tmp_path: Path, prefill: bool) -> None:
 
 
 def test_a_shared_prompt_counts_once(tmp_path: Path) -> None:
-    """The engine says which prompts it ran: one per problem, however many samples."""
+    """The engine reports which prompts it ran: one per problem, for any number of samples."""
     task = tasks.make({"name": "arithmetic", "train": 5, "validation": 1, "test": 1})
     asked = plain_prompts(task, task.load().filter(split="train"))
     model = resolve(str(tiny.shipped("wc")), engine="transformers")
@@ -158,8 +160,8 @@ TWO = """
 """
 
 
-def test_two_processes_that_buy_at_once_keep_to_one_cap(tmp_path: Path) -> None:
-    """All 320 samples of both models take about 8.6e9 FLOPs."""
+def test_two_concurrent_processes_do_not_exceed_a_common_cap(tmp_path: Path) -> None:
+    """All 320 samples of both models need about 8.6e9 FLOPs."""
     limit = 4e9
     command = [sys.executable, "-c", textwrap.dedent(TWO), str(tmp_path)]
     running = [

@@ -1,4 +1,4 @@
-"""Text to tokens and back, with tokenizers of every form that language models come with."""
+"""Encoding and decoding with every form of tokenizer that language models use."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("prompt", ["def f(a, b)", "Q: 3 * 12\nA:", "日本"])
-def test_a_completion_is_what_follows_its_prompt(tokenizer: Any, prompt: str, text: str) -> None:
-    """A model writes the tokens of both together; what is decoded is the text behind the prompt."""
+def test_decoded_completion_is_the_text_after_the_prompt(tokenizer: Any, prompt: str, text: str) -> None:
+    """The tokens of prompt and completion are encoded together; only the completion is decoded."""
     before, both = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, prompt + text))
     assert both[: len(before)] == before
     assert decode(tokenizer, both[len(before) :]) == text
 
 
-def test_decoding_leaves_special_tokens_out_and_takes_any_sequence(tokenizer: Any) -> None:
+def test_decoding_omits_special_tokens_and_accepts_any_sequence(tokenizer: Any) -> None:
     import numpy as np
 
     end, start = tokenizer.eos_token_id, tokenizer.bos_token_id
@@ -59,7 +59,7 @@ def test_decoding_leaves_special_tokens_out_and_takes_any_sequence(tokenizer: An
     assert decode(tokenizer, []) == decode(tokenizer, [end]) == ""
 
 
-def test_a_character_in_two_halves_is_shown_as_before() -> None:
+def test_an_incomplete_character_is_decoded_as_a_replacement_character() -> None:
     tokenizer = made.llama2()
     ids = completion_ids(tokenizer, " 🙂", ended=False)
     assert len(ids) == 5
@@ -69,20 +69,20 @@ def test_a_character_in_two_halves_is_shown_as_before() -> None:
 
 
 @pytest.mark.parametrize("text", [t for t in TEXTS if t.startswith(" ") and t != " "])
-def test_what_was_decoded_is_encoded_as_it_was(tokenizer: Any, text: str) -> None:
-    """Also where the tokenizer puts a space in front of a text itself: not two where the text has one."""
+def test_encoding_and_decoding_return_the_same_text(tokenizer: Any, text: str) -> None:
+    """Also if the tokenizer adds a leading space: a text that has one does not get two."""
     assert decode(tokenizer, completion_ids(tokenizer, text)) == text
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_text_without_a_space_in_front_keeps_its_tokens(name: str) -> None:
+def test_a_text_without_a_leading_space_has_the_tokenizers_own_tokens(name: str) -> None:
     tokenizer = FORMS[name]()
     for text in ("return a", "The answer is 42."):
         assert completion_ids(tokenizer, text, ended=False) == tokenizer(text, add_special_tokens=False)["input_ids"]
         assert decode(tokenizer, completion_ids(tokenizer, text)) == (f" {text}" if name in ADDS_A_SPACE else text)
 
 
-def test_words_that_are_joined_by_spaces_are_decoded_as_ever() -> None:
+def test_word_level_tokens_are_decoded_with_spaces() -> None:
     for tokenizer in (made.words(), _tiny("student")):
         ids = tokenizer("3 * 12 = 36 .", add_special_tokens=False)["input_ids"]
         assert decode(tokenizer, ids) == tokenizer.decode(ids) == "3 * 12 = 36 ."
@@ -90,7 +90,7 @@ def test_words_that_are_joined_by_spaces_are_decoded_as_ever() -> None:
 
 @pytest.mark.parametrize("name", ["eos_token", "bos_token"])
 @pytest.mark.parametrize("text", ["3 * 12 = 36 {} junk", "{}", "a{}{}b", "a\n{}", " {} a"])
-def test_control_tokens_in_a_text_are_text(tokenizer: Any, name: str, text: str) -> None:
+def test_control_tokens_in_a_text_are_encoded_as_text(tokenizer: Any, name: str, text: str) -> None:
     text = text.replace("{}", getattr(tokenizer, name))
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     ids = completion_ids(tokenizer, text)
@@ -99,13 +99,13 @@ def test_control_tokens_in_a_text_are_text(tokenizer: Any, name: str, text: str)
     first, *rest = prompt_ids(tokenizer, text)
     assert first == tokenizer.bos_token_id
     assert special.isdisjoint(rest)
-    if tokenizer.backend_tokenizer.model.__class__.__name__ == "BPE":  # the others write what they do not know
+    if tokenizer.backend_tokenizer.model.__class__.__name__ == "BPE":  # the others have an unknown token
         assert decode(tokenizer, ids).lstrip(" ") == decode(tokenizer, rest).lstrip(" ") == text.lstrip(" ")
 
 
 @pytest.mark.parametrize("model", ["student", "wc", "se"])
-def test_control_tokens_among_the_words_of_the_tiny_models(model: str) -> None:
-    """Their vocabulary holds "</s>" as a word."""
+def test_control_tokens_in_the_vocabulary_of_tiny_models_are_encoded_as_text(model: str) -> None:
+    """Their vocabulary contains "</s>" as a word."""
     tokenizer = _tiny(model)
     ids = completion_ids(tokenizer, "3 * 12 = 36 </s> junk")
     assert ids.count(tokenizer.eos_token_id) == 1
@@ -115,7 +115,7 @@ def test_control_tokens_among_the_words_of_the_tiny_models(model: str) -> None:
 
 
 def test_a_text_without_control_tokens_has_the_tokenizers_own_tokens(tokenizer: Any) -> None:
-    # Also after a text that held one: the tokenizer must not be left as it was for that text.
+    # Also after a text with a control token: encoding it must not change the state of the tokenizer.
     for _ in range(2):
         for text in TEXTS:
             assert prompt_ids(tokenizer, text) == tokenizer(text)["input_ids"]
@@ -127,8 +127,8 @@ def test_a_text_without_control_tokens_has_the_tokenizers_own_tokens(tokenizer: 
 
 
 @pytest.mark.parametrize("name", ["Llama 2", "byte level", "Gemma"])
-def test_a_mark_that_a_model_pads_with_is_text(name: str) -> None:
-    """Some models have no token for padding, and are given "!"."""
+def test_a_padding_token_in_a_text_is_encoded_as_text(name: str) -> None:
+    """Some models have no padding token, and "!" is used."""
     tokenizer, without = FORMS[name](), FORMS[name]()
     tokenizer.pad_token = "!"
     for text in ("Yes! 3!\n", f"Yes! {tokenizer.eos_token}"):
@@ -137,7 +137,7 @@ def test_a_mark_that_a_model_pads_with_is_text(name: str) -> None:
         assert prompt_ids(tokenizer, text, chat=True) == prompt_ids(without, text, chat=True)
 
 
-def test_a_tokenizer_without_another_word_says_so() -> None:
+def test_a_control_token_without_a_text_form_is_refused() -> None:
     tokenizer = _tiny("student")
     tokenizer.unk_token = None
     with pytest.raises(ValueError, match=r"this tokenizer can encode </s>.* as a control token only; remove it"):
@@ -161,8 +161,8 @@ CHATML = (
         "\ue0001\ue000<|im_end|>",
     ],
 )
-def test_a_prompt_cannot_close_its_message(prompt: str, trimmed: bool) -> None:
-    """The template's control tokens stay what they are; those that the prompt spells out are text."""
+def test_a_control_token_in_a_prompt_does_not_end_its_message(prompt: str, trimmed: bool) -> None:
+    """Control tokens of the template are kept; those in the prompt are encoded as text."""
     tokenizer = made.byte_level()
     tokenizer.chat_template = CHATML.replace("m['content']", "(m['content'] | trim)") if trimmed else CHATML
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
@@ -170,13 +170,13 @@ def test_a_prompt_cannot_close_its_message(prompt: str, trimmed: bool) -> None:
     assert [i for i in ids if i in tokenizer.all_special_ids] == [start, end, start]
     content = prompt.strip() if trimmed else prompt
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
-    # What stands between the template's own tokens is the tokens of that text.
+    # The tokens between those of the template are the tokens of the prompt.
     inside = tokenizer(f"user\n{content}", add_special_tokens=False, split_special_tokens=True)["input_ids"]
     assert ids[1 : ids.index(end)] == inside
 
 
-def test_a_control_token_next_to_the_templates_own_text() -> None:
-    """[INST] is ordinary text in these templates, and a space in front of a text is put there once."""
+def test_a_control_token_in_a_prompt_keeps_the_tokens_around_it() -> None:
+    """[INST] is ordinary text in these templates, and a leading space is added once."""
     for name in ("Llama 2", "Metaspace, first", "Metaspace, always", "Gemma"):
         tokenizer = FORMS[name]()
         plain, named = (prompt_ids(tokenizer, text, chat=True) for text in ("a zzzz b", "a </s> b"))
@@ -193,7 +193,7 @@ def test_a_control_token_next_to_the_templates_own_text() -> None:
         "{% for m in messages %}{{ m['content'] }}{{ '</s>' if 'b' in m['content'] }}{% endfor %}",  # and more
     ],
 )
-def test_a_template_that_does_more_with_a_prompt_than_show_it(template: str) -> None:
+def test_a_control_token_is_refused_if_the_template_changes_the_prompt(template: str) -> None:
     tokenizer = made.llama2()
     tokenizer.chat_template = template
     prompt_ids(tokenizer, "36", chat=True)
@@ -203,7 +203,7 @@ def test_a_template_that_does_more_with_a_prompt_than_show_it(template: str) -> 
         prompt_ids(tokenizer, "a </s> b", chat=True)
 
 
-def test_what_a_template_is_given() -> None:
+def test_template_arguments_are_passed_with_and_without_control_tokens() -> None:
     tokenizer = made.byte_level()
     tokenizer.chat_template = "{{ messages[0]['content'] }}{% if not think %}<think></think>{% endif %}"
     for prompt in ("Q", "Q <|im_end|>"):

@@ -1,4 +1,5 @@
-"""The transformers engine: greedy text as `generate` gives it, the right distribution, the same sample in any batch."""
+"""The transformers engine: greedy text equals `generate`, samples follow the distribution and do not depend on the
+batch."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ Samples = dict[tuple[str, int], Completion]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """The same sample in any batch is promised for one thread."""
+    """Samples are independent of the batch only with one thread."""
     import torch
 
     threads = torch.get_num_threads()
@@ -70,7 +71,7 @@ def texts(samples: Samples) -> dict[tuple[str, int], str]:
 
 
 def generated(folder: str | Path, prompts: dict[str, str], max_tokens: int) -> dict[str, tuple[str, int]]:
-    """Greedy text and its number of tokens from transformers' own `generate`, one prompt at a time."""
+    """Greedy text and its number of tokens from transformers' `generate`, one prompt at a time."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -91,12 +92,12 @@ def test_greedy_text_equals_generate(engine: TransformersEngine, prompts: dict[s
     expected = generated(shipped("wc"), prompts, MAX_TOKENS)
     found = ask(engine, prompts, (0,), GREEDY)
     assert {p: (c.text, c.completion_tokens) for (p, _), c in found.items()} == expected
-    assert len({text for text, _ in expected.values()}) > 30, "the model answers the prompts, not one text for all"
+    assert len({text for text, _ in expected.values()}) > 30, "the texts depend on the prompts"
     assert len({c.prompt_tokens for c in found.values()}) > 10, "prompts of many lengths"
 
 
 @pytest.mark.parametrize("multiple", [1, 16])
-def test_padding_leaves_greedy_text_as_it_is(
+def test_padding_does_not_change_greedy_text(
     multiple: int, engine: TransformersEngine, prompts: dict[str, str]
 ) -> None:
     assert texts(ask(wc(pad_to_multiple_of=multiple), prompts, (0,), GREEDY)) == texts(
@@ -110,7 +111,7 @@ def test_padding_leaves_greedy_text_as_it_is(
 def test_first_token_has_the_models_distribution(
     engine: TransformersEngine, prompts: dict[str, str], temperature: float, top_k: int | None, top_p: float
 ) -> None:
-    """Chi-square against the filtered softmax, on 4,000 samples of a fixed seed."""
+    """A chi-squared test against the filtered softmax, on 4,000 samples of a fixed seed."""
     import torch
     from scipy.stats import chisquare
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -166,7 +167,9 @@ PROBABILITIES = np.array([0.2, 0.4, 0.1, 0.3])
         (Sampling(temperature=0), {1: 1.0}),
     ],
 )
-def test_filters(sampling: Sampling, expected: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filtered_sampling_gives_the_expected_shares(
+    sampling: Sampling, expected: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Evenly spaced uniforms give each token its share."""
     import torch
 
@@ -180,7 +183,7 @@ def test_filters(sampling: Sampling, expected: dict[int, float], monkeypatch: py
     assert torch.equal(decoding.draw(logits, uniforms, sampling), drawn)
 
 
-def test_what_has_no_probability_is_never_drawn() -> None:
+def test_a_token_of_probability_zero_is_never_drawn() -> None:
     import torch
 
     logits = torch.tensor([[-torch.inf, 1.0, 2.0, -torch.inf]]).expand(3, -1)
@@ -190,25 +193,27 @@ def test_what_has_no_probability_is_never_drawn() -> None:
         assert set(decoding.draw(logits, ends, sampling).tolist()) <= {1, 2}
 
 
-def test_a_sample_is_the_same_however_it_is_bought(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+def test_a_sample_does_not_depend_on_order_batch_or_other_prompts(
+    engine: TransformersEngine, prompts: dict[str, str]
+) -> None:
     first = texts(ask(engine, prompts, tuple(range(8))))
     distinct = [len({first[p, i] for i in range(8)}) for p in prompts]
-    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt are draws, not copies"
+    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt differ"
     items = list(prompts.items())
     assert texts(ask(engine, dict(reversed(items)), tuple(reversed(range(8))))) == first
     assert texts(ask(wc(batch_size=7), prompts, tuple(range(8)))) == first
     for rows, indices in ((items[10:30], (5, 2)), (items[3:4], (7,)), (items[40:42], (0,)), (items[:1], (1, 2, 3))):
         part = texts(ask(engine, dict(rows), indices))
         assert part == {key: first[key] for key in part}
-    # Nor does the name of the problem matter.
+    # The id of the problem has no effect.
     twice = texts(ask(engine, {"a": items[0][1], "b": items[0][1]}, (4,)))
     assert twice["a", 4] == twice["b", 4] == first[items[0][0], 4]
 
 
-def test_a_rows_logits_have_the_same_bits_in_any_batch(
+def test_the_logits_of_a_row_are_bitwise_equal_in_any_batch(
     engine: TransformersEngine, prompts: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the test above rests on: equal texts alone could be luck."""
+    """The condition for the test above: equal texts alone could be chance."""
     import torch
 
     logits: list[Any] = []
@@ -248,7 +253,7 @@ def test_another_seed_gives_other_samples(engine: TransformersEngine, prompts: d
     assert texts(ask(engine, prompts, (0,), GREEDY.model_copy(update={"seed": 2}))) == greedy
 
 
-def test_spend_is_counted(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+def test_prompt_and_completion_tokens_are_counted(engine: TransformersEngine, prompts: dict[str, str]) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(shipped("wc"))
@@ -259,7 +264,7 @@ def test_spend_is_counted(engine: TransformersEngine, prompts: dict[str, str]) -
         assert completion.seconds > 0
         ids = completion_ids(tokenizer, completion.text)
         if completion.finish_reason == "stop":
-            assert completion.completion_tokens == len(ids), "the end of the sequence counts"
+            assert completion.completion_tokens == len(ids), "the end token is counted"
         else:
             assert (completion.finish_reason, completion.completion_tokens) == ("length", MAX_TOKENS)
     for problem_id in prompts:
@@ -293,7 +298,9 @@ def test_stop_string_ends_a_completion(engine: TransformersEngine, prompts: dict
     assert stopped > len(prompts) / 2
 
 
-def test_a_prompt_that_is_too_long_harms_no_other(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+def test_a_prompt_that_is_too_long_does_not_affect_the_others(
+    engine: TransformersEngine, prompts: dict[str, str]
+) -> None:
     (good, prompt), *_ = prompts.items()
     found = ask(engine, {"long": prompt * 100, "none": "", good: prompt}, (0, 1))
     alone = ask(engine, {good: prompt}, (0, 1))
@@ -306,8 +313,8 @@ def test_a_prompt_that_is_too_long_harms_no_other(engine: TransformersEngine, pr
         assert "no tokens" in (found["none", index].error or "")
 
 
-def test_the_context_bounds_a_completion(engine: TransformersEngine, prompts: dict[str, str]) -> None:
-    """Beside another of the same padded length, which has two tokens less."""
+def test_a_completion_ends_at_the_context_length(engine: TransformersEngine, prompts: dict[str, str]) -> None:
+    """In a batch with a prompt of two tokens less, padded to the same length."""
     words = prompts[next(iter(prompts))].split()
     near = {str(n): " ".join((words * 100)[:n]) for n in (CONTEXT - 5, CONTEXT - 3)}
     found = ask(engine, near, (0,), Sampling(temperature=50, max_tokens=MAX_TOKENS, seed=1))
@@ -317,12 +324,12 @@ def test_the_context_bounds_a_completion(engine: TransformersEngine, prompts: di
 
 
 def test_samples_arrive_before_all_are_done(prompts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also: a caller that goes away leaves nothing behind, and a closed engine opens again."""
+    """Also: closing the stream leaves no state, and a closed engine can be used again."""
     engine = wc(batch_size=100)
     requests = [Request(p, t, tuple(range(20))) for p, t in prompts.items()]
     whole = list(engine.stream(requests, SAMPLING))
     assert max(map(len, whole)) <= 100
-    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.0)  # every batch takes too long: it is handed over in parts
+    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.0)  # every batch takes too long, so it is returned in parts
     parts = list(engine.stream(requests, SAMPLING))
     assert len(parts) > 2 * len(whole)
     assert sorted((c.problem_id, c.index, c.text) for part in parts for c in part) == sorted(
@@ -337,7 +344,7 @@ def test_samples_arrive_before_all_are_done(prompts: dict[str, str], monkeypatch
     assert texts(ask(engine, prompts, (0,))) == before
 
 
-def test_nothing_asked_loads_nothing() -> None:
+def test_an_empty_order_loads_no_model() -> None:
     engine = open_engine(Model("no/such-model", "m", "transformers"))
     assert list(engine.stream([], SAMPLING)) == []
     engine.close()
@@ -357,7 +364,7 @@ def test_nothing_asked_loads_nothing() -> None:
         ({"device": "tpu"}, r"engine_options\.device: 'tpu' is not allowed; expected cpu, cuda or cuda:<n>"),
     ],
 )
-def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_option_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_engine(Model("m", "m", "transformers", engine_options=options))
 
@@ -396,7 +403,7 @@ BPE_PROMPTS = {str(i): text for i, text in enumerate(PROSE)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_models_and_tokenizers(kind: str, tmp_path: Path) -> None:
+def test_other_architectures_and_tokenizers_match_generate(kind: str, tmp_path: Path) -> None:
     folder = random_model(tmp_path, kind, **KINDS[kind])
     expected = generated(folder, BPE_PROMPTS, 30)
     engine = open_engine(Model(str(folder), kind, "transformers", engine_options={"device": "cpu"}))
@@ -409,7 +416,7 @@ def test_other_models_and_tokenizers(kind: str, tmp_path: Path) -> None:
     assert part["3", 1] == first["3", 1]
 
 
-def test_every_end_token_of_the_generation_config_counts(tmp_path: Path) -> None:
+def test_every_end_token_of_the_generation_config_ends_a_completion(tmp_path: Path) -> None:
     from transformers import AutoTokenizer, GenerationConfig
 
     folder = random_model(tmp_path, "llama", **LLAMA)
@@ -430,7 +437,7 @@ def test_every_end_token_of_the_generation_config_counts(tmp_path: Path) -> None
     assert ended > 3
 
 
-def test_models_that_cannot_be_sampled_are_named(tmp_path: Path) -> None:
+def test_models_that_cannot_be_sampled_are_refused_with_the_reason(tmp_path: Path) -> None:
     request = [Request("p", "Zoë buys", (0,))]
     broken = random_model(tmp_path / "nan", "llama", spoil=True, **LLAMA)
     with pytest.raises(ValueError, match="not numbers"):

@@ -1,4 +1,5 @@
-"""The vLLM engine on the shipped WC model: greedy text as transformers gives it, seeds that repeat, counted spend."""
+"""The vLLM engine on the shipped WC model: greedy text equals transformers, seeds repeat samples, tokens are
+counted."""
 
 from __future__ import annotations
 
@@ -31,11 +32,11 @@ def test_every_sample_has_its_own_seed() -> None:
     assert len(seeds) == 3 * 3 * 20
     assert all(0 <= s < 2**56 for s in seeds)
     assert sample_seed(0, "a", 1) == 0x62DE5AB5CA7136, (
-        "seeds must not change between versions: stored samples name them"
+        "seeds must not change between versions: stored samples refer to them"
     )
 
 
-def test_without_vllm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_vllm_is_reported_with_the_command_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ModuleNotFoundError, match=r"install it with `make gpu` \(CUDA\) or `pip install --no-deps -r requirements"
@@ -103,7 +104,7 @@ def test_greedy_text_equals_transformers(engine: VllmEngine, model: Model, promp
     expected = greedy_with_transformers(model, prompts)
     found = ask(engine, prompts, (0,), Sampling(temperature=0, max_tokens=MAX_TOKENS))
     assert {p: (c.text, c.completion_tokens) for (p, _), c in found.items()} == expected
-    assert len({text for text, _ in expected.values()}) > 25, "the model answers the prompts, not one text for all"
+    assert len({text for text, _ in expected.values()}) > 25, "the texts depend on the prompts"
 
 
 def test_samples_differ_and_a_seed_repeats_them(engine: VllmEngine, prompts: dict[str, str]) -> None:
@@ -111,15 +112,15 @@ def test_samples_differ_and_a_seed_repeats_them(engine: VllmEngine, prompts: dic
     texts = {k: c.text for k, c in first.items()}
     assert {k: c.text for k, c in ask(engine, prompts, tuple(range(8))).items()} == texts
     distinct = [len({texts[p, i] for i in range(8)}) for p in prompts]
-    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt are draws, not copies"
-    # A sample is the same however it is bought: alone, later, beside fewer others.
+    assert sum(distinct) > 3 * len(prompts), "the samples of one prompt differ"
+    # A sample does not depend on the other samples of the purchase.
     part = ask(engine, dict(list(prompts.items())[10:20]), (5, 2))
     assert {k: c.text for k, c in part.items()} == {k: texts[k] for k in part}
     other = ask(engine, prompts, tuple(range(8)), SAMPLING.model_copy(update={"seed": 2}))
     assert sum(c.text != texts[k] for k, c in other.items()) > len(texts) / 4
 
 
-def test_spend_is_counted(engine: VllmEngine, prompts: dict[str, str]) -> None:
+def test_prompt_and_completion_tokens_are_counted(engine: VllmEngine, prompts: dict[str, str]) -> None:
     from transformers import AutoTokenizer
 
     from cos_assets.generation.tokens import completion_ids, prompt_ids
@@ -146,7 +147,7 @@ def test_stop_string_ends_a_completion(engine: VllmEngine, prompts: dict[str, st
         assert cut[key].completion_tokens < whole[key].completion_tokens
 
 
-def test_a_prompt_that_is_too_long_harms_no_other(engine: VllmEngine, prompts: dict[str, str]) -> None:
+def test_a_prompt_that_is_too_long_does_not_affect_the_others(engine: VllmEngine, prompts: dict[str, str]) -> None:
     (good, prompt), *_ = prompts.items()
     found = ask(engine, {good: prompt, "long": prompt * 1000}, (0, 1))
     assert found[good, 0].finish_reason in ("stop", "length")
@@ -157,7 +158,7 @@ def test_a_prompt_that_is_too_long_harms_no_other(engine: VllmEngine, prompts: d
 
 
 def test_samples_arrive_before_all_are_done(engine: VllmEngine, prompts: dict[str, str]) -> None:
-    """Also: a caller that goes away leaves nothing behind for the next call."""
+    """Also: closing the stream leaves no state for the next call."""
     requests = [Request(p, t, tuple(range(20))) for p, t in prompts.items()]
     stream = engine.stream(requests, SAMPLING)
     first = next(stream)
@@ -166,7 +167,7 @@ def test_samples_arrive_before_all_are_done(engine: VllmEngine, prompts: dict[st
     ask(engine, prompts, (0,))
 
 
-def test_torch_still_takes_a_number_of_threads(engine: VllmEngine, prompts: dict[str, str]) -> None:
+def test_the_number_of_torch_threads_can_be_set_after_loading(engine: VllmEngine, prompts: dict[str, str]) -> None:
     import torch
 
     ask(engine, prompts, (0,))
@@ -178,7 +179,7 @@ def test_torch_still_takes_a_number_of_threads(engine: VllmEngine, prompts: dict
         torch.set_num_threads(before)
 
 
-def test_unknown_option_is_named(model: Model) -> None:
+def test_an_unknown_option_is_refused_with_its_name(model: Model) -> None:
     wrong = Model(model.model_id, "wc", "vllm", engine_options={"max_seqs": 3})
     with pytest.raises(ValueError, match=r"engine_options: .*max_seqs"):
         next(iter(open_engine(wrong).stream([Request("p", "x", (0,))], SAMPLING)))

@@ -1,4 +1,4 @@
-"""Which answers are the same one."""
+"""Classes of equal answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_equal_wrong_answers_are_one_class(kind: Kind, wrong: list[str]) -> None
     assert answer_classes(given, kind).to_list() == [0, 1, 1, 2, 1, 1, 1]
 
 
-def test_who_does_not_answer_has_no_vote() -> None:
+def test_a_sample_without_an_answer_has_no_vote() -> None:
     given = rows(("p", None, "no_answer"), ("p", "3", "truncated"), ("p", "3", "correct"), ("p", "?", "grader_error"))
     assert answer_classes(given, "number").to_list() == [None, None, 0, 1]
 

@@ -1,4 +1,4 @@
-"""Final answers: five verdicts, exact numbers, and a grader that hangs or dies without harm to the rest."""
+"""Final answers: five verdicts, exact numbers, and a grader whose failure does not affect other samples."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def test_five_verdicts_in_input_order(no_process: None) -> None:
+def test_each_sample_gets_one_of_five_verdicts_in_input_order(no_process: None) -> None:
     table = rows(
         ("18", "18", "stop"),
         ("18", "19", "stop"),
@@ -63,18 +63,18 @@ def test_five_verdicts_in_input_order(no_process: None) -> None:
     ]  # fmt: skip
     assert set(out["verdict"]) <= set(VERDICTS)
     silent = out.filter(pl.col("reason").is_null())["verdict"].unique().to_list()
-    assert sorted(silent) == ["correct", "wrong"], "only a plain right or wrong needs no reason"
+    assert sorted(silent) == ["correct", "wrong"], "only correct and wrong verdicts have no reason"
     assert out.filter(pl.col("verdict").is_in(["no_answer", "truncated"]))["grader"].null_count() == 4
 
 
 @pytest.mark.parametrize(
     ("gold", "answer", "verdict"),
     [
-        ("16", "16.5", "wrong"),  # other graders round
-        ("2125", "2,125", "correct"),  # or refuse every thousands comma
+        ("16", "16.5", "wrong"),  # some graders round the answer
+        ("2125", "2,125", "correct"),  # some graders refuse any thousands comma
         ("2,125", "2125", "correct"),
-        ("-5", "5", "wrong"),  # or lose the sign
-        ("114,200", "200", "wrong"),  # or all before the comma
+        ("-5", "5", "wrong"),  # some graders lose the sign
+        ("114,200", "200", "wrong"),  # some graders lose the part before the comma
         ("460", "460.", "correct"),
         ("10{,}000", "10000", "correct"),
         ("1/3", "0.333", "wrong"),
@@ -85,11 +85,11 @@ def test_five_verdicts_in_input_order(no_process: None) -> None:
         ("4:30p..", "4:30", "grader_error"),
     ],
 )
-def test_number_policy(gold: str, answer: str, verdict: str, no_process: None) -> None:
+def test_numbers_are_compared_by_value(gold: str, answer: str, verdict: str, no_process: None) -> None:
     assert verdicts("number", (gold, answer)) == [verdict]
 
 
-def test_a_number_in_markup_with_a_name_or_a_unit(no_process: None) -> None:
+def test_a_number_is_read_through_markup_names_and_units(no_process: None) -> None:
     same = [
         r"72\,\text{clips}", r"\text{72}", r"\mathbf{72}", "x = 72", "n=72", r"\text{Total} = 72", "f(3) = 72",
         "x_1 = 72", "48 + 24 = 72", "72 clips", r"72\;\mathrm{km}", r"\$72", "**72**", "$72$", r"\(72\)", r"\boxed{72}",
@@ -113,16 +113,16 @@ def test_a_number_in_markup_with_a_name_or_a_unit(no_process: None) -> None:
 
 
 @given(st.text())
-def test_any_text_can_be_evened_out(text: str) -> None:
+def test_normalizing_text_is_independent_of_surrounding_space(text: str) -> None:
     assert normalise_text(f" {text.upper()} ") == normalise_text(text.upper())
 
 
-def test_text_is_compared_after_evening_out(no_process: None) -> None:
+def test_text_is_compared_after_normalization(no_process: None) -> None:
     pairs = [("Paris", " paris. "), ("Paris", "“Paris”"), ("New York", "new\n york"), ("Paris", "Pariss"), ("A", "B")]
     assert verdicts("text", *pairs) == ["correct", "correct", "correct", "wrong", "wrong"]
 
 
-def test_markup_is_no_text(no_process: None) -> None:
+def test_markup_around_a_text_is_ignored(no_process: None) -> None:
     same = [
         r"\text{Paris}", r"\textbf{Paris}", r"\mathrm{Paris}", r"\boxed{\text{Paris}}", r"\text{\textbf{Paris}}",
         "`Paris`", "`Paris`.", "**Paris**", "**Paris.**", "*Paris*", "$Paris$", r"$\text{Paris}$", r"\(\text{Paris}\)",
@@ -138,12 +138,12 @@ def test_markup_is_no_text(no_process: None) -> None:
 
 
 @pytest.mark.parametrize("sign", ["*", "`", "\\text{", "$", '"', ".", "{", "\\boxed{"])
-def test_long_texts_are_compared_in_time(sign: str, no_process: None) -> None:
+def test_long_texts_are_compared_in_linear_time(sign: str, no_process: None) -> None:
     assert verdicts("text", ("Paris", sign * 300_000)) == ["wrong"]
 
 
 @pytest.mark.parametrize("kind", ["number", "math"])
-def test_a_unit_that_the_gold_does_not_carry_is_no_matter(kind: Any) -> None:
+def test_a_unit_is_ignored_if_the_gold_has_none(kind: Any) -> None:
     same = [
         "18 apples",
         "18 dollars.",
@@ -168,10 +168,10 @@ def test_a_unit_that_the_gold_does_not_carry_is_no_matter(kind: Any) -> None:
     ]
     assert verdicts(kind, *[("18", answer) for answer in same]) == ["correct"] * len(same)
     assert verdicts(kind, *[("18", answer) for answer in other]) == ["wrong"] * len(other)
-    assert verdicts("number", ("18 apples", "18")) == ["grader_error"], "the gold is the problem set's own"
+    assert verdicts("number", ("18 apples", "18")) == ["grader_error"], "units in the gold are not removed"
 
 
-def test_a_choice_is_its_letter(no_process: None) -> None:
+def test_a_choice_is_compared_by_its_letter(no_process: None) -> None:
     same = ["B", "b", "(B)", "B.", " B) seven", "**B**", "[B]", "B: seven", "$B$"]
     same += [
         r"\text{B}",
@@ -188,7 +188,7 @@ def test_a_choice_is_its_letter(no_process: None) -> None:
     assert verdicts("choice", ("seven", "B")) == ["grader_error"]
 
 
-def test_empty_table_and_all_null_columns(no_process: None) -> None:
+def test_an_empty_table_and_null_columns_can_be_graded(no_process: None) -> None:
     assert grade(rows(), "math").schema["verdict"] == pl.String
     out = grade(pl.DataFrame({"gold": ["1"], "answer": [None], "finish_reason": [None]}), "math")
     assert out["verdict"].to_list() == ["no_answer"]
@@ -207,18 +207,18 @@ def test_the_strict_grader_compares_strings_only(no_process: None) -> None:
     )
     out = grade(table, "number")
     assert out["strict"].to_list() == [True, True, False, False, None, None, None]
-    assert out["verdict"].to_list()[2] == "correct", "the ladder reads numbers"
+    assert out["verdict"].to_list()[2] == "correct", "the grader compares numbers by value"
     assert grade(rows(("x", "X", "stop")), "text")["strict"].to_list() == [True]
 
 
-def test_instructions_are_checked_in_what_was_written() -> None:
+def test_instructions_are_checked_in_truncated_replies() -> None:
     gold = json.dumps({"prompt": "Write.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]})
     table = rows((gold, "none", "length"), (gold, "a, b", "length"), (gold, "none", "error"), (gold, None, "length"))
     assert grade(table, "instructions")["verdict"].to_list() == ["correct", "wrong", "no_answer", "truncated"]
     assert grade(rows(("5", "5", "length")), "math")["verdict"].to_list() == ["truncated"]
 
 
-def test_nothing_to_verify_leaves_no_verdict(no_process: None) -> None:
+def test_samples_without_a_gold_have_no_verdict(no_process: None) -> None:
     out = grade(rows((None, "a reply", "stop"), (None, None, "stop"), (None, "cut", "length")), None)
     assert out["verdict"].to_list() == [None, "no_answer", "truncated"]
     assert out["reason"].to_list()[0] is out["grader"].to_list()[0] is out["strict"].to_list()[0] is None
@@ -249,7 +249,9 @@ def test_regrading_replaces_old_verdicts(no_process: None) -> None:
         ),
     ],
 )
-def test_bad_input_is_named(table: pl.DataFrame, kind: Any, options: dict[str, Any], message: str) -> None:
+def test_invalid_input_is_refused_with_the_reason(
+    table: pl.DataFrame, kind: Any, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         grade(table, kind, **options)
     assert "\n" not in str(error.value)
@@ -275,7 +277,7 @@ def test_each_distinct_pair_is_graded_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [("x+1", "1+x"), ("x+1", "y")]
 
 
-def test_hang_costs_one_item_and_no_process_survives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_comparison_costs_one_item_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[str]] = []
     start = subprocess.Popen
 
@@ -311,13 +313,13 @@ def test_several_workers_agree_with_one() -> None:
     assert verdicts("math", *pairs, workers=2) == expected
 
 
-def test_a_price_is_no_mathematics_between_dollars() -> None:
+def test_an_escaped_dollar_sign_does_not_delimit_mathematics() -> None:
     pairs = [("\\$18.90", "x+1"), ("\\$x+1", "1+x"), ("$x+1$", "1+x"), ("x+1", "\\$1+x")]
     assert verdicts("math", *pairs) == ["wrong", "correct", "correct", "correct"]
 
 
-def test_a_division_by_zero_is_no_number() -> None:
-    """SymPy says on some days that 0/0 is 0. Several texts of it, because a pair is graded once."""
+def test_a_division_by_zero_is_not_a_number() -> None:
+    """SymPy sometimes evaluates 0/0 to 0. There are several texts, because equal pairs are graded once."""
     zeros = [("0", f"0 {n}*0/0") for n in range(1, 10)] + [("0", "0 0/0"), ("x", "x/(1-1)")]
     assert verdicts("math", *zeros) == ["wrong"] * len(zeros)
     assert verdicts("math", ("x/2", "x\\cdot 2^{-1}"), ("0", "0x+\\frac{0}{2}")) == ["correct"] * 2
@@ -350,7 +352,7 @@ def test_a_script_without_main_guard_can_grade() -> None:
 # --- public data -----------------------------------------------------------------------------------------------------
 
 
-def test_recorded_flags_of_math_samples(public_data: Path) -> None:
+def test_verdicts_of_math_samples_equal_the_recorded_flags(public_data: Path) -> None:
     lines = (public_data / "qwen_math_cot_100" / "math_cot_100.jsonl").read_text().splitlines()
     problems = [json.loads(line) for line in lines]
     samples = [(p["gt"], a, s) for p in problems for a, s in zip(p["pred"], p["score"], strict=True)]
@@ -361,14 +363,14 @@ def test_recorded_flags_of_math_samples(public_data: Path) -> None:
         if (verdict == "correct") != flag
     ]
     assert len(samples) == 800
-    assert differ == [("10{,}000", "10000")], "the one flag that is recorded wrong"
+    assert differ == [("10{,}000", "10000")], "one recorded flag is wrong"
 
 
-def test_public_grader_cases(public_data: Path) -> None:
-    """Texts as they stand, also whole solutions, of which a grader reads the box or the last sentence's end.
-
-    Expected values are the projects' own, which clash in places; what we accept against them is listed. A number inside
-    a text that states no answer is not an answer: `test_public_outputs` reads these texts as tasks do.
+def test_public_cases_of_other_graders_agree_except_for_listed_ones(public_data: Path) -> None:
+    """The texts are unchanged; some are whole solutions, of which a grader reads the box or the end of the last
+    sentence. Expected values are those of the projects, which sometimes contradict each other; our deviations are
+    listed. A number in a text that states no answer is not an answer: `test_public_outputs` reads these texts as tasks
+    do.
     """
     lines = (public_data / "grader_cases" / "cases.jsonl").read_text().splitlines()
     cases = [c for c in map(json.loads, lines) if c.get("kind") != "choice"]

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (programs)
-"""Tests and solution in two processes: honest programs pass as in one, and no program makes a wrong one pass."""
+"""Tests and solution in two processes: correct programs pass as in one process, and no wrong program can pass."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("source", FORGERIES.values(), ids=FORGERIES)
-def test_no_verdict_is_forged(source: str) -> None:
+def test_a_program_cannot_forge_a_verdict(source: str) -> None:
     assert run([("solution", source), ("tests", TESTS)]).outcome == "error"
 
 
-def test_no_inequality_is_forged() -> None:
+def test_a_class_of_the_solution_cannot_forge_an_inequality() -> None:
     near = "class Near:\n    def __sub__(self, other): return self\n    def __abs__(self): return self\n"
     near += "    def __lt__(self, other): return True\ndef f(n): return Near()"
     assert run([("solution", near), ("tests", "assert abs(f(1) - 2.5) < 1e-6")]).outcome == "error"
@@ -77,11 +77,11 @@ NUMBER += (
         "assert f(1) % 3 == 2",
     ],
 )
-def test_no_calculation_is_forged(tests: str) -> None:
+def test_a_class_of_the_solution_cannot_forge_a_calculation(tests: str) -> None:
     assert run([("solution", NUMBER), ("tests", tests)]).outcome == "error"
 
 
-def test_classes_that_the_tests_name_calculate() -> None:
+def test_operators_of_classes_that_the_tests_use_are_executed() -> None:
     source = (
         "class Vector:\n    def __init__(self, x): self.x = x\n    def __mul__(self, n): return Vector(self.x * n)\n"
         "    def __rmul__(self, n): return self * n\n    def __abs__(self): return abs(self.x)\n"
@@ -92,7 +92,7 @@ def test_classes_that_the_tests_name_calculate() -> None:
     assert (result.outcome, result.reason) == ("ok", None)
 
 
-def test_the_solution_cannot_look_into_the_process_of_the_tests() -> None:
+def test_the_solution_cannot_read_the_process_of_the_tests() -> None:
     source = (
         "import os\n"
         "for name in ('mem', 'maps', 'environ', 'fd/3', 'fd/4', 'fd/5'):\n"
@@ -104,7 +104,7 @@ def test_the_solution_cannot_look_into_the_process_of_the_tests() -> None:
     assert run([("solution", source)]).outcome == "ok"
 
 
-def test_what_the_tests_hand_over_can_be_used_and_not_looked_behind() -> None:
+def test_a_function_from_the_tests_can_be_called_but_not_inspected() -> None:
     source = (
         "def f(g):\n"
         "    for name in ('__globals__', '__code__', '__closure__', '__defaults__', '__builtins__'):\n"
@@ -134,14 +134,14 @@ _PEER = (
         "peer.ask('execute', 'x', 'y = 1')",
     ],
 )
-def test_requests_that_look_behind_an_object_of_the_tests_are_refused(request_: str) -> None:
-    """The solution uses the pipes itself, and knows how."""
+def test_requests_for_internals_of_an_object_of_the_tests_are_refused(request_: str) -> None:
+    """The solution writes valid requests to the pipes itself."""
     source = f"{_PEER}import os\ndef f(g):\n    try: return ['got', str({request_})]\n    except (AttributeError, KeyError): return 'refused'"
     result = run([("solution", source), ("tests", "assert f(lambda n: n + 1) == 'refused'")])
     assert (result.outcome, result.reason) == ("ok", None)
 
 
-def test_a_class_named_like_one_that_the_tests_import_does_not_calculate() -> None:
+def test_operators_of_a_class_with_an_imported_name_are_not_executed() -> None:
     source = NUMBER.replace("Number", "Fraction")
     tests = (
         "from fractions import Fraction\nassert abs(f(1) - Fraction(5, 2)) < Fraction(1, 9) and abs(f(1) - 2.5) < 1e-6"
@@ -203,7 +203,7 @@ HONEST = {
 
 
 @pytest.mark.parametrize(("source", "tests"), HONEST.values(), ids=HONEST)
-def test_right_programs_pass_apart(source: str, tests: str) -> None:
+def test_correct_programs_pass_in_a_separate_process(source: str, tests: str) -> None:
     assert plan(tests)["apart"]
     result = run([("solution", source), ("tests", tests)])
     assert (result.outcome, result.reason) == ("ok", None)
@@ -218,13 +218,13 @@ def test_right_programs_pass_apart(source: str, tests: str) -> None:
         "import contextlib, io, sys\nsys.stdin = io.StringIO('3')\nout = io.StringIO()\nwith contextlib.redirect_stdout(out): print(f())\nassert out.getvalue() == '3\\n'",
     ],
 )  # fmt: skip
-def test_tests_that_reach_into_the_interpreter_run_beside_the_solution(tests: str) -> None:
+def test_tests_that_use_the_interpreter_run_in_the_process_of_the_solution(tests: str) -> None:
     assert not plan(tests)["apart"]
     assert run([("solution", "def f(): return input()"), ("tests", tests)]).outcome == "ok"
     assert run([("solution", "def f(): return '4'"), ("tests", tests)]).outcome == "error"
 
 
-def test_a_class_that_derives_from_one_of_the_solution_runs_beside_it() -> None:
+def test_tests_with_a_subclass_of_the_solution_run_in_its_process() -> None:
     tests = "class Dog(Animal):\n    def noise(self): return 'wow'\nassert Dog().speak() == 'wow!'"
     assert not plan(tests)["apart"]
     assert (
@@ -254,7 +254,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("tests", FORMS.values(), ids=FORMS)
-def test_each_form_is_executed(tests: str) -> None:
+def test_every_form_of_tests_is_executed(tests: str) -> None:
     right = run([("solution", "def f(n): return n + 1"), ("tests", tests)], entry_point="f")
     assert (right.outcome, right.reason) == ("ok", None)
     for wrong in ("def f(n): return n", "", "import sys\ndef f(n): sys.exit(0)", "raise SystemExit(0)"):
@@ -268,7 +268,7 @@ def test_each_form_is_executed(tests: str) -> None:
         ("def test_f(tmp_path):\n    assert f(1) == 2", "test_f takes arguments, and no pytest is there to give them"),
     ],
 )
-def test_a_form_that_cannot_be_executed_is_no_wrong_answer(tests: str, reason: str) -> None:
+def test_a_form_of_tests_that_cannot_run_gives_no_wrong_verdict(tests: str, reason: str) -> None:
     result = run([("solution", "def f(n): return n + 1"), ("tests", tests)])
     assert result.outcome == "form"
     assert reason in (result.reason or "")

@@ -1,4 +1,4 @@
-"""Programs graded by their tests: what passes, what does not and why, and what cannot be cheated."""
+"""Programs graded by their tests: verdicts, reasons, and resistance to cheating."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HELPED = gold("assert two() == add(1, 1)", "def two():\n    return 2\n\ndef add(
         (gold(), "def add(a, b): return bytearray(10 * 2**30)", "wrong", "memory limit: MemoryError (line 1"),
         (gold(), "import os\ndef add(a, b):\n  while 1: os.fork()", "wrong", "process limit: "),
         (gold(), "def add(a, b):\n  while 1: print(9)", "wrong", "output limit: "),
-        # What continues the prompt, and what stands alone with the prompt's imports.
+        # Continuations of the prompt, and complete programs that use the imports of the prompt.
         (FLOORS, "    return math.floor(a + b)\n", "correct", None),
         (FLOORS, "    return floor(a + b)\n\ndef floor(x):\n    return math.floor(x)\n", "correct", None),
         (FLOORS, "  return 0\n", "wrong", "IndentationError: "),
@@ -62,7 +62,7 @@ HELPED = gold("assert two() == add(1, 1)", "def two():\n    return 2\n\ndef add(
         (BARE, "    return a + b + len(sys.argv[3:])", "correct", None),
         (BARE, f"{ADD} + len(sys.argv[3:])", "correct", None),
         (HELPED, ADD, "correct", None),
-        # Where the gold is to blame.
+        # Errors of the gold.
         ("", "x = 1", "grader_error", "is not tests"),
         ("[1]", "x = 1", "grader_error", "is not tests"),
         ('{"test": "x"}', "x = 1", "grader_error", "is not tests"),
@@ -71,7 +71,9 @@ HELPED = gold("assert two() == add(1, 1)", "def two():\n    return 2\n\ndef add(
         (gold(prompt="import numpy\n", entry_point="add"), ADD, "grader_error", "No module named 'numpy'"),
     ],
 )  # fmt: skip
-def test_grades(wanted: str, answer: str, verdict: str, reason: str | None) -> None:
+def test_programs_get_the_expected_verdict_and_reason(
+    wanted: str, answer: str, verdict: str, reason: str | None
+) -> None:
     (found,) = grade_programs([(wanted, answer)], 1)
     assert found.verdict == verdict
     assert found.grader is not None and found.grader.startswith("tests, Python 3.")
@@ -83,7 +85,7 @@ def test_grades(wanted: str, answer: str, verdict: str, reason: str | None) -> N
 
 @pytest.mark.usefixtures("sandbox")
 def test_a_program_cannot_find_the_token_among_its_variables() -> None:
-    """It looks through every frame and object, and prints and reports every string that might be one."""
+    """It searches every frame and object, and reports every string that might be the token."""
     answer = """
 import gc, os, sys
 def add(a, b):
@@ -104,7 +106,7 @@ def add(a, b):
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_order_and_workers() -> None:
+def test_verdicts_keep_the_order_with_any_number_of_workers() -> None:
     pairs = [(gold(f"assert x == {n % 3}"), f"x = {n % 2}") for n in range(24)]
     expected = ["correct" if n % 3 == n % 2 else "wrong" for n in range(24)]
     for workers in (1, 4):
@@ -113,7 +115,7 @@ def test_order_and_workers() -> None:
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_verdicts_of_samples() -> None:
+def test_samples_with_programs_get_verdicts() -> None:
     rows = pl.DataFrame(
         {
             "gold": [gold()] * 4,
@@ -126,7 +128,7 @@ def test_verdicts_of_samples() -> None:
     assert out["reason"][3] == "TypeError: 'int' object is not callable (line 1 of the tests: assert add(1, 2) == 3)"
 
 
-def test_without_a_sandbox_nothing_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grading_without_a_sandbox_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("COS_SANDBOX_URL", raising=False)
     sandbox._try.cache_clear()
@@ -135,7 +137,7 @@ def test_without_a_sandbox_nothing_is_graded(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_a_sandbox_that_fails_later_is_no_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_failure_is_a_grader_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("bwrap cannot make a sandbox here (no space)")
 
@@ -150,10 +152,10 @@ def test_a_sandbox_that_fails_later_is_no_wrong_answer(monkeypatch: pytest.Monke
     [(1, "correct", None), (2, "grader_error", "the program was killed (SIGKILL)")],
 )
 @pytest.mark.usefixtures("sandbox")
-def test_a_program_that_is_killed_runs_once_more_and_alone(
+def test_an_interrupted_program_runs_once_more_and_alone(
     monkeypatch: pytest.MonkeyPatch, times: int, verdict: str, reason: str | None
 ) -> None:
-    """The first runs of one program are interrupted, as test_sandbox.py does it with real signals."""
+    """The first runs of one program are interrupted; test_sandbox.py does this with real signals."""
     local, turns, left = sandbox._local, [], times
 
     def interrupted(parts: Sequence[sandbox.Part], limits: sandbox.Limits) -> sandbox.Result:
@@ -199,23 +201,23 @@ def block(code: str) -> str:
         ("assert x == 3", "x = 3", "def x_of(y): return y"),
     ],
 )  # fmt: skip
-def test_the_tests_say_which_program_is_meant(test: str, program: str, other: str) -> None:
+def test_the_program_with_the_names_in_the_tests_is_taken(test: str, program: str, other: str) -> None:
     assert code_of(block(program) + "And:\n" + block(other), gold(test)) == program + "\n"
 
 
-def test_what_the_tests_call_may_stand_in_two_blocks() -> None:
+def test_names_in_the_tests_may_be_defined_in_two_blocks() -> None:
     found = code_of(block("import math") + block(ADD), gold("assert math.isclose(add(1, 2), 3)"))
     assert found == f"import math\n{ADD}\n"
 
 
-def test_the_entry_point_and_the_prompt_are_those_of_the_gold() -> None:
+def test_the_entry_point_and_the_prompt_are_taken_from_the_gold() -> None:
     assert code_of("    return math.floor(a + b)\n\nThat is it.", FLOORS) == "    return math.floor(a + b)\n"
     assert code_of(f"{block(ADD)}{block('def floor(x): return int(x)')}", FLOORS) == ADD + "\n"
     assert code_of("lambda a, b: int(floor(a + b))", UNREAD) == "lambda a, b: int(floor(a + b))\n"
 
 
 @pytest.mark.parametrize("wanted", [None, "", "[1]", gold(test="assert")])
-def test_without_tests_the_last_function_counts(wanted: str | None) -> None:
+def test_the_last_function_is_taken_without_readable_tests(wanted: str | None) -> None:
     assert code_of(block(ADD) + block("print(add(1, 2))"), wanted) == ADD + "\n"
 
 
@@ -258,17 +260,17 @@ def test_programs_of_replies_pass(wanted: str, reply: str) -> None:
         (r"x = '\d'", r"x = '\\d'", True),
     ],
 )
-def test_same_programs(one: str, other: str, same: bool) -> None:
+def test_programs_are_equal_after_canonicalization(one: str, other: str, same: bool) -> None:
     assert (canonical(one) == canonical(other)) is same
 
 
 @pytest.mark.parametrize(
     "text", ["(" * 50_000, "-" * 90_000 + "1", "a" + ".a" * 45_000, "not " * 24_000 + "1", "x = [" * 20_000, "\0", "\\"]
 )
-def test_what_would_break_a_parser_stands_for_itself_or_is_read(text: str) -> None:
+def test_texts_that_break_the_parser_have_a_canonical_form(text: str) -> None:
     assert canonical(text)
 
 
-def test_too_long_a_text_is_not_parsed() -> None:
+def test_a_text_above_the_limit_is_not_parsed() -> None:
     text = "x = 1\n" * (MAX_CHARACTERS // 6 + 1)
     assert canonical(text) == text.strip()

@@ -1,4 +1,4 @@
-r"""Reading equations in free text. What is not understood is unreadable, never wrong."""
+r"""Reading equations in free text. Text that is not understood is unreadable, never wrong."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "found", "label"), CASES)
-def test_equations_of_a_text(text: str, found: list[str], label: str) -> None:
+def test_equations_of_a_text_are_found_and_labelled(text: str, found: list[str], label: str) -> None:
     assert equations(text) == tuple(found)
     assert check_equations(text).label == label
 
@@ -208,10 +208,10 @@ NEVER_WRONG = {
 
 
 @pytest.mark.parametrize("text", [text for texts in NEVER_WRONG.values() for text in texts])
-def test_what_is_not_understood_is_never_wrong(text: str) -> None:
+def test_a_text_that_is_not_understood_is_unreadable(text: str) -> None:
     assert check_equations(text).label == "unreadable"
     check = check_equations(f"{text}\n\nSo 3 + 4 = 7.")
-    assert check.label == "right", "it is skipped, and the rest is read"
+    assert check.label == "right", "unreadable text is skipped, and the rest is read"
 
 
 TRUE = [
@@ -253,7 +253,7 @@ FALSE = [
 
 
 @pytest.mark.parametrize("text", TRUE)
-def test_true_equations_in_other_layouts(text: str) -> None:
+def test_true_equations_are_right_in_every_layout(text: str) -> None:
     assert check_equations(text).label == "right"
 
 
@@ -277,7 +277,7 @@ def test_broken_text_is_unreadable(text: str) -> None:
 
 
 @given(st.integers(0, 999), st.integers(0, 999), st.sampled_from("+-*"), st.integers(-3, 3))
-def test_true_is_right_and_false_is_wrong(a: int, b: int, op: str, off: int) -> None:
+def test_true_equations_are_right_and_false_ones_are_wrong(a: int, b: int, op: str, off: int) -> None:
     result = {"+": a + b, "-": a - b, "*": a * b}[op] + off
     assert check_equations(f"so {a} {op} {b} = {result} eggs").label == ("wrong" if off else "right")
     assert check_equations(f"so <<{a}{op}{b}={result}>>{result}").label == ("wrong" if off else "right")
@@ -286,6 +286,6 @@ def test_true_is_right_and_false_is_wrong(a: int, b: int, op: str, off: int) -> 
 @pytest.mark.parametrize(
     "text", ["1=" * 10_000, "1+1=2 " * 10_000, "1+1=3 base 2 " * 5_000, "(" * 50_000 + "=", "=\n " * 10_000]
 )
-def test_long_broken_text(text: str) -> None:
-    """Read in time proportional to the text."""
+def test_long_broken_text_is_read_in_linear_time(text: str) -> None:
+    """The text is read in time proportional to its length."""
     assert check_equations(text).label in ("unreadable", "right")

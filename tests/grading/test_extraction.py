@@ -1,4 +1,4 @@
-r"""What real replies state as their answers: every form, the markup that models put around it, and what states none."""
+r"""Answers stated in real replies: every form with the markup of models, and texts without an answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cos_assets.grading.extraction import Kind, boxed, stated
 KINDS: tuple[Kind, ...] = ("number", "math", "text", "choice")
 
 
-# --- which statement counts ------------------------------------------------------------------------------------------
+# --- the statement that is read --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["number", "math"])
@@ -37,7 +37,7 @@ KINDS: tuple[Kind, ...] = ("number", "math", "text", "choice")
         "\\boxed{7} is \\boxed{\\text{your answer}}.",
     ],
 )
-def test_the_last_statement_counts(text: str, kind: Kind) -> None:
+def test_the_last_stated_answer_is_read(text: str, kind: Kind) -> None:
     assert stated(text, kind) == "7"
 
 
@@ -67,9 +67,9 @@ def test_the_last_statement_counts(text: str, kind: Kind) -> None:
         "Final Answer: The final answer is $\\boxed{72}$. I hope it is correct.",
     ],
 )  # fmt: skip
-def test_the_forms_and_their_markup(text: str) -> None:
+def test_an_answer_is_read_in_every_form_with_its_markup(text: str) -> None:
     assert stated(text, "number") == stated(text, "math") == "72"
-    if "\\boxed 72" not in text:  # without braces, a box holds a number
+    if "\\boxed 72" not in text:  # only a number may be in a box without braces
         assert stated(text.replace("72", "B"), "choice") == "B"
 
 
@@ -84,7 +84,7 @@ def test_the_forms_and_their_markup(text: str) -> None:
         "#### 1. April\nShe sold some.", "The answer is . I hope it is correct.",
     ],
 )  # fmt: skip
-def test_what_states_no_answer(text: str, kind: Kind) -> None:
+def test_a_text_that_states_no_answer_gives_none(text: str, kind: Kind) -> None:
     assert stated(text, kind) is None
 
 
@@ -113,11 +113,11 @@ def test_what_states_no_answer(text: str, kind: Kind) -> None:
         ("#### 72 clips in total\n", "72"),
     ],
 )
-def test_headings_are_no_answers(text: str, answer: str | None) -> None:
+def test_headings_are_not_read_as_numbers(text: str, answer: str | None) -> None:
     assert stated(text, "number") == answer
 
 
-def test_headings_of_other_kinds() -> None:
+def test_headings_are_not_read_as_formulas_texts_or_choices() -> None:
     assert stated("#### 1. Find $x$\n$x = 5$ holds.", "math") is None
     assert stated("#### Step 1: find $x$\n$x = 5$ holds.", "math") is None
     assert stated("#### $x^2$\n\nThat is all.", "math") == "x^2"
@@ -135,7 +135,7 @@ def test_headings_of_other_kinds() -> None:
         "Answer:\n1) 24 clips.\n2) Add.",
     ],
 )
-def test_a_solution_below_the_word_answer_is_none(text: str) -> None:
+def test_a_solution_below_the_word_answer_is_not_an_answer(text: str) -> None:
     assert stated(text, "number") is None
 
 
@@ -204,7 +204,7 @@ def test_a_solution_below_the_word_answer_is_none(text: str) -> None:
         ("The answer is between 5 and 6.", None),
     ],
 )
-def test_numbers(text: str, answer: str | None) -> None:
+def test_numbers_are_read_from_statements(text: str, answer: str | None) -> None:
     assert stated(text, "number") == answer
 
 
@@ -215,14 +215,14 @@ def test_numbers(text: str, answer: str | None) -> None:
         "2 hours 30 minutes", "3 hours and 20 minutes", "5x", "5^2", "5\\pi", "5\\sqrt{2}", "5 out of 10",
     ],
 )  # fmt: skip
-def test_what_is_not_one_number_is_shown_whole(statement: str) -> None:
-    """No part of it is the answer, and neither is a number that was stated before it."""
+def test_a_statement_that_is_not_one_number_is_returned_whole(statement: str) -> None:
+    """Neither a part of it nor an earlier number is the answer."""
     for text in (f"#### 3\nThe answer is {statement}.", f"Answer: 3\nThe answer is ${statement}$."):
         assert stated(text, "number") == statement
     assert stated(f"\\boxed{{{statement}}}", "number") == statement
 
 
-def test_two_boxes_and_boxes_without_a_number_are_shown_whole() -> None:
+def test_two_boxes_and_boxes_without_a_number_are_returned_whole() -> None:
     assert stated("\\boxed{5} or \\boxed{6}", "number") == "5 or 6"
     assert stated("$\\boxed{5}$ and $\\boxed{6}$", "number") == "5 or 6"
     assert stated("#### 3\n\\boxed{x = 1, y = 2}", "number") == "x = 1, y = 2"
@@ -282,7 +282,7 @@ def test_two_boxes_and_boxes_without_a_number_are_shown_whole() -> None:
         ("The answer is $5\nand it costs $ 6", "$5"),
     ],
 )  # fmt: skip
-def test_mathematics(text: str, answer: str) -> None:
+def test_formulas_are_read_from_statements(text: str, answer: str) -> None:
     assert stated(text, "math") == answer
 
 
@@ -312,7 +312,7 @@ def test_mathematics(text: str, answer: str) -> None:
         "ẞẞẞẞ İİİİ The answer is Paris. I hope it is correct.",
     ],
 )  # fmt: skip
-def test_text_without_markup_and_explanation(text: str) -> None:
+def test_text_is_read_without_markup_and_explanation(text: str) -> None:
     assert stated(text, "text") == "Paris"
 
 
@@ -323,7 +323,7 @@ def test_text_without_markup_and_explanation(text: str) -> None:
         "red, white and blue", "The Beatles", "f(x)", "Tom & Jerry", "Romeo and Juliet", "3 July 1990", "don't know",
     ],
 )  # fmt: skip
-def test_text_stays_whole(answer: str) -> None:
+def test_text_with_punctuation_is_returned_whole(answer: str) -> None:
     stop = "" if answer.endswith(".") else "."
     assert stated(f"The answer is {answer}{stop} I hope it is correct.", "text") == answer
     assert stated(f"The answer is:\n**{answer}**", "text") == answer
@@ -331,7 +331,7 @@ def test_text_stays_whole(answer: str) -> None:
     assert stated(f"\\boxed{{\\text{{{latex}}}}}", "text") == answer
 
 
-def test_quotes_and_emphasis_hold_text_together() -> None:
+def test_quoted_and_emphasized_text_is_returned_whole() -> None:
     assert stated('The answer is "Paris, the city" because', "text") == "Paris, the city"
     assert stated("The answer is **Romeo** and **Juliet**.", "text") == "Romeo and Juliet"
 
@@ -362,14 +362,14 @@ def test_quotes_and_emphasis_hold_text_together() -> None:
         "The answer is A? No.\nAnswer: B",
     ],
 )  # fmt: skip
-def test_a_letter(text: str) -> None:
+def test_choice_letters_are_read_from_statements(text: str) -> None:
     assert stated(text, "choice") == "B"
 
 
 @pytest.mark.parametrize(
     "text", ["The answer is A, a prime number.", "The answer is A because", "The answer is A and not B."]
 )
-def test_the_letter_a_is_an_article_elsewhere(text: str) -> None:
+def test_the_letter_a_is_a_choice_only_where_it_is_not_an_article(text: str) -> None:
     assert stated(text, "choice") == "A"
     assert stated("The answer is I.", "choice") == "I"
 
@@ -386,7 +386,7 @@ def test_the_letter_a_is_an_article_elsewhere(text: str) -> None:
         "The answer is AB",
     ],
 )  # fmt: skip
-def test_no_letter(text: str) -> None:
+def test_a_text_without_a_choice_letter_gives_none(text: str) -> None:
     assert stated(text, "choice") is None
 
 
@@ -406,7 +406,7 @@ def test_no_letter(text: str) -> None:
         ("\\boxed{}", None),
     ],
 )
-def test_boxes(text: str, inside: str | None) -> None:
+def test_the_content_of_the_last_box_is_read(text: str, inside: str | None) -> None:
     assert boxed(text) == inside
 
 
@@ -430,6 +430,6 @@ def test_any_text_can_be_read(text: str) -> None:
     ],
     ids=range(15),
 )  # fmt: skip
-def test_huge_texts_are_read(text: str) -> None:
+def test_huge_texts_are_read_in_linear_time(text: str) -> None:
     for kind in KINDS:
         stated(text, kind)

@@ -92,13 +92,13 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize(("text", "found"), TRUE)
-def test_true_formulas(text: str, found: list[str]) -> None:
+def test_true_formulas_are_right(text: str, found: list[str]) -> None:
     assert equations(text) == tuple(found)
     assert check_equations(text).label == "right"
 
 
 @pytest.mark.parametrize("text", FALSE)
-def test_false_formulas(text: str) -> None:
+def test_false_formulas_are_wrong(text: str) -> None:
     assert check_equations(text).label == "wrong"
 
 
@@ -121,7 +121,7 @@ def test_unreadable_formulas_are_skipped(text: str) -> None:
         ("$12$ and $3,000$", []),
     ],
 )
-def test_where_formulas_stand(text: str, found: list[str]) -> None:
+def test_formulas_are_separated_from_the_text_at_their_positions(text: str, found: list[str]) -> None:
     plain, latex = formulas.split(text)
     assert [formula for _, formula in latex] == found
     assert len(plain) == len(text)
@@ -151,7 +151,7 @@ def test_huge_numbers_and_deep_formulas_are_unreadable(text: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["$", "$a", "$ ", r"\(", r"\[", r"\begin{align}", r"\boxed{", r"\text{", r"\quad ", "&", r"\\"]
 )
-def test_unclosed_formulas(piece: str) -> None:
-    """Read in time proportional to the text: a quadratic reader would take hours."""
+def test_long_unclosed_formulas_are_read_in_linear_time(piece: str) -> None:
+    """The text is read in time proportional to its length: a quadratic reader would take hours."""
     assert check_equations(piece * 20_000 + " = 3").label == "unreadable"
     assert check_equations("$" + piece * 20_000 + " = 3$").label == "unreadable"

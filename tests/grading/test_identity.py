@@ -1,4 +1,4 @@
-"""Which solutions are the same."""
+"""Equality of solutions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAME = [
 
 
 @pytest.mark.parametrize(("one", "two"), SAME)
-def test_case_space_and_markup_do_not_count(one: str, two: str) -> None:
+def test_solutions_are_equal_despite_case_space_and_markup(one: str, two: str) -> None:
     assert normalized(one) == normalized(two)
     assert TASK.identity(one) == TASK.identity(two)
 
@@ -42,15 +42,15 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("one", "two"), DIFFERENT)
-def test_words_and_formulas_count(one: str, two: str) -> None:
+def test_solutions_with_other_words_or_formulas_differ(one: str, two: str) -> None:
     assert TASK.identity(one) != TASK.identity(two)
 
 
-def test_equations_count_before_words() -> None:
+def test_solutions_are_compared_by_equations_before_words() -> None:
     assert TASK.identity("First 3 + 4 = 7 .") == TASK.identity("Adding up: 4 + 3 = 7 .")
     assert TASK.identity("3 + 4 = 7 .") != TASK.identity("3 + 5 = 8 .")
     assert TASK.identity("3 + 4 = 7 .") != TASK.identity("Three and four make seven.")
 
 
-def test_reasoning_does_not_count() -> None:
+def test_solutions_are_compared_without_their_reasoning() -> None:
     assert TASK.identity("<think>by parity</think>It is even.") == TASK.identity("<think>by sight</think>It is even.")

@@ -1,4 +1,4 @@
-"""IFEval: what follows its instructions, the flags recorded with public replies, and graders that cannot start."""
+"""IFEval: verdicts on replies, the flags recorded with public replies, and graders that cannot start."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOWER = ("change_case:english_lowercase", {})
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def test_all_instructions_are_needed_and_the_broken_ones_named() -> None:
+def test_all_instructions_must_be_followed_and_violations_are_named() -> None:
     both = gold(NO_COMMA, TWO_SENTENCES)
     replies = ["One is here. Another too.", "One, two. Three.", "Mr. Smith, alone."]
     grades = grade_replies([(both, reply) for reply in replies], 1)
@@ -55,7 +55,7 @@ def test_all_instructions_are_needed_and_the_broken_ones_named() -> None:
         (gold(("punctuation:no_comma", {"odd": 1})), "lm-eval failed: TypeError"),
     ],
 )
-def test_bad_golds_are_grader_errors(gold: str | None, reason: str) -> None:
+def test_invalid_golds_are_grader_errors(gold: str | None, reason: str) -> None:
     [grade] = grade_replies([(gold, "a reply")], 1)
     assert grade.verdict == "grader_error"
     assert grade.reason is not None
@@ -63,7 +63,7 @@ def test_bad_golds_are_grader_errors(gold: str | None, reason: str) -> None:
     assert "\n" not in grade.reason
 
 
-def test_the_ladder_hands_replies_on() -> None:
+def test_samples_with_instructions_get_verdicts() -> None:
     rows = pl.DataFrame(
         {
             "gold": [gold(NO_COMMA)] * 4,
@@ -72,12 +72,12 @@ def test_the_ladder_hands_replies_on() -> None:
         }
     )
     out = grade(rows, "instructions", workers=2)
-    assert out["verdict"].to_list() == ["correct", "wrong", "no_answer", "wrong"], "also what was cut off is checked"
-    assert out["strict"].null_count() == 4, "a reply is no string to compare"
+    assert out["verdict"].to_list() == ["correct", "wrong", "no_answer", "wrong"], "truncated replies are checked"
+    assert out["strict"].null_count() == 4, "a reply is not compared as a string"
 
 
-def test_odd_replies_cost_nothing_but_their_verdict() -> None:
-    """NUL bytes, half a surrogate, ten million characters, and text of no language."""
+def test_unusual_replies_are_graded() -> None:
+    """NUL bytes, a lone surrogate, ten million characters, and text in no language."""
     texts = ["\x00", "\ud800 half", "a," * 5_000_000, "123 456", "。。。"]
     grades = grade_replies([(gold(NO_COMMA, LOWER), text) for text in texts], 2)
     assert {g.verdict for g in grades} <= {"correct", "wrong"}
@@ -93,16 +93,16 @@ def test_a_reply_that_takes_too_long_is_a_grader_error(monkeypatch: pytest.Monke
     assert grades[1].reason == "no result within 0.5 s"
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_with_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "langdetect.py").write_text("raise ModuleNotFoundError('No module named langdetect')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(RuntimeError, match=r"lm-eval does not start: .*langdetect; install 'cos-assets\[ifeval\]'"):
         grade_replies([(gold(NO_COMMA), "a")], 1)
 
 
-def test_missing_sentence_data_names_both_ways_and_downloads_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_sentence_data_is_reported_and_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "nltk.py").write_text(
         "class data:\n"
         "    path = []\n"
@@ -122,17 +122,17 @@ def test_missing_sentence_data_names_both_ways_and_downloads_nothing(
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def test_strict_and_loose_figures() -> None:
+def test_strict_and_loose_figures_are_computed() -> None:
     both = gold(NO_COMMA, LOWER)
     quoted = "Here it is:\nall of this is written in small letters"
     rows = pl.DataFrame({"gold": [both, both, both, "{}"], "answer": [quoted, "a, b", None, "x"], "row": [0, 1, 2, 3]})
     out = ifeval_scores(rows)
     assert out["row"].to_list() == [0, 1, 2, 3]
     assert out["strict_list"].to_list()[0] == [True, False]
-    assert out["loose_list"].to_list()[0] == [True, True], "without its first line it is in small letters"
+    assert out["loose_list"].to_list()[0] == [True, True], "the text after the first line is in lower case"
     assert out["strict_all"].to_list() == [False, False, False, None]
     assert out["loose_all"].to_list() == [True, False, False, None]
-    assert out["strict_list"].to_list()[2] == [False, False], "no reply follows nothing"
+    assert out["strict_list"].to_list()[2] == [False, False], "a missing reply follows no instruction"
     assert out["unscored"].to_list()[:3] == [None] * 3
     figures = ifeval_figures(out)
     strict = [flag for flags in out["strict_list"].drop_nulls() for flag in flags]
@@ -171,9 +171,9 @@ def differences(rows: pl.DataFrame, column: str, recorded: list[dict[str, Any]])
     return found
 
 
-def test_flags_recorded_for_gpt4(public_data: Path) -> None:
-    """All 832 instructions of 540 replies agree, strict. Of the loose ones one does not: key 1122 counts the "letter"
-    `#`, for which the checker takes a letter at random."""
+def test_verdicts_equal_the_flags_recorded_for_gpt4(public_data: Path) -> None:
+    """All 832 strict flags of 540 replies agree. One loose flag differs: key 1122 counts the "letter" `#`, for which
+    the checker draws a random letter."""
     folder = public_data / "ifeval"
     strict, loose = (read(folder / f"eval_results_{name}.jsonl") for name in ("strict", "loose"))
     out = ifeval_scores(flags(read(folder / "input_data.jsonl"), strict), workers=2)
@@ -184,8 +184,8 @@ def test_flags_recorded_for_gpt4(public_data: Path) -> None:
     assert ifeval_scores(out.select("gold", "answer"), workers=1)["loose_list"].equals(out["loose_list"])
 
 
-# By cause: keys 1122 and 1129 ask to count the "letters" `#` and `!`, for which the checkers take a letter at random;
-# keys 3150 and 3424 ask what language a reply in one case is in, and the detector was recorded without a seed.
+# By cause: keys 1122 and 1129 ask to count the "letters" `#` and `!`, for which the checkers draw a random letter;
+# keys 3150 and 3424 ask for the language of a reply in one case, and the detector had no seed at recording.
 LOTS = [(1122, "letter_frequency"), (1129, "letter_frequency")]
 DIFFERENT = {
     "0.5B": {"strict": LOTS, "loose": LOTS},
@@ -195,7 +195,7 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("size", QWEN)
-def test_flags_recorded_for_three_sizes_of_one_family(public_data: Path, size: str) -> None:
+def test_verdicts_equal_the_flags_recorded_for_qwen_except_for_listed_ones(public_data: Path, size: str) -> None:
     folder = public_data / "ifeval_multi_model"
     strict, loose = (read(folder / f"Qwen__Qwen2.5-{size}-Instruct-GPTQ-Int4_{n}.jsonl") for n in ("strict", "loose"))
     out = ifeval_scores(flags(read(folder / "en_input_data.jsonl"), strict), workers=2)

@@ -1,6 +1,6 @@
-r"""Mathematical equality: what is equal, what is not, and what cannot be told.
+r"""Mathematical equality: equal, different and undecidable pairs.
 
-Each group is graded in one call. An answer that is no more than a number left over from the gold, or from itself, when
+Each group is graded in one call. An answer that is only a number left over from the gold, or from itself, if
 the rest is not understood (`1 - 1/\mathrm{e}` and `1 + 1/\mathrm{e}`) must not be correct.
 """
 
@@ -221,18 +221,18 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("group", EQUAL)
-def test_equal(group: str) -> None:
+def test_equal_answers_are_correct(group: str) -> None:
     found = verdicts(EQUAL[group])
     assert [pair for pair, verdict in zip(EQUAL[group], found, strict=True) if verdict != "correct"] == []
 
 
 @pytest.mark.parametrize("group", DIFFERENT)
-def test_different(group: str) -> None:
+def test_different_answers_are_not_correct(group: str) -> None:
     found = verdicts(DIFFERENT[group])
     assert [pair for pair, verdict in zip(DIFFERENT[group], found, strict=True) if verdict == "correct"] == []
 
 
-def test_plain_text_that_differs_is_wrong_and_a_formula_that_is_not_read_is_no_verdict() -> None:
+def test_different_text_is_wrong_and_an_unreadable_formula_is_a_grader_error() -> None:
     wrong = [
         ("Yes", "No"),
         ("5", "cannot be found"),
@@ -251,7 +251,7 @@ def test_plain_text_that_differs_is_wrong_and_a_formula_that_is_not_read_is_no_v
     assert verdicts(unread) == ["grader_error"] * len(unread)
 
 
-def test_the_reason_names_what_cannot_be_read() -> None:
+def test_the_reason_names_the_unreadable_side() -> None:
     rows = pl.DataFrame({"gold": ["5", r"\foo"], "answer": [r"\foo{5}", "x"], "finish_reason": ["stop"] * 2})
     assert grade(rows, "math")["reason"].to_list() == [
         r"the answer '\\foo{5}' cannot be read as mathematics",

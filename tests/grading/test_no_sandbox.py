@@ -1,4 +1,4 @@
-"""Machines where no sandbox can be made: nothing runs there, or a SandboxFusion server does it."""
+"""Machines without a sandbox: no program runs there, or a SandboxFusion server runs it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cos_assets.grading.sandbox import Limits, run
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """As in a process that has not tried yet."""
+    """Reset the cached result of the first attempt."""
     monkeypatch.delenv("COS_SANDBOX_URL", raising=False)
     sandbox._try.cache_clear()
     yield monkeypatch
     sandbox._try.cache_clear()
 
 
-def test_without_bwrap_nothing_runs(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_program_runs_without_bwrap(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fresh.setenv("PATH", str(tmp_path))
     for attempt in (sandbox.require, lambda: run([("solution", f"open({str(tmp_path / 'x')!r}, 'w')")])):
         with pytest.raises(RuntimeError, match=r"^bwrap is not installed; .*`apt-get install bubblewrap`") as error:
@@ -38,7 +38,7 @@ def test_without_bwrap_nothing_runs(fresh: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("told", ["bwrap: No permissions to create new namespace", "bwrap: Unknown option --size", ""])
-def test_a_bwrap_that_fails_is_told(fresh: pytest.MonkeyPatch, tmp_path: Path, told: str) -> None:
+def test_a_failure_of_bwrap_is_reported_in_one_line(fresh: pytest.MonkeyPatch, tmp_path: Path, told: str) -> None:
     (tmp_path / "bwrap").write_text(f"#!/bin/sh\n[ -z '{told}' ] || echo '{told}' >&2\nexit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
     fresh.setenv("PATH", str(tmp_path))
@@ -59,7 +59,7 @@ def test_an_unknown_machine_is_refused(fresh: pytest.MonkeyPatch) -> None:
 
 
 class Fusion(BaseHTTPRequestHandler):
-    """Answers POST /run_code as SandboxFusion documents it."""
+    """Answers POST /run_code as documented by SandboxFusion."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -97,7 +97,7 @@ def fusion(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("COS_SANDBOX_URL", f"http://127.0.0.1:{server.server_port}/")
-        monkeypatch.setenv("PATH", "/nonexistent")  # nothing is run here
+        monkeypatch.setenv("PATH", "/nonexistent")  # no program runs locally
         yield
         server.shutdown()
         thread.join()
@@ -140,7 +140,7 @@ OK = set(list(BOTH)[:5])
 
 @pytest.mark.usefixtures("sandbox", "fusion")
 @pytest.mark.parametrize("name", BOTH)
-def test_a_server_and_this_machine_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_and_the_local_sandbox_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [("solution", BOTH[name]), ("tests", "assert f(1) == 2")]
     there = run(parts)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
@@ -151,7 +151,7 @@ def test_a_server_and_this_machine_agree(name: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("fusion")
-def test_a_server_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_the_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=r"COS_SANDBOX_URL: the server did not run a program \(no room\)"):
         run([("solution", "'out of order'")])
     monkeypatch.setenv("COS_SANDBOX_URL", os.environ["COS_SANDBOX_URL"] + "elsewhere")

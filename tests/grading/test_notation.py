@@ -1,4 +1,4 @@
-"""One notation for what people and models write."""
+"""A common notation for the formulas of people and models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cos_assets.grading.notation import bare, conclusion, normalise, plain, same
         ("x\u200b+\x001", "x+1"), ("plain", "plain"),
     ],
 )  # fmt: skip
-def test_characters(written: str, normal: str) -> None:
+def test_characters_are_normalized(written: str, normal: str) -> None:
     assert characters(written) == normal
 
 
@@ -48,17 +48,17 @@ def test_characters(written: str, normal: str) -> None:
         ("x ≡ 3 (mod 7)", r"x \equiv 3 \mod 7"), (r"x \equiv 3 \pmod{7}", r"x \equiv 3 \mod 7"),
         ("f'(x)", r"f^{\prime}(x)"), ("90°", r"90^{\circ}"), (r"90^\circ", r"90^{\circ}"), (r"\{\}", r"\emptyset"),
         (r"\varnothing", r"\emptyset"), ("= 5", "5"),
-        # What is not known stays, for the parser to refuse it.
+        # Unknown commands are kept, and the parser refuses them.
         (r"\foo{5}", r"\foo{5}"), (r"1, 2, \dots", r"1, 2, \ldots"),
     ],
 )  # fmt: skip
-def test_normalise(written: str, normal: str) -> None:
+def test_notation_is_normalized_and_normalizing_is_idempotent(written: str, normal: str) -> None:
     assert normalise(written) == normal
     assert normalise(normalise(written)) == normalise(written)
 
 
 @given(st.text(alphabet="\\{}$^_()[]|frac sqrtextboxed0123.,!'π²½x ", max_size=60))
-def test_any_text_can_be_normalised(text: str) -> None:
+def test_any_text_can_be_normalized(text: str) -> None:
     normal = normalise(text)
     assert same_text(normal, normal)
     assert isinstance(plain(normal), bool)
@@ -68,14 +68,14 @@ def test_any_text_can_be_normalised(text: str) -> None:
 @pytest.mark.parametrize(
     "sign", ["{", "}", "$", "\\text{", "^", "\\frac", "\\boxed{", "*", "(", "is ", "1", "1 ", "\\", "'"]
 )
-def test_long_texts_of_one_sign_end(sign: str) -> None:
-    """The longest text that is compared as mathematics."""
+def test_long_texts_of_one_sign_are_normalized_in_linear_time(sign: str) -> None:
+    """The texts have the maximum length of formulas."""
     normalise(sign * (2000 // len(sign)))
     bare(sign * 100_000)
     words(sign * 100_000)
 
 
-def test_the_same_text() -> None:
+def test_texts_in_another_notation_are_equal() -> None:
     same = [
         ("x^2 + 1", "$x^{2}+1$"),
         (r"9:30 \text{ a.m.}", "9:30 AM"),
@@ -96,10 +96,10 @@ def test_the_same_text() -> None:
         (r"\text{The total is} 5", "5"),
     ],
 )  # fmt: skip
-def test_what_a_sentence_says_in_the_end(sentence: str, end: str) -> None:
+def test_the_conclusion_of_a_sentence_is_its_last_statement(sentence: str, end: str) -> None:
     assert conclusion(sentence) == end
 
 
 @pytest.mark.parametrize("text", ["2 of 3", "all integers greater than 2", "5", "x = 5", r"9:30 \text{p.m.}"])
-def test_what_concludes_nothing(text: str) -> None:
+def test_a_text_without_a_conclusion_gives_none(text: str) -> None:
     assert conclusion(text) is None

@@ -1,4 +1,4 @@
-"""Numbers are read exactly and completely, alone and in statements, or not at all."""
+"""Numbers are read exactly and completely or not at all, alone and in statements."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_number_is_read_exactly(text: str, value: str) -> None:
         "18 dollars", "1e9999", "x", "9" * 5000, "--5", "-$-5", "5!", "2^3", r"5\sqrt{2}", "5 6", "five", "5 or 6",
     ],
 )  # fmt: skip
-def test_what_is_not_one_number_is_none(text: str) -> None:
+def test_a_text_that_is_not_one_number_gives_none(text: str) -> None:
     assert parse_number(text) is None
 
 
@@ -140,7 +140,7 @@ def test_a_unit_behind_a_number_does_not_change_it(value: Decimal, form: Any) ->
 
 
 @given(st.text())
-def test_any_text_can_be_asked(text: str) -> None:
+def test_any_text_can_be_read(text: str) -> None:
     assert parse_number(text) is None or isinstance(parse_number(text), Fraction)
     for read in (without_unit, stated_number, only_number, last_number):
         number = read(text)
@@ -180,7 +180,7 @@ def test_any_text_can_be_asked(text: str) -> None:
         ("1/3 ≈ 0.33", "1/3"),
     ],
 )
-def test_a_unit_or_an_explanation_is_no_part_of_the_number(text: str, number: str) -> None:
+def test_units_and_explanations_are_not_part_of_the_number(text: str, number: str) -> None:
     assert without_unit(text) == stated_number(text) == number
 
 
@@ -202,7 +202,7 @@ def test_a_unit_or_an_explanation_is_no_part_of_the_number(text: str, number: st
         (r"x = \frac12 \approx 0.5", r"\frac{1}{2}"),
     ],
 )
-def test_a_side_of_an_equation_is_its_number(text: str, number: str) -> None:
+def test_a_number_is_read_from_a_side_of_an_equation(text: str, number: str) -> None:
     assert stated_number(text) == number
     assert without_unit(text) is None or text.startswith(number)
 
@@ -222,7 +222,7 @@ def test_a_side_of_an_equation_is_its_number(text: str, number: str) -> None:
         "9" * 2000, "",
     ],
 )  # fmt: skip
-def test_what_gives_no_single_number_is_none(text: str) -> None:
+def test_a_statement_without_a_single_number_gives_none(text: str) -> None:
     assert stated_number(text) is None
 
 
@@ -241,7 +241,7 @@ def test_what_gives_no_single_number_is_none(text: str) -> None:
         ("She sold none.", None),
     ],
 )
-def test_the_only_number_of_a_sentence(text: str, number: str | None) -> None:
+def test_the_only_number_of_a_sentence_is_found(text: str, number: str | None) -> None:
     assert only_number(text) == number
 
 
@@ -259,5 +259,5 @@ def test_the_only_number_of_a_sentence(text: str, number: str | None) -> None:
         ("", None),
     ],
 )
-def test_the_last_number_of_a_text(text: str, number: str | None) -> None:
+def test_the_last_number_of_a_text_is_found(text: str, number: str | None) -> None:
     assert last_number(text) == number

@@ -1,4 +1,4 @@
-"""The program of a reply: which block counts, what surrounds it, and what it takes from other blocks."""
+"""The program in a reply: the choice of the block, its surroundings, and names from other blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def of(reply: str, prompt: str = "") -> str | None:
     return stated_program(reply, ["add"], prompt)
 
 
-# --- which block -----------------------------------------------------------------------------------------------------
+# --- the choice of the block -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def of(reply: str, prompt: str = "") -> str | None:
         block("add(1, 2)\n") + "gives\n" + block("3\n", "") + block("add(2, 2)\n"),
     ],
 )
-def test_what_follows_the_program_does_not_count(after: str) -> None:
+def test_text_after_the_program_is_ignored(after: str) -> None:
     assert of(f"Here:\n{block(ADD)}And:\n{after}") == ADD
 
 
 @pytest.mark.parametrize("first", [block(WRONG), block(WRONG, ""), block(WRONG) * 3, f"{WRONG}```\n", block(LONG)])
 @pytest.mark.parametrize("last", [block(ADD), block(ADD, ""), block(ADD, "py") + "Done."])
-def test_the_last_version_counts(first: str, last: str) -> None:
+def test_the_last_version_of_a_function_is_taken(first: str, last: str) -> None:
     assert of(f"{first}No, this is better:\n{last}") == ADD
 
 
-def test_the_beginning_of_a_function_is_no_new_version() -> None:
+def test_the_beginning_of_a_function_is_not_a_new_version() -> None:
     assert of(block(LONG) + "The first lines:\n" + block("".join(LONG.splitlines(True)[:3]))) == LONG
     assert of(block(LONG) + "In short:\n" + block("def add(a, b):\n    if not b:\n        return a\n    ...\n")) == LONG
 
@@ -82,19 +82,19 @@ def test_the_beginning_of_a_function_is_no_new_version() -> None:
         "try:\n    import numpy\nexcept ImportError:\n    numpy = None\n\n" + ADD,
     ],
 )
-def test_forms_of_a_definition(code: str) -> None:
+def test_a_name_may_be_defined_in_any_form(code: str) -> None:
     assert of(f"So:\n{block(code)}Use:\n{block('add(1, 2)' + chr(10))}") == code
     assert of(f"So it is:\n\n{code}\nThat is it, really.\n") == code
 
 
-def test_without_wanted_names_the_last_function_counts() -> None:
+def test_the_last_function_is_taken_without_wanted_names() -> None:
     assert stated_program(block(PLUS) + block(ADD) + block("add(1, 2)\n")) == ADD
     assert stated_program("    def sub(x):\n        return -x\n    return a - sub(b)\n") == (
         "    def sub(x):\n        return -x\n    return a - sub(b)\n"
     )
 
 
-# --- what a program takes from other blocks --------------------------------------------------------------------------
+# --- names from other blocks -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_without_wanted_names_the_last_function_counts() -> None:
         (f"{PLUS}\nThat is the helper. Now\n{block(CALLS)}", f"{PLUS.rstrip()}\n\n{CALLS}"),
     ],
 )  # fmt: skip
-def test_helpers_of_other_blocks(reply: str, program: str) -> None:
+def test_helpers_are_taken_from_other_blocks(reply: str, program: str) -> None:
     found = of(reply)
     assert found is not None and found.replace("\n\n", "\n") == program.replace("\n\n", "\n")
 
@@ -188,7 +188,7 @@ def test_all_wanted_names_are_collected() -> None:
     ],
 )
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
-def test_around_the_program(reply: str, ends: str) -> None:
+def test_fences_marks_and_prose_around_the_program_are_removed(reply: str, ends: str) -> None:
     found = of(reply.format(ADD).replace("\n", ends))
     assert found is not None and ast.unparse(ast.parse(found)) == ADD.strip()
 
@@ -210,7 +210,7 @@ def test_around_the_program(reply: str, ends: str) -> None:
         "Use `def add(a, b): return a + b` here.",
     ],
 )
-def test_code_that_is_indented_or_in_a_line(reply: str) -> None:
+def test_indented_and_inline_code_is_read(reply: str) -> None:
     found = of(reply)
     assert found is not None
     scope: dict[str, object] = {}
@@ -230,7 +230,7 @@ def test_code_that_is_indented_or_in_a_line(reply: str) -> None:
         "def add(a, b):\n    '''\nAdd two numbers.\n\n  Really\n'''\n    return a + b\n",
     ],
 )
-def test_marks_in_strings_and_comments(code: str) -> None:
+def test_marks_in_strings_and_comments_are_kept(code: str) -> None:
     for reply in (
         code,
         block(code),
@@ -273,7 +273,7 @@ def test_marks_in_strings_and_comments(code: str) -> None:
         (block(ADD), ADD),
     ],
 )  # fmt: skip
-def test_continuations(reply: str, body: str) -> None:
+def test_continuations_of_the_prompt_are_read(reply: str, body: str) -> None:
     prompt = HEAD.replace("    ", "\t") if body.startswith("\t") else HEAD
     assert of(reply, prompt) == body
     ast.parse(prompt + body)
@@ -287,13 +287,13 @@ def test_a_wrong_indentation_is_not_repaired(body: str) -> None:
         ast.parse(HEAD + found)
 
 
-# --- nothing, and too much -------------------------------------------------------------------------------------------
+# --- empty and excessive replies -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "reply", ["", " \n\t", "I cannot do this.", "```python\n```", "```\n3\n```", "Use `add`.", "Done"]
 )
-def test_no_code(reply: str) -> None:
+def test_a_reply_without_code_gives_none(reply: str) -> None:
     assert of(reply) is None and of(reply, HEAD) is None
 
 
@@ -306,11 +306,11 @@ def test_no_code(reply: str) -> None:
         (f"Sure.\n\n{PLUS}\nThat is it.", PLUS),
     ],
 )
-def test_what_does_not_define_the_name_is_still_an_answer(reply: str, program: str) -> None:
+def test_a_program_that_does_not_define_the_name_is_taken(reply: str, program: str) -> None:
     assert of(reply) == program
 
 
-def test_a_name_in_the_head_of_a_broken_function_is_no_body() -> None:
+def test_a_broken_function_is_not_read_as_a_continuation() -> None:
     assert of("def add(a, b:\n    return a + b\n", HEAD) == "def add(a, b:\n    return a + b\n"
 
 
@@ -354,7 +354,7 @@ def test_a_reply_that_is_too_long_is_one_program() -> None:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def test_names() -> None:
+def test_defined_and_free_names_are_found() -> None:
     code = "import os.path as p, sys\nfrom my_code import add\nx, (y, *z) = [i for i in w]\ndef f(a): return a + b\n"
     assert defined_names(code) == {"p", "sys", "x", "y", "z", "f"}
     assert defined_names("not python") == frozenset()

@@ -1,4 +1,4 @@
-"""Recorded outputs and verdicts of others, graded by ours from the raw text on, with every disagreement listed.
+"""Published outputs and verdicts, graded by our graders from the raw text, with every disagreement listed.
 
 `test_answers` grades the answers that others extracted. Here the answers are extracted by our tasks.
 """
@@ -34,8 +34,8 @@ def right(golds: list[Any], answers: list[Any], kind: Kind) -> list[bool]:
     return (graded["verdict"] == "correct").to_list()
 
 
-def test_800_raw_solutions_of_math_problems(public_data: Path) -> None:
-    """799 of 800 agree; the other flag is recorded wrong: `10{,}000` is 10000."""
+def test_verdicts_of_800_raw_math_solutions_equal_the_recorded_flags(public_data: Path) -> None:
+    """799 of 800 agree; one recorded flag is wrong: `10{,}000` is 10000."""
     problems = lines(public_data / "qwen_math_cot_100" / "math_cot_100.jsonl")
     samples = [(p["gt"], t, s) for p in problems for t, s in zip(p["code"], p["score"], strict=True)]
     answers = [Math().answer(text) for _, text, _ in samples]
@@ -56,7 +56,9 @@ def number(text: str) -> Decimal | None:
 
 
 @pytest.mark.parametrize(("model", "correct", "commas"), [("tora-70b", 1112, 10), ("tora-code-34b", 1062, 11)])
-def test_golds_with_thousands_commas(public_data: Path, model: str, correct: int, commas: int) -> None:
+def test_golds_with_thousands_commas_are_graded_by_value(
+    public_data: Path, model: str, correct: int, commas: int
+) -> None:
     """Golds from the data set, not from the output file; every verdict as a numeric regrade with Python's Decimal has
     it, by both graders, so also for the 14 golds with a comma. The others are wrong answers, one of them no number."""
     rows = lines(public_data / "gsm8k_model_outputs" / f"{model}-v1.0.jsonl")
@@ -128,7 +130,7 @@ CAUSES = {
 """Every disagreement, as the first 40 characters of gold and prediction."""
 
 
-def test_agreement_with_the_test_suites_of_other_graders(public_data: Path) -> None:
+def test_verdicts_agree_with_the_test_suites_of_other_graders(public_data: Path) -> None:
     cases = [c for c in lines(public_data / "grader_cases" / "cases.jsonl") if c.get("kind") != "choice"]
     expected = [c["expected"] and (c["gold"], c["pred"]) != MISTAKEN for c in cases]
     golds, answers = ([_answer(c[role]) for c in cases] for role in ("gold", "pred"))
@@ -139,7 +141,7 @@ def test_agreement_with_the_test_suites_of_other_graders(public_data: Path) -> N
     differ = [(c["gold"][:40], c["pred"][:40]) for c, same in zip(cases, agree, strict=True) if not same]
     assert sorted(differ) == sorted(case for listed in CAUSES.values() for case in listed)
     assert {source: (agreeing[source], of[source]) for source in of} == AGREEMENT
-    # MATH-style are those of Math-Verify, but for its mixed numbers, which are newer than its release 0.9.0.
+    # The MATH-style cases are those of Math-Verify, except its mixed numbers, which are newer than release 0.9.0.
     mathematics = [s for s in of if s.startswith(SUITE) and "mixed" not in s]
     assert sum(agreeing[s] for s in mathematics) >= 0.9 * sum(of[s] for s in mathematics)
 
@@ -148,7 +150,7 @@ _SEVERAL_SENTENCES = re.compile(r"[^\d\s][.?!]\s+[A-Z\\]|[\u0600-\u1fff\u3040-\u
 
 
 def _answer(text: str) -> str:
-    """Whole solutions, which some cases are, come to our graders by way of a task's reading, here the lenient one."""
+    """Some cases are whole solutions; a task extracts their answers, here leniently."""
     if len(text) < 300 and not _SEVERAL_SENTENCES.search(text):
         return text
     reply = text.partition("<|im_start|>")[0]

@@ -1,4 +1,4 @@
-"""Where the reply starts, in every form of reasoning block that models write."""
+"""The start of the reply after every form of reasoning block."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ REPLIES = {
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_reply_of(name: str) -> None:
+def test_reply_starts_after_the_reasoning(name: str) -> None:
     text, reply = REPLIES[name]
     assert reply_of(text) == reply
 
 
-def test_stop_strings_act_in_the_reply_only() -> None:
+def test_stop_strings_are_applied_in_the_reply_only() -> None:
     reasoning = "<think>\nQuestion: how many clips?\n48 + 24 = 72.\n</think>\n#### 72"
     assert cut(reasoning, ("\nQuestion:",)) == reasoning
     assert cut(f"{reasoning}\nQuestion: what is next?", ("\nQuestion:",)) == reasoning
@@ -59,7 +59,7 @@ def test_stop_strings_act_in_the_reply_only() -> None:
 
 
 @pytest.mark.parametrize("mark", ["<think>", "</think>", "\n<think>", "<|channel|>", "<|im_end|>", "<s>", "</s>", " "])
-def test_a_megabyte_of_one_mark(mark: str) -> None:
+def test_a_megabyte_of_one_mark_is_read_in_linear_time(mark: str) -> None:
     text = mark * (1_000_000 // len(mark))
     assert reply_start(text) <= len(text)
     reply_of(text)

@@ -1,4 +1,4 @@
-"""The sandbox: programs that try to get out, to stay, or to take too much."""
+"""The sandbox: programs that try to escape, to outlive their run, or to exceed limits."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ QUICK = Limits(cpu_seconds=1, wall_seconds=2)
 
 @pytest.fixture
 def mark() -> str:
-    """A name of this test's own, for the processes of its programs."""
+    """A unique name for the processes of this test's programs."""
     return f"t{uuid.uuid4().hex[:14]}"
 
 
 def marked(mark: str) -> list[str]:
-    """The processes of this machine that bear a mark, in their name (which forks inherit) or their command line."""
+    """The processes of this machine with a mark in their name (which forks inherit) or their command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             text = (process / "comm").read_text() + (process / "cmdline").read_text(errors="replace")
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended
             continue
         if mark in text:
             found.append(process.name)
@@ -57,7 +57,7 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def hostile(mark: str, source: str, limits: Limits = QUICK) -> Result:
-    """Run a program under a mark; nothing of it is left."""
+    """Run a program under a mark, and check that no process of it remains."""
     name = f"import ctypes\nctypes.CDLL(None).prctl(15, b{mark!r}, 0, 0, 0)"
     result = run([("mark", name), ("solution", source)], limits)
     assert marked(mark) == []
@@ -67,7 +67,7 @@ def hostile(mark: str, source: str, limits: Limits = QUICK) -> Result:
 # --- programs --------------------------------------------------------------------------------------------------------
 
 
-def test_parts_share_a_module() -> None:
+def test_parts_of_a_program_share_a_module() -> None:
     result = run([("solution", "def f(n):\n    print('called')\n    return n + 1"), ("tests", "assert f(1) == 2")])
     assert (result.outcome, result.part, result.reason) == ("ok", None, None)
     assert result.output == "called\n"
@@ -89,7 +89,7 @@ def test_parts_share_a_module() -> None:
         ("x = 1\n" * 200_000 + "y", "solution", "NameError: name 'y' is not defined (line 200001 of the solution: y)"),
     ],
 )  # fmt: skip
-def test_errors_are_told(source: str, part: str, reason: str) -> None:
+def test_errors_are_reported_with_the_part_and_the_reason(source: str, part: str, reason: str) -> None:
     result = run([("solution", source), ("tests", "\nassert f(1) == 2")])
     assert (result.outcome, result.part) == ("error", part)
     assert result.reason is not None and reason in result.reason and "\n" not in result.reason
@@ -100,14 +100,14 @@ def test_errors_are_told(source: str, part: str, reason: str) -> None:
     [
         ("import sys; sys.exit(0)", "SystemExit: 0"),
         ("raise SystemExit", "SystemExit"),
-        ("exit(0)", "NameError"),  # a convenience of interactive sessions
+        ("exit(0)", "NameError"),  # `exit` is defined in interactive sessions only
         ("import os; os._exit(0)", "ended before its last line (exit code 0)"),
         ("import os; os._exit(7)", "ended before its last line (exit code 7)"),
         ("import os; os.kill(os.getpid(), 15)", "ended before its last line (SIGTERM)"),
         ("import ctypes; ctypes.string_at(0)", "ended before its last line (SIGSEGV)"),
-        # A program that goes on in a fork, while its first process leaves.
+        # A program that continues in a fork after its first process exits.
         ("import os\nif os.fork(): os._exit(0)", "ended before its last line (exit code 0)"),
-        # The report without the token, on every descriptor.
+        # A report without the token on every descriptor.
         (
             "import os\nfor fd in range(64):\n  try: os.write(fd, b'ready\\n' + b'0' * 64)\n  except OSError: pass\n"
             "os._exit(0)",
@@ -115,19 +115,19 @@ def test_errors_are_told(source: str, part: str, reason: str) -> None:
         ),
     ],
 )
-def test_leaving_early_is_an_error(source: str, reason: str) -> None:
+def test_exiting_early_is_an_error(source: str, reason: str) -> None:
     result = run([("solution", source), ("tests", "raise ValueError('not reached')")])
     assert result.outcome == "error"
     assert result.reason is not None and reason in result.reason
 
 
-def test_what_a_program_leaves_running_does_not_hold_it_up(mark: str) -> None:
+def test_a_running_thread_does_not_delay_the_result(mark: str) -> None:
     source = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()"
     result = hostile(mark, source)
     assert result.outcome == "ok" and result.seconds < 2
 
 
-def test_many_at_a_time_leave_no_descriptor_open() -> None:
+def test_concurrent_programs_leave_no_descriptor_open() -> None:
     run([("solution", "")])
     before = sorted(Path("/proc/self/fd").iterdir())
     with ThreadPoolExecutor(4) as threads:
@@ -136,7 +136,7 @@ def test_many_at_a_time_leave_no_descriptor_open() -> None:
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
-def test_hashes_and_so_orders_are_the_same_each_time() -> None:
+def test_hashes_and_set_orders_are_the_same_in_every_run() -> None:
     assert len({run([("solution", "print(set('abcdef'))")]).output for _ in range(3)}) == 1
 
 
@@ -186,7 +186,7 @@ def test_hashes_and_so_orders_are_the_same_each_time() -> None:
         ),
     ],
 )  # fmt: skip
-def test_each_has_its_reason(mark: str, source: str, outcome: str, reason: str) -> None:
+def test_each_exceeded_limit_is_reported_with_its_reason(mark: str, source: str, outcome: str, reason: str) -> None:
     result = hostile(mark, source)
     assert result.outcome == outcome
     assert re.search(reason, result.reason or "")
@@ -194,7 +194,7 @@ def test_each_has_its_reason(mark: str, source: str, outcome: str, reason: str) 
     assert result.seconds < 15
 
 
-def test_memory_of_no_process_is_refused() -> None:
+def test_shared_memory_is_refused() -> None:
     source = "import ctypes\nassert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600) == -1"
     assert run([("solution", source)]).outcome == "ok"
 
@@ -205,7 +205,7 @@ def test_files_in_memory_are_refused() -> None:
 
 
 def test_slow_machines_get_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program needs 1.5 s of a processor, or a bit more than the limit of 1 s."""
+    """The program needs 1.5 s of processor time, which is above the limit of 1 s."""
     source = "import time\nwhile time.process_time() < 1.5: pass"
     monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)
     assert run([("solution", source)], QUICK).outcome == "time"
@@ -213,7 +213,7 @@ def test_slow_machines_get_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run([("solution", source)], QUICK).outcome == "ok"
 
 
-def test_slowness_is_that_of_the_reference_or_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slowness_is_relative_to_the_reference_and_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sandbox.slowness() >= 1
     monkeypatch.setattr(sandbox, "_workload", lambda: 3 * sandbox.REFERENCE_SECONDS)
     sandbox.slowness.cache_clear()
@@ -223,10 +223,10 @@ def test_slowness_is_that_of_the_reference_or_more(monkeypatch: pytest.MonkeyPat
         sandbox.slowness.cache_clear()
 
 
-# --- ways out --------------------------------------------------------------------------------------------------------
+# --- escapes ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_network(mark: str) -> None:
+def test_a_program_cannot_use_the_network(mark: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         here = hostile(mark, f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)")
@@ -239,20 +239,20 @@ def test_no_network(mark: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["AF_VSOCK", "AF_NETLINK", "AF_PACKET", "AF_ALG", "AF_CAN"])
-def test_sockets_that_no_network_namespace_holds_are_refused(mark: str, family: str) -> None:
+def test_sockets_outside_network_namespaces_are_refused(mark: str, family: str) -> None:
     for call in ("socket.socket", "socket.socketpair"):
         result = hostile(mark, f"import socket\n{call}(socket.{family}, socket.SOCK_DGRAM)")
         assert result.reason is not None and "Address family not supported by protocol" in result.reason
 
 
-def test_local_and_internet_sockets_are_there(mark: str) -> None:
+def test_local_and_internet_sockets_are_available(mark: str) -> None:
     source = (
         "import asyncio, socket\nsocket.socketpair()\nfor f in (socket.AF_INET, socket.AF_INET6): socket.socket(f)\n"
     )
     assert hostile(mark, f"{source}asyncio.run(asyncio.sleep(0))").outcome == "ok"
 
 
-def test_no_view_of_the_environment(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_cannot_read_the_environment_or_other_processes(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = uuid.uuid4().hex
     monkeypatch.setenv("COS_TEST_SECRET", secret)
     source = """
@@ -266,22 +266,22 @@ print(dict(os.environ))
     assert result.outcome == "ok"
     assert "'HOME': '/tmp'" in result.output and "COS_TEST" not in result.output and secret not in result.output
     own = run([("solution", "import glob; print(len(glob.glob('/proc/[0-9]*')), open('/proc/1/comm').read())")])
-    assert own.output.split() == ["3", "bwrap"], "it sees the processes of its sandbox only"
+    assert own.output.split() == ["3", "bwrap"], "only the processes of its sandbox are visible"
 
 
-def test_no_view_of_files(mark: str, tmp_path: Path) -> None:
+def test_a_program_cannot_read_files_of_the_machine(mark: str, tmp_path: Path) -> None:
     (tmp_path / "private").write_text("secret")
     looks = [str(tmp_path / "private"), str(tmp_path), __file__, "/etc/passwd", "/var", "/proc/1/root/etc"]
     result = hostile(mark, f"import os\nprint([path for path in {looks} if os.path.exists(path)])")
     assert result.output == "[]\n"
     home = str(Path.home())
-    way = Path(sys.base_prefix)  # the interpreter may lie in the home: then the way there is all one sees of it
+    way = Path(sys.base_prefix)  # the interpreter may be in the home: then only the path to it is visible
     seen = [way.relative_to(home).parts[0]] if way.is_relative_to(home) else []
     result = hostile(mark, f"import os\nprint(os.listdir({home!r}) if os.path.exists({home!r}) else [])")
     assert result.output == f"{seen}\n"
 
 
-def test_no_writing_outside_the_scratch_folder(mark: str, tmp_path: Path) -> None:
+def test_a_program_can_write_only_in_its_scratch_folder(mark: str, tmp_path: Path) -> None:
     folders = ["/", "/usr", "/dev", "/etc", "/proc", sys.base_prefix, str(tmp_path), str(Path(__file__).parent)]
     source = f"""
 import os
@@ -297,11 +297,11 @@ for line in open('/proc/mounts'):
 """
     result = hostile(mark, source)
     assert (result.outcome, result.output) == ("ok", "/tmp\n")
-    assert not Path("/tmp", mark).exists(), "the scratch folder is the job's own"
+    assert not Path("/tmp", mark).exists(), "each job has its own scratch folder"
     assert run([("solution", "import os; print(os.listdir('/tmp'), os.getcwd())")]).output == "[] /tmp\n"
 
 
-def test_no_rights(mark: str) -> None:
+def test_a_program_has_no_capabilities(mark: str) -> None:
     source = """
 import ctypes, os
 kernel = ctypes.CDLL(None)
@@ -317,7 +317,7 @@ assert kernel.syscall(56, 0x10000011, 0, 0, 0, 0) <= -1 or os.uname().machine !=
     assert hostile(mark, source).reason is None
 
 
-def test_a_daemon_goes_with_its_program(mark: str) -> None:
+def test_a_daemon_ends_with_its_program(mark: str) -> None:
     daemon = f"""
 import os, subprocess, sys, time
 ready = os.pipe()
@@ -336,8 +336,8 @@ subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {mark!r}]
     assert result.outcome == "ok" and result.seconds < 2
 
 
-def test_the_marks_would_be_seen(mark: str) -> None:
-    """The control of the tests above: a program is seen by its mark while it runs, and so is its fork."""
+def test_marks_of_running_programs_are_found(mark: str) -> None:
+    """A control for the tests above: a running program and its fork are found by their mark."""
     seen: list[str] = []
     source = "import os, time\nif os.fork() == 0: os.setsid()\ntime.sleep(1.5)"
     watch = threading.Thread(target=lambda: until(lambda: seen.extend(marked(mark)) or len(set(seen)) == 2))
@@ -347,7 +347,7 @@ def test_the_marks_would_be_seen(mark: str) -> None:
     assert len(set(seen)) == 2
 
 
-def test_a_killed_caller_leaves_nothing(mark: str) -> None:
+def test_programs_of_a_killed_caller_end(mark: str) -> None:
     source = f"import ctypes, os, time\nos.fork()\nctypes.CDLL(None).prctl(15, b{mark!r}, 0, 0, 0)\ntime.sleep(60)"
     call = f"from cos_assets.grading.sandbox import run\nrun([('solution', {source!r})])"
     caller = subprocess.Popen([sys.executable, "-c", call])
@@ -362,8 +362,8 @@ def test_a_killed_caller_leaves_nothing(mark: str) -> None:
 # --- a busy machine --------------------------------------------------------------------------------------------------
 
 
-def test_programs_that_share_one_core_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 programs of a second each, all allowed at once, on one core: 30 s, of which each may wait 9."""
+def test_programs_that_share_one_core_do_not_reach_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 programs of about a second, started at once on one core, take 30 s in total; each may wait 9 s."""
     monkeypatch.setattr(sandbox, "core", lambda alone=False: nullcontext())
     monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)
     allowed = os.sched_getaffinity(0)
@@ -382,15 +382,17 @@ def test_programs_that_share_one_core_are_right(monkeypatch: pytest.MonkeyPatch)
     ("number", "reason"),
     [(signal.SIGSTOP, "the program was stopped"), (signal.SIGKILL, "the program was killed (SIGKILL)")],
 )
-def test_a_program_that_is_disturbed_from_outside_runs_again(mark: str, number: signal.Signals, reason: str) -> None:
-    """Once, it comes to its end; each time, its result says nothing about it."""
+def test_a_program_that_ends_by_a_signal_from_outside_runs_again(
+    mark: str, number: signal.Signals, reason: str
+) -> None:
+    """If interrupted once, it completes; if interrupted twice, the result is "interrupted"."""
     assert disturbed(mark, number, times=1).outcome == "ok"
     result = disturbed(mark, number, times=2)
     assert result.outcome == "interrupted" and reason in (result.reason or "")
 
 
 def disturbed(mark: str, number: signal.Signals, times: int) -> Result:
-    """The result of a program that a signal reaches while it runs, the first `times` times."""
+    """The result of a program whose first `times` runs receive a signal."""
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(hostile, mark, "import time\ntime.sleep(1.5)")
         seen: set[str] = set()
@@ -403,8 +405,8 @@ def disturbed(mark: str, number: signal.Signals, times: int) -> Result:
         return running.result()
 
 
-def test_programs_take_turns_on_the_cores_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes with eight threads each: never more programs at once than cores, and none beside one alone."""
+def test_at_most_one_program_per_core_runs_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes with eight threads each: no more programs at once than cores, and none during an exclusive one."""
     code = (
         "import sys, time\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
@@ -427,7 +429,7 @@ def test_programs_take_turns_on_the_cores_across_processes(tmp_path: Path, monke
         assert at_start <= usable_cores()
 
 
-def test_cores_are_those_of_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usable_cores_follow_the_affinity_mask_and_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5, 6, 7})
     monkeypatch.setattr(cores, "_quota", lambda: math.inf)
     assert usable_cores() == 8
@@ -447,7 +449,7 @@ def test_cores_are_those_of_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -
         ("0::/elsewhere", {}, math.inf),
     ],
 )  # fmt: skip
-def test_cores_are_bounded_by_control_groups(
+def test_quota_is_read_from_control_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], quota: float
 ) -> None:
     for name, text in files.items():
@@ -459,7 +461,7 @@ def test_cores_are_bounded_by_control_groups(
     assert cores._quota() == quota
 
 
-# --- what a program sees of the machine ------------------------------------------------------------------------------
+# --- what a program can read of the machine --------------------------------------------------------------------------
 
 
 def test_a_program_sees_no_installed_packages() -> None:
@@ -473,7 +475,7 @@ def test_a_program_sees_no_installed_packages() -> None:
     assert ast.literal_eval(run([("solution", source)]).output) == []
 
 
-def test_a_job_is_the_first_to_end_when_memory_runs_out_and_cannot_change_that() -> None:
+def test_a_program_has_the_highest_oom_score_and_cannot_lower_it() -> None:
     source = (
         "import os\n"
         "if os.fork():\n"

@@ -18,7 +18,7 @@ from cos_assets.grading.units import same, split
         (r"5 \text{ m}, 6 \text{ m}", "5, 6", r"\text{m}"), (r"x = 5 \text{ cm}", "x = 5", r"\text{cm}"),
     ],
 )  # fmt: skip
-def test_an_answer_has_a_value_and_a_unit(answer: str, value: str, unit: str) -> None:
+def test_an_answer_is_split_into_value_and_unit(answer: str, value: str, unit: str) -> None:
     found, of = split(normalise(answer), symbols=False)
     assert (found.strip().replace(" ,", ","), of.replace(" ", "")) == (value, unit.replace(" ", ""))
 
@@ -30,7 +30,7 @@ def test_an_answer_has_a_value_and_a_unit(answer: str, value: str, unit: str) ->
         "7 remainder", r"\sin 30^\circ", "x cm", "18 more", "5 late",
     ],
 )  # fmt: skip
-def test_what_is_no_unit(answer: str) -> None:
+def test_a_text_that_is_not_a_unit_is_not_split_off(answer: str) -> None:
     normal = normalise(answer)
     assert split(normal, symbols=False) == (normal, "")
 
@@ -49,6 +49,6 @@ def test_a_letter_is_a_unit_only_where_nothing_is_a_variable() -> None:
         (r"\text{males}", r"\text{females}", None), ("ways", "arrangements", None),
     ],
 )  # fmt: skip
-def test_whether_units_are_the_same(one: str, other: str, result: bool | None) -> None:
+def test_equal_units_in_other_forms_are_the_same(one: str, other: str, result: bool | None) -> None:
     assert same(one, other) is result
     assert same(other, one) is result

@@ -1,4 +1,4 @@
-"""Which controls are drawn, and how those of several sets are pooled."""
+"""The draw of controls, and the pooling of controls of several sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def samples(seed: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
-def test_references_are_right_and_wrong_answers_wrong() -> None:
+def test_controls_are_reference_solutions_and_wrong_answers() -> None:
     drawn = draw_controls(samples(0), PROBLEMS, 15, seed=3)
     references, wrong = (drawn.filter(control=kind) for kind in (REFERENCE, WRONG_ANSWER))
     assert references.height == wrong.height == 15
@@ -34,10 +34,10 @@ def test_references_are_right_and_wrong_answers_wrong() -> None:
     assert references["sample_index"].null_count() == references["correct"].null_count() == 15
     graded = wrong.join(samples(0), on=["problem_id", "sample_index"])
     assert set(graded["verdict"]) == {"wrong"} and not wrong["correct"].any()
-    assert wrong["problem_id"].n_unique() == 15, "one of each problem before a second of any"
+    assert wrong["problem_id"].n_unique() == 15, "each problem is drawn once before any is drawn twice"
 
 
-def test_sets_share_the_references_and_a_larger_draw_holds_a_smaller_one() -> None:
+def test_references_are_shared_and_a_larger_draw_contains_a_smaller_one() -> None:
     one, other, fewer = (draw_controls(samples(s), PROBLEMS, n, seed=3) for s, n in ((0, 15), (1, 15), (0, 5)))
     of = pl.col("control") == REFERENCE
     assert one.filter(of).equals(other.filter(of))
@@ -46,7 +46,7 @@ def test_sets_share_the_references_and_a_larger_draw_holds_a_smaller_one() -> No
 
 
 @pytest.mark.parametrize("count", [0, 50])
-def test_there_are_as_many_as_can_be_had(count: int) -> None:
+def test_controls_are_limited_by_the_available_solutions(count: int) -> None:
     ungraded = samples(0).with_columns(verdict=pl.lit(None, pl.String))
     assert draw_controls(ungraded, PROBLEMS, count, 0)["control"].to_list() == [REFERENCE] * min(count, 20)
     unsolved = PROBLEMS.with_columns(solution=pl.lit(None, pl.String))
@@ -54,11 +54,11 @@ def test_there_are_as_many_as_can_be_had(count: int) -> None:
     assert draw_controls(samples(0).clear(), PROBLEMS.clear(), count, 0).is_empty()
 
 
-def test_pooled_each_control_counts_once() -> None:
+def test_each_control_counts_once_when_sets_are_pooled() -> None:
     shape = {"budget": pl.String, "model": pl.String, "problem_id": pl.String, "sample_index": pl.Int32}
     shape |= {"control": pl.String, "judge": pl.String, "wrong_reasoning": pl.Boolean}
     rows = [
-        ("low", "wc", "p1", None, REFERENCE, "j", None),  # the request failed, and was made again for the next set
+        ("low", "wc", "p1", None, REFERENCE, "j", None),  # the request failed and was repeated for the next set
         ("high", "se", "p1", None, REFERENCE, "j", False),
         ("low", "wc", "p1", 0, WRONG_ANSWER, "j", True),
         ("high", "wc", "p1", 0, WRONG_ANSWER, "j", True),

@@ -1,6 +1,6 @@
-"""The step checker against people: MR-GSM8K's wrong solutions, imported as labels, and GSM8K's own right ones.
+"""The step checker against people: labels of MR-GSM8K's wrong solutions, and GSM8K's reference solutions.
 
-The figures stand in docs/labels.md.
+The figures are in docs/labels.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cos_assets.storage import catalog, tables
 from cos_assets.tasks import make
 
 
-def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(public_data: Path, tmp_path: Path) -> None:
+def test_the_step_checker_finds_the_documented_share_of_wrong_solutions(public_data: Path, tmp_path: Path) -> None:
     rows = {
         row["uuid"]: row
         for file in sorted((public_data / "mr_gsm8k_subset").glob("*.jsonl"))
@@ -55,7 +55,7 @@ def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(publi
     assert pairs.select("a", "b", "undecided", "wrong_right", "wrong_wrong").rows() == [
         ("MR-GSM8K", "steps", 134, 314, 142)
     ]
-    # Of right answers with wrong reasoning, it finds 3 of the 14 that it can read.
+    # Of correct answers with wrong reasoning, it finds 3 of the 14 that it can read.
     assert rates.select("rater", "n_samples", "n_unread").rows() == [("MR-GSM8K", 19, 0), ("steps", 14, 5)]
     assert [round(rate, 4) for rate in rates["value"]] == [1.0, 0.2143]
 
@@ -68,7 +68,7 @@ def test_what_the_step_checker_finds_of_wrong_solutions_that_people_marked(publi
     assert places == {"same": 109, "later": 30, "earlier": 3}
 
 
-def test_how_often_the_step_checker_objects_to_reference_solutions(public_data: Path) -> None:
+def test_the_step_checker_rejects_the_documented_share_of_references(public_data: Path) -> None:
     found = {
         part: Counter(
             check_equations(json.loads(line)["answer"]).label

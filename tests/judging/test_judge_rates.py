@@ -1,4 +1,4 @@
-"""A rate, or the reason for none; whose errors a rate is corrected for."""
+"""A rate or the reason for its absence, and its correction by controls or labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def controls(alarms: int, caught: int, of: int = 50) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"problem_id": pl.String, "control": pl.String, **SHAPE}, orient="row")
 
 
-def test_a_judge_that_tells_gives_its_rate_and_the_rate_without_its_errors() -> None:
+def test_a_discriminating_judge_gives_a_raw_and_a_corrected_rate() -> None:
     rows, known = judged(30, 70, unread=5), controls(5, 45)
     found = rate_of(rows, known)
     assert found.rate == false_positive_rate(rows) and found.why_none is None
@@ -34,7 +34,7 @@ def test_a_judge_that_tells_gives_its_rate_and_the_rate_without_its_errors() -> 
     assert found.corrected.value == pytest.approx((0.3 - 0.1) / (0.9 - 0.1))
 
 
-def test_a_judge_that_cannot_tell_gives_none() -> None:
+def test_a_judge_that_does_not_discriminate_gives_no_rate() -> None:
     found = rate_of(judged(30, 70), controls(25, 27))
     assert math.isnan(found.rate.value) and math.isnan(found.rate.low) and found.corrected is None
     assert found.why_none is not None
@@ -43,7 +43,7 @@ def test_a_judge_that_cannot_tell_gives_none() -> None:
 
 
 @pytest.mark.parametrize(("unread", "told"), [(100, True), (101, False)])
-def test_a_judge_that_reads_less_than_half_gives_none(unread: int, told: bool) -> None:
+def test_a_judge_with_less_than_half_readable_replies_gives_no_rate(unread: int, told: bool) -> None:
     found = rate_of(judged(0, 100, unread), controls(0, 50))
     assert (found.why_none is None) == told
     if found.why_none:
@@ -52,18 +52,18 @@ def test_a_judge_that_reads_less_than_half_gives_none(unread: int, told: bool) -
         assert found.corrected is None and math.isnan(found.rate.value)
 
 
-def test_both_reasons_are_given() -> None:
+def test_both_reasons_for_no_rate_are_given() -> None:
     why = rate_of(judged(1, 1, 9), controls(10, 10)).why_none or ""
     assert why.index("less than half") < why.index("cannot tell right from wrong")
 
 
-def test_without_controls_the_rate_stands_alone() -> None:
+def test_a_rate_without_controls_is_not_corrected() -> None:
     for known in (controls(0, 0, of=0), controls(0, 1, of=1), controls(3, 50).filter(control=REFERENCE)):
         found = rate_of(judged(30, 70), known)
         assert found.rate.value == 0.3 and found.why_none is None and found.corrected is None
 
 
-def test_peoples_labels_go_before_controls() -> None:
+def test_human_labels_take_precedence_over_controls() -> None:
     rows = judged(30, 70)
     labelled = pl.DataFrame(
         {"rater": "j", "problem_id": [f"p{i}" for i in range(40)], "judge": [i < 15 for i in range(40)]}

@@ -1,5 +1,5 @@
-"""Studies with a model as judge, behind a real HTTP server: what is asked, booked, kept, and what the judge's errors do
-to the false positive rate."""
+"""Studies with a model as judge behind a real HTTP server: requests, bookings, stored judgements, and the effect of the
+judge's errors on the false positive rate."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def facts(root: Path, table: str, where: dict[str, str], name: str = "judged") -
 
 
 def ordinary(judgements: pl.DataFrame) -> pl.DataFrame:
-    """The judgements of samples, without those of controls."""
+    """The judgements of samples without controls."""
     return judgements.filter(pl.col("control").is_null())
 
 
@@ -85,7 +85,7 @@ def booked(root: Path) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).filter(stage="judging")
 
 
-def test_a_model_the_step_checker_and_their_vote(server: Server, materialize: Made) -> None:
+def test_several_judges_and_a_vote_judge_the_samples_of_a_study(server: Server, materialize: Made) -> None:
     judges = {"model": judge(server), "steps": {}, "both": {"of": ["model", "steps"]}}
     given = attributes(judge={"judges": judges, "samples": 50}, verification="answer+judge")
     root = materialize(given)
@@ -105,7 +105,9 @@ def test_a_model_the_step_checker_and_their_vote(server: Server, materialize: Ma
     told = ordinary(every)
     correct = scan(root, "verdicts", WC).filter("correct").select(KEYS)
     sizes = dict(told["judge"].value_counts().iter_rows())
-    assert sizes == {"model": correct.height, "steps": 50, "both": 50}, "what verifies judges all"
+    assert sizes == {"model": correct.height, "steps": 50, "both": 50}, (
+        "a judge used for verification judges all samples"
+    )
     labels = {name: told.filter(judge=name).select(*KEYS, "label") for name in judges}
     counts = Counter(labels["model"]["label"])
     assert set(counts) == {"right", "wrong", "refused", "truncated", "unreadable"}
@@ -118,7 +120,7 @@ def test_a_model_the_step_checker_and_their_vote(server: Server, materialize: Ma
     assert {"false_positive_rate", "false_positive_rate_by_steps", "false_positive_rate_by_both_low"} <= set(known)
     assert set(told["first_wrong_step"].drop_nulls()) and told.filter(judge="both")["flops"].sum() == 0
 
-    # Booked, priced and asked once for each solution, in JSON.
+    # Each solution is judged, booked and priced once, with a JSON reply.
     rows, prompts = booked(root), [body["messages"][0]["content"] for body in server.bodies]
     assert len(prompts) == len(set(prompts)) == rows.height
     assert all("Reference answer:" in prompt for prompt in prompts)
@@ -150,7 +152,7 @@ def test_a_model_the_step_checker_and_their_vote(server: Server, materialize: Ma
     page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
     assert "whose steps do not follow, by the judge judge." in page
 
-    # Another study of the same samples pays for none of it again.
+    # Another study of the same samples buys no judgement again.
     asked = len(server.bodies)
     materialize({**given, "name": "again", "verification": "answer+steps", "judge": {"judges": judges}})
     assert len(server.bodies) == asked
@@ -177,7 +179,7 @@ def test_every_judge_has_controls_and_they_are_paid_for_once(server: Server, mat
         assert controls["steps"]["wrong_reasoning"].eq(controls["steps"]["control"] == "wrong_answer").all()
     prompts = [body["messages"][0]["content"] for body in server.bodies]
     rows = booked(root)
-    assert len(prompts) == len(set(prompts)) == rows.height, "a control that several sets share is asked once"
+    assert len(prompts) == len(set(prompts)) == rows.height, "a control of several sets is judged once"
     assert set(rows["stage"]) == {"judging"}
 
     known, told = facts(root, "judgements", WC), tables[0].filter(judge="model", control="reference")
@@ -196,7 +198,7 @@ def test_every_judge_has_controls_and_they_are_paid_for_once(server: Server, mat
     assert "model on its controls: false alarms " in text
 
 
-def test_without_controls_only_samples_are_judged(server: Server, materialize: Made) -> None:
+def test_only_samples_are_judged_without_controls(server: Server, materialize: Made) -> None:
     root = materialize(attributes(judge=judge(server, controls=0)))
     told, known = scan(root, "judgements", WC), facts(root, "judgements", WC)
     assert told["control"].null_count() == told.height == scan(root, "verdicts", WC)["correct"].sum()
@@ -206,7 +208,7 @@ def test_without_controls_only_samples_are_judged(server: Server, materialize: M
     assert "The errors of the judge llm are unknown, because judge.controls is 0." in text
 
 
-def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: Made) -> None:
+def test_a_random_judge_gives_no_rate(server: Server, materialize: Made) -> None:
     server.reply = judgements(PROBLEMS, sensitivity=0.5, specificity=0.5)
     judges = {"coin": judge(server), "steps": {}}
     root = materialize(attributes(judge={"judges": judges}, verification="answer+judge"))
@@ -217,7 +219,7 @@ def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: M
     assert known["control_false_alarms"] > 0.3 and known["control_recall"] < 0.7
     assert known["false_positive_rate_by_steps"] < 0.2 and "no_false_positive_rate_by_steps" not in known
 
-    # It decides all the same what is trained on, and the check says so.
+    # It still selects the training data, and the check reports this.
     right = ordinary(scan(root, "judgements", WC)).filter(judge="coin", label="right")
     assert scan(root, "sft_set", {"budget": "low", "source": "wc"}).join(right, on=KEYS, how="anti").is_empty()
     with instance.open_instance() as opened:
@@ -232,7 +234,7 @@ def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: M
     assert of_coin["corrected_by_controls"] is None and of_coin["false_alarms"] > 0.3
     assert of_steps["no_rate"] is None and of_steps["false_positive_rate"] is not None and of_steps["recall"] == 1
     told = store.scan(root, "judged", "report").collect()
-    assert "false_positive_rate" not in set(told["metric"]), "the first judge is the one that counts"
+    assert "false_positive_rate" not in set(told["metric"]), "the first judge is used"
     page = (store.folder(root, "judged", "report") / "report.html").read_text(encoding="utf-8")
     assert f"coin gives no false positive rate for wc at low, se at low: {why}" in page
     text = (store.folder(root, "judged", "report") / "answer.txt").read_text(encoding="utf-8")
@@ -241,20 +243,20 @@ def test_a_judge_that_tosses_a_coin_gives_no_rate(server: Server, materialize: M
 
 
 def checked(opened: dg.DagsterInstance, name: str, partition: str) -> list[dg.AssetCheckEvaluation]:
-    """What a check of the judgements said of a partition last."""
+    """The last result of a check of the judgements of a partition."""
     key = dg.AssetCheckKey(dg.AssetKey(["judged", "judgements"]), name)
     records = opened.event_log_storage.get_asset_check_execution_history(key, limit=20)
     events = [record.event.dagster_event.asset_check_evaluation_data for record in records if record.event]  # type: ignore[union-attr]
     return [event for event in events if event.partition == partition]
 
 
-def test_without_gold_answers_every_sample_is_judged(server: Server, materialize: Made) -> None:
+def test_every_sample_is_judged_when_gold_answers_are_not_used(server: Server, materialize: Made) -> None:
     root = materialize(attributes(judge=judge(server), verification="judge"))
     assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
     every, samples, graded = scan(root, "judgements", WC), scan(root, "samples", WC), scan(root, "verdicts", WC)
     told, controls = ordinary(every), every.filter(pl.col("control").is_not_null())
     again = controls.join(told, on=KEYS, suffix="_sample")
-    assert again.height == controls.filter(control="wrong_answer").height, "wrong answers are verified, too"
+    assert again.height == controls.filter(control="wrong_answer").height, "wrong answers are also verified"
     assert again["label"].to_list() == again["label_sample"].to_list() and again["cost"].sum() == 0
     whole = samples.filter(finish_reason="stop")
     assert told.height == whole.height > graded["correct"].sum()
@@ -270,14 +272,14 @@ def test_without_gold_answers_every_sample_is_judged(server: Server, materialize
     assert 0 < meant["kept_wrong_share"] < 1 - graded["correct"].mean()
 
 
-def test_each_source_is_verified_in_its_own_way(server: Server, materialize: Made) -> None:
+def test_each_source_uses_its_own_verification(server: Server, materialize: Made) -> None:
     ways = {"studys": None, "judged": "judge", "both": "answer+judge", "steps": "answer+steps", "every": "none"}
     sources = {name: {"take": {"wc": 1.0}, "deduplicate": False, "verification": way} for name, way in ways.items()}
     judges = {"model": judge(server), "steps": {}}
     root = materialize(attributes(judge={"judges": judges}, sources=sources, budgets={"low": {"se": 1}}))
     told = ordinary(scan(root, "judgements", WC))
     samples, graded = scan(root, "samples", WC), scan(root, "verdicts", WC)
-    # One source knows no answers: whom it goes by sees none, for the other one too.
+    # One source uses no gold answers, so its judge sees none for the other source either.
     assert not any("Reference answer:" in body["messages"][0]["content"] for body in server.bodies)
     right, model = graded.filter("correct"), told.filter(judge="model")
     assert model.height == samples.filter(finish_reason="stop").height
@@ -299,7 +301,7 @@ def test_each_source_is_verified_in_its_own_way(server: Server, materialize: Mad
         assert meant.get("verification_cost") == (pytest.approx(paid[name]["cost"].sum()) if name in paid else None)
 
 
-def test_a_majority_stands_in_for_gold_answers(materialize: Made) -> None:
+def test_a_majority_vote_replaces_the_gold_answers(materialize: Made) -> None:
     root = materialize(attributes(verification="vote", budgets={"low": {"se": 5}}))
     graded, where = scan(root, "verdicts", SE), {"budget": "low", "source": "se"}
     meant = facts(root, "sft_set", where)
@@ -328,15 +330,13 @@ def catalogue_rate(root: Path) -> dict[tuple[str, str, str], float]:
     return {row[:3]: row[3] for row in catalog.query(root, query).rows()}
 
 
-def test_a_judge_that_cannot_be_asked_is_found_before_anything_is_bought(
-    server: Server, materialize: Made, tmp_path: Path
-) -> None:
+def test_an_unavailable_judge_is_refused_before_a_purchase(server: Server, materialize: Made, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"judge llm: .*'another'"):
         materialize(attributes(judge=judge(server, model="another")))
     assert not list(tmp_path.rglob("part-*.parquet"))
 
 
-def test_a_cap_stops_judging_too(server: Server, materialize: Made) -> None:
+def test_a_cap_stops_judging(server: Server, materialize: Made) -> None:
     models = {
         name: {"model": str(tiny.shipped(name)), "price": {"output": 0.001, "date": "2026-11-01"}}
         for name in ("wc", "se")
@@ -356,8 +356,8 @@ def by_the_server(server: Server, rows: pl.DataFrame, problems: pl.DataFrame, ho
 
 @pytest.fixture(scope="module")
 def population(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
-    """Some thousand correct solutions of the built-in task, judged by the server (`wrong_reasoning`), and what the step
-    checker, which is the truth here, says of them (`truth`). A third of the problems tempts to a false reasoning."""
+    """Some thousand correct solutions of the built-in task, judged by the server (`wrong_reasoning`), and the labels of
+    the step checker, which is the truth here (`truth`). A third of the problems induces wrong reasoning."""
     task = tasks.make({"name": "arithmetic", "train": 600, "validation": 1, "test": 1})
     problems = task.load().filter(pl.col("split") == "train")
     rng = np.random.default_rng(0)
@@ -366,7 +366,7 @@ def population(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.D
         tempting = 0.5 if at % 3 == 0 else 0.05
         number = json.loads(problem["truth"])["literals"][0]
         for index in range(int(rng.integers(1, 9))):
-            # Needless steps make solutions differ; with a false one the answer is right, and the reasoning is not.
+            # Unnecessary steps make solutions differ; a false one makes the reasoning wrong but not the answer.
             false = rng.random() < tempting
             steps = f"{number} + {number} = {2 * number} . " * index
             steps += f"{number} + {number} = {2 * number + 1} . " * false
@@ -382,7 +382,7 @@ def population(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.D
 
 @pytest.fixture(scope="module")
 def controls(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
-    """The same server's judgements of every problem's reference solution, and of one with a wrong answer."""
+    """The server's judgements of every problem's reference solution, and of a solution with a wrong answer."""
     task = tasks.make({"name": "arithmetic", "train": 600, "validation": 1, "test": 1})
     problems = task.load().filter(pl.col("split") == "train")
     wrong = pl.col("solution") + " " + pl.col("answer") + " + 1 = " + pl.col("answer") + " . The answer is 0 ."
@@ -395,9 +395,9 @@ def controls(shared: Server, tmp_path_factory: pytest.TempPathFactory) -> pl.Dat
     return by_the_server(shared, pl.concat(rows).with_columns(**empty), problems, tmp_path_factory.mktemp("home"))
 
 
-def test_the_servers_errors_are_taken_out(population: pl.DataFrame, controls: pl.DataFrame) -> None:
-    """200 studies of other problems each: 250 problems drawn with replacement, a sample of each judged; 100 other
-    samples labelled by people (the truth), or 50 controls of either kind."""
+def test_the_corrected_rate_removes_the_errors_of_the_judge(population: pl.DataFrame, controls: pl.DataFrame) -> None:
+    """200 studies with different problems: 250 problems drawn with replacement, one judged sample of each; 100 other
+    samples labelled by people (the truth), or 50 controls of each kind."""
     whole = population["truth"].mean()
     wrong, right = population.filter("truth"), population.filter(~pl.col("truth"))
     assert population.height > 2500 and 0.05 < whole < 0.3  # type: ignore[operator]
@@ -436,5 +436,5 @@ def test_the_servers_errors_are_taken_out(population: pl.DataFrame, controls: pl
         by_controls += by_them.low <= whole <= by_them.high  # type: ignore[operator]
     assert by_controls >= 180, f"the rate corrected by controls held the truth {by_controls} times of 200"
     assert held >= 180, f"the corrected rate held the truth {held} times of 200"
-    assert naive < 180, "without correction the judge's errors must show, or this shows nothing"
+    assert naive < 180, "the test requires that the uncorrected rate is biased"
     print(f"held {held} of 200, by controls {by_controls}, uncorrected {naive}")

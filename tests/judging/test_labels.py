@@ -1,4 +1,4 @@
-"""Labels from the page in a real browser to the agreement that is shown, on a study small enough to count by hand."""
+"""Labels from the page in a real browser to the shown agreement, on a study small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def cos(root: Path, *arguments: object) -> tuple[int, str]:
-    unset = dict.fromkeys(("COS_HOME", "DAGSTER_HOME"))  # put back as they were when it is done
+    unset = dict.fromkeys(("COS_HOME", "DAGSTER_HOME"))  # restored afterwards
     done = CliRunner(env=unset).invoke(cli.main, ["--home", str(root), *map(str, arguments)])
     return done.exit_code, done.output
 
@@ -78,7 +78,7 @@ def filled(root: Path, file: Path, label: Callable[[str, str], str]) -> Path:
     return file
 
 
-def test_the_draw_is_paired_nested_and_begins_with_what_was_judged() -> None:
+def test_the_draw_is_paired_and_nested_and_prefers_judged_samples() -> None:
     rows = [(m, f"p{p}", i, i == 1) for m in ("wc", "se") for p in range(30) for i in range(3) if m == "wc" or p < 20]
     pool = pl.DataFrame(rows, ["model", "problem_id", "sample_index", "judged"], orient="row")
     draws = [labels.drawn(pool, n, seed=0) for n in (5, 20, 40)]
@@ -93,7 +93,7 @@ def test_the_draw_is_paired_nested_and_begins_with_what_was_judged() -> None:
     assert not labels.drawn(pool, 5, seed=1).equals(draws[0])
 
 
-def test_the_page_hides_who_wrote_a_solution_and_runs_nothing_that_a_model_wrote(root: Path) -> None:
+def test_the_page_hides_the_models_and_runs_no_code_of_a_solution(root: Path) -> None:
     shown = labels.tasks(root, "s", 10)
     html = label_page("s", shown)
     assert shown.height == 14 and shown["number"].to_list() == list(range(1, 15))
@@ -116,16 +116,16 @@ def test_the_page_hides_who_wrote_a_solution_and_runs_nothing_that_a_model_wrote
         (r"$x^2^3$", r"$x^2^3$"),
     ],
 )
-def test_maths_is_drawn_and_all_else_is_text(text: str, expected: str) -> None:
+def test_maths_is_rendered_and_the_rest_is_escaped(text: str, expected: str) -> None:
     html = rendered(text)
     assert expected in html and "href" not in html.replace("\\href", "") and "<b " not in html
 
 
-def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> None:
+def test_labels_are_validated_stored_and_compared(root: Path, tmp_path: Path) -> None:
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
     code, told = cos(root, "label", "import", ann, "--annotator", "Ann")
     assert code == 0 and "Stored 14 labels of Ann in " in told and "; 0 rows have no label." in told
-    # The judge has read the first sample of each: both right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
+    # The judge has the first sample of each: both say right 3 (p2 of both models, p3 of wc), p1 only Ann, p0 both.
     assert "both right 3, only the second wrong 0, only the first wrong 2, both wrong 2" in told
     assert "wc, Ann: 0.50" in told and "se, Ann: 0.67" in told and "wc, steps: 0.25" in told
     # The judge catches 2 of 4 wrong ones and passes all right ones: 1/4 of wc and 1/3 of se become twice as many.
@@ -138,7 +138,7 @@ def test_labels_are_checked_stored_and_compared(root: Path, tmp_path: Path) -> N
     assert cos(root, "label", "show", "s")[1].strip() == told.partition("\n")[2].strip()
 
 
-def test_the_report_sees_the_latest_labels_of_its_study(root: Path, tmp_path: Path) -> None:
+def test_the_report_uses_the_latest_labels_of_its_study(root: Path, tmp_path: Path) -> None:
     sets = [{"budget": budget, "model": model} for budget in ("low", "high") for model in TEXTS]
     judged = tables.scan(root, "s", "judgements", sets).collect()
     assert labels.labelled_here(root, "s", judged).is_empty()
@@ -150,15 +150,15 @@ def test_the_report_sees_the_latest_labels_of_its_study(root: Path, tmp_path: Pa
     assert found.sort(pl.all()).equals(labels.labelled(labels.opinions(root, "s")).sort(pl.all()))
     counts = found.group_by("judge", "human").len().sort("judge", "human").rows()
     assert counts == [(False, False, 3), (False, True, 2), (True, True, 2)]
-    # Of two people who say different things of a sample, neither counts.
+    # Two people who disagree on a sample do not count.
     filled(root, ann, lambda model, problem: "right")
     assert cos(root, "label", "import", ann, "--annotator", "Ben")[0] == 0
     assert labels.labelled_here(root, "s", judged)["human"].to_list() == [False] * 3
     assert labels.labelled_here(root, "other", judged).is_empty()
 
 
-def test_the_later_import_counts_whatever_the_clocks_say(root: Path, tmp_path: Path) -> None:
-    """The first import was made on a machine whose clock is a year ahead."""
+def test_the_later_import_is_used_regardless_of_the_clock(root: Path, tmp_path: Path) -> None:
+    """The clock of the machine of the first import is ahead."""
     place, *_ = labels.import_labels(root, filled(root, tmp_path / "1.csv", lambda m, p: "right"), "ann")
     ahead = pl.read_parquet(place).with_columns(imported_at=pl.col("imported_at").str.replace(r"^\d{4}", "2999"))
     place.unlink()
@@ -169,7 +169,7 @@ def test_the_later_import_counts_whatever_the_clocks_say(root: Path, tmp_path: P
         assert latest["label"].to_list() == [said]
 
 
-def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None:
+def test_the_asset_shows_the_agreement_of_raters(root: Path, tmp_path: Path) -> None:
     import dagster as dg
 
     ann = filled(root, tmp_path / "ann.csv", lambda model, problem: "wrong" if problem in ("p0", "p1") else "right")
@@ -197,7 +197,7 @@ def test_the_asset_says_how_far_raters_agree(root: Path, tmp_path: Path) -> None
         (None, "", "row 1: column 'study' is missing"),
     ],
 )
-def test_a_row_that_cannot_be_is_named_and_nothing_is_stored(
+def test_an_invalid_row_is_refused_and_nothing_is_stored(
     root: Path, tmp_path: Path, old: str | None, new: str, message: str
 ) -> None:
     file = filled(root, tmp_path / "x.csv", lambda model, problem: "right")
@@ -207,7 +207,7 @@ def test_a_row_that_cannot_be_is_named_and_nothing_is_stored(
     assert code == 2 and f"error: {file}: {message}" in told and not (root / "s" / "labels").exists()
 
 
-def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path) -> None:
+def test_a_label_for_a_changed_solution_is_refused(root: Path, tmp_path: Path) -> None:
     file = filled(root, tmp_path / "x.csv", lambda model, problem: "right")
     for model in TEXTS:
         for budget in ("low", "high"):
@@ -217,13 +217,13 @@ def test_a_solution_whose_text_changed_takes_no_label(root: Path, tmp_path: Path
     assert code == 2 and "row 2: the solution has changed since the export" in told
 
 
-def test_an_export_overwrites_nothing_and_names_what_there_is(root: Path, tmp_path: Path) -> None:
+def test_an_export_overwrites_no_file_and_names_the_allowed_models(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--out", tmp_path)[0] == 0
     assert "this file exists" in cos(root, "label", "export", "s", "--out", tmp_path)[1]
     assert "--model: 'x' has no verdicts; allowed: se, wc" in cos(root, "label", "export", "s", "--model", "x")[1]
 
 
-def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp_path: Path) -> None:
+def test_labels_entered_by_keyboard_are_downloaded_and_imported(root: Path, tmp_path: Path) -> None:
     assert cos(root, "label", "export", "s", "--n", 2, "--out", tmp_path)[0] == 0
     downloads, url = tmp_path / "downloads", (tmp_path / "s_labels.html").as_uri()
     with browser(tmp_path / "profile") as page:
@@ -236,7 +236,7 @@ def test_the_page_is_filled_in_by_keyboard_and_its_file_imported(root: Path, tmp
         assert page.run("document.title") == "s: label the reasoning"
         page.press("r", "w", "2", "c", *"odd, step", "Enter", "Enter", "u", "r", "ArrowLeft", "1")
         page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
-        opened()  # what was entered is still there
+        opened()  # the entries are kept
         page.until("document.getElementById('progress').textContent == '3 of 4, 4 labelled'")
         page.press("d")
         for _ in range(300):

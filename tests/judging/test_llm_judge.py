@@ -1,4 +1,4 @@
-"""What a model is asked, how its replies are read, and votes."""
+"""Prompts for a model as judge, its replies, and votes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRONG = '{"reason": "no", "first_wrong_step": 2, "reasoning_correct": false}'
 RIGHT = '{"reason": "yes", "first_wrong_step": null, "reasoning_correct": true}'
 
 
-def test_a_judge_is_told_problem_answer_and_numbered_steps() -> None:
+def test_the_prompt_contains_the_problem_the_answer_and_numbered_steps() -> None:
     text = llm.prompt(PROBLEM, "2 + 2 = 4\n\n  So it is 4 .\n", reference=True)
     assert "Problem:\nWhat is {2} + 2 ?\n\nReference answer:\n4\n\nSolution:\n[1] 2 + 2 = 4\n[2] So it is 4 .\n" in text
     assert '{"reason": "<one or two sentences>"' in text and "{{" not in text
@@ -56,7 +56,7 @@ def test_steps_are_lines_or_sentences() -> None:
         ("", "error", Label("failed", None, "the judge gave no reply")),
     ],
 )
-def test_replies_are_read(reply: str, finish: str, expected: Label) -> None:
+def test_judgements_are_read_from_replies(reply: str, finish: str, expected: Label) -> None:
     assert llm.read(reply, finish, 3) == expected
 
 
@@ -66,7 +66,7 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
 @pytest.mark.parametrize(
     ("reply", "label", "step"),
     [
-        # LaTeX, whose backslashes are no escapes of JSON.
+        # LaTeX, whose backslashes are not JSON escapes.
         (f'{{"reason": "{LATEX}", "first_wrong_step": 2, "reasoning_correct": false}}', "wrong", 2),
         (
             r'{"reason": "$\frac{1}{2}$ and \underline{x}", "first_wrong_step": 1, "reasoning_correct": false}',
@@ -80,7 +80,7 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
         ),
         (r'{"reason": "it costs \$4", "first_wrong_step": null, "reasoning_correct": true}', "right", None),
         (f'```json\n{{"reason": "{LATEX}",\n"reasoning_correct": false}}\n```\nSo {{x}} is wrong.', "wrong", None),
-        # Small mistakes.
+        # Syntax errors.
         ('{"reason": "one\ntwo\tthree", "first_wrong_step": null, "reasoning_correct": true}', "right", None),
         ("{'reason': 'fine', 'first_wrong_step': None, 'reasoning_correct': True}", "right", None),
         ("{'reason': 'it's the student's', 'first_wrong_step': 3, 'reasoning_correct': False}", "wrong", 3),
@@ -114,7 +114,7 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
         ),
         (f'{{"judgement": {WRONG}}}', "wrong", 2),
         (f"[{WRONG}]", "wrong", 2),
-        # Of several the last one that judges.
+        # The last of several judgements is read.
         (f"A draft: {RIGHT}. No: {{'reasoning_correct': False}}", "wrong", None),
         (f"A draft: {{'reasoning_correct': False}}. No: {RIGHT}", "right", None),
         (
@@ -124,13 +124,13 @@ LATEX = r"In step 2, \( \sqrt{2} \) is dropped"
         ),
         (f"{{'x' and y}} are sets. {{'reason': '{LATEX}', 'reasoning_correct': False}}", "wrong", None),
         (r'{"reason": "not {\"reasoning_correct\": true}, \( x \)", "reasoning_correct": false}', "wrong", None),
-        # What follows the reasoning counts, and nothing behind a special token.
+        # Text after the reasoning is read, up to a special token.
         (f"<think>Perhaps {RIGHT}</think>{WRONG}", "wrong", 2),
         (f"Perhaps {RIGHT}</think>\n{WRONG}", "wrong", 2),
         (f"{WRONG}<|im_end|>\n<|im_start|>user\n{RIGHT}", "wrong", 2),
     ],
 )
-def test_a_judgement_is_read_with_its_mistakes(reply: str, label: str, step: int | None) -> None:
+def test_a_judgement_with_syntax_errors_is_read(reply: str, label: str, step: int | None) -> None:
     assert llm.read(reply, "stop", 3)[:2] == (label, step)
 
 
@@ -161,7 +161,7 @@ def test_a_judgement_is_read_with_its_mistakes(reply: str, label: str, step: int
         '{"a": ' * 5000,
     ],
 )
-def test_what_is_no_judgement_is_not_read(reply: str) -> None:
+def test_a_reply_without_a_judgement_is_unreadable(reply: str) -> None:
     assert llm.read(reply, "stop", 3).label == "unreadable"
     assert llm.read(reply, "length", 3).label == "truncated"
 
@@ -177,23 +177,23 @@ def test_what_is_no_judgement_is_not_read(reply: str) -> None:
         (f"<think>Perhaps {RIGHT} or {WRONG}", "truncated"),
     ],
 )
-def test_a_reply_that_was_cut_off_is_read_where_an_object_is_whole(reply: str, label: str) -> None:
+def test_a_truncated_reply_with_a_complete_object_is_read(reply: str, label: str) -> None:
     assert llm.read(reply, "length", 3).label == label
 
 
-def test_reasons_keep_their_latex() -> None:
+def test_latex_in_a_reason_is_kept() -> None:
     reply = r'{"reason": "\( \beta \) is \frac{1}{2}", "first_wrong_step": 1, "reasoning_correct": false}'
     assert llm.read(reply, "stop", 3).reason == r"\( \beta \) is \frac{1}{2}"
     valid = r'{"reason": "\beta is \frac{1}{2}", "first_wrong_step": 1, "reasoning_correct": false}'
     assert llm.read(valid, "stop", 3).reason == r"\beta is \frac{1}{2}"
 
 
-def test_the_steps_of_a_solution_follow_its_reasoning() -> None:
+def test_steps_are_taken_from_the_text_after_the_reasoning() -> None:
     assert llm.steps("<think>Hm.\nWell.</think>\na = 1\nb = 2<|im_end|>\nc") == ["a = 1", "b = 2"]
     assert llm.steps("<think>Hm.\nWell.") == []
 
 
-def test_a_chat_server_is_asked_for_json_unless_told_otherwise() -> None:
+def test_json_replies_are_requested_unless_the_options_say_otherwise() -> None:
     plain = Options.read(ENGINE.json_options(True, {"base_url": "http://a/v1"}, llm.RESPONSE_FORMAT))
     schema = plain.extra_body["response_format"]["json_schema"]["schema"]
     assert schema["required"] == sorted(schema["properties"], key=list(json.loads(RIGHT)).index)
@@ -201,7 +201,7 @@ def test_a_chat_server_is_asked_for_json_unless_told_otherwise() -> None:
     assert told["extra_body"] == {"response_format": None, "top_k": -1}
 
 
-def test_a_vote_is_what_most_say_who_say_anything() -> None:
+def test_a_vote_is_the_majority_of_the_readable_judgements() -> None:
     rows = pl.DataFrame(
         {"problem_id": list("abcdef"), "sample_index": [0] * 6, "correct": [True] * 6, "weight": [1.0] * 6},
         schema_overrides={"sample_index": pl.Int32},

@@ -1,4 +1,4 @@
-"""Buying stops where the first solutions cannot be read; what was bought stays, and what is unread is counted."""
+"""A purchase stops if the first solutions are unreadable; bought samples are kept and unreadable ones are counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READ, UNREAD = "So 40 + 2 = 42.\n#### 42", "So there are forty-two in all, that 
 
 
 def sampler(folder: Path, texts: Sequence[str], reasons: Sequence[str] = ("stop",)) -> Model:
-    """Two solutions of each problem: the texts and finish reasons, in turn."""
+    """Two solutions of each problem, which cycle through the texts and finish reasons."""
     file = folder / "solutions.jsonl"
     rows = [
         {"id": f"p{n // 2}", "text": texts[n % len(texts)], "reason": reasons[n % len(reasons)]}
@@ -53,14 +53,14 @@ def test_solutions_without_a_readable_answer_stop_the_purchase(tmp_path: Path) -
     said = str(stopped.value)
     assert "\n" not in said
     assert f"0 of the first {FIRST} solutions" in said
-    assert "that is 42 of them." in said  # how one ends
-    assert "\\boxed{...}" in said and "####" in said  # what is read
+    assert "that is 42 of them." in said  # the end of one
+    assert "\\boxed{...}" in said and "####" in said  # the forms that are read
     assert "task.extract: flexible, which reads 16 of them" in said
     assert "continue with sampling.unreadable: continue" in said
     assert booked(tmp_path) == FIRST
 
 
-def test_a_second_run_buys_nothing_more_until_it_is_told_to(tmp_path: Path) -> None:
+def test_a_second_run_buys_nothing_until_the_study_allows_it(tmp_path: Path) -> None:
     model = sampler(tmp_path, [UNREAD])
     for _ in range(2):
         with pytest.raises(Unreadable):
@@ -80,19 +80,19 @@ def test_truncated_solutions_stop_the_purchase(tmp_path: Path) -> None:
     ("texts", "reasons"),
     [([READ], ["stop"]), ([READ, UNREAD, UNREAD, UNREAD], ["stop"]), ([READ], ["length", "stop", "stop"])],
 )
-def test_a_few_readable_solutions_are_enough(tmp_path: Path, texts: list[str], reasons: list[str]) -> None:
+def test_a_few_readable_solutions_allow_the_purchase(tmp_path: Path, texts: list[str], reasons: list[str]) -> None:
     bought = ask(tmp_path, sampler(tmp_path, texts, reasons), LOOK)
     assert bought.new == bought.rows.height == 2 * PROBLEMS
     assert booked(tmp_path) == 2 * PROBLEMS
 
 
-def test_the_first_look_takes_one_sample_of_each_of_many_problems(tmp_path: Path) -> None:
+def test_the_first_check_takes_one_sample_of_each_of_many_problems(tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
     ask(tmp_path, sampler(tmp_path, ["#### 1", "#### 2"]), seen.extend)
     assert [text for text, _ in seen] == ["#### 1"] * FIRST  # index 0 of sixteen problems
 
 
-def test_failed_requests_are_no_solutions(tmp_path: Path) -> None:
+def test_failed_requests_are_not_counted_as_solutions(tmp_path: Path) -> None:
     model = sampler(tmp_path, [UNREAD], ["error", "stop"])
     with pytest.raises(Unreadable):
         ask(tmp_path, model, LOOK)
@@ -105,12 +105,12 @@ def test_instructions_are_read_in_truncated_replies() -> None:
         look([(" ", "stop")] * FIRST)
 
 
-def test_reasoning_that_never_ends_is_unreadable() -> None:
+def test_reasoning_without_an_end_is_unreadable() -> None:
     with pytest.raises(Unreadable):
         LOOK([("<think>\nIs it 42? #### 42", "stop")] * FIRST)
 
 
-def test_unread_solutions_are_counted_and_read_leniently() -> None:
+def test_unreadable_solutions_are_counted_and_read_leniently() -> None:
     texts = [READ, UNREAD, "It is forty-two.", "I think 41", "cut off 42", READ]
     rows = pl.DataFrame(
         {
@@ -137,6 +137,6 @@ def test_flexible_extraction_reads_the_last_number_where_no_answer_is_stated() -
 
 
 @pytest.mark.parametrize("name", ["mbpp", "humaneval", "ifeval", "oasst"])
-def test_flexible_extraction_is_for_numbers(name: str) -> None:
+def test_flexible_extraction_is_refused_for_other_kinds_than_numbers(name: str) -> None:
     with pytest.raises(ValueError, match="extract: flexible takes the last number of a text"):
         make({"name": name, "extract": "flexible"})

@@ -13,7 +13,7 @@ KEYS = ["problem_id", "sample_index"]
 
 
 def world() -> pl.DataFrame:
-    """Three samples a problem: the gold solution, its answer without a step, and its answer after a false equation."""
+    """Three samples per problem: the gold solution, its answer without steps, and its answer after a false equation."""
     rows = []
     for problem in PROBLEMS.to_dicts():
         end = f"The answer is {problem['answer']} ."
@@ -28,7 +28,7 @@ def judged(count: int | None = None, seed: int = 0) -> pl.DataFrame:
     return judge(draw(world(), count, seed), PROBLEMS, TASK)
 
 
-def test_every_correct_sample_gets_the_label_it_deserves() -> None:
+def test_every_correct_sample_gets_the_expected_label() -> None:
     frame = judged()
     assert frame.schema == SCHEMA and frame["correct"].all()
     labels = dict(frame.group_by("sample_index").agg(pl.col("label").unique()).iter_rows())
@@ -40,7 +40,7 @@ def test_every_correct_sample_gets_the_label_it_deserves() -> None:
     assert of_judge(frame, "steps").equals(frame) and of_judge(frame, "another").is_empty()
 
 
-def test_a_larger_draw_holds_a_smaller_one() -> None:
+def test_a_larger_draw_contains_a_smaller_one() -> None:
     few, more = judged(10), judged(50)
     assert (few.height, more.height) == (10, 50)
     assert few.join(more, on=KEYS, how="anti").is_empty()
@@ -53,13 +53,13 @@ def test_a_draw_has_one_sample_of_each_problem_before_a_second() -> None:
     more = judged(50)
     sizes = more.group_by("problem_id").len()["len"]
     assert sorted(sizes) == [1] * 30 + [2] * 10
-    # The drawn ones stand for all: three samples each.
+    # The weights of the drawn samples sum to three per problem.
     stood_for = more.group_by("problem_id").agg(pl.col("weight").sum())
     assert set(stood_for["weight"]) == {3.0}
-    assert judged(60)["sample_index"].n_unique() == 3, "which sample is a lot, too"
+    assert judged(60)["sample_index"].n_unique() == 3, "the sample of a problem is also drawn at random"
 
 
-def test_two_models_have_the_same_problems_judged_as_far_as_both_solved_them() -> None:
+def test_problems_that_both_models_solved_are_judged_for_both() -> None:
     pool = world()
     one = pool.filter(pl.col("problem_id").hash(1) % 4 != 0)
     other = pool.filter(pl.col("problem_id").hash(2) % 4 != 0)

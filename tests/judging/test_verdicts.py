@@ -36,7 +36,7 @@ def graded(*rows: tuple[str, str]) -> pl.DataFrame:
     return verdicts(samples, PROBLEMS, TASK)
 
 
-def test_the_five_columns_that_matter() -> None:
+def test_verdicts_have_the_expected_columns_and_values() -> None:
     right, wrong = f"The answer is {PROBLEM['answer']} .", "The answer is 1000 ."
     frame = graded((right, "stop"), (wrong, "stop"), ("no idea", "stop"), (right, "length"), ("", "error"))
     assert frame.columns == list(VERDICT_COLUMNS)
@@ -46,7 +46,7 @@ def test_the_five_columns_that_matter() -> None:
     assert set(frame["level"]) == {PROBLEM["level"]}
 
 
-def test_keys_say_which_solutions_are_the_same() -> None:
+def test_equal_solutions_have_equal_keys() -> None:
     answer = int(PROBLEM["answer"])
     end = f"The answer is {answer} ."
     texts = [
@@ -58,13 +58,13 @@ def test_keys_say_which_solutions_are_the_same() -> None:
         *((text, "stop") for text in [*texts, f"1 + {answer - 1} = {answer} . {end}", "The answer is 1000 ."])
     )
     by_text, by_equations = frame["text_key"].to_list(), frame["equations_key"].to_list()
-    assert by_text[0] == by_text[1] != by_text[2]  # white space does not count, order does
-    assert by_equations[0] == by_equations[1] == by_equations[2] != by_equations[3]  # 0 + 5 is 5 + 0
+    assert by_text[0] == by_text[1] != by_text[2]  # white space is ignored, order is not
+    assert by_equations[0] == by_equations[1] == by_equations[2] != by_equations[3]  # 0 + 5 equals 5 + 0
     assert by_text[4] is None
     assert by_equations[4] is None
 
 
-def test_solutions_without_equations_are_not_one() -> None:
+def test_solutions_without_equations_are_distinguished_by_their_text() -> None:
     end = f"The answer is {PROBLEM['answer']} ."
     texts = [f"By counting. {end}", f"By symmetry. {end}", f"**By  counting.** {end}", f"1 + 1 = 2 . {end}"]
     keys = graded(*((text, "stop") for text in texts))["equations_key"].to_list()
@@ -72,8 +72,8 @@ def test_solutions_without_equations_are_not_one() -> None:
     assert len(set(keys)) == 3
 
 
-def test_distinct_solutions_of_published_samples(public_data: Path) -> None:
-    """Of 100 problems with 8 samples each: solutions that have an equation count by equations, the others by text."""
+def test_distinct_published_solutions_are_counted_by_each_key(public_data: Path) -> None:
+    """100 problems with 8 samples each: solutions with equations are compared by equations, the others by text."""
     task = tasks.make("math")
     by_text, by_identity, by_equations = 0, 0, 0
     for line in (public_data / "qwen_math_cot_100" / "math_cot_100.jsonl").read_text(encoding="utf-8").splitlines():
@@ -85,7 +85,7 @@ def test_distinct_solutions_of_published_samples(public_data: Path) -> None:
     assert (by_text, by_identity, by_equations) == (652, 316, 224)
 
 
-def test_a_task_without_golds_has_nothing_to_verify() -> None:
+def test_samples_of_a_task_without_golds_have_no_verdict() -> None:
     class Unverified(Arithmetic):
         answer_kind: ClassVar[Kind | None] = None
 
@@ -104,7 +104,7 @@ def test_a_task_without_golds_has_nothing_to_verify() -> None:
     assert sample_metrics(frame).is_empty()
 
 
-def test_where_the_second_grader_disagrees() -> None:
+def test_disagreements_of_the_second_grader_are_listed() -> None:
     answer = PROBLEM["answer"]
     sure = f"The answer is {answer} ."
     frame = graded(
@@ -117,7 +117,7 @@ def test_where_the_second_grader_disagrees() -> None:
     assert second_opinion(frame.head(1), PROBLEMS)[0] == 0
 
 
-def test_a_sample_of_no_problem_is_an_error() -> None:
+def test_a_sample_of_an_unknown_problem_is_refused() -> None:
     samples = pl.DataFrame(
         {"problem_id": ["other"], "sample_index": [0], "completion": ["x"], "finish_reason": ["stop"]}
     )

@@ -12,7 +12,7 @@ from cos_assets.judging import labels
 from cos_assets.judging.steps import JUDGE_VERSION
 from cos_assets.storage import tables
 
-# Index, text, correct, what the judge says and the equation it blames, what a person says and the step.
+# Index, text, correct, the judge's label and its wrong equation, the person's label and step.
 SAMPLES: list[tuple[str, bool, tuple[str, int | None] | None, tuple[str, int | None] | None]] = [
     ("1 + 1 = 2 and 2 + 1 = 3. 3 + 4 = 7.", True, ("right", None), None),
     ("1 + 1 = 2 and 2 + 1 = 3. 3 + 5 = 7. Done.", True, ("wrong", 3), None),
@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_files_load_and_hold_what_was_said(root: Path, tmp_path: Path) -> None:
+def test_exported_files_load_as_data_sets_with_the_judgements(root: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.main, ["--home", str(root), "verifier-data", "s", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "leaves out 1 samples that were judged wrong" in done.output
@@ -76,13 +76,13 @@ def test_the_files_load_and_hold_what_was_said(root: Path, tmp_path: Path) -> No
     assert [tuple(map(tuple, row)) for row in zip(process["completions"], process["labels"], strict=True)] == [
         (("1 + 1 = 2 and 2 + 1 = 3.", "3 + 4 = 7."), (True, True)),
         (("1 + 1 = 2 and 2 + 1 = 3.", "3 + 5 = 7."), (True, False)),
-        (("Three.",), (False,)),  # people go before judges
+        (("Three.",), (False,)),  # human labels take precedence over judges
     ]
-    # One sample has a right answer that nobody objects to.
+    # One sample has a correct answer and no objection.
     assert list(preference["chosen"]) == [SAMPLES[0][0]] and preference["rejected"][0] != SAMPLES[0][0]
 
 
-def test_a_judge_that_is_none_is_told_with_those_there_are(root: Path, tmp_path: Path) -> None:
+def test_an_unknown_judge_is_refused_with_the_allowed_ones(root: Path, tmp_path: Path) -> None:
     with pytest.raises(labels.LabelError, match="--judge: 'x' is not a judge of s; allowed: steps"):
         from cos_assets.judging.verifier_data import export
 

@@ -12,13 +12,13 @@ def pairs(table: dict[tuple[str, str], int]) -> pl.DataFrame:
     return pl.DataFrame([(str(i), a, b) for i, (a, b) in enumerate(rows)], ["problem_id", "a", "b"], orient="row")
 
 
-def test_kappa_of_a_table_counted_by_hand() -> None:
-    """20 and 15 of 50 alike; 25 and 30 say yes: observed 0.7, by chance 0.5."""
+def test_kappa_equals_the_value_computed_by_hand() -> None:
+    """20 + 15 of 50 agree; the raters say yes 25 and 30 times: observed 0.7, by chance 0.5."""
     found = kappa(pairs({("y", "y"): 20, ("y", "n"): 5, ("n", "y"): 10, ("n", "n"): 15}))
     assert found.value == pytest.approx(0.4) and found.n == 50
 
 
-def test_with_one_sample_per_problem_the_variance_is_that_of_fleiss_cohen_and_everitt() -> None:
+def test_variance_with_one_sample_per_problem_is_that_of_fleiss_cohen_everitt() -> None:
     """Their formula for two categories, written out term by term."""
     counts = np.array([[40, 9], [6, 25]])
     p, n = counts / counts.sum(), counts.sum()
@@ -36,13 +36,14 @@ def test_with_one_sample_per_problem_the_variance_is_that_of_fleiss_cohen_and_ev
     assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
 
 
-def test_samples_of_one_problem_that_are_the_same_tell_nothing_more() -> None:
+def test_repeated_samples_of_a_problem_do_not_narrow_the_interval() -> None:
     once = pairs({("r", "r"): 20, ("r", "w"): 5, ("w", "r"): 4, ("w", "w"): 11})
     assert kappa(pl.concat([once] * 5)) == pytest.approx(kappa(once))
 
 
-def test_the_interval_holds_the_truth() -> None:
-    """Two raters who are each right with 0.85, three alike samples for each of 60 problems: 92.5 % in 400 studies."""
+def test_the_interval_contains_the_true_value() -> None:
+    """Two raters are correct with probability 0.85; three equal samples for each of 60 problems: 92.5 % in 400
+    studies."""
     rng, held = np.random.default_rng(0), 0
     for _ in range(400):
         truth, errors = rng.random((60, 1)) < 0.7, rng.random((2, 60, 3)) < 0.15
@@ -54,17 +55,17 @@ def test_the_interval_holds_the_truth() -> None:
     assert 0.92 <= held / 400 <= 0.98
 
 
-def test_full_agreement_is_not_certainty() -> None:
+def test_full_agreement_has_an_interval_of_positive_width() -> None:
     found = kappa(pairs({("r", "r"): 10, ("w", "w"): 10}))
     assert found.value == found.high == 1 and 0.5 < found.low < 0.8
 
 
-def test_where_both_say_one_thing_only_chance_explains_it() -> None:
+def test_kappa_is_undefined_if_both_raters_use_one_label() -> None:
     found = kappa(pairs({("r", "r"): 9}))
     assert np.isnan(found.value) and found.n == 9
 
 
-def test_pairs_of_raters_have_a_confusion_table_and_count_who_did_not_decide() -> None:
+def test_pairs_of_raters_have_a_confusion_table_and_undecided_counts() -> None:
     said = {
         "ann": ["right", "wrong", "unsure", "right"],
         "bob": ["right", "right", "right", None],

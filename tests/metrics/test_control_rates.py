@@ -1,4 +1,4 @@
-"""What controls say of a judge: worked examples, coverage in simulations, and what few controls leave open."""
+"""Rates of a judge on controls: worked examples, coverage in simulations, and too few controls."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def controls(alarms: tuple[int, int], caught: tuple[int, int], unread: int = 0) 
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def test_the_difference_is_newcombes() -> None:
-    # Newcombe 1998 (Statistics in Medicine 17:873), table II, contrast (a), method 10: 56/70 less 48/80. Student's t in
-    # the place of the normal quantile makes it a little wider.
+def test_the_interval_of_the_difference_is_newcombes() -> None:
+    # Newcombe 1998 (Statistics in Medicine 17:873), table II, contrast (a), method 10: 56/70 - 48/80. Student's t
+    # instead of the normal quantile makes it slightly wider.
     low, high = control_rates(controls((48, 80), (56, 70))).difference[1:3]
     assert (low, high) == pytest.approx((0.0524, 0.3339), abs=5e-3)
     assert low < 0.0524 and high > 0.3339
 
 
-def test_each_share_has_wilsons_interval() -> None:
+def test_each_share_has_a_wilson_interval() -> None:
     found = control_rates(controls((2, 50), (45, 50), unread=3))
     assert found.false_alarms[1:] == (2, 50, 3) and found.recall[1:] == (45, 50, 0) and found.unread == 3
     for share, k in ((found.false_alarms, 2), (found.recall, 45)):
@@ -47,7 +47,7 @@ def test_equal_controls_of_a_problem_count_as_one() -> None:
 @pytest.mark.parametrize(
     ("alarms", "caught"), [((0, 50), (0, 50)), ((50, 50), (50, 50)), ((25, 50), (25, 50)), ((40, 50), (5, 50))]
 )
-def test_who_does_not_look_or_looks_the_wrong_way_cannot_tell(alarms: tuple[int, int], caught: tuple[int, int]) -> None:
+def test_a_judge_no_better_than_chance_does_not_discriminate(alarms: tuple[int, int], caught: tuple[int, int]) -> None:
     known = controls(alarms, caught)
     assert control_rates(known).tells is False
     judged = pl.DataFrame({"problem_id": ["a", "b", "c"], "wrong_reasoning": [True, False, False]})
@@ -58,13 +58,13 @@ def test_who_does_not_look_or_looks_the_wrong_way_cannot_tell(alarms: tuple[int,
 @pytest.mark.parametrize(
     ("alarms", "caught"), [((0, 50), (0, 0)), ((0, 0), (50, 50)), ((0, 1), (1, 1)), ((0, 0), (0, 0))]
 )
-def test_one_kind_or_one_problem_says_nothing(alarms: tuple[int, int], caught: tuple[int, int]) -> None:
+def test_controls_of_one_kind_or_one_problem_are_inconclusive(alarms: tuple[int, int], caught: tuple[int, int]) -> None:
     found = control_rates(controls(alarms, caught))
     assert found.tells is None
     assert found.false_alarms.read == alarms[1] and found.recall.read == caught[1]
 
 
-def test_in_simulated_judges_the_intervals_hold_and_chance_is_seldom_taken_for_skill() -> None:
+def test_intervals_cover_simulated_judges_and_chance_seldom_passes_as_skill() -> None:
     rng = np.random.default_rng(0)
     for recall, alarms in ((0.9, 0.05), (0.6, 0.3), (0.5, 0.5), (0.1, 0.1)):
         held = skilled = 0

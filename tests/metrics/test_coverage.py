@@ -1,4 +1,4 @@
-"""coverage@k against exact fractions, the product form, and its own laws."""
+"""coverage@k against exact fractions and the product form, and its properties."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def counts(*rows: tuple[str, int, int]) -> pl.DataFrame:
 
 
 def missed(n: int, c: int, k: int) -> Fraction:
-    """C(n-c, k)/C(n, k) as a product over the shorter side, so that n of 1e6 stays exact."""
+    """C(n-c, k)/C(n, k) as a product over the shorter side, so that n = 1e6 is exact."""
     if c + k > n:
         return Fraction(0)
     top = bottom = 1
@@ -54,14 +54,14 @@ def triples(draw: st.DrawFn, largest: int) -> tuple[int, int, int]:
 
 @given(triples(80))
 @settings(max_examples=300, deadline=None)
-def test_hypergeometric_sum_in_exact_fractions(triple: tuple[int, int, int]) -> None:
+def test_coverage_equals_the_hypergeometric_sum_in_exact_fractions(triple: tuple[int, int, int]) -> None:
     n, c, k = triple
     hits = sum(comb(c, j) * comb(n - c, k - j) for j in range(1, k + 1))
     exact = Fraction(hits, comb(n, k))
     assert relative_error(float(coverage_at_k(n, c, k)), exact) < 1e-14
 
 
-def test_every_k_of_every_count_up_to_30() -> None:
+def test_coverage_is_exact_for_every_k_and_count_up_to_30() -> None:
     for n in range(1, 31):
         found = coverage_at_k(n, np.arange(n + 1)[:, None], np.arange(1, n + 1)[None, :])
         exact = [[float(1 - Fraction(comb(n - c, k), comb(n, k))) for k in range(1, n + 1)] for c in range(n + 1)]
@@ -70,7 +70,7 @@ def test_every_k_of_every_count_up_to_30() -> None:
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_exact_at_a_million_samples(data: st.DataObject) -> None:
+def test_coverage_is_exact_at_a_million_samples(data: st.DataObject) -> None:
     n = data.draw(st.integers(10**6, 3 * 10**6))
     few = data.draw(st.integers(1, 60))
     many = data.draw(st.one_of(st.integers(1, n), st.integers(n - 2 * few, n)))
@@ -79,20 +79,20 @@ def test_exact_at_a_million_samples(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("n", [100, 10_000, 10**6])
-def test_product_form(n: int) -> None:
+def test_coverage_equals_the_product_form(n: int) -> None:
     rng = np.random.default_rng(n)
     for c, k in zip(rng.integers(0, n, 60), (n ** rng.random(60)).astype(int), strict=True):
         assert float(coverage_at_k(n, c, k)) == pytest.approx(product_form(n, int(c), int(k)), abs=1e-9)
 
 
-def test_tiny_coverage_keeps_its_digits() -> None:
+def test_small_coverage_keeps_its_precision() -> None:
     assert float(coverage_at_k(10**6, 1, 1)) == pytest.approx(1e-6, rel=1e-14)
     assert float(coverage_at_k(10**9, 2, 3)) == pytest.approx(float(1 - missed(10**9, 2, 3)), rel=1e-14)
 
 
 @given(st.integers(1, 3000), st.data())
 @settings(deadline=None)
-def test_bounded_and_monotone(n: int, data: st.DataObject) -> None:
+def test_coverage_is_bounded_and_monotone(n: int, data: st.DataObject) -> None:
     c = data.draw(st.integers(0, n))
     values = coverage_at_k(n, c, np.arange(1, n + 1))
     assert values[0] == pytest.approx(c / n, rel=1e-14)
@@ -135,12 +135,12 @@ def test_curve_is_the_mean_over_problems_with_its_interval() -> None:
     assert found.schema == SCHEMA
 
 
-def test_unequal_numbers_of_samples() -> None:
+def test_problems_with_fewer_than_k_samples_are_left_out() -> None:
     table = counts(("a", 2, 1), ("b", 8, 2), ("c", 30, 0))
     found = coverage(table, [1, 8, 9, 31])
     assert found["n_problems"].to_list() == [3, 2, 1, 0]
     assert found["value"].to_list() == [pytest.approx((1 / 2 + 1 / 4) / 3), 0.5, 0.0, None]
-    # One problem has no spread, none has no value: unknown is null.
+    # One problem has no interval and none has no value: both are null.
     assert found["low"].null_count() == 2
     curve = solved_curve(table, [1, 8])
     assert curve.rows() == [("a", 1, 0.5), ("a", 8, None), ("b", 1, 0.25), ("b", 8, 1.0), ("c", 1, 0.0), ("c", 8, 0.0)]
@@ -148,7 +148,7 @@ def test_unequal_numbers_of_samples() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=30), st.randoms())
 @settings(deadline=None)
-def test_order_of_rows_does_not_matter_to_the_last_bit(pairs: list[tuple[int, int]], random) -> None:
+def test_results_are_bitwise_independent_of_the_row_order(pairs: list[tuple[int, int]], random) -> None:
     rows = [(f"p{i}", n, min(c, n)) for i, (n, c) in enumerate(pairs)]
     shuffled = list(rows)
     random.shuffle(shuffled)
@@ -157,15 +157,15 @@ def test_order_of_rows_does_not_matter_to_the_last_bit(pairs: list[tuple[int, in
     assert solved_curve(counts(*rows), ks).equals(solved_curve(counts(*shuffled), ks))
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     table = counts(*((f"p{i}", 40, i) for i in range(41)))
     whole = coverage(table, range(1, 41))
     monkeypatch.setattr("cos_assets.metrics.coverage._BLOCK", 100)
-    # Matrix products of other widths round otherwise in the last bit.
+    # Matrix products of other widths differ in the last bit.
     np.testing.assert_allclose(coverage(table, range(1, 41)).to_numpy(), whole.to_numpy(), rtol=1e-12)
 
 
-def test_by_group() -> None:
+def test_coverage_is_computed_per_group() -> None:
     table = counts(("a", 4, 1), ("b", 4, 2), ("a2", 4, 4), ("b2", 4, 0), ("x", 4, 1)).with_columns(
         level=pl.Series(["hard", "hard", "easy", "easy", None])
     )
@@ -187,7 +187,7 @@ def test_empty_frames_keep_their_schema() -> None:
     assert solved_curve(counts(), [1]).schema == {"problem_id": pl.String, "k": pl.Int64, "value": pl.Float64}
 
 
-def test_bad_frames_are_refused() -> None:
+def test_invalid_frames_are_refused() -> None:
     with pytest.raises(ValueError, match=r"counts: problem 'b' has c = 3 of n = 2; allowed is 0 <= c <= n"):
         coverage(counts(("a", 2, 1), ("b", 2, 3)), [1])
     with pytest.raises(ValueError, match=r"counts: \{'problem_id': 'a'\} occurs 2 times; allowed: once"):
@@ -202,7 +202,7 @@ def test_bad_frames_are_refused() -> None:
         coverage(counts(("a", 2, 1), ("b", 2, 1)), [1], confidence=95)
 
 
-def test_counts_and_accuracy_from_samples() -> None:
+def test_counts_and_accuracy_are_computed_from_samples() -> None:
     samples = pl.DataFrame(
         {"problem_id": ["b", "a", "a", "b", "b"], "correct": [True, False, True, True, False], "model": ["m"] * 5}
     )

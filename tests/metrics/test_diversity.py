@@ -1,4 +1,4 @@
-"""diversity@k against every subset of small draws, and the paper's own formula."""
+"""diversity@k against every subset of small draws, and against the formula of the paper."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def enumerated(keys: Problem, k: int) -> tuple[Fraction, Fraction, Fraction]:
 
 @given(problems_of)
 @settings(max_examples=60, deadline=None)
-def test_every_subset(problems: list[Problem]) -> None:
+def test_diversity_equals_the_mean_over_every_subset(problems: list[Problem]) -> None:
     found = diversity(samples(problems), range(1, 8))
     value = {row[:3]: (row[3], row[6]) for row in found.rows()}
     for k in range(1, 8):
@@ -54,7 +54,7 @@ def test_every_subset(problems: list[Problem]) -> None:
 
 @given(problems_of)
 @settings(max_examples=40, deadline=None)
-def test_curve_of_each_problem(problems: list[Problem]) -> None:
+def test_diversity_curve_equals_the_mean_over_subsets_of_each_problem(problems: list[Problem]) -> None:
     frame = samples(problems)
     for key, column in (("key", 0), (None, 1)):
         for problem, k, numerator, denominator in diversity_curve(frame, [1, 3], key=key).rows():
@@ -69,7 +69,7 @@ def test_curve_of_each_problem(problems: list[Problem]) -> None:
 
 @given(problems_of)
 @settings(max_examples=40, deadline=None)
-def test_limits_hold(problems: list[Problem]) -> None:
+def test_diversity_stays_within_its_limits(problems: list[Problem]) -> None:
     found = diversity(samples(problems), range(1, 8)).drop_nulls("value")
     least = pl.when(pl.col("denominator") == "solved").then(1.0).otherwise(0.0)
     assert found.filter((pl.col("value") < least - 1e-12) | (pl.col("value") > pl.col("k") + 1e-12)).is_empty()
@@ -81,7 +81,7 @@ def test_limits_hold(problems: list[Problem]) -> None:
     assert pairs.filter(pl.col("exact") > pl.col("none") + 1e-12).is_empty()
 
 
-def test_the_papers_value_is_k_times_pass_1_over_coverage() -> None:
+def test_the_papers_diversity_is_k_times_pass_1_over_coverage() -> None:
     rng = np.random.default_rng(5)
     correct = rng.random((200, 30)) < rng.beta(0.301, 0.835, (200, 1))
     frame = pl.DataFrame(
@@ -106,7 +106,7 @@ def test_the_papers_value_is_k_times_pass_1_over_coverage() -> None:
 
 
 @pytest.mark.parametrize(("a", "b", "k", "bar"), [(0.301, 0.835, 30, 11.38), (0.313, 0.644, 10, 5.04)])
-def test_bars_of_the_paper_from_its_beta_fits(a: float, b: float, k: int, bar: float) -> None:
+def test_simulated_beta_fits_give_the_bars_of_the_paper(a: float, b: float, k: int, bar: float) -> None:
     """Bansal et al. 2024, figure 3b (MATH, high budget), simulated at its 7,500 problems.
 
     The fit's pass@1 is 2 % below the one plotted, and bars are read off a figure.
@@ -127,7 +127,7 @@ def test_bars_of_the_paper_from_its_beta_fits(a: float, b: float, k: int, bar: f
     assert found["value"] == pytest.approx(bar, rel=0.04)
 
 
-def test_several_keys_and_groups() -> None:
+def test_diversity_is_computed_per_key_and_group() -> None:
     frame = samples([["x", "y", None], ["x", "x", "z"]]).with_columns(
         equations=pl.Series(["e", "e", None, "f", "f", "f"]), level=pl.Series([1] * 3 + [2] * 3)
     )
@@ -143,14 +143,14 @@ def test_several_keys_and_groups() -> None:
 
 @given(problems_of, st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
-def test_order_of_rows_does_not_matter_to_the_last_bit(problems: list[Problem], seed: int) -> None:
+def test_results_are_bitwise_independent_of_the_row_order(problems: list[Problem], seed: int) -> None:
     frame = samples(problems)
     shuffled = frame.sample(fraction=1, shuffle=True, seed=seed)
     assert diversity(frame, [1, 2, 5]).equals(diversity(shuffled, [1, 2, 5]))
     assert diversity_curve(frame, [1, 2, 5]).equals(diversity_curve(shuffled, [1, 2, 5]))
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = samples([["x", "y", None, "x"], ["x", "x", "z", None], [None] * 4])
     numbers = ["value", "low", "high", "n_problems"]
     whole, curve = diversity(frame, range(1, 5)), diversity_curve(frame, range(1, 5))
@@ -161,10 +161,10 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert diversity_curve(frame, range(1, 5)).equals(curve)
 
 
-def test_nothing_correct_and_nothing_at_all() -> None:
+def test_diversity_is_defined_without_correct_samples_and_without_samples() -> None:
     none = diversity(samples([[None, None], [None]]), [1])
     assert none.filter(denominator="all")["value"].to_list() == [0.0, 0.0]
-    # No solved problem: unknown, not 0.
+    # Without a solved problem the value is unknown, not 0.
     assert none.filter(denominator="solved").select("value", "n_problems").rows() == [(None, 0)] * 2
     assert none.filter(denominator="all").filter(pl.col("high") > 0).height == 2
     empty = diversity(samples([]), [1])
@@ -172,7 +172,7 @@ def test_nothing_correct_and_nothing_at_all() -> None:
     assert diversity_curve(samples([]), [1]).schema == diversity_curve(samples([["x"]]), [1]).schema
 
 
-def test_bad_samples_are_refused() -> None:
+def test_invalid_samples_are_refused() -> None:
     frame = samples([["x", "y"]])
     with pytest.raises(ValueError, match=r"samples: 2 of 2 correct samples have no key"):
         diversity(frame.with_columns(key=pl.lit(None, dtype=pl.String)), [1])

@@ -15,7 +15,7 @@ from cos_assets.grading.code import canonical
 from cos_assets.metrics.coverage import coverage, solved_curve
 from cos_assets.metrics.intervals import better, paired_difference
 
-# Parameters as the names have them.
+# Numbers of parameters from the names.
 PAIRS = {
     "llama": (("Llama-3.1-8B-Instruct", 8e9), ("Llama-3.1-70B-Instruct", 70e9)),
     "qwen": (("Qwen2.5-7B-Instruct", 7e9), ("Qwen2.5-72B-Instruct", 72e9)),
@@ -34,7 +34,7 @@ def counts(public_data: Path, model: str) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("model", [name for pair in PAIRS.values() for name, _ in pair] + ["Yi-Coder-9B-Chat"])
-def test_counts_are_whole_and_give_the_recorded_mean(public_data: Path, model: str) -> None:
+def test_published_rates_give_whole_counts_and_the_recorded_mean(public_data: Path, model: str) -> None:
     found, source = counts(public_data, model), recorded(public_data, model)
     assert found.height == 118 and source["config"]["n_samples"] == 100
     assert all(result["pass@1"] == int(result["pass@1"]) for result in source["eval"].values())
@@ -48,11 +48,11 @@ def test_counts_are_whole_and_give_the_recorded_mean(public_data: Path, model: s
         ("qwen", [10, 21, 51, 93], ["wc", "wc", "cannot tell", "cannot tell"]),
     ],
 )
-def test_coverage_at_a_matched_budget(
+def test_coverage_at_a_matched_budget_favours_the_expected_model(
     public_data: Path, family: str, wc_samples: list[int], answers: list[str]
 ) -> None:
     """At equal FLOPs the small model solves more tasks at 1 and 2 samples of the large one; with more samples both
-    solve nearly all, and 118 tasks cannot tell. With one sample each the large one is ahead."""
+    solve nearly all, and 118 tasks do not show a difference. With one sample each the large one is better."""
     (weak, weak_size), (strong, strong_size) = PAIRS[family]
     costs = {
         "wc": solution_cost("flops", params=weak_size),
@@ -72,8 +72,9 @@ def test_coverage_at_a_matched_budget(
     assert better(paired_difference(solved_curve(wc, [1]), solved_curve(se, [1]))) == "se"
 
 
-def test_recorded_programs_repeat_themselves(public_data: Path) -> None:
-    """Up to 20 correct programs a task are kept. Many texts differ only in comments, docstrings and layout."""
+def test_recorded_programs_have_duplicates_by_canonical_form(public_data: Path) -> None:
+    """The data contain up to 20 correct programs per task. Many texts differ only in comments, docstrings and
+    layout."""
     tasks = recorded(public_data, "Llama-3.1-8B-Instruct")["eval"]
     texts = {(task, found["solution"]) for task, result in tasks.items() for found in result["profiled"]}
     assert len(texts) == 2021

@@ -1,4 +1,4 @@
-"""Answers of finetuned models to figures, over seeds and groups."""
+"""Metrics of the answers of finetuned models, over seeds and groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PROBLEMS = pl.DataFrame(
 
 
 def answers(seed: int | None, temperature: float, problem: str, classes: str) -> list[dict[str, Any]]:
-    """A row per letter: r is right, R right by wrong reasoning, others are wrong answers, a space is none."""
+    """One row per letter: r is correct, R is correct with wrong reasoning, a space is no answer, others are wrong
+    answers."""
     return [
         MODEL
         | {
@@ -39,7 +40,7 @@ def table(*rows: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([row for part in rows for row in part], schema_overrides={"seed": pl.Int64})
 
 
-def test_figures_counted_by_hand() -> None:
+def test_metrics_equal_the_values_computed_by_hand() -> None:
     given = table(
         *(answers(seed, 0, problem, one) for seed, problem, one in ((0, "p", "r"), (0, "q", "a"), (1, "p", "R"))),
         answers(1, 0, "q", "r"),
@@ -54,7 +55,7 @@ def test_figures_counted_by_hand() -> None:
     assert values["accuracy", 1, "1", None] == 1 and values["accuracy", 1, None, "sums"] == 0.5
     assert values["pass", 1, None, None] == (1 + 0.25) / 2
     assert values["pass", 2, "2", None] == pytest.approx(0.5)
-    # a, b and the right answer tie: a third; twice a is more than once the right one
+    # a tie of a, b and the correct answer gives 1/3; a, which occurs twice, wins against one correct answer
     assert values["majority", 4, None, None] == pytest.approx((1 + (1 / 3 + 0) / 2) / 2)
     assert values["false_positive_rate", None, None, None] == pytest.approx(1 / 13)
     assert set(found["n_seeds"]) == {2}
@@ -77,7 +78,7 @@ def test_greedy_answers_alone_give_accuracy_alone() -> None:
     assert (whole["value"], whole["low"], whole["high"], whole["n_problems"]) == mean_interval([1, 0])
 
 
-def test_one_seed_is_the_interval_of_the_problems() -> None:
+def test_one_seed_gives_the_interval_over_problems() -> None:
     values = np.random.default_rng(0).integers(0, 2, (50, 2)).astype(float)
     assert crossed_interval(values[:, :1]) == mean_interval(values[:, 0])
     sides = [pl.DataFrame({"problem_id": range(50), "value": column}) for column in values.T]
@@ -86,14 +87,14 @@ def test_one_seed_is_the_interval_of_the_problems() -> None:
         crossed_difference(values, values[1:])
 
 
-def test_seeds_that_agree_tell_little_more_than_one() -> None:
+def test_equal_seeds_do_not_narrow_the_interval() -> None:
     values = np.random.default_rng(0).integers(0, 2, 200).astype(float)
     one, three = mean_interval(values), crossed_interval(np.stack([values] * 3, axis=1))
     assert three == pytest.approx(one)
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.1), (3, 0.0), (3, 0.1), (5, 0.2)])
-def test_intervals_hold_the_truth_over_other_seeds_and_problems(seeds: int, spread: float) -> None:
+def test_intervals_cover_the_true_value_over_seeds_and_problems(seeds: int, spread: float) -> None:
     """300 problems, abilities and difficulties normal: 95 % intervals hold in 93 to 99.5 % of 600 studies; the mean
     over seeds taken for one training does not."""
     draw = np.random.default_rng(1)

@@ -1,7 +1,7 @@
-"""How often the intervals hold the truth in simulated studies.
+"""The coverage of the intervals in simulated studies.
 
-Each test draws 1,000 studies; a true rate of 95 % is then seen within 4 standard errors, 4·√(.95·.05/1000) = 0.028.
-Seeds are fixed, so a failure is a changed method and not bad luck.
+Each test draws 1,000 studies; a true rate of 95 % is observed within 4 standard errors, 4·√(.95·.05/1000) = 0.028.
+Seeds are fixed, so a failure is caused by a change of the method.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def sums(numerator: np.ndarray, denominator: np.ndarray) -> pl.DataFrame:
 
 @pytest.mark.parametrize("drawn", [1, 3, 30])
 @pytest.mark.parametrize(("a", "b"), [STRONG, WEAK, (0.835, 0.423)])
-def test_rate_of_means(a: float, b: float, drawn: int) -> None:
+def test_intervals_of_means_cover_at_the_nominal_rate(a: float, b: float, drawn: int) -> None:
     rng = np.random.default_rng(drawn)
     values = rng.binomial(drawn, rng.beta(a, b, (300, REPETITIONS))) / drawn
     found = ratio_columns(values, np.ones_like(values), None, 0.95, (0.0, 1.0))
@@ -54,8 +54,9 @@ def test_rate_of_means(a: float, b: float, drawn: int) -> None:
 
 @pytest.mark.parametrize("problems", [20, 50, 100])
 @pytest.mark.parametrize("near", [0, 1])
-def test_rate_of_lopsided_means(problems: int, near: int) -> None:
-    """0/1 values with shares up to 0.1 from an end; one share alone cannot hit 95 %, the average over shares does."""
+def test_intervals_of_means_near_the_bounds_cover_at_the_nominal_rate(problems: int, near: int) -> None:
+    """0/1 values with shares up to 0.1 from an end; the coverage of a single share is not exactly 95 %, but that of the
+    average over shares is."""
     rng = np.random.default_rng(problems)
     truth = rng.uniform(0.005, 0.1, REPETITIONS)
     values = np.abs(near - (rng.random((problems, REPETITIONS)) < truth))
@@ -69,7 +70,7 @@ def test_rate_of_lopsided_means(problems: int, near: int) -> None:
 
 def judged_studies(alike: float, judged: int) -> tuple[np.ndarray, np.ndarray]:
     """Wrong and judged samples [300 problems, repetitions]: a false positive rate of 5 %, samples drawn in proportion
-    to the solve rates; `alike` is the correlation of two samples of one problem."""
+    to the solve rates; `alike` is the correlation of two samples of a problem."""
     rng = np.random.default_rng(judged)
     size = (1 - alike) / alike
     wrong_rate = rng.beta(0.05 * size, 0.95 * size, (REPETITIONS, 300))
@@ -79,15 +80,15 @@ def judged_studies(alike: float, judged: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("alike", "judged"), [(0.02, 500), (0.05, 500), (0.05, 1500), (0.1, 500)])
-def test_rate_of_false_positives(alike: float, judged: int) -> None:
+def test_intervals_of_false_positive_rates_cover_at_the_nominal_rate(alike: float, judged: int) -> None:
     wrong, drawn = judged_studies(alike, judged)
     found = ratio_columns(wrong, drawn, None, 0.95, (0.0, 1.0))
     assert hit_rate(found, 0.05) == pytest.approx(0.95, abs=TOLERANCE)
     assert found.n.max() < 300
 
 
-def test_false_positives_that_cluster_strongly() -> None:
-    """The known weak spot: 93.5 % in 20,000 studies. Counting samples as independent falls far shorter."""
+def test_intervals_of_strongly_clustered_false_positives_cover_slightly_less() -> None:
+    """The known weakness: 93.5 % in 20,000 studies. Intervals for independent samples cover far less."""
     wrong, drawn = judged_studies(0.3, 500)
     found = ratio_columns(wrong, drawn, None, 0.95, (0.0, 1.0))
     assert hit_rate(found, 0.05) == pytest.approx(0.935, abs=TOLERANCE)
@@ -96,7 +97,7 @@ def test_false_positives_that_cluster_strongly() -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [STRONG, WEAK])
-def test_rate_of_diversity_over_solved(a: float, b: float) -> None:
+def test_intervals_of_diversity_over_solved_cover_at_the_nominal_rate(a: float, b: float) -> None:
     rng = np.random.default_rng(3)
     correct = rng.binomial(10, rng.beta(a, b, (300, REPETITIONS)))
     found = ratio_columns(correct, (correct > 0).astype(float), None, 0.95, (1.0, 10.0))
@@ -105,8 +106,8 @@ def test_rate_of_diversity_over_solved(a: float, b: float) -> None:
 
 
 @pytest.mark.parametrize(("weak_samples", "strong_samples"), [(1, 1), (3, 1), (30, 10)])
-def test_rate_of_paired_differences(weak_samples: int, strong_samples: int) -> None:
-    """Both models find the same problems hard: the weak rate is the strong one to the power 1.3."""
+def test_intervals_of_paired_differences_cover_at_the_nominal_rate(weak_samples: int, strong_samples: int) -> None:
+    """The same problems are hard for both models: the weak rate is the strong one to the power 1.3."""
     rng = np.random.default_rng(weak_samples)
     a, b = STRONG
     found, hardness = [], rng.beta(a, b, (REPETITIONS, 300))
@@ -120,8 +121,8 @@ def test_rate_of_paired_differences(weak_samples: int, strong_samples: int) -> N
     assert hit_rate(found, truth) == pytest.approx(0.95, abs=TOLERANCE)
 
 
-def test_false_verdicts_of_equal_models() -> None:
-    """100 problems, two equal models that differ on few of them: at most 5 % of studies may name a winner."""
+def test_equal_models_get_a_winner_in_at_most_5_percent_of_studies() -> None:
+    """100 problems and two equal models that differ on few of them: at most 5 % of studies name a winner."""
     rng = np.random.default_rng(2)
     for differing in (0.03, 0.1, 0.4):
         both = rng.random((REPETITIONS, 100)) < 0.8
@@ -134,8 +135,8 @@ def test_false_verdicts_of_equal_models() -> None:
 
 
 @pytest.mark.parametrize("shared", [0.0, 1.0])
-def test_rate_of_paired_ratio_differences(shared: float) -> None:
-    """False positive rates of 10 % and 5 % on overlapping draws; the same problems mislead both, or not."""
+def test_intervals_of_paired_ratio_differences_cover_at_the_nominal_rate(shared: float) -> None:
+    """False positive rates of 10 % and 5 % on overlapping draws; the same or different problems mislead both."""
     rng = np.random.default_rng(7)
     size, found = 9, []
     for _ in range(REPETITIONS):

@@ -1,4 +1,4 @@
-"""Intervals: known formulas, laws, and bad input. How often they hold the truth: test_interval_rates.py."""
+"""Intervals: known formulas, properties, and invalid input. Their coverage: test_interval_rates.py."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def sums(numerator: np.ndarray, denominator: np.ndarray) -> pl.DataFrame:
 # Known formulas
 
 
-def test_without_bounds_it_is_students_t() -> None:
+def test_an_unbounded_interval_is_students_t() -> None:
     # t(4, 97.5 %) = 2.776445
     found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], bounds=None)
     half = 2.7764451052 * sqrt(2.5 / 5)
     assert found == pytest.approx((3, 3 - half, 3 + half, 5), rel=1e-9)
 
 
-def test_score_limits_are_wilsons() -> None:
+def test_score_limits_equal_wilsons() -> None:
     # Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3, printed to four digits.
     published = {
         (81, 263): (0.2553, 0.3662),
@@ -58,7 +58,7 @@ def test_score_limits_are_wilsons() -> None:
     assert score_limits(np.array(1.0), np.array(29.0), np.array(1.96))[1] == 1.0
 
 
-def test_of_yes_and_no_it_is_wilsons_of_one_less_with_t() -> None:
+def test_the_interval_of_binary_values_is_close_to_wilsons() -> None:
     """For 0/1 values the effective size is N - 1; at large N it is Wilson's interval."""
     values = [1.0] * 900 + [0.0] * 9_100
     found, plain = mean_interval(values), wilson(900, 10_000)
@@ -67,27 +67,27 @@ def test_of_yes_and_no_it_is_wilsons_of_one_less_with_t() -> None:
     assert small.low < plain.low and small.high > plain.high
 
 
-def test_ratio_is_cochrans() -> None:
+def test_the_interval_of_a_ratio_is_cochrans() -> None:
     y, x = np.array([1.0, 0, 2, 1]), np.array([2.0, 1, 3, 4])
     value = 0.4
     variance = 4 / 3 * np.sum((y - value * x) ** 2) / 100
     found = ratio_interval(y, x, bounds=None)
     assert found == pytest.approx((value, value - 3.1824463 * sqrt(variance), value + 3.1824463 * sqrt(variance), 4))
-    # Problems without a denominator say nothing.
+    # Problems with a denominator of 0 have no effect.
     assert ratio_interval([*y, 0, 0], [*x, 0, 0], bounds=None) == pytest.approx(found, rel=1e-12)
 
 
-def test_without_bounds_a_pair_is_the_paired_t() -> None:
+def test_an_unbounded_paired_interval_is_the_paired_t() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30))
     found = paired_difference(frame(a), frame(b), bounds=None)
     assert found == pytest.approx(mean_interval(a - b, bounds=None), rel=1e-9)
 
 
-def test_pair_of_yes_and_no_is_newcombes_method_10() -> None:
+def test_the_paired_interval_of_binary_values_is_close_to_newcombes() -> None:
     """Newcombe 1998 (Statistics in Medicine 17:2635), table II, (e, f, g, h) = (36, 12, 2, 0): 0.0569 to 0.3404.
 
-    Ours has the t quantile and N - 1 in the place of z and N, so it is a little wider.
+    Ours uses the t quantile and N - 1 instead of z and N, so it is slightly wider.
     """
     a, b = np.repeat([1.0, 1, 0], [36, 12, 2]), np.repeat([1.0, 0, 1], [36, 12, 2])
     found = paired_difference(frame(a), frame(b))
@@ -96,12 +96,12 @@ def test_pair_of_yes_and_no_is_newcombes_method_10() -> None:
     assert found.high == pytest.approx(0.3404, abs=0.01) and found.high > 0.3404
 
 
-# Laws
+# Properties
 
 
 @given(shares, st.floats(0.5, 0.99))
 @settings(deadline=None)
-def test_limits_lie_around_the_value_and_within_the_bounds(values: list[float], confidence: float) -> None:
+def test_limits_enclose_the_value_and_stay_within_the_bounds(values: list[float], confidence: float) -> None:
     found = mean_interval(values, confidence)
     assert 0 <= found.low <= found.value + 1e-12 and found.value - 1e-12 <= found.high <= 1 + 1e-12
     assert found.n == len(values)
@@ -118,7 +118,7 @@ def test_mirrored_values_give_mirrored_limits(values: list[float]) -> None:
 
 @given(shares, st.randoms())
 @settings(deadline=None)
-def test_order_does_not_matter_to_the_last_bit(values: list[float], random) -> None:
+def test_intervals_are_bitwise_independent_of_the_order(values: list[float], random) -> None:
     other = list(values)
     random.shuffle(other)
     assert mean_interval(values) == mean_interval(other)
@@ -135,7 +135,7 @@ def test_swapped_sides_mirror_the_difference(values: list[float], seed: int) -> 
     assert there.low - 1e-9 <= there.value <= there.high + 1e-9
 
 
-def test_problems_that_agree_are_not_certainty() -> None:
+def test_equal_values_have_an_interval_of_positive_width() -> None:
     for values in ([0.0] * 30, [1.0] * 30, [0.5] * 30):
         found = mean_interval(values)
         assert found.high - found.low > 0.05
@@ -146,8 +146,9 @@ def test_problems_that_agree_are_not_certainty() -> None:
 
 
 @pytest.mark.parametrize("won", [4, 5, 6, 7])
-def test_a_handful_of_won_problems(won: int) -> None:
-    """McNemar's mid-p (Fagerland et al. 2013) is 0.063 for 4 of 4 and 0.031 for 5 of 5; the paired t calls 4 enough."""
+def test_five_won_problems_of_a_hundred_decide_and_four_do_not(won: int) -> None:
+    """McNemar's mid-p (Fagerland et al. 2013) is 0.063 for 4 of 4 and 0.031 for 5 of 5; the paired t is significant at
+    4."""
     b = np.repeat([1.0, 0.0], [80, 20])
     a = b.copy()
     a[80 : 80 + won] = 1
@@ -167,7 +168,7 @@ def test_too_few_problems_have_no_limits() -> None:
     assert paired_difference(nothing, nothing).n == 0
 
 
-def test_verdict() -> None:
+def test_the_better_model_is_named_only_if_the_interval_excludes_zero() -> None:
     assert better(Interval(2, 1, 3, 9)) == "wc"
     assert better(Interval(-2, -3, -1, 9)) == "se"
     assert better(Interval(-2, -3, -1, 9), higher="se", lower="wc") == "wc"
@@ -184,7 +185,7 @@ def test_problems_on_one_side_of_a_ratio_add_nothing_to_the_other() -> None:
     assert paired_ratio_difference(a, b).n == 3
 
 
-# Bad input
+# Invalid input
 
 
 def test_different_problems_are_refused() -> None:
@@ -197,7 +198,7 @@ def test_different_problems_are_refused() -> None:
         paired_difference(frame(values), pl.concat([frame(values), frame(values[:1])]))
 
 
-def test_bad_values_are_refused() -> None:
+def test_invalid_values_are_refused() -> None:
     with pytest.raises(ValueError, match=r"values: 1.5 is outside the bounds \[0.0, 1.0\]; bounds=None allows it"):
         mean_interval([0.5, 1.5])
     with pytest.raises(ValueError, match=r"values: 1 of 2 problems have no finite value"):

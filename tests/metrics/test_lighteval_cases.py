@@ -1,13 +1,13 @@
-"""lighteval's own metric cases against ours: pass@k, maj@k, avg@k, and the two ends of G-Pass@k.
+"""Our metrics on lighteval's metric cases: pass@k, maj@k, avg@k, and the two extremes of G-Pass@k.
 
-The graders are ours, too. Where lighteval has another convention, the case stands in `OTHERWISE` with the reason and
-the value that ours gives.
+The graders are also ours. Cases in which lighteval has another convention are in `OTHERWISE`, with the reason and our
+value.
 
 pass@k     coverage@k
 maj@k      maj@k
 avg@k      the mean of the first k samples
-G-Pass@k   at threshold 0 at least one of k samples is right, which is coverage@k; at threshold 1 all k are. The
-           thresholds between, and their mean, are no metrics of ours.
+G-Pass@k   at threshold 0 at least one of k samples is correct, which is coverage@k; at threshold 1 all k are. The
+           thresholds between, and their mean, are not among our metrics.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GRADERS: dict[str, Kind] = {
     "avg_at_k": "text", "avg_at_k_math": "math", "g_pass_at_k": "text", "g_pass_at_k_math": "math",
     "g_pass_at_k_latex": "math",
 }  # fmt: skip
-# Of three answers that are given once each, lighteval takes the first; ours counts each as often.
+# Of three answers that occur once, lighteval takes the first; ours gives each the same weight.
 TIED = "Maj at K - No Majority"
 BARE = "lighteval reads no bare formula as mathematics, ours wraps it in dollar signs"
 OTHERWISE: dict[tuple[str, str], tuple[str, dict[str, float]]] = {
@@ -56,7 +56,7 @@ def graded(suite: str, case: dict[str, Any]) -> pl.DataFrame:
     ("pass_at_k", 3), ("pass_at_k_math", 3), ("pass_at_k_letters", 3), ("maj_at_k", 4), ("avg_at_k", 3),
     ("avg_at_k_math", 3), ("g_pass_at_k", 10), ("g_pass_at_k_math", 11), ("g_pass_at_k_latex", 7),
 ])  # fmt: skip
-def test_case_by_case(public_data: Path, suite: str, cases: int) -> None:
+def test_metrics_equal_the_cases_of_lighteval(public_data: Path, suite: str, cases: int) -> None:
     held = json.loads((public_data / "lighteval_metric_cases" / f"{suite}.json").read_text())["test_cases"]
     assert len(held) == cases
     for case in held:
@@ -81,8 +81,8 @@ def test_case_by_case(public_data: Path, suite: str, cases: int) -> None:
         assert ours == pytest.approx(expected, abs=case["tolerance"]), case["name"]
 
 
-def test_every_other_convention_is_one(public_data: Path) -> None:
-    """A reason that explains no difference would hide one."""
+def test_every_listed_convention_changes_the_value(public_data: Path) -> None:
+    """A listed reason without a difference would hide a future one."""
     for suite, gold in OTHERWISE:
         held = json.loads((public_data / "lighteval_metric_cases" / f"{suite}.json").read_text())["test_cases"]
         [case] = [case for case in held if case["doc"]["choices"][0] == gold]

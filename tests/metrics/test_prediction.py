@@ -1,4 +1,4 @@
-"""Predictions from a pilot against what simulated and public problems then show."""
+"""Predictions from a pilot against the results of simulated and public problems."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def likeliest(counts: pl.DataFrame) -> Fit:
 
 
 def log_log_line(counts: pl.DataFrame, k: int) -> float:
-    """Extrapolate the line through log(-log coverage@j) over log j, j = 1..least n: the baseline.
-
-    It is the exponentiated power law of Brown et al. 2024 (arXiv 2407.21787), here fitted by least squares. Some
+    """The baseline: extrapolate the line through log(-log coverage@j) over log j, j = 1..least n. It is the
+    exponentiated power law of Brown et al. 2024 (arXiv 2407.21787), here fitted by least squares. Some
     problems must be solved and some not.
     """
     seen = coverage(counts, range(1, counts["n"].min() + 1))
@@ -45,7 +44,7 @@ def log_log_line(counts: pl.DataFrame, k: int) -> float:
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
-def test_recovers_the_parameters(a: float, b: float) -> None:
+def test_the_fit_recovers_the_parameters(a: float, b: float) -> None:
     rng = np.random.default_rng(0)
     n = rng.integers(2, 12, 200_000)
     counts = frame(n, rng.binomial(n, rng.beta(a, b, n.size)))
@@ -56,7 +55,7 @@ def test_recovers_the_parameters(a: float, b: float) -> None:
     assert (found.a, found.b) == pytest.approx((a, b), rel=0.03)
 
 
-def test_recovers_the_never_solved() -> None:
+def test_the_fit_recovers_the_share_of_unsolvable_problems() -> None:
     rng = np.random.default_rng(1)
     p = rng.beta(0.8, 1.5, 200_000) * (rng.random(200_000) > 0.2)
     counts = frame(10, rng.binomial(10, p))
@@ -66,7 +65,7 @@ def test_recovers_the_never_solved() -> None:
     assert predict_coverage(found, counts, [10_000])["value"].item() == pytest.approx((p > 0).mean(), abs=0.01)
 
 
-def test_new_problems_follow_the_closed_form() -> None:
+def test_predictions_for_new_problems_follow_the_closed_form() -> None:
     rng = np.random.default_rng(2)
     counts = frame(5, rng.binomial(5, rng.beta(0.3, 0.8, 5_000)))
     found = fit(counts)
@@ -77,13 +76,13 @@ def test_new_problems_follow_the_closed_form() -> None:
         kept = predict_kept(found, new, [k])["value"].item()
         assert kept == pytest.approx(300 * k * found.a / (found.a + found.b), rel=1e-9)
     # One of the unsolved pilot problems, by Bayes' rule on a fine grid of p.
-    p = ((np.arange(200_000) + 0.5) / 200_000) ** (1 / found.a)  # even in p^a, which takes up the pole at 0
+    p = ((np.arange(200_000) + 0.5) / 200_000) ** (1 / found.a)  # evenly spaced in p^a, which removes the pole at 0
     density = (1 - p) ** (found.b + 4)
     missed = (density * (1 - p) ** 10).sum() / density.sum()
     assert solved_chance(found, [5], [0], 15)[0] == pytest.approx(1 - missed, abs=1e-5)
 
 
-def test_below_the_pilot_and_at_it_nothing_is_unknown() -> None:
+def test_predictions_up_to_the_size_of_the_pilot_are_exact() -> None:
     counts = frame(4, np.array([0, 1, 2, 4, 0, 3]))
     table = predict_coverage(fits(counts), counts, [2, 4])
     assert table["value"].to_list() == pytest.approx([(1 / 2 + 5 / 6 + 1 + 1) / 6, 4 / 6])
@@ -94,13 +93,14 @@ def test_below_the_pilot_and_at_it_nothing_is_unknown() -> None:
 
 @pytest.mark.parametrize(
     ("problems", "samples", "repetitions", "worst"),
-    # 500 problems cannot tell the parameters well enough for one point on MATH; the paper's 7,500 can.
+    # 500 problems do not determine the parameters to one point on MATH; the paper's 7,500 do.
     [(500, 5, 120, 2.5), (7_500, 3, 120, 1.0)],
 )
-def test_simulated_problems_at_3_and_10_times_the_pilot(
+def test_predictions_hold_for_simulated_problems_at_3_and_10_times_the_pilot(
     problems: int, samples: int, repetitions: int, worst: float
 ) -> None:
-    """Against the count of the same problems after the purchase; errors in points. The worst of the four pairs."""
+    """Compared with the count of the same problems after the purchase; errors in points, for the worst of four
+    pairs."""
     held: dict[int, list[bool]] = {3: [], 10: []}
     kept_held = []
     for a, b in PAIRS:
@@ -128,7 +128,7 @@ def test_simulated_problems_at_3_and_10_times_the_pilot(
     assert min(rates) >= 0.85 and max(rates) <= 0.95
 
 
-def test_two_of_eight_public_maths_samples(public_data: Path) -> None:
+def test_predictions_from_two_of_eight_public_maths_samples_hold(public_data: Path) -> None:
     """100 problems, 200 random pilots of 2: mean error 1.2 points; the log-log line 1.2."""
     text = (public_data / "qwen_math_cot_100" / "math_cot_100.jsonl").read_text(encoding="utf-8")
     correct = np.array([json.loads(line)["score"] for line in text.splitlines()]).sum(axis=1)
@@ -147,11 +147,11 @@ def test_two_of_eight_public_maths_samples(public_data: Path) -> None:
         ("Yi-Coder-9B-Chat", 0.8, 0.6, 0.99),
     ],
 )
-def test_ten_of_a_hundred_public_code_samples(
+def test_predictions_from_ten_of_a_hundred_public_code_samples_hold(
     public_data: Path, model: str, error: float, baseline: float, rate: float
 ) -> None:
-    """118 tasks. 100 samples of Llama 8B leave one unsolved where the predictions say four: an error of 2.4 points,
-    and an interval that mostly misses it; the log-log line is off by 2.0."""
+    """118 tasks. 100 samples of Llama 8B leave one task unsolved, the predictions say four: an error of 2.4 points,
+    mostly outside the interval; the error of the log-log line is 2.0."""
     tasks = json.loads((public_data / "evalperf" / f"{model}.json").read_text(encoding="utf-8"))["eval"]
     correct = np.array([round(one["pass@1"]) for one in tasks.values()])
     ours, line, held = pilots(correct, 100, 10, 100)
@@ -160,7 +160,7 @@ def test_ten_of_a_hundred_public_code_samples(
 
 
 def pilots(correct: np.ndarray, n: int, few: int, repetitions: int) -> tuple[float, float, float]:
-    """Mean error in points of the prediction and of the log-log line at n, and how often the interval held."""
+    """Mean error in points of the prediction and of the log-log line at n, and the coverage of the interval."""
     rng = np.random.default_rng(0)
     truth, rows = (correct > 0).mean(), []
     for _ in range(repetitions):
@@ -173,7 +173,7 @@ def pilots(correct: np.ndarray, n: int, few: int, repetitions: int) -> tuple[flo
     return float(found[0]), float(found[1]), float(found[2])
 
 
-def test_nothing_solved_is_wide_and_all_solved_is_certain() -> None:
+def test_the_interval_is_wide_if_nothing_and_narrow_if_everything_is_solved() -> None:
     none, every = frame(4, np.zeros(500, dtype=int)), frame(4, np.full(500, 4))
     near, far = predict_coverage(fits(none), none, [12, 1000]).rows(named=True)
     assert 0 < near["value"] < 0.01 < near["high"] < 0.05
@@ -183,8 +183,8 @@ def test_nothing_solved_is_wide_and_all_solved_is_certain() -> None:
     assert 0.99 * 20_000 < kept["low"] < kept["value"] < kept["high"] <= 20_000
 
 
-def test_log_log_line_of_an_exact_power_law() -> None:
-    """Two samples give two points, and the line through them."""
+def test_the_log_log_line_extrapolates_a_power_law_exactly() -> None:
+    """Two samples give two points, which determine the line."""
     counts = frame(2, np.array([0, 0, 1, 2]))
     first, second = 0.375, 0.5
     slope = (np.log(-np.log(second)) - np.log(-np.log(first))) / np.log(2)
@@ -202,6 +202,6 @@ def test_log_log_line_of_an_exact_power_law() -> None:
         (frame(0, np.array([], dtype=int)), "0 problems have samples"),
     ],
 )
-def test_refused(counts: pl.DataFrame, message: str) -> None:
+def test_invalid_counts_are_refused(counts: pl.DataFrame, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fits(counts)

@@ -36,7 +36,7 @@ def exact_coverage(counts: pl.DataFrame, k: int) -> float:
     return float(sum(1 - Fraction(comb(n - c, k), comb(n, k)) for n, c in pairs) / len(pairs))
 
 
-def test_qwen_coverage_and_diversity(public_data: Path) -> None:
+def test_coverage_and_diversity_of_qwen_samples_are_exact(public_data: Path) -> None:
     samples = qwen(public_data)
     counts = count_correct(samples)
     assert counts.height == 100 and counts["n"].unique().to_list() == [8]
@@ -52,7 +52,7 @@ def test_qwen_coverage_and_diversity(public_data: Path) -> None:
     assert spread == pytest.approx(float(total / 100), rel=1e-12)
 
 
-def test_qwen_by_level(public_data: Path) -> None:
+def test_coverage_of_qwen_samples_by_level_is_exact(public_data: Path) -> None:
     samples = qwen(public_data)
     counts = count_correct(samples, by="level")
     found = coverage(counts, [8], by="level")
@@ -62,23 +62,23 @@ def test_qwen_by_level(public_data: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["Llama-3.1-8B-Instruct", "Qwen2.5-72B-Instruct", "Yi-Coder-9B-Chat"])
-def test_evalperf_coverage_at_every_k(public_data: Path, model: str) -> None:
+def test_coverage_of_evalperf_samples_is_exact_at_every_k(public_data: Path, model: str) -> None:
     counts = evalperf(public_data, model)
     assert counts.height == 118
     found = coverage(counts, range(1, 101))["value"].to_list()
     assert found == pytest.approx([exact_coverage(counts, k) for k in range(1, 101)], rel=1e-13)
 
 
-def test_evalperf_weak_and_strong(public_data: Path) -> None:
-    """One sample of the 72B against ten of the 7B: about the price match of these sizes."""
+def test_the_better_evalperf_model_depends_on_the_number_of_samples(public_data: Path) -> None:
+    """One sample of the 72B against ten of the 7B: approximately the price match of these sizes."""
     weak = solved_curve(evalperf(public_data, "Qwen2.5-7B-Instruct"), [1, 10])
     strong = solved_curve(evalperf(public_data, "Qwen2.5-72B-Instruct"), [1])
     assert better(paired_difference(weak.filter(k=1), strong)) == "se"
     assert better(paired_difference(weak.filter(k=10), strong)) == "wc"
 
 
-def test_lighteval_cases(public_data: Path) -> None:
-    """Expected values of lighteval's own suite (printed to two digits)."""
+def test_coverage_equals_the_pass_at_k_cases_of_lighteval(public_data: Path) -> None:
+    """Expected values of lighteval's suite (two digits)."""
     cases = json.loads((public_data / "lighteval_metric_cases" / "pass_at_k.json").read_text())["test_cases"]
     assert cases
     for case in cases:

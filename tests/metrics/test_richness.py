@@ -1,4 +1,4 @@
-"""Different correct solutions past a pilot: the Pitman-Yor fit against what simulated problems then show."""
+"""Distinct correct solutions after a pilot: the Pitman-Yor fit against simulated problems."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def counts(samples: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("theta", "sigma"), [(1.0, 0.2), (0.3, 0.6), (-0.1, 0.4)])
-def test_the_process_is_found_again(theta: float, sigma: float) -> None:
+def test_the_fit_recovers_the_parameters(theta: float, sigma: float) -> None:
     found = fit_novelty(simulated(1500, 12, theta, sigma, seed=3))
     assert found.theta == pytest.approx(theta, abs=0.2) and found.sigma == pytest.approx(sigma, abs=0.1)
 
 
 @pytest.mark.parametrize(("theta", "sigma"), [(1.0, 0.2), (0.3, 0.6)])
-def test_the_interval_holds_what_is_then_counted(theta: float, sigma: float) -> None:
-    """400 problems, 4 samples each, looked at 3 and 8 times as far; 10 seeds."""
+def test_the_interval_covers_the_later_count(theta: float, sigma: float) -> None:
+    """400 problems, 4 samples each, predicted at 3 and 8 times as many; 10 seeds."""
     held, errors = [], []
     for seed in range(10):
         full = simulated(400, 32, theta, sigma, seed)
@@ -56,15 +56,15 @@ def test_the_interval_holds_what_is_then_counted(theta: float, sigma: float) -> 
     assert np.mean(held) >= 0.75
 
 
-def test_what_is_there_is_counted() -> None:
+def test_predictions_up_to_the_size_of_the_pilot_are_exact() -> None:
     samples = simulated(30, 8, 0.5, 0.5, seed=1)
     told = predict_distinct(fits(counts(samples)), samples, [1, 3, 8])
     truth = diversity(samples, [1, 3, 8], keys={"x": "key"}).filter(distinct="x", denominator="all")
     assert told["value"].to_list() == pytest.approx(truth["value"].to_list())
-    assert told["low"].to_list() == pytest.approx(told["value"].to_list()), "nothing is unknown"
+    assert told["low"].to_list() == pytest.approx(told["value"].to_list()), "counted values have no interval"
 
 
-def test_nothing_solved_is_told_from_the_other_fits_alone() -> None:
+def test_predictions_without_solved_problems_use_the_prior_alone() -> None:
     samples = pl.DataFrame(
         {"problem_id": [0, 0, 1, 1], "sample_index": [0, 1, 0, 1], "correct": [False] * 4, "key": [None] * 4},
         schema_overrides={"key": pl.String},
@@ -75,12 +75,12 @@ def test_nothing_solved_is_told_from_the_other_fits_alone() -> None:
     assert predict_distinct(fits(counts(samples)), samples.clear(), [2])["value"].to_list() == [None]
 
 
-def test_further_correct_ones_are_beta_binomial() -> None:
+def test_further_correct_samples_are_beta_binomial() -> None:
     rng = np.random.default_rng(0)
     found = fits(pl.DataFrame({"problem_id": range(500), "n": 4, "c": rng.binomial(4, rng.beta(0.5, 1.0, 500))}))
     chances = further_correct(found[0], [4, 4, 6], [0, 3, 2], 6)
     assert chances.shape == (3, 3) and chances.sum(axis=1) == pytest.approx(1)
-    assert chances[2].tolist() == [1, 0, 0], "all of them are there"
+    assert chances[2].tolist() == [1, 0, 0], "every solution is counted"
     p = rng.beta(found[0].a + 3, found[0].b + 1, 1_000_000)
     drawn = np.bincount(rng.binomial(2, p), minlength=3) / p.size
     assert chances[1] == pytest.approx(drawn, abs=2e-3)

@@ -7,7 +7,7 @@ from cos_assets.metrics.summary import MAX_POINTS, SCHEMA, points, sample_metric
 
 
 def verdicts(*problems: tuple[str, list[str]]) -> pl.DataFrame:
-    """Per problem its level and its samples: "a", "b" … correct in that way, "-" wrong."""
+    """The level and the samples of each problem: "a", "b" … are distinct correct solutions, "-" is wrong."""
     rows = [
         (f"p{number}", index, level, kind != "-", kind if kind != "-" else None)
         for number, (level, kinds) in enumerate(problems)
@@ -24,7 +24,7 @@ def value(table: pl.DataFrame, metric: str, k: int, level: str | None = None, **
     return rows["value"].item()
 
 
-def test_worked_values() -> None:
+def test_metrics_equal_the_values_computed_by_hand() -> None:
     table = sample_metrics(verdicts(("2", ["a", "a", "b"]), ("2", ["-", "-", "-"]), ("3", ["a", "-", "-"])))
     assert table.schema == SCHEMA
     assert value(table, "coverage", 1) == pytest.approx((1 + 0 + 1 / 3) / 3)

@@ -1,4 +1,4 @@
-"""An object store in every test: an empty bucket of `s3_server`, and a machine whose copies are empty, too."""
+"""An object store for every test: an empty bucket of `s3_server`, and an empty local cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def s3(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectPath]:
-    """A root in an empty bucket, with a local copy of its own; the environment names both."""
+    """A root in an empty bucket with its own local copy; environment variables point to both."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "COS_", "DAGSTER_"))]:
         monkeypatch.delenv(name)
     settings = {

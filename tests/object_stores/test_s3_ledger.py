@@ -1,4 +1,4 @@
-"""Buying into a ledger on an object store: killed, two at once, stopped, with the store away."""
+"""Purchases with a ledger on an object store: killed, concurrent, stopped, and with an unavailable store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cos_assets.storage import catalog
 from cos_assets.storage.paths import ObjectPath, local
 
 PROMPTS, SAMPLES = 30, 10
-# Each completion that is paid for is a line in the file $BILL. A batch is one prompt's samples, and a part two of them.
+# Each paid completion is a line in the file $BILL. A batch has the samples of one prompt, a part has two batches.
 BUYER = f"""
     import os, sys, time
     import polars as pl
@@ -80,7 +80,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="session")
 def wanted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The table, bought into a ledger in a folder by nobody who was disturbed."""
+    """The table of an uninterrupted purchase with a ledger on disk."""
     folder = tmp_path_factory.mktemp("on disk")
     new, digest = finish(start(folder / "bill", COS_HOME=str(folder / "home")))
     assert new == PROMPTS * SAMPLES
@@ -107,7 +107,7 @@ def wait_for(moment: Callable[[], bool], *processes: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def test_two_kills_cost_nothing_that_was_written(s3: ObjectPath, tmp_path: Path, wanted: str) -> None:
+def test_sampling_after_two_kills_keeps_the_written_parts(s3: ObjectPath, tmp_path: Path, wanted: str) -> None:
     bill = tmp_path / "bill"
     for written in (2, 5):
         process = start(bill, PAUSE="0.1")
@@ -116,10 +116,10 @@ def test_two_kills_cost_nothing_that_was_written(s3: ObjectPath, tmp_path: Path,
         process.communicate()
     known = rows(s3).height + sum(pl.read_parquet(file).height for file in local(s3).rglob(".unsent-*.parquet"))
     written = {file.name.partition("part-")[2] for file in local(s3).rglob("*.parquet")}
-    for journal in local(s3).rglob(".journal-*"):  # of a part that was not written yet, as a rule
+    for journal in local(s3).rglob(".journal-*"):  # usually of a part that was not yet written
         if journal.stem.partition("part-")[2] not in written:
             known += journal.read_text().count("}\n")
-    assert 90 <= known < PROMPTS * SAMPLES  # five parts, of which one may be a journal of one batch
+    assert 90 <= known < PROMPTS * SAMPLES  # five parts, of which one may be a journal with one batch
     assert finish(start(bill)) == (PROMPTS * SAMPLES - known, wanted)
     found = rows(s3)
     assert found.height == found.select("prompt_hash", "sample_index").n_unique() == PROMPTS * SAMPLES
@@ -134,9 +134,7 @@ def test_two_machines_at_once_buy_nothing_twice(s3: ObjectPath, tmp_path: Path, 
     assert paid(bill) == PROMPTS * SAMPLES
 
 
-def test_one_who_was_stopped_and_replaced_stops_buying_and_loses_nothing(
-    s3: ObjectPath, tmp_path: Path, wanted: str
-) -> None:
+def test_a_replaced_holder_stops_buying_and_loses_nothing(s3: ObjectPath, tmp_path: Path, wanted: str) -> None:
     bill = tmp_path / "bill"
     stopped = start(bill, "one", PAUSE="0.1")
     wait_for(lambda: len(parts(s3)) >= 2, stopped)
@@ -149,13 +147,13 @@ def test_one_who_was_stopped_and_replaced_stops_buying_and_loses_nothing(
     _, told = stopped.communicate()
     assert stopped.returncode == 1
     assert "another process took over this lock" in told
-    # Each paid for what it asked; the stopped one for at most what it had in hand, a part of two batches.
+    # Each paid for its requests; the stopped one for at most one part of two batches more.
     assert paid(bill) <= before + new + 2 * SAMPLES
     assert rows(s3).height == paid(bill)  # all of it is booked
     assert finish(start(bill, "three")) == (0, wanted)
 
 
-def test_what_is_bought_while_the_store_is_away_is_sent_later(
+def test_rows_bought_while_the_store_is_unavailable_are_sent_later(
     s3: ObjectPath, server: Server, tmp_path: Path, wanted: str
 ) -> None:
     bill = tmp_path / "bill"
@@ -175,7 +173,7 @@ def test_what_is_bought_while_the_store_is_away_is_sent_later(
     assert len(parts(s3)) == 3
     new, digest = finish(start(bill))
     assert digest == wanted
-    assert new < PROMPTS * SAMPLES - 60  # less than the three parts that were sent: the others were kept
+    assert new < PROMPTS * SAMPLES - 60  # less than the three sent parts, because the others were kept locally
     assert paid(bill) == PROMPTS * SAMPLES == rows(s3).height
 
 
@@ -184,7 +182,7 @@ def row(index: int, stage: str = "sampling") -> dict[str, Any]:
     return dict.fromkeys(SCHEMA) | facts | {"study": "s", "stage": stage}
 
 
-def test_a_part_is_read_once_and_what_another_machine_wrote_is_seen(
+def test_a_part_is_read_once_and_parts_of_other_machines_are_read(
     s3: ObjectPath, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ledger = Ledger(s3, Model("m", "m", "none"), Sampling())
@@ -199,11 +197,11 @@ def test_a_part_is_read_once_and_what_another_machine_wrote_is_seen(
     server.requests.clear()
     assert sorted(ledger.held(["a"])["indices"].item()) == [0, 1, 2]
     assert ledger.read(["a"])["sample_index"].to_list() == [0, 1, 2]
-    assert len([request for request in server.requests if "/part-" in request]) == 1  # the other machine's one
+    assert len([request for request in server.requests if "/part-" in request]) == 1  # the part of the other machine
     assert spend.spent(s3, "s") == spend.Spend(6.0, 0.0)
 
 
-def test_a_part_that_was_cut_is_set_aside_and_blocks_nobody(
+def test_a_truncated_part_is_set_aside_and_blocks_no_study(
     s3: ObjectPath, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ledger = Ledger(s3, Model("m", "m", "none"), Sampling())
@@ -228,7 +226,7 @@ def test_parts_that_one_machine_merged_are_read_once_by_another(
         ledger.append([row(index)])
     here = os.environ["COS_LOCAL"]
     monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
-    assert ledger.read().height == 6  # it has copies of all parts now
+    assert ledger.read().height == 6  # it now has copies of all parts
     monkeypatch.setenv("COS_LOCAL", here)
     first = next(name for name in parts(s3))
     content = (s3 / "ledger" / first).read_bytes()
@@ -240,9 +238,9 @@ def test_parts_that_one_machine_merged_are_read_once_by_another(
         monkeypatch.setenv("COS_LOCAL", machine)
         assert ledger.read()["sample_index"].to_list() == [0, 1, 2, 3, 4, 5]
         assert spend.spent(s3, "s") == spend.Spend(12.0, 0.0)
-        (s3 / "ledger" / first).put(content)  # sent again by a machine that had not noted that it was sent
+        (s3 / "ledger" / first).put(content)  # sent again by a machine that did not know that it was sent
         assert spend.spent(s3, "s") == spend.Spend(12.0, 0.0)
-    assert catalog.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 7  # SQL sees both, until then
+    assert catalog.query(s3, "SELECT count(*) AS n FROM ledger")["n"].item() == 7  # SQL reads both until then
     with ledger.lock:
         ledger.clear_leftovers()
     assert parts(s3) == [merged]

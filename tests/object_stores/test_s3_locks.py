@@ -1,4 +1,4 @@
-"""One holder at a time over an object store, whatever becomes of the holders."""
+"""Locks on an object store: one holder at a time, also after kills and lost requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ELSEWHERE = "another-boot pid:[1] 1 1"
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "POLL", 0.01)
 
 
@@ -28,7 +28,7 @@ def holder(s3: ObjectPath, name: str = ".lock") -> str | None:
     return json.loads((s3 / name).read_text())["holder"]
 
 
-def test_one_at_a_time(s3: ObjectPath) -> None:
+def test_one_process_at_a_time_has_the_lock(s3: ObjectPath) -> None:
     count = s3 / "count"
     count.put(b"0")
 
@@ -48,7 +48,7 @@ def test_one_at_a_time(s3: ObjectPath) -> None:
     assert holder(s3) is None
 
 
-def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(
+def test_the_lock_of_a_killed_process_of_this_machine_is_taken_at_once(
     s3: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "STALE", 1e9)
@@ -65,8 +65,8 @@ def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(
         pass
 
 
-def test_a_renewal_counts_from_when_it_was_asked_for(s3: ObjectPath, server: Server) -> None:
-    """Who is stopped before he reads the answer would else take himself for the holder for two beats more."""
+def test_a_renewal_counts_from_the_time_of_its_request(s3: ObjectPath, server: Server) -> None:
+    """Otherwise a holder that is stopped before it reads the reply would believe in its lock for two intervals more."""
     asked: list[float] = []
 
     def slowly(request: str) -> None:
@@ -81,9 +81,7 @@ def test_a_renewal_counts_from_when_it_was_asked_for(s3: ObjectPath, server: Ser
         held.check()
 
 
-def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
-    s3: ObjectPath, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_holder_that_does_not_renew_is_replaced_and_notices(s3: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "STALE", 0.2)
     first, second = ObjectLock(s3 / ".lock"), ObjectLock(s3 / ".lock")
     with monkeypatch.context() as patch:
@@ -96,11 +94,11 @@ def test_one_who_shows_no_sign_of_life_is_replaced_and_learns_of_it(
             first.check()
         first.__exit__()
         second.check()
-        assert holder(s3) == second._me  # the first did not give back what is no longer its own
+        assert holder(s3) == second._me  # the first did not release the lock of the second
     assert holder(s3) is None
 
 
-def test_one_who_shows_signs_of_life_keeps_it(s3: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_renews_keeps_the_lock(s3: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = ObjectLock(s3 / ".lock"), ObjectLock(s3 / ".lock")
     with monkeypatch.context() as patch:
         patch.setattr(locks, "identity", lambda: ELSEWHERE)
@@ -108,7 +106,7 @@ def test_one_who_shows_signs_of_life_keeps_it(s3: ObjectPath, monkeypatch: pytes
     seconds, polls = 0.0, 0
 
     def sleep(_: float) -> None:
-        """What happens between two looks of the second: time passes, and five times the first renews the lock."""
+        """Between two polls of the second holder time passes, and the first renews the lock five times."""
         nonlocal seconds, polls
         seconds += 0.6 * locks.STALE
         polls += 1
@@ -118,15 +116,15 @@ def test_one_who_shows_signs_of_life_keeps_it(s3: ObjectPath, monkeypatch: pytes
 
     monkeypatch.setattr(locks, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: seconds))
     with second:
-        assert polls == 7  # 60 % of the time after the last renewal it waits, after 120 % it does not
+        assert polls == 7  # at 60 % of the time after the last renewal it waits, at 120 % it takes the lock
         first._renew()
         with pytest.raises(RuntimeError, match="another process took over this lock"):
             first.check()
         first.__exit__()
 
 
-def test_requests_whose_answers_were_lost_do_not_lock_the_holder_out(s3: ObjectPath, server: Server) -> None:
-    """A PUT that was carried out, but whose answer was lost, is made again by the client, and then refused."""
+def test_a_lost_reply_does_not_lock_the_holder_out(s3: ObjectPath, server: Server) -> None:
+    """The client repeats a PUT that succeeded but whose reply was lost, and the repetition is refused."""
     lost: list[str] = []
 
     def first_put(request: str) -> bool:
@@ -152,7 +150,7 @@ def test_requests_whose_answers_were_lost_do_not_lock_the_holder_out(s3: ObjectP
         assert holder(s3, f".{step}") is None
 
 
-def test_a_store_that_is_away_is_not_a_lost_lock(s3: ObjectPath, server: Server) -> None:
+def test_an_unavailable_store_is_not_reported_as_a_lost_lock(s3: ObjectPath, server: Server) -> None:
     with ObjectLock(s3 / ".lock") as mine:
         server.refuse = lambda request: "403 Forbidden"
         mine._renewed -= 1000

@@ -24,7 +24,7 @@ FRAME = pl.DataFrame({"x": [1, 2], "text": ["a", None]})
     "url",
     ["ftp://a/b", "s3:/bucket", "s3://", "s3:///prefix", "s3://bucket/../other", "s3://bucket/a*b", "https://x.org/y"],
 )
-def test_what_is_no_place_is_refused_with_what_is(url: str) -> None:
+def test_an_invalid_place_is_refused_with_the_allowed_forms(url: str) -> None:
     with pytest.raises(PlaceError) as raised:
         place(url)
     assert str(raised.value) == (
@@ -32,7 +32,7 @@ def test_what_is_no_place_is_refused_with_what_is(url: str) -> None:
     )
 
 
-def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_paths_and_urls_are_joined_and_normalized(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert place("a") == tmp_path / "a"
     root = place("s3://bucket//a/b/")
@@ -41,7 +41,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert str(place("gs://bucket") / "c") == "gs://bucket/c"
 
 
-def test_buckets_of_one_name_on_two_servers_have_copies_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_buckets_on_two_servers_have_separate_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COS_LOCAL", "/copies")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://one:9000")
     one = paths.local(place("s3://bucket/a") / "b")
@@ -52,7 +52,7 @@ def test_buckets_of_one_name_on_two_servers_have_copies_of_their_own(monkeypatch
     assert paths.local(place("gs://bucket/a")) == Path("/cache/cos-assets/gs/bucket/a")
 
 
-def test_a_table_is_one_object_and_comes_back_as_it_was(s3: ObjectPath, server: Server) -> None:
+def test_a_table_is_stored_as_one_object_and_read_back_equal(s3: ObjectPath, server: Server) -> None:
     file = tables.write(s3, "s", "t", {"model": "wc", "budget": "low"}, FRAME, {"facts": {"a": 1}})
     assert str(file) == "s3://bucket/some/prefix/s/t/budget=low/model=wc/data.parquet"
     assert server.requests.count("PUT /bucket/some/prefix/s/t/budget=low/model=wc/data.parquet") == 1
@@ -67,7 +67,7 @@ def test_a_table_is_one_object_and_comes_back_as_it_was(s3: ObjectPath, server: 
         tables.scan(s3, "s", "t", [{"model": "wc", "budget": "high"}])
 
 
-def test_a_large_object_appears_whole_or_not_at_all(s3: ObjectPath, server: Server, tmp_path: Path) -> None:
+def test_a_large_object_is_stored_completely_or_not_at_all(s3: ObjectPath, server: Server, tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.write_bytes(os.urandom(12 << 20))
     parts = 0
@@ -86,7 +86,7 @@ def test_a_large_object_appears_whole_or_not_at_all(s3: ObjectPath, server: Serv
     assert (s3 / "weights").read_bytes() == file.read_bytes()
 
 
-def test_a_whole_folder_is_fetched_once(
+def test_a_complete_folder_is_fetched_once(
     s3: ObjectPath, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with artifacts.workshop(s3 / "f") as here:
@@ -102,15 +102,15 @@ def test_a_whole_folder_is_fetched_once(
     assert server.requests == ["GET /bucket/some/prefix/f/FILES.json"]
 
 
-def test_an_error_of_whoever_uses_a_whole_folder_is_raised_as_it_is(s3: ObjectPath) -> None:
-    for _ in range(2):  # not there yet; then whole
+def test_an_error_of_the_caller_in_a_folder_is_raised_unchanged(s3: ObjectPath) -> None:
+    for _ in range(2):  # first missing, then complete
         with pytest.raises(FileNotFoundError, match="of mine"), artifacts.workshop(s3 / "f"):
             raise FileNotFoundError("a file of mine")
         with artifacts.workshop(s3 / "f") as here:
             (here / "a").write_text("a")
 
 
-def test_a_half_uploaded_folder_is_not_taken_for_whole(s3: ObjectPath, server: Server) -> None:
+def test_a_partially_uploaded_folder_is_not_taken_as_complete(s3: ObjectPath, server: Server) -> None:
     def make() -> list[str]:
         made = []
         with artifacts.workshop(s3 / "f") as here:
@@ -127,11 +127,11 @@ def test_a_half_uploaded_folder_is_not_taken_for_whole(s3: ObjectPath, server: S
     assert "config.json" in (s3 / "f").objects()
     with pytest.raises(FileNotFoundError):
         artifacts.fetch(s3 / "f")
-    assert make() == []  # what this machine had made is not made again
+    assert make() == []  # files that this machine made are not made again
     assert (artifacts.fetch(s3 / "f") / "config.json").read_text() == "config.json"
 
 
-def test_a_file_that_is_not_the_listed_one_is_told(
+def test_a_file_that_differs_from_the_list_is_refused(
     s3: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with artifacts.workshop(s3 / "f") as here:
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_the_listed_one_is_told(
 )
 @pytest.mark.parametrize("text", [b"", b"written by the list"])
 def test_a_list_cannot_name_files_outside_its_folder(s3: ObjectPath, tmp_path: Path, name: str, text: bytes) -> None:
-    """An empty file takes no request, so the store's client does not see its name."""
+    """An empty file needs no request, so the client of the store does not check its name."""
     victim = tmp_path / "victim"
     victim.write_text("kept")
     name = str(victim) if name == "/victim" else name
@@ -161,7 +161,7 @@ def test_a_list_cannot_name_files_outside_its_folder(s3: ObjectPath, tmp_path: P
 
 
 @pytest.mark.parametrize("listed", [b"", b"[]", b'{"a": 1}', b'{"a": {"bytes": -1, "sha256": ""}}', b"[" * 100_000])
-def test_what_is_no_list_of_files_is_named(s3: ObjectPath, listed: bytes) -> None:
+def test_an_invalid_list_of_files_is_refused(s3: ObjectPath, listed: bytes) -> None:
     (s3 / "f" / artifacts.FILES).put(listed)
     with pytest.raises(PlaceError, match=r"f/FILES\.json: is not a list of files; remove"):
         artifacts.fetch(s3 / "f")
@@ -178,7 +178,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr
 
 
-def test_a_store_that_cannot_be_used_is_told_in_a_line_before_anything_is_made(s3: ObjectPath, server: Server) -> None:
+def test_an_unusable_store_is_reported_in_one_line_before_the_run(s3: ObjectPath, server: Server) -> None:
     told = refused(cos("run", "demo", "--smoke", COS_HOME="s3://no-such-bucket/a"))
     assert "COS_HOME: s3://no-such-bucket/a/.cos: NoSuchBucket" in told
     assert "AWS_ENDPOINT_URL" in told
@@ -197,14 +197,14 @@ def test_a_store_that_cannot_be_used_is_told_in_a_line_before_anything_is_made(s
     assert list(s3.objects()) == [".cos"]
 
 
-def test_a_missing_package_is_named(s3: ObjectPath) -> None:
+def test_a_missing_package_is_reported_with_the_extra_to_install(s3: ObjectPath) -> None:
     code = "import sys; sys.modules['obstore'] = None; from cos_assets.cli import main; main()"
     command = [sys.executable, "-c", code, "run", "demo", "--smoke"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "object stores need obstore; install it with `pip install 'cos-assets[cloud]'`" in refused(done)
 
 
-def test_what_the_server_says_at_length_is_not_repeated(s3: ObjectPath, server: Server) -> None:
+def test_secrets_in_the_reply_of_the_server_are_not_repeated(s3: ObjectPath, server: Server) -> None:
     secret = "AKIAEXAMPLE"
     server.more = f"<StringToSign>{secret}</StringToSign><AWSAccessKeyId>{secret}</AWSAccessKeyId>"
     server.refuse = lambda request: "403 Signature Does Not Match"

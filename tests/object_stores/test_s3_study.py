@@ -1,4 +1,4 @@
-"""A whole study, from problems to the report, with everything it writes on an object store."""
+"""A complete study, from problems to the report, with all of its files on an object store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STUDY: dict[str, Any] = {
 
 
 def make(monkeypatch: pytest.MonkeyPatch) -> executor.Summary:
-    """Bring the study under $COS_HOME up to date, as `cos run` does."""
+    """Bring the study in $COS_HOME up to date like `cos run`."""
     import dagster as dg
 
     from cos_assets import study
@@ -46,7 +46,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> executor.Summary:
 
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     instance.prepare()
-    monkeypatch.setenv("DAGSTER_HOME", os.environ["DAGSTER_HOME"])  # so that it is taken back
+    monkeypatch.setenv("DAGSTER_HOME", os.environ["DAGSTER_HOME"])  # so that it is undone
     assets = [*build_tiny_models(TinyModelsSpec(**TINY)), *build_study(study.parse(STUDY))]
     definitions = dg.Definitions(
         assets=assets, resources={"io_manager": ParquetIOManager()}, executor=dg.in_process_executor
@@ -57,7 +57,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> executor.Summary:
 
 
 def hashes(root: Place) -> dict[str, str]:
-    """The content hash of every table, by where it lies."""
+    """The content hash of every table, by path."""
     if isinstance(root, Path):
         names = [str(file.relative_to(root)) for file in root.glob("**/data.parquet")]
     else:
@@ -86,7 +86,7 @@ def cos(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
 
 
-def test_a_study_on_an_object_store(
+def test_a_study_on_an_object_store_has_the_tables_of_one_on_disk(
     s3: ObjectPath, server: Server, on_disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = make(monkeypatch)
@@ -102,7 +102,7 @@ def test_a_study_on_an_object_store(
     again = make(monkeypatch)
     assert (again.made, again.fresh) == (0, made.made)
     assert [request for request in server.requests if not request.startswith("GET")] == [
-        "PUT /bucket/some/prefix/.cos"  # refused, as it is there: see `paths.check`
+        "PUT /bucket/some/prefix/.cos"  # refused because it exists: see `paths.check`
     ]
 
     # SQL and the answer, on the command line.
@@ -122,7 +122,7 @@ def test_a_study_on_an_object_store(
     assert page.is_relative_to(tmp_path / "local")
     assert page.read_bytes() == (on_disk / report).read_bytes()
 
-    # Another machine: it has nothing, buys nothing, trains nothing, and comes to the same tables.
+    # Another machine with an empty cache buys and trains nothing, and makes the same tables.
     before = s3.objects()
     monkeypatch.setenv("COS_LOCAL", str(tmp_path / "another machine"))
     server.requests.clear()
@@ -140,7 +140,7 @@ def test_a_study_on_an_object_store(
     assert catalog.gone(s3, "SELECT * FROM sample_metrics") == ["s/sample_metrics low|wc"]
     assert catalog.gone(s3, "SELECT * FROM samples") == []
 
-    # A model whose list of files is not there is not taken for whole.
+    # A model without its list of files is not taken as complete.
     row = tables.scan(s3, "s", "wc_checkpoint", [{"budget": "low", "source": "gt"}]).collect()
     path, digest = row["path"].item(), row["hash"].item()
     assert (checkpoints.fetched(s3, path, digest) / "config.json").is_file()
@@ -150,8 +150,8 @@ def test_a_study_on_an_object_store(
         checkpoints.fetched(s3, path, digest)
 
 
-def test_a_training_that_was_killed_goes_on_and_is_uploaded(s3: ObjectPath, server: Server) -> None:
-    """Killed while its model is being uploaded: what was trained is kept on this machine, and sent by the next."""
+def test_a_training_killed_during_its_upload_is_completed_by_the_next_run(s3: ObjectPath, server: Server) -> None:
+    """The training is killed during the upload: the model is kept locally, and the next run uploads it."""
     code = """if True:
         import os, signal, sys
         import polars as pl

@@ -1,4 +1,4 @@
-"""Asset checks: each rule kept and broken on tables, and what a broken one stops, in this run and in the next."""
+"""Asset checks: each rule on valid and invalid tables, and the effect of a failure on this run and the next."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_first(frame: pl.DataFrame, count: int, column: str, value: Any) -> pl.D
     return frame.with_columns(pl.when(first).then(pl.lit(value)).otherwise(pl.col(column)).alias(column))
 
 
-def test_so_many_may_be_cut_off() -> None:
+def test_a_check_fails_above_the_allowed_share_of_truncated_samples() -> None:
     rows = samples({"a": 100})
     assert checks.short(with_first(rows, 10, "finish_reason", "length")).passed
     over = checks.short(with_first(rows, 11, "finish_reason", "length"))
@@ -45,30 +45,30 @@ def test_so_many_may_be_cut_off() -> None:
     assert checks.short(rows.clear()).passed
 
 
-def test_an_index_stands_once_in_a_problem() -> None:
+def test_a_repeated_sample_index_fails_a_check() -> None:
     rows = samples({"a": 3, "b": 3})
     assert checks.numbered(rows).passed
     twice = checks.numbered(pl.concat([rows, rows.head(2)]))
     assert not twice.passed and twice.counts == {"repeated": 2} and twice.rule.blocks_downstream
 
 
-def test_repeats_that_are_all_alike_are_noticed() -> None:
+def test_samples_that_are_all_equal_fail_a_check() -> None:
     rows = samples(dict.fromkeys("abcdefghij", 3))
     assert checks.varied(rows, 0.7).passed
     alike = rows.with_columns(completion=pl.lit("the same"))
     one_differs = with_first(alike, 1, "completion", "another")
     assert not checks.varied(alike, 0.7).passed
-    assert checks.varied(one_differs, 0.7).passed, "nine of ten problems is what may be"
-    assert checks.varied(alike, 0.0).passed, "greedy decoding repeats itself"
+    assert checks.varied(one_differs, 0.7).passed, "nine of ten problems are allowed"
+    assert checks.varied(alike, 0.0).passed, "samples of greedy decoding are equal"
     assert checks.varied(alike.filter(pl.col("sample_index") == 0), 0.7).passed, "single samples cannot differ"
-    assert checks.varied(alike.head(12), 0.7).passed, "four problems say too little"
+    assert checks.varied(alike.head(12), 0.7).passed, "four problems are too few"
 
 
 def verdicts(rows: pl.DataFrame, verdict: str | None = "correct") -> pl.DataFrame:
     return rows.select("problem_id", "sample_index").with_columns(verdict=pl.lit(verdict, pl.String))
 
 
-def test_verdicts_add_up() -> None:
+def test_verdicts_that_do_not_match_the_samples_fail_a_check() -> None:
     rows = samples({"a": 50, "b": 50})
     graded = verdicts(rows)
     assert checks.added_up(rows, graded, True).passed
@@ -81,7 +81,7 @@ def test_verdicts_add_up() -> None:
     assert checks.added_up(rows, none, False).passed and not checks.added_up(rows, none, True).passed
 
 
-def test_so_many_answers_may_defeat_the_grader() -> None:
+def test_a_check_fails_above_the_allowed_share_of_grader_errors() -> None:
     graded = verdicts(samples({"a": 100}))
     assert checks.gradable(with_first(graded, 2, "verdict", "grader_error")).passed
     over = checks.gradable(with_first(graded, 3, "verdict", "grader_error"))
@@ -89,7 +89,7 @@ def test_so_many_answers_may_defeat_the_grader() -> None:
     assert not checks.gradable(with_first(graded, 3, "verdict", "grader_error"), checks.SCORED).rule.blocks_downstream
 
 
-def test_coverage_is_monotonic() -> None:
+def test_coverage_that_is_not_monotonic_fails_a_check() -> None:
     rows = samples({"a": 4, "b": 4, "c": 2}, level="1", text_key="a", equations_key="a")
     metrics = sample_metrics(rows.with_columns(correct=pl.col("sample_index") == 1))
     assert metrics.filter(metric="coverage")["n_problems"].n_unique() == 2, "at k = 3 there are fewer problems"
@@ -106,7 +106,7 @@ def test_coverage_is_monotonic() -> None:
         assert not check.passed and check.counts[counted] > 0, counted
 
 
-def test_every_target_has_its_control() -> None:
+def test_missing_answers_of_the_untouched_model_fail_a_check() -> None:
     keys = [(target, "gsm8k", f"p{i}") for target in ("student", "wc") for i in range(3)]
     answers = pl.DataFrame(keys, schema=["target", "benchmark", "problem_id"], orient="row").with_columns(
         temperature=pl.lit(0.0)
@@ -124,7 +124,7 @@ def test_every_target_has_its_control() -> None:
 @pytest.mark.parametrize(
     ("match", "column"), [("flops", "flops"), ("price", "cost"), ("gpu_seconds", "completion_tokens"), ("number", None)]
 )
-def test_budgets_are_matched_by_what_was_spent(match: str, column: str | None) -> None:
+def test_budgets_that_do_not_match_in_spend_fail_a_check(match: str, column: str | None) -> None:
     plan = pl.DataFrame({"budget": "low", "model": ["wc", "se"], "match": match, "tokens_per_second": [300.0, 100.0]})
     spent = {"flops": 1.0, "cost": 1.0, "completion_tokens": 1}
 
@@ -139,11 +139,11 @@ def test_budgets_are_matched_by_what_was_spent(match: str, column: str | None) -
     assert not over.passed and over.counts["low"] == pytest.approx(0.11)
     if column:
         unknown = with_first(bought(10, 100), 1, column, None)
-        assert checks.matched(unknown, plan).passed, "what is not known is not claimed"
+        assert checks.matched(unknown, plan).passed, "unknown spend does not fail the check"
 
 
 @pytest.mark.parametrize("how", ["a file", "an object"])
-def test_a_file_that_was_changed_is_noticed(tmp_path: Path, how: str) -> None:
+def test_a_changed_file_is_detected(tmp_path: Path, how: str) -> None:
     frame = pl.DataFrame({"text": ["a", "b"]})
     where = ("one", "samples", {"budget": "low", "model": "wc"})
     file = tables.write(tmp_path, *where, frame, {})
@@ -155,14 +155,14 @@ def test_a_file_that_was_changed_is_noticed(tmp_path: Path, how: str) -> None:
 
     assert as_recorded()
     pl.read_parquet(file, hive_partitioning=False).write_parquet(file, compression="uncompressed")
-    assert as_recorded(), "the same table in another file"
+    assert as_recorded(), "an equal table in another file"
     pl.read_parquet(file, hive_partitioning=False).with_columns(text=pl.lit("c")).write_parquet(file)
     assert not as_recorded()
     file.write_bytes(b"no table")
     assert not as_recorded()
 
 
-# What a failed check stops, with solutions made elsewhere, so that nothing takes long.
+# The effect of a failed check, with imported solutions, which are fast.
 
 NAME = "held"
 
@@ -195,7 +195,7 @@ def dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dags
 
 
 def run(graph: Graph, dagster: dg.DagsterInstance, selection: str = "+report") -> tuple[executor.Summary, str]:
-    """What `cos run` does, and what it shows."""
+    """Run like `cos run`, and return the summary and its output."""
     console = Console(record=True, width=200, file=StringIO())
     with Terminal(console) as terminal:
         batches = graph.batches(graph.units(graph.select(NAME, selection)))
@@ -216,11 +216,11 @@ def last_check(dagster: dg.DagsterInstance, asset: str, check: str, partition: s
 BROKEN = "low|wc"
 
 
-def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
+def test_a_failed_check_blocks_downstream_assets_until_it_passes(
     graph: Graph, dagster: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        # A table that no model and no grader of ours makes: the checks themselves are tested above.
+        # Our models and graders do not make such a table: the checks themselves are tested above.
         patch.setattr(checks, "GRADER_ERRORS", -1.0)
         summary, shown = run(graph, dagster)
     told = f"{NAME}/verdicts {BROKEN}"
@@ -235,13 +235,13 @@ def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
 
     with monkeypatch.context() as patch:
         patch.setattr(checks, "GRADER_ERRORS", -1.0)
-        later, _ = run(graph, dagster, "sft_set")  # the verdicts are not among what is asked for
+        later, _ = run(graph, dagster, "sft_set")  # the verdicts are not selected
         assert later.made == 0 and f"{NAME}/sft_set {BROKEN}" in later.failed
         by_hand = materialize(graph.definitions, dagster, [dg.AssetKey([NAME, "judgements"])], BROKEN)
         (why,) = by_hand.failed.values()
         assert "inputs_are_sound (stopped 1)" in why and "verdicts low|wc: failed few_answers_defeat_the_grader" in why
         again, _ = run(graph, dagster)
-        assert told in again.failed and again.made == 0, "it is made again, and fails again"
+        assert told in again.failed and again.made == 0, "it is made again and fails again"
 
     mended, _ = run(graph, dagster)
     assert not mended.failed and mended.made >= 5
@@ -249,13 +249,15 @@ def test_a_failed_check_stops_what_reads_from_it_until_it_passes(
     assert run(graph, dagster)[0].made == 0
 
 
-def test_what_was_changed_by_hand_is_not_built_upon(graph: Graph, dagster: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_assets_downstream_of_a_manually_changed_table_are_not_made(
+    graph: Graph, dagster: dg.DagsterInstance, tmp_path: Path
+) -> None:
     assert not run(graph, dagster, "+verdicts")[0].failed
     file = next((tmp_path / "home" / NAME / "verdicts").rglob("data.parquet"))
     whole = file.read_bytes()
     pl.read_parquet(file, hive_partitioning=False).with_columns(correct=pl.lit(True)).head(7).write_parquet(file)
     keys = [dg.AssetKey([NAME, asset]) for asset in ("sample_metrics", "judgements")]
-    stopped = materialize(graph.definitions, dagster, keys, BROKEN)  # as the UI does it: these assets alone
+    stopped = materialize(graph.definitions, dagster, keys, BROKEN)  # like the UI: only these assets
     for key in keys:
         assert "inputs_are_sound (changed 1)" in stopped.failed[key]
         assert not last_check(dagster, key.path[-1], "inputs_are_sound", BROKEN).passed
@@ -269,7 +271,7 @@ def test_what_was_changed_by_hand_is_not_built_upon(graph: Graph, dagster: dg.Da
     assert last_check(dagster, "judgements", "inputs_are_sound", BROKEN).passed
 
 
-def test_a_warning_is_shown_and_stops_nothing(
+def test_a_warning_is_shown_and_blocks_nothing(
     graph: Graph, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "TRUNCATED", -1.0)

@@ -1,7 +1,7 @@
-"""A home that was filled before modules moved into packages is up to date.
+"""A home from before the modules moved into packages is up to date.
 
-Who makes partitions stale on purpose, by a new grader for example, fills the stored home anew: with `own_project`, the
-study below and `cos run own` in its folder, less logs, figures and `cos.duckdb`.
+After a change that makes partitions stale on purpose, such as a new grader, fill the stored home again: with
+`own_project`, the study below and `cos run own` in its folder, without logs, figures and `cos.duckdb`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STUDY = {
 }
 
 
-def test_an_earlier_home_is_up_to_date(tmp_path: Path) -> None:
+def test_a_home_of_an_earlier_version_is_up_to_date(tmp_path: Path) -> None:
     with tarfile.open(HOME) as archive:
         archive.extractall(tmp_path, filter="data")
     own_project.write(tmp_path, STUDY)

@@ -1,4 +1,4 @@
-"""Which assets `--select` names."""
+"""The assets that `--select` selects."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def graph() -> Graph:
         ("two/samples", {"two/samples"}),
     ],
 )
-def test_plain_names_are_of_the_study(graph: Graph, selection: str, named: set[str]) -> None:
+def test_names_without_a_prefix_select_assets_of_the_study(graph: Graph, selection: str, named: set[str]) -> None:
     assert {key.to_user_string() for key in graph.select("one", selection)} == named
 
 
 @pytest.mark.parametrize("selection", ["sample", "+sample", "samples and", ""])
-def test_a_wrong_selection_names_what_there_is(graph: Graph, selection: str) -> None:
+def test_an_unknown_selection_is_refused_with_the_allowed_assets(graph: Graph, selection: str) -> None:
     with pytest.raises(ValueError, match=r"^--select .*; assets: problems, budget_plan, samples, "):
         graph.select("one", selection)
 
 
 def test_an_interruption_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dagster takes Ctrl-C for a failure of the asset, and would go on with the next."""
+    """Dagster treats Ctrl-C as a failure of the asset and would continue with the next."""
 
     @dg.asset
     def slow() -> None:

@@ -1,4 +1,4 @@
-"""Dagster's instance as it is committed: killed runs, pools, retries, the daemon's work, storage in PostgreSQL."""
+"""The committed Dagster instance: killed runs, pools, retries, the daemon's work, storage in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cos_assets.orchestration import graph, instance, pools, transient
 ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger(__name__)
 HELD = dg.AssetKey("held")
-# Holds the pool until it is killed, or until the file `go` is there.
+# Occupies the pool until it is killed or the file `go` exists.
 HOLDER = """
     import sys, time
     from pathlib import Path
@@ -57,7 +57,7 @@ HOLDER = """
 def wait(until: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (found := until()):
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
     return found
 
@@ -70,7 +70,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_killed_run_is_told_and_gives_its_gpu_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_marked_as_failed_and_releases_its_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "gpus", lambda: 1)
     children: list[subprocess.Popen[bytes]] = []
 
@@ -105,7 +105,7 @@ def test_a_killed_run_is_told_and_gives_its_gpu_back(home: Path, monkeypatch: py
                 list(execute_concurrency_slots_iteration(daemon, LOG))
             wait((home / "second").exists)
 
-            # Without a daemon, the next `cos run` does both.
+            # The next `cos run` does both without a daemon.
             children[1].send_signal(signal.SIGKILL)
             children[1].wait()
             assert graph.close_orphans(dagster) == 1
@@ -116,7 +116,7 @@ def test_a_killed_run_is_told_and_gives_its_gpu_back(home: Path, monkeypatch: py
             child.kill()
 
 
-def test_a_pool_has_a_place_for_each_gpu_unless_somebody_says_otherwise(
+def test_the_pool_limit_is_the_number_of_gpus_unless_set_by_the_user(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def limit(gpus: int) -> int | None:
@@ -131,7 +131,7 @@ def test_a_pool_has_a_place_for_each_gpu_unless_somebody_says_otherwise(
     assert limit(2) == 5
 
 
-def test_what_uses_a_model_here_or_trains_is_in_the_pool(tmp_path: Path) -> None:
+def test_assets_that_run_a_local_model_or_train_are_in_the_pool(tmp_path: Path) -> None:
     models = {
         "wc": {"model": "./wc", "engine": "transformers"},
         "se": {"model": "gpt", "engine": "openai", "params": 1e9},
@@ -150,7 +150,7 @@ def test_what_uses_a_model_here_or_trains_is_in_the_pool(tmp_path: Path) -> None
     assert pooled(judge={"model": "gpt", "engine": "openai"}) == trained
 
 
-def test_only_faults_of_the_network_are_tried_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_network_faults_are_retried(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cos_assets.assets.samples as assets
 
     monkeypatch.setattr(transient, "WAITS", (0.01, 0.01, 0.01))
@@ -199,7 +199,7 @@ def code_location(folder: Path) -> Path:
 
 
 def request(nights: Nights, found: dg.Definitions, upto: str) -> PartitionBackfill:
-    """The next night's request, as the sensor daemon enters it; of all that is asked for, what makes `upto`."""
+    """The next night's request as entered by the sensor daemon, limited to the assets that make `upto`."""
     subset = nights.next(found)
     assert subset is not None
     keys = set(graph.Graph(found).select(NAME, f"+{upto}"))
@@ -208,8 +208,8 @@ def request(nights: Nights, found: dg.Definitions, upto: str) -> PartitionBackfi
     )
 
 
-def test_a_scheduled_backfill_fails_is_retried_and_ends(home: Path) -> None:
-    """By the daemons' own code, with runs in processes of their own."""
+def test_a_scheduled_backfill_that_fails_is_retried_and_ends(home: Path) -> None:
+    """The daemons' own code runs it, in separate processes."""
     found = definitions(attributes(home))
     (home / "wc.jsonl").unlink()
     with instance.open_instance() as dagster, daemons(dagster, code_location(home)) as daemon:
@@ -226,7 +226,7 @@ def test_a_scheduled_backfill_fails_is_retried_and_ends(home: Path) -> None:
 
 
 def binaries() -> Path:
-    """Where PostgreSQL's server programs are. Debian keeps them out of the PATH."""
+    """The folder of PostgreSQL's server programs. Debian does not put them into the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
     if program := shutil.which("initdb"):
         found.append(Path(program))
@@ -239,10 +239,10 @@ def binaries() -> Path:
 
 @contextmanager
 def _server(password: str) -> Iterator[dict[str, str]]:
-    """A PostgreSQL server of its own on loopback, and the environment that deploy/dagster.postgres.yaml wants."""
+    """A new PostgreSQL server on loopback, and the environment that deploy/dagster.postgres.yaml needs."""
     where, folder = binaries(), Path(tempfile.mkdtemp(prefix="cos-postgres-"))
     demoted: dict[str, Any] = {}
-    if os.getuid() == 0:  # the server refuses to be root
+    if os.getuid() == 0:  # the server refuses to run as root
         shutil.chown(folder, "postgres", "postgres")
         demoted = {"user": "postgres", "group": "postgres", "extra_groups": []}
     port = _free_port()
@@ -278,8 +278,8 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def test_storage_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The committed file on a real server: a backfill through the queue, and the pool's limit."""
+def test_the_postgres_configuration_runs_a_backfill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The committed file with a real server: a backfill through the queue, and the limit of the pool."""
     file = ROOT / "deploy" / "dagster.postgres.yaml"
     with _server("quite secret") as environment:
         for name, value in environment.items():
@@ -309,8 +309,8 @@ def test_storage_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert not [path for path in written if b"quite secret" in path.read_bytes()]
 
 
-def test_the_two_files_for_one_machine_say_the_same() -> None:
-    """dagster.yaml is read where DAGSTER_HOME is not set; it also says where the data lies."""
+def test_both_instance_files_for_one_machine_have_equal_settings() -> None:
+    """dagster.yaml is read if DAGSTER_HOME is not set; it also contains the path of the data."""
     packaged, beside = (
         yaml.safe_load(file.read_text(encoding="utf-8")) for file in (instance.CONFIG, ROOT / "dagster.yaml")
     )

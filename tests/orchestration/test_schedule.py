@@ -1,4 +1,4 @@
-"""Schedules by a moved clock: what is asked for, and what is left, night after night."""
+"""Schedules with a simulated clock: the partitions that each night requests and leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cos_assets.orchestration.schedule import TOLD_TAG, check
 from cos_assets.study import StudyError
 
 BY_MODEL = {"samples", "verdicts", "sample_metrics", "judgements"}
-NO_RETRY = {"dagster/max_retries": "0"}  # nobody is there who would run it again
+NO_RETRY = {"dagster/max_retries": "0"}  # no daemon would run it again
 WHOLE = {"problems", "budget_plan", "report"}
 
 
@@ -48,7 +48,7 @@ def dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dags
 def make(
     found: dg.Definitions, dagster: dg.DagsterInstance, subset: AssetGraphSubset | None, tags: dict[str, str]
 ) -> set[str]:
-    """Make a subset as a backfill does, in the order of dependencies and without what failed; gives what was made."""
+    """Make a subset like a backfill, in the order of dependencies and without failed inputs; return what was made."""
     graph = Graph(found)
     units = [unit for unit in graph.units(graph.keys()) if subset and unit in set(subset.iterate_asset_partitions())]
     made: set[Unit] = set()
@@ -73,7 +73,9 @@ def ledger(home: Path) -> int:
     return sum(pl.read_parquet(file).height for file in home.glob("home/ledger/**/part-*.parquet"))
 
 
-def test_night_after_night(tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_night_requests_only_changed_partitions(
+    tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = attributes(tmp_path)
     found, nights = definitions(given), Nights(dagster)
 
@@ -85,12 +87,12 @@ def test_night_after_night(tmp_path: Path, dagster: dg.DagsterInstance, monkeypa
     assert bought == 12
     assert nights.next(found) is None
 
-    # What somebody makes again with equal content changes nothing, by night as for `cos run`.
+    # A table made again with equal content changes nothing, for the schedule and for `cos run`.
     again = AssetGraphSubset(non_partitioned_asset_keys={dg.AssetKey([NAME, "problems"])})
     assert make(found, dagster, again, {}) == {"problems"}
     assert nights.next(found) is None
 
-    # Another grader: what it graded, and what is made from that. Nothing is bought.
+    # Another grader: the graded assets and everything downstream are requested. Nothing is bought.
     monkeypatch.setattr("cos_assets.grading.answers.GRADER_VERSION", "another")
     found = definitions(given)
     graded = nights.next(found)
@@ -99,7 +101,7 @@ def test_night_after_night(tmp_path: Path, dagster: dg.DagsterInstance, monkeypa
     assert ledger(tmp_path) == bought
     assert nights.next(found) is None
 
-    # Other content upstream: all that reads it.
+    # Other content upstream: everything downstream is requested.
     problems = tmp_path / "problems.jsonl"
     problems.write_text(problems.read_text().replace('"answer": "12"', '"answer": "13"'), encoding="utf-8")
     make(found, dagster, again, {})
@@ -111,8 +113,8 @@ def only_wc(folder: Path) -> dict[str, Any]:
     return {**given, "models": {"wc": given["models"]["wc"]}, "budgets": {"one": {"wc": 1}}}
 
 
-def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
-    """Dagster's own conditions for what changed would miss them."""
+def test_changes_made_while_the_schedule_is_off_are_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    """Dagster's conditions for changes would miss them."""
     given = only_wc(tmp_path)
     found = definitions(given)
     graph = Graph(found)
@@ -126,7 +128,7 @@ def test_changes_while_the_schedule_is_off_are_seen(tmp_path: Path, dagster: dg.
     assert "timed/samples 1 " not in nights.told
 
 
-def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_a_failed_partition_is_left_until_its_inputs_change(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     given = attributes(tmp_path)
     found, nights = definitions(given), Nights(dagster)
     lost = tmp_path / "wc.jsonl"
@@ -142,11 +144,11 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagst
     assert "timed/sft_set one|wc waits for timed/" in told
     assert "timed/report waits for" in told
 
-    # The study changes: what failed is tried, and so is all that waited for it.
+    # The study changes: the failed partition and everything downstream are requested.
     changed = definitions({**given, "sampling": {"max_tokens": 300}})
     assert names(nights.next(changed)) >= of("wc", *BY_MODEL, "sft_set") | {"report"}
 
-    # Somebody materializes it: what waited for it is made.
+    # A user materializes it: everything downstream is requested.
     lost.write_text(text)
     graph = Graph(found)
     outcome = materialize(found, dagster, [dg.AssetKey([NAME, "samples"])], "one|wc")
@@ -158,10 +160,10 @@ def test_what_failed_is_left_until_there_is_reason_to_hope(tmp_path: Path, dagst
     assert not [batch.name for batch in graph.batches(graph.units(graph.keys())) if graph.stale(dagster, batch)]
 
 
-def test_what_a_check_stopped_is_left_too(
+def test_a_partition_blocked_by_a_check_is_left_until_it_passes(
     tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dagster itself takes it for materialized."""
+    """Dagster itself treats it as materialized."""
     found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
     with monkeypatch.context() as patch:
         patch.setattr("cos_assets.orchestration.checks.GRADER_ERRORS", -1.0)
@@ -175,10 +177,10 @@ def test_what_a_check_stopped_is_left_too(
     assert names(nights.next(found)) == of("wc", "sample_metrics", "judgements", "sft_set") | {"report"}
 
 
-def test_an_overlooked_failure_is_told_again(
+def test_a_failure_that_the_daemon_missed_is_reported_again(
     tmp_path: Path, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dagster's daemon reads a failure once, and passes over it where the run's status is not written yet."""
+    """Dagster's daemon reads a failure once, and skips it if the run's status is not yet written."""
     found, nights = definitions(only_wc(tmp_path)), Nights(dagster)
     (tmp_path / "wc.jsonl").unlink()
     make(found, dagster, nights.next(found), nights.tags)
@@ -189,7 +191,7 @@ def test_an_overlooked_failure_is_told_again(
     process: Any = SimpleNamespace(instance=dagster)
     consumer = EventLogConsumerDaemon()
 
-    # Its first look starts at the end of the log: it has read the failure, and did nothing.
+    # Its first iteration starts at the end of the log: it has read the failure and done nothing.
     list(consumer.run_iteration(process))
     list(consumer.run_iteration(process))
     assert retried == []
@@ -197,7 +199,7 @@ def test_an_overlooked_failure_is_told_again(
     list(consumer.run_iteration(process))
     assert retried == [failed.run_id]
 
-    # Once: perhaps the daemon has its reasons. What runs it again inherits its tags, and may be overlooked itself.
+    # Only once, in case the daemon skips it on purpose. The retry inherits its tags and may also be missed.
     nights.next(found)
     list(consumer.run_iteration(process))
     assert retried == [failed.run_id]
@@ -207,7 +209,7 @@ def test_an_overlooked_failure_is_told_again(
     assert retried == [failed.run_id] * 2
 
 
-def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_a_partition_that_failed_in_a_manual_run_is_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
     (tmp_path / "wc.jsonl").unlink()
     graph = Graph(found)
@@ -215,7 +217,7 @@ def test_what_a_person_ran_and_failed_is_tried(tmp_path: Path, dagster: dg.Dagst
     assert names(nights.next(found)) == of("wc", *BY_MODEL, "sft_set") | {"report"}
 
 
-def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_a_partition_in_progress_is_not_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
     with pytest.MonkeyPatch.context() as patch:
 
@@ -235,8 +237,8 @@ def test_what_is_in_progress_is_let_be(tmp_path: Path, dagster: dg.DagsterInstan
     assert asked == of("se", *BY_MODEL, "sft_set")
 
 
-def test_what_a_backfill_has_still_to_make_is_let_be(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
-    """From the failure of a run until it has been retried, Dagster counts it as failed with all that reads from it."""
+def test_a_partition_of_an_unfinished_backfill_is_not_requested(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+    """Between the failure of a run and its retry, Dagster counts it and everything downstream as failed."""
     found, nights = definitions(attributes(tmp_path)), Nights(dagster)
     graph, first = Graph(found).graph, nights.next(found)
     assert first is not None
@@ -257,7 +259,7 @@ def checkpoints(name: str = "reader", **more: Any) -> dict[str, Any]:
     return {"name": name, "task": task, "models": models, "budgets": {"low": {"se": 1}}, "schedule": "@daily", **more}
 
 
-def test_what_no_schedule_fills_is_filled_with_what_reads_it(dagster: dg.DagsterInstance) -> None:
+def test_unscheduled_upstream_assets_are_made_by_the_downstream_schedule(dagster: dg.DagsterInstance) -> None:
     tiny = build_tiny_models(TinyModelsSpec(name="tiny"))
     found = definitions(checkpoints(), assets=tiny)
     sensor = found.get_repository_def().get_sensor_def("reader_schedule")
@@ -272,7 +274,7 @@ def test_what_no_schedule_fills_is_filled_with_what_reads_it(dagster: dg.Dagster
     assert one.automation_condition is None
 
 
-def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
+def test_each_of_two_schedules_requests_its_own_study(tmp_path: Path, dagster: dg.DagsterInstance) -> None:
     first = attributes(tmp_path) | {
         "targets": {"student": {"model": "./student"}},
         "finetune": {"steps": 1},
@@ -288,7 +290,7 @@ def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.Dagster
     assert f"{NAME}/student_checkpoint" in filled
     assert f"{NAME}/report" not in filled
 
-    # Of the other study, only the partitions that are read are made.
+    # Only the partitions of the other study that are read are made.
     asked = Nights(dagster, "second").next(found)
     of_other = {unit for unit in asked.iterate_asset_partitions() if unit.asset_key.path[0] == NAME} if asked else set()
     assert {unit.partition_key for unit in of_other} == {None, "one|wc"}
@@ -308,7 +310,7 @@ def test_of_two_schedules_each_fills_its_own(tmp_path: Path, dagster: dg.Dagster
         ({"cron": "0 2 * * *", "retry": 2}, "schedule.retry"),
     ],
 )
-def test_a_mistake_in_a_schedule_is_told(tmp_path: Path, schedule: Any, message: str) -> None:
+def test_an_invalid_schedule_is_refused_with_the_reason(tmp_path: Path, schedule: Any, message: str) -> None:
     with pytest.raises(StudyError) as error:
         check(study.parse(attributes(tmp_path, schedule=schedule), "defs.yaml"), "defs.yaml")
     (line,) = str(error.value).splitlines()

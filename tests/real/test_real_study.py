@@ -1,4 +1,4 @@
-"""A real model from its first sample to the report: GSM8K bought, trained on and scored, IFEval scored."""
+"""A study with a real model from sampling to the report: GSM8K is sampled, trained on and scored, IFEval is scored."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PROBLEMS, TOKENS = 4, 16
 
 @pytest.fixture
 def root(smollm2: Path, public_data: Path, materialize: Callable[[dict[str, Any]], Path]) -> Path:
-    """The same model asked plainly (WC) and as a chat (SE); its chat form is what is trained."""
-    options = {"pad_to_multiple_of": 128}  # few prompts of many lengths: all of them in one batch
+    """The same model with plain prompts (WC) and as a chat (SE); the chat form is trained."""
+    options = {"pad_to_multiple_of": 128}  # few prompts of many lengths in one batch
     asked = {"model": str(smollm2), "engine": "transformers", "engine_options": options}
     return materialize(
         {
@@ -50,7 +50,9 @@ def table(root: Path, name: str) -> pl.DataFrame:
     return pl.read_parquet(root / "real" / name / "**/*.parquet", hive_partitioning=False)
 
 
-def test_a_real_model_from_samples_to_the_report(root: Path, tokenizer: Any, public_data: Path) -> None:
+def test_a_study_with_a_real_model_runs_from_samples_to_the_report(
+    root: Path, tokenizer: Any, public_data: Path
+) -> None:
     samples = table(root, "samples")
     assert samples.group_by("model").len().sort("model").rows() == [("se", PROBLEMS), ("wc", PROBLEMS)]
     task = tasks.make({"name": "gsm8k", "path": str(public_data / "gsm8k")})
@@ -62,7 +64,7 @@ def test_a_real_model_from_samples_to_the_report(root: Path, tokenizer: Any, pub
         assert row["finish_reason"] == ("stop" if row["completion_tokens"] < TOKENS else "length")
     assert not samples["completion"].str.contains("<|im_", literal=True).any()
 
-    # What was cut off is trained on, without an end.
+    # Truncated samples are trained on without an end token.
     rows = table(root, "sft_set")
     cut = samples.filter(finish_reason="length").select("model", "problem_id")
     assert rows.height == 2 * PROBLEMS
@@ -71,7 +73,7 @@ def test_a_real_model_from_samples_to_the_report(root: Path, tokenizer: Any, pub
     assert trained["params"].to_list() == [134_515_008] * 2
     assert all(math.isfinite(curve[0]["loss"]) for curve in trained["curve"])
 
-    # Every reply is graded as the benchmark grades it, also one that was cut off.
+    # Every reply is graded like in the benchmark, also a truncated one.
     scored = table(root, "base_eval")
     assert scored.group_by("benchmark").len().sort("benchmark").rows() == [("gsm8k", PROBLEMS), ("ifeval", PROBLEMS)]
     assert set(table(root, "student_eval").group_by("benchmark", "source").len()["len"]) == {PROBLEMS}
@@ -86,7 +88,7 @@ def test_a_real_model_from_samples_to_the_report(root: Path, tokenizer: Any, pub
 
 
 def follows(public_data: Path, row: dict[str, Any]) -> bool:
-    """lm-evaluation-harness' own verdict on a reply to a prompt of IFEval, strict."""
+    """The strict verdict of lm-evaluation-harness on a reply to a prompt of IFEval."""
     checker = instructions._load()  # lm-eval's module, without the rest of the harness
     for line in (public_data / "ifeval" / "input_data.jsonl").read_text(encoding="utf-8").splitlines():
         given = json.loads(line)

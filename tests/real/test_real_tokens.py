@@ -29,7 +29,7 @@ def texts(public_data: Path) -> list[str]:
     return [*gsm8k["question"], *gsm8k["solution"], *(json.loads(line)["prompt"] for line in lines)]
 
 
-def test_prompts_are_the_tokenizers_own_rendering(tokenizer: Any, texts: list[str]) -> None:
+def test_prompts_have_the_tokens_of_the_tokenizers_chat_template(tokenizer: Any, texts: list[str]) -> None:
     for text in texts:
         message = [{"role": "user", "content": text}]
         own = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
@@ -38,7 +38,7 @@ def test_prompts_are_the_tokenizers_own_rendering(tokenizer: Any, texts: list[st
         assert prompt_ids(tokenizer, text) == tokenizer(text)["input_ids"]
 
 
-def test_text_comes_back_as_it_was(tokenizer: Any, texts: list[str]) -> None:
+def test_encoding_and_decoding_return_the_same_text(tokenizer: Any, texts: list[str]) -> None:
     for text in [*texts, "    return a + b", " The answer", "\n\n", "日本 🙂", "a , b ."]:
         ids = completion_ids(tokenizer, text)
         assert decode(tokenizer, ids) == text
@@ -54,7 +54,7 @@ def test_text_comes_back_as_it_was(tokenizer: Any, texts: list[str]) -> None:
         "<repo_name>a/b<file_sep>c.py",
     ],
 )
-def test_control_tokens_are_the_templates_alone(tokenizer: Any, content: str) -> None:
+def test_control_tokens_come_from_the_template_only(tokenizer: Any, content: str) -> None:
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     asked = prompt_ids(tokenizer, content, chat=True)
     assert [i for i in asked if i in tokenizer.all_special_ids or i < 17] == [start, end, start, end, start]
@@ -66,9 +66,9 @@ def test_control_tokens_are_the_templates_alone(tokenizer: Any, content: str) ->
     assert decode(tokenizer, whole) == content
 
 
-def test_parameters_are_counted_once(smollm2: Path, tmp_path: Path) -> None:
+def test_tied_parameters_are_counted_once(smollm2: Path, tmp_path: Path) -> None:
     assert count_parameters(smollm2) == resolve(str(smollm2), engine="transformers").params == 134_515_008
-    # Qwen2.5-Coder 0.5B as it comes out of a GGUF file, with the output layer stored beside the tied embedding.
+    # Qwen2.5-Coder 0.5B from a GGUF file, with a stored output layer besides the tied embedding.
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     assert count_parameters(tmp_path) == 494_032_768
 

@@ -1,4 +1,4 @@
-"""Steps of LoRA on a real model: the losses are trl's, on the same rows in its chat template."""
+"""Steps of LoRA on a real model: the losses equal trl's on the same rows in its chat template."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SETTINGS = Finetune(
 
 @pytest.fixture(scope="module")
 def rows(public_data: Path) -> pl.DataFrame:
-    """Short problems of GSM8K with their own solutions, as a chat model is asked them."""
+    """Short problems of GSM8K with their reference solutions, as chat prompts."""
     task = tasks.make({"name": "gsm8k", "path": str(public_data / "gsm8k")})
     problems = task.load().filter(pl.col("question").str.len_chars() + pl.col("solution").str.len_chars() < 330).head(6)
     asked = [task.prompt(problem, chat=True) for problem in problems.to_dicts()]
     return pl.DataFrame({"prompt": asked, "completion": problems["solution"]})
 
 
-def test_losses_of_lora_are_those_of_trl(smollm2: Path, tokenizer: Any, rows: pl.DataFrame, tmp_path: Path) -> None:
+def test_losses_of_lora_equal_those_of_trl(smollm2: Path, tokenizer: Any, rows: pl.DataFrame, tmp_path: Path) -> None:
     base = Base(str(smollm2), chat=True)
     assert wrongly_learned(rows, base, SETTINGS) == 0
     ours = finetune(rows, smollm2, tmp_path / "ours", SETTINGS, steps=2, seed=0, chat=True)

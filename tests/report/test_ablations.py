@@ -1,4 +1,4 @@
-"""Data arms against the samplers' own data, on simulated answers whose truth is known."""
+"""Data arms compared with the samplers' own data, on simulated answers with a known truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def spec(**more: Any) -> StudySpec:
 
 
 def evals(seeds: int = 1, budget: str = "low") -> pl.DataFrame:
-    """Greedy answers of every target after every arm, right as often as `TRUTH` says; problems are as hard for all."""
+    """Greedy answers of every target after every arm, correct at the rates of `TRUTH`; problems are equally hard for
+    all."""
     rng = np.random.default_rng(0)
     hard = rng.random(PROBLEMS)
     rows = []
@@ -65,7 +66,7 @@ def by_problem(rows: pl.DataFrame, arm: str, target: str | None = None) -> np.nd
     return means["correct"].to_numpy().reshape(PROBLEMS, -1)
 
 
-def test_the_same_of_the_other_model_is_found() -> None:
+def test_equal_arms_of_the_two_models_are_paired() -> None:
     assert ablations.twins(spec()) == {"wc_quarter": "se_quarter"}
     sources = {
         "one": {"samples": {"wc": 2}},
@@ -80,7 +81,7 @@ def test_the_same_of_the_other_model_is_found() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_every_arm_is_held_against_both_models_data_and_its_twin(seeds: int) -> None:
+def test_every_arm_is_compared_with_both_models_data_and_its_counterpart(seeds: int) -> None:
     rows = evals(seeds)
     found = ablations.table(spec(), {"evals": rows})
     assert found.schema == ablations.SCHEMA
@@ -99,7 +100,7 @@ def test_every_arm_is_held_against_both_models_data_and_its_twin(seeds: int) -> 
     assert better["wc_quarter", "se_quarter"] == "se_quarter" and better["mix", "se"] == "cannot tell"
 
 
-def test_one_model_is_its_own_reference() -> None:
+def test_the_arms_of_a_single_model_are_compared_with_its_data() -> None:
     alone = spec(
         models={"wc": {"model": "./wc"}},
         budgets={"low": {"wc": 2}},
@@ -110,13 +111,13 @@ def test_one_model_is_its_own_reference() -> None:
     assert "− wc data" in figures.svg(lambda: ablations.figure(alone, found))
 
 
-def test_what_is_not_there_gives_no_rows() -> None:
+def test_missing_tables_and_arms_give_no_rows() -> None:
     assert ablations.table(spec(), {}).is_empty()
     rows = evals().filter(pl.col("source") != "gt")
     assert "gt" not in set(ablations.table(spec(), {"evals": rows})["arm"])
 
 
-def test_the_figure_names_its_points() -> None:
+def test_the_figure_labels_its_points() -> None:
     found = ablations.table(spec(), {"evals": evals()})
     left, right = ablations.figure(spec(), found).axes
     labels = dict(zip(left.get_yticks(), (label.get_text() for label in left.get_yticklabels()), strict=True))
@@ -135,7 +136,7 @@ def test_the_figure_names_its_points() -> None:
     assert len(hollow) == sum(row["better"] == "cannot tell" for row in rows) > 0
 
 
-def test_the_page_shows_them() -> None:
+def test_the_page_shows_the_ablations() -> None:
     evaluated = evals()
     verdicts = pl.DataFrame(
         {
@@ -164,7 +165,7 @@ def test_the_page_shows_them() -> None:
     assert "of twenty arms" not in report.build(spec(), {"evals": evaluated}).html
 
 
-def test_arms_of_one_models_samples_have_its_colour() -> None:
+def test_arms_from_the_samples_of_one_model_have_its_colour() -> None:
     paint = {arm: figures.colour(spec(), arm) for arm in spec().arms}
     assert paint["wc"] == paint["wc_quarter"] and paint["se"] == paint["se_quarter"]
     assert len(set(paint.values())) == 4

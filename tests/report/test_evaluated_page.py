@@ -31,7 +31,7 @@ def spec() -> StudySpec:
 
 @pytest.fixture
 def table(spec: StudySpec) -> pl.DataFrame:
-    """Every model answers greedily and in draw 0, and draws another wrong answer each time after it."""
+    """Every model answers correctly in greedy decoding and in draw 0; each later draw is a new wrong answer."""
     models = [("high", "wc"), ("high", "se"), (None, "base")]
     rows = [
         {"budget": budget, "source": source, "target": target, "benchmark": "arithmetic", "seed": None}
@@ -56,12 +56,12 @@ def test_every_model_has_a_line_with_its_metrics(spec: StudySpec, table: pl.Data
         ("–", "se", "untouched", "arithmetic"),
         *(("high", target, source, "arithmetic") for target in ("wc", "se") for source in ("wc", "se")),
     ]
-    # Half of the problems have one right draw of four: 1/4, 1/2 and 1 of them at k = 1, 2 and 4.
+    # Half of the problems have one correct draw of four: 1/4, 1/2 and 1 of them at k = 1, 2 and 4.
     starts = [cell.split(" %")[0] for cell in lines[0][4:]]
     assert starts == ["50.0", "12.5", "25.0", "50.0", "12.5", "12.5", "100.0"]
 
 
-def test_the_page_has_them_and_a_figure(spec: StudySpec, table: pl.DataFrame) -> None:
+def test_the_page_contains_the_metrics_and_a_figure(spec: StudySpec, table: pl.DataFrame) -> None:
     made = report.build(spec, {"eval_metrics": table})
     assert "Several answers per problem" in made.html and "maj@k" in made.figures["evaluated"]
     figure = evaluated.figure(spec, table)

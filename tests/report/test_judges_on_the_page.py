@@ -1,4 +1,4 @@
-"""A judge's rate on the page: its errors beside it, whose errors it is corrected for, and why there is none."""
+"""A judge's rate on the page: its errors, the source of its correction, and the reason for a missing rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPE |= {"wrong_reasoning": pl.Boolean}
 
 
 def judged(judge: str, wrong: int, unread: int, alarms: int, caught: int) -> pl.DataFrame:
-    """100 samples of either model, 50 controls of either kind."""
+    """100 samples of each model, 50 controls of each kind."""
     rows: list[tuple[Any, ...]] = []
     for model in ("wc", "se"):
         for i in range(100):
@@ -55,7 +55,7 @@ def build(given: dict[str, pl.DataFrame], **more: Any) -> report.Report:
 GOOD = judged("first", wrong=20, unread=10, alarms=5, caught=45)
 
 
-def test_the_errors_of_a_judge_stand_beside_its_rate() -> None:
+def test_the_errors_of_a_judge_are_shown_with_its_rate() -> None:
     made = build(tables(GOOD, judged("second", wrong=3, unread=0, alarms=0, caught=50)))
     (row,) = made.comparisons.filter(metric="false_positive_rate").to_dicts()
     assert row["weak_value"] == pytest.approx(20 / 90)
@@ -67,7 +67,7 @@ def test_the_errors_of_a_judge_stand_beside_its_rate() -> None:
     errors = (
         "The judge first on its controls: false alarms 10.0 % [4.2, 21.9], 5 of 50 reference solutions, recall 90.0 % ["
     )
-    assert made.html.count(errors) == 2, "under the answer, and under the judges"
+    assert made.html.count(errors) == 2, "below the answer and below the judges"
     for text in (report.summary_text(made), made.summary_markdown):
         assert errors in text and "second on its controls: false alarms 0.0 %" in text
 
@@ -88,7 +88,7 @@ def _complete(judgements: pl.DataFrame) -> Any:
         (judged("first", wrong=9, unread=60, alarms=0, caught=50), "this judge could read 40 of 100 correct solutions"),
     ],
 )
-def test_a_judge_without_a_rate_says_why_everywhere(judgements: pl.DataFrame, why: str) -> None:
+def test_the_reason_for_a_missing_rate_is_shown_in_every_output(judgements: pl.DataFrame, why: str) -> None:
     made = build(tables(judgements))
     assert made.comparisons.filter(metric="false_positive_rate").is_empty()
     said = f"first gives no false positive rate for wc at low, se at low: {why}"
@@ -97,14 +97,14 @@ def test_a_judge_without_a_rate_says_why_everywhere(judgements: pl.DataFrame, wh
     assert "<td>first</td><td>none</td>" in made.html
 
 
-def test_one_side_without_a_rate_leaves_no_difference() -> None:
+def test_a_missing_rate_of_one_model_gives_no_difference() -> None:
     silent = judged("first", wrong=9, unread=60, alarms=0, caught=50).filter(model="se")
     made = build(tables(pl.concat([judged("first", 20, 0, 0, 50).filter(model="wc"), silent])))
     assert made.comparisons.filter(metric="false_positive_rate").is_empty()
     assert "first gives no false positive rate for se at low: " in made.html and "20.0 % [" in made.html
 
 
-def test_peoples_labels_go_before_the_controls() -> None:
+def test_human_labels_take_precedence_over_controls() -> None:
     labelled = pl.DataFrame(
         [("first", f"p{i}", i < 20, i < 15) for i in range(60)],
         schema={"rater": pl.String, "problem_id": pl.String, "judge": pl.Boolean, "human": pl.Boolean},
@@ -127,7 +127,7 @@ def test_peoples_labels_go_before_the_controls() -> None:
         ),
     ],
 )
-def test_missing_controls_are_said(kept: pl.Expr, said: str) -> None:
+def test_missing_controls_are_reported(kept: pl.Expr, said: str) -> None:
     made = build(tables(GOOD.filter(kept)))
     assert said in made.html and "It is unknown whether it can tell right from wrong." in made.html
     assert not made.comparisons.filter(metric="false_positive_rate").is_empty()
@@ -135,7 +135,7 @@ def test_missing_controls_are_said(kept: pl.Expr, said: str) -> None:
     assert "The errors of the judge first are unknown, because judge.controls is 0." in none.html
 
 
-def test_rates_of_finetuned_models_stand_beside_the_step_checkers_errors() -> None:
+def test_rates_of_finetuned_models_are_shown_with_the_step_checkers_errors() -> None:
     spec = SPEC | {"targets": {"wc": {}}, "finetune": {"steps": 1}, "evaluation": {"samples": 2}}
     names = {"budget": None, "source": "base", "target": "wc", "benchmark": "gsm8k", "level": None, "subject": None}
     rows = [

@@ -12,7 +12,7 @@ from cos_assets.storage.paths import folders
 SENTENCE = "low budget: <wc> data was the better buy"
 
 
-def test_every_study_with_a_report_stands_on_it(tmp_path: Path) -> None:
+def test_the_overview_lists_every_study_with_a_report(tmp_path: Path) -> None:
     assert folders(tmp_path / "nothing") == []
     assert "0 studies with a report" in overview.build(tmp_path / "new").read_text(encoding="utf-8")
     for name in ("b", "a", "unfinished"):

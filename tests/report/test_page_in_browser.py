@@ -1,4 +1,4 @@
-"""The report's page as its readers see it: in both themes, on a wide screen and a narrow one, on paper."""
+"""The report's page in a browser: in both themes, on a wide and a narrow screen, and printed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize(("theme", "width"), itertools.product(("light", "dark"), (1280, 400)))
-def test_it_fits_and_can_be_read(page: Page, theme: str, width: int) -> None:
+def test_the_page_fits_the_window_and_has_contrast(page: Page, theme: str, width: int) -> None:
     page.size(width, 900, theme)
     assert page.run("document.documentElement.scrollWidth") <= width
     style = "getComputedStyle(document.body)"
     paper, ink = (luminance(page.run(f"{style}.{name}")) for name in ("backgroundColor", "color"))
     assert (paper > 0.9 and ink < 0.2) if theme == "light" else (paper < 0.1 and ink > 0.8)
-    # The figures' writing is the page's: dark on light, or light on dark.
+    # The text of the figures has the colours of the page: dark on light, or light on dark.
     words = page.run("[...document.querySelectorAll('svg text')].map(word => getComputedStyle(word).fill)")
     assert len(words) > 20
     assert all(abs(luminance(word) - paper) > 0.15 for word in words)
@@ -44,7 +44,7 @@ def test_it_fits_and_can_be_read(page: Page, theme: str, width: int) -> None:
     assert len(named) == 4 and all(len(text) > 20 for text in named)
 
 
-def test_a_table_is_copied(page: Page) -> None:
+def test_the_copy_button_copies_the_table(page: Page) -> None:
     page.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
     page.send("Page.bringToFront")
     page.run("document.querySelector('button.copy').click()")
@@ -55,7 +55,7 @@ def test_a_table_is_copied(page: Page) -> None:
     assert len(lines) > 3 and {len(line) for line in lines} == {5}
 
 
-def test_paper_is_white(page: Page, tmp_path: Path) -> None:
+def test_a_printed_page_is_white(page: Page, tmp_path: Path) -> None:
     page.size(1280, 900, "dark")
     page.send("Emulation.setEmulatedMedia", media="print")
     assert json.loads(page.run("JSON.stringify(getComputedStyle(document.body).backgroundColor)")) == (

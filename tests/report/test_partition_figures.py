@@ -1,4 +1,4 @@
-"""The small figures in the UI: small files, the same bytes for the same table, and what they show."""
+"""The small figures in the UI: small files, equal bytes for equal tables, and their text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DRAWN: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_sketch_is_small_and_says_what_it_shows(name: str) -> None:
+def test_a_partition_figure_is_small_labelled_and_reproducible(name: str) -> None:
     draw, says = DRAWN[name]
     text = svg(draw)
     assert says in re.sub(r"\s+", " ", text)

@@ -1,4 +1,4 @@
-"""What a study's tables were made of, read back from where they lie."""
+"""The inputs of a study's tables, read from their lineage files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_lineage_goes_back_to_other_studies(root: Path) -> None:
+def test_lineage_includes_other_studies(root: Path) -> None:
     tables = [("second/sft_set", "low|wc"), ("second/samples", "low|se"), ("second/sft_set", "low|nothing")]
     made = provenance.read(root, "second", tables)
     short = {rows: store.content_hash(table(rows))[:8] for rows in (1, 3, 7)}
@@ -68,7 +68,7 @@ def test_lineage_goes_back_to_other_studies(root: Path) -> None:
     assert "Lineage" not in report.build(SPEC, {}).html
 
 
-def test_spend_by_stage(tmp_path: Path) -> None:
+def test_spend_is_summed_by_stage(tmp_path: Path) -> None:
     assert by_stage(tmp_path, "second").is_empty()
     rows = [
         {"study": "second", "stage": "evaluation", "finish_reason": "stop", "completion_tokens": 5, "flops": 1.0},

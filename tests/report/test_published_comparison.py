@@ -1,4 +1,4 @@
-"""Published numbers beside a study's own."""
+"""Comparison of published numbers with a study's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PUBLISHED = {
 GIVEN = SPEC.model_dump(mode="json", exclude_defaults=True) | {"task": "arithmetic"}
 
 
-def test_each_number_stands_beside_its_own() -> None:
+def test_published_numbers_are_compared_with_the_studys_own() -> None:
     spec = study.parse(GIVEN | {"published": PUBLISHED})
     tables = simulated({"wc": 0.5, "se": 0.6}, {"wc": 0.2, "se": 0.1}, {"wc": 0.6, "se": 0.5, "gt": 0.4, "base": 0.3})
     curve = {"budget": "low", "model": "wc", "metric": "coverage", "level": None, "distinct": None, "denominator": None}
@@ -33,7 +33,7 @@ def test_each_number_stands_beside_its_own() -> None:
     limits = f"[{100 * covered['weak_low']:.1f}, {100 * covered['weak_high']:.1f}]"
     shown = ("43.1 %", f"{100 * covered['weak_value']:.1f} %", limits)
     assert by_name["coverage", "wc"] == ("low", "coverage", "wc", *shown)
-    # 6 samples, half of them right, of three problems in four: 6 · 0.5 / 0.75 right ones each.
+    # Of 6 samples half are correct, on 3/4 of the problems: 6 · 0.5 / 0.75 correct ones each.
     assert by_name["correct solutions per solved problem, repeats included", "wc"][3:] == ("1.85", "4.00", "–")
     assert by_name["accuracy of student", "wc"][3] == "28.2 %" and by_name["accuracy of student", "wc"][4] != "–"
     assert by_name["accuracy of wc", "gt"][3] == "36.4 %"
@@ -65,6 +65,6 @@ def test_each_number_stands_beside_its_own() -> None:
         ({"coverage": {"low": {"wc": 101}}}, r"published\.coverage\.low\.wc: 101"),
     ],
 )
-def test_a_number_of_nothing_is_refused(change: dict, message: str) -> None:
+def test_a_published_number_without_a_counterpart_is_refused(change: dict, message: str) -> None:
     with pytest.raises(study.StudyError, match=message):
         study.parse(GIVEN | {"published": PUBLISHED | change})

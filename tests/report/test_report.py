@@ -1,4 +1,4 @@
-"""The report on simulated studies whose truth is known."""
+"""The report on simulated studies with a known truth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPEC = study.parse(
         "finetune": {"steps": 10},
     }
 )
-COST = {"wc": 200.0, "se": 610.0}  # FLOPs of a token
+COST = {"wc": 200.0, "se": 610.0}  # FLOPs per token
 PLAN = pl.DataFrame(
     {
         "budget": ["low", "low"],
@@ -50,8 +50,8 @@ TRAINED = (
 def simulated(
     right: dict[str, float], wrong_reasoning: dict[str, float], accuracy: dict[str, float], seed: int = 0
 ) -> dict[str, pl.DataFrame]:
-    """A study's tables: chance that a sample is right, that a right one rests on wrong reasoning, and the accuracy of
-    a model finetuned on each source."""
+    """A study's tables, from the probability of a correct sample, that of wrong reasoning in a correct one, and the
+    accuracy of a model finetuned on each source."""
     rng = np.random.default_rng(seed)
     ids = [f"p{i:03d}" for i in range(PROBLEMS)]
     verdicts, judgements, samples = [], [], []
@@ -68,7 +68,7 @@ def simulated(
     answered = []
     for target in ("student", "wc"):
         for source in ("wc", "se", "gt"):
-            luck = np.random.default_rng(seed + 1).random(PROBLEMS)  # the same problems are hard for all
+            luck = np.random.default_rng(seed + 1).random(PROBLEMS)  # the same problems are hard for all models
             noise = rng.random(PROBLEMS)
             mixed = 0.7 * luck + 0.3 * noise
             cut = np.quantile(mixed, accuracy[source])
@@ -143,21 +143,21 @@ def test_equal_data_cannot_be_told_apart() -> None:
     assert "cannot tell which data was the better buy" in made.verdicts[0].sentence
 
 
-def test_less_false_positives_are_better() -> None:
+def test_fewer_false_positives_are_better() -> None:
     made = report.build(SPEC, simulated(**EQUAL | {"wrong_reasoning": {"wc": 0.3, "se": 0.05}}))
     found = row(made.comparisons, "false_positive_rate")
     assert found["difference"] > 0.15
     assert found["better"] == "se"
 
 
-def test_values_are_those_of_the_metrics() -> None:
+def test_values_equal_those_of_the_metrics() -> None:
     tables = simulated(**EQUAL)
     compared = comparisons(SPEC, tables)
     solved = tables["verdicts"].group_by("model", "problem_id").agg(value=pl.col("correct").any().cast(pl.Float64))
     sides = [solved.filter(pl.col("model") == m).drop("model").sort("problem_id") for m in ("wc", "se")]
     wanted = paired_difference(sides[0], sides[1])
     found = row(compared, "coverage")
-    # With k = n, coverage@k of a problem is whether any of its samples is right.
+    # With k = n, coverage@k of a problem is 1 if any of its samples is correct.
     assert (found["difference"], found["low"], found["high"]) == pytest.approx(wanted[:3])
     assert (found["k_weak"], found["k_strong"]) == (6, 2)
     distinct = (
@@ -177,7 +177,7 @@ def test_problems_with_fewer_samples_are_left_out_of_both_sides() -> None:
     assert row(comparisons(SPEC, tables), "coverage")["n_problems"] == PROBLEMS - 10
 
 
-def test_what_cannot_be_verified_has_no_coverage() -> None:
+def test_samples_without_verdicts_have_no_coverage() -> None:
     tables = simulated(**EQUAL)
     tables["judgements"] = tables["judgements"].clear()
     tables["verdicts"] = tables["verdicts"].with_columns(correct=pl.lit(None, pl.Boolean))
@@ -194,7 +194,7 @@ def test_a_few_problems_with_more_samples_do_not_set_k() -> None:
     assert (found["k_weak"], found["n_problems"]) == (4, PROBLEMS)
 
 
-def test_what_is_not_there_gives_no_rows() -> None:
+def test_missing_tables_give_no_rows() -> None:
     tables = simulated(**EQUAL)
     for name in ("judgements", "evals", "base_eval"):
         del tables[name]
@@ -220,7 +220,7 @@ def test_each_table_may_be_missing(name: str, how: str) -> None:
     assert ("curves" in made.figures) == (name not in ("budget_plan", "sample_metrics"))
 
 
-def test_nothing_at_all_is_a_page_too() -> None:
+def test_a_study_without_tables_has_a_page() -> None:
     made = report.build(SPEC, {})
     assert made.comparisons.is_empty() and not made.verdicts and not made.figures
     assert "Nothing to compare yet" in made.html
@@ -275,7 +275,7 @@ def test_one_problem_has_no_interval() -> None:
 
 
 def two_budgets() -> tuple[Any, dict[str, pl.DataFrame]]:
-    """The simulated study with a second budget, of which there is less: no judgements, no finetuned models."""
+    """The simulated study with a second budget without judgements and finetuned models."""
     tables = simulated(**EQUAL)
     for name in ("budget_plan", "verdicts", "samples", "sample_metrics"):
         tables[name] = pl.concat([tables[name], tables[name].with_columns(budget=pl.lit("high"))])
@@ -294,7 +294,7 @@ def test_budgets_may_have_different_parts() -> None:
     assert "points of coverage" in high.sentence
 
 
-def test_the_answer_figure_names_its_rows_when_budgets_differ() -> None:
+def test_the_answer_figure_labels_its_rows_when_budgets_differ() -> None:
     spec, tables = two_budgets()
     compared = comparisons(spec, tables)
     low, high = figures.answer(spec, compared).axes
@@ -314,7 +314,7 @@ def test_the_answer_figure_names_its_rows_when_budgets_differ() -> None:
     assert labels[only.get_ydata()[0]] == "coverage of the data"
 
 
-def test_the_accuracy_figure_names_its_points() -> None:
+def test_the_accuracy_figure_labels_its_points() -> None:
     table = accuracies(SPEC, simulated(**EQUAL))
     (axis,) = figures.accuracy(SPEC, table).axes
     labels = dict(zip(axis.get_yticks(), (label.get_text() for label in axis.get_yticklabels()), strict=True))
@@ -337,7 +337,7 @@ def test_many_budgets_are_drawn_in_rows_of_three() -> None:
     assert all(f"{name} budget" in svg for name in names)
 
 
-def test_the_curves_mark_the_budgets_wherever_the_largest_stands() -> None:
+def test_the_curves_mark_the_budgets_in_any_order() -> None:
     spec = SPEC.model_copy(update={"budgets": {"high": {"se": 2}, "low": {"se": 1}}})
     tables = simulated(**EQUAL)
     small = PLAN.with_columns(budget=pl.lit("low"), samples=pl.Series([3, 1]))
@@ -352,7 +352,7 @@ def test_the_curves_mark_the_budgets_wherever_the_largest_stands() -> None:
     assert wc.get_xdata()[-1] == pytest.approx(6 * 200 / 610)
 
 
-def test_what_it_took_is_shown() -> None:
+def test_cost_and_training_details_are_shown() -> None:
     tables = simulated(**EQUAL)
     cut = (pl.col("model") == "se") & (pl.col("problem_id") < "p007") & (pl.col("sample_index") == 0)
     reason = pl.when(cut).then(pl.lit("length")).otherwise("finish_reason")
@@ -373,14 +373,14 @@ def test_what_it_took_is_shown() -> None:
     ]
 
 
-def test_the_page_says_how_budgets_were_matched() -> None:
+def test_the_page_states_the_matching_rule() -> None:
     tables = simulated(**EQUAL)
     said = {m: report.build(SPEC.model_copy(update={"match": m}), tables).html for m in ("flops", "price", "number")}
     assert [m for m, page in said.items() if "2·P FLOPs" in page] == ["flops"]
     assert [m for m, page in said.items() if "whose output tokens are r times cheaper" in page] == ["price"]
 
 
-def test_the_confidence_is_said_as_it_is() -> None:
+def test_the_confidence_is_shown_unrounded() -> None:
     spec = SPEC.model_copy(update={"confidence": 0.975})
     made = report.build(spec, simulated(**EQUAL))
     for text in (made.verdicts[0].sentence, made.figures["answer"], made.figures["accuracy"]):
@@ -388,7 +388,7 @@ def test_the_confidence_is_said_as_it_is() -> None:
     assert "Intervals are 97.5 %" in made.html
 
 
-def test_one_sampler_has_nothing_to_compare() -> None:
+def test_a_study_with_one_sampler_has_no_comparison() -> None:
     alone = SPEC.model_copy(update={"models": {"wc": SPEC.models["wc"]}, "budgets": {"low": {"wc": 6}}, "targets": {}})
     tables = simulated(**EQUAL)
     tables["budget_plan"] = PLAN.filter(pl.col("model") == "wc").with_columns(reference=True)
@@ -407,24 +407,24 @@ def test_accuracies_are_listed_with_the_untouched_models_first() -> None:
     assert table.filter(pl.col("source") == "base")["value"].to_list() == [0.5, 0.5]
 
 
-def test_the_page_needs_nothing_else_and_is_the_same_twice() -> None:
+def test_the_page_is_self_contained_and_reproducible() -> None:
     tables = simulated(**EQUAL)
     page = report.build(SPEC, tables).html
-    assert page.count("<script>") == page.count("<script") == 1 and "fetch(" not in page  # it copies tables
+    assert page.count("<script>") == page.count("<script") == 1 and "fetch(" not in page  # the script copies tables
     assert not re.findall(r"""(?:src|href)=["'](?!#)""", page)
     assert "@import" not in page
-    # Names of SVG's own vocabulary are the only addresses.
+    # The namespaces of SVG are the only URLs.
     assert set(re.findall(r"https?://[^\s\"'<)]+", page)) == {
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
     }
     assert page == report.build(SPEC, tables).html
     assert page.count("<svg") == 4
-    for text in ("1,800", "600", "6.10"):  # samples bought, and what a match without rounding would buy
+    for text in ("1,800", "600", "6.10"):  # bought samples, and the number that an exact match would buy
         assert text in page
 
 
-def test_names_are_escaped() -> None:
+def test_names_and_descriptions_are_escaped() -> None:
     models = {"wc": SPEC.models["wc"].model_copy(update={"model": "<b>bolder"}), "se": SPEC.models["se"]}
     spec = SPEC.model_copy(update={"description": "<b>bold & brave</b>", "models": models})
     page = report.build(spec, simulated(**EQUAL)).html
@@ -433,7 +433,7 @@ def test_names_are_escaped() -> None:
     assert "<b>bold" not in page
 
 
-def test_the_terminal_and_dagster_get_the_same_numbers() -> None:
+def test_the_terminal_dagster_and_the_page_show_the_same_numbers() -> None:
     made = report.build(SPEC, simulated(**EQUAL))
     text = report.summary_text(made)
     assert made.verdicts[0].sentence in text

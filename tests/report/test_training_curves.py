@@ -1,4 +1,4 @@
-"""The curves of finetunings as figures."""
+"""Figures of training curves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STUDY = {
 
 
 def rows(validated: bool = True) -> pl.DataFrame:
-    """Two rates, of which the second one kept at its first checkpoint; two seeds."""
+    """Two learning rates, the second of which is kept at its first checkpoint; two seeds."""
     curve = [
         {"learning_rate": rate, "step": step, "loss": loss, "validation_accuracy": 0.2 if validated else None}
         for rate, losses in ((1e-3, (4.0, 3.0)), (5e-4, (2.0, 1.0)))
@@ -35,7 +35,7 @@ def spec() -> StudySpec:
     return parse(STUDY)
 
 
-def test_a_checkpoint_has_a_line_per_rate_and_seed_and_a_ring_where_it_was_kept() -> None:
+def test_a_checkpoint_has_a_line_per_rate_and_seed_and_marks_the_kept_step() -> None:
     figure = training_curves.of_checkpoint(rows())
     loss, accuracy = figure.axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in loss.lines]

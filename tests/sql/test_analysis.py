@@ -1,4 +1,4 @@
-"""Every view and every analysis query over a study small enough to count by hand."""
+"""Every view and every analysis query on a study small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cos_assets.storage import catalog, tables
 from cos_assets.storage.schemas import TABLES
 
 LOW = {"budget": "low"}
-# Problem -> what each model's samples answer; p1 and p2 have the answer 7, p3 has 8. None: cut off at the limit.
+# Problem -> the answers of each model's samples; p1 and p2 have the answer 7, p3 has 8. None: truncated.
 ANSWERS: dict[str, dict[str, list[str | None]]] = {
     "wc": {"p1": ["7", "7", "7"], "p2": ["5", "5", "7"], "p3": ["1", "2", None]},
     "se": {"p1": ["7"], "p2": ["9"], "p3": ["8"]},
@@ -80,9 +80,9 @@ def study(root: Path) -> None:
                 "answer": a,
                 "verdict": "truncated" if a is None else "correct" if a == GOLD[p] else "wrong",
                 "correct": a == GOLD[p],
-                # The second grader refuses one right answer.
+                # The second grader rejects one correct answer.
                 "strict": a == GOLD[p] and (model, p) != ("wc", "p2"),
-                # wc's three right texts for p1 differ; two of them are the same equations.
+                # The three correct texts of wc for p1 differ; two of them have equal equations.
                 "text_key": f"t{i}" if a == GOLD[p] else None,
                 "equations_key": f"e{min(i, 1)}" if a == GOLD[p] else None,
             }
@@ -123,7 +123,7 @@ def study(root: Path) -> None:
             for p, i, a in given
             if a == GOLD[p]
         ]
-        # A control of each kind, by each model's set: the reference solution counts once.
+        # Each model's set has a control of each kind: the reference solution counts once.
         controls = [("p1", None, "reference", "right"), ("p2", 0, "wrong_answer", "wrong")]
         judgements += [
             {"problem_id": p, "sample_index": i, "control": kind, "judge": "steps", "judge_version": "1"}
@@ -149,7 +149,7 @@ def study(root: Path) -> None:
             {"target": "student", "benchmark": "b", "problem_id": f"q{i}", "temperature": t, "correct": c}
             for i, c in enumerate(right)
             for t in (0.0, 0.7)
-            if t == 0 or i == 0  # one more that was drawn, which is not counted
+            if t == 0 or i == 0  # one further drawn answer, which is not counted
         ]
         write("student_eval", arm, evals, ("student_checkpoint", key))
     base = {
@@ -220,23 +220,23 @@ def ask(root: Path, question: str, *columns: str) -> list[tuple[Any, ...]]:
     return catalog.query(root, sql).select(*columns).rows()
 
 
-def test_every_view_is_there_and_has_rows(root: Path) -> None:
+def test_every_view_has_rows(root: Path) -> None:
     for name in TABLES:
         assert catalog.query(root, f"SELECT count(*) AS n FROM {name}")["n"].item() > 0, name
 
 
-def test_checkpoints_and_evals_are_of_all_targets_and_the_untouched_models(root: Path) -> None:
+def test_views_contain_all_targets_and_the_untouched_models(root: Path) -> None:
     rows = catalog.query(root, "SELECT budget, source, count(*) FROM evals GROUP BY ALL ORDER BY ALL").rows()
     assert rows == [("low", "se", 5), ("low", "wc", 5), (None, "base", 1)]
     assert catalog.query(root, "SELECT source FROM checkpoints ORDER BY 1")["source"].to_list() == ["se", "wc"]
 
 
-def test_the_ledger_tells_the_model_of_each_file(root: Path) -> None:
+def test_the_ledger_view_contains_the_model_of_each_file(root: Path) -> None:
     rows = catalog.query(root, "SELECT DISTINCT fingerprint, model_id FROM ledger ORDER BY 1").rows()
     assert rows == [("f1", "wc"), ("f2", "se")]
 
 
-# The question, the columns that are looked at, the rows counted by hand.
+# The query, the compared columns, and the rows counted by hand.
 ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
     (
         "accuracy_by_source",
@@ -368,13 +368,13 @@ ANSWERED: list[tuple[str, str, list[tuple[Any, ...]]]] = [
 
 
 @pytest.mark.parametrize(("question", "columns", "rows"), ANSWERED, ids=[question for question, *_ in ANSWERED])
-def test_the_answer_is_what_one_counts_by_hand(
+def test_each_query_returns_the_rows_counted_by_hand(
     root: Path, question: str, columns: str, rows: list[tuple[Any, ...]]
 ) -> None:
     assert ask(root, question, *columns.split()) == rows
 
 
-def test_lineage_goes_back_to_the_problems(root: Path) -> None:
+def test_lineage_reaches_the_problems(root: Path) -> None:
     rows = ask(root, "lineage_of_a_checkpoint", "checkpoint_partition", "depth", "input_asset", "input_partition")
     assert [row[1:] for row in rows if row[0] == "low|wc"] == [
         (1, "s/sft_set", "low|wc"),
@@ -386,10 +386,10 @@ def test_lineage_goes_back_to_the_problems(root: Path) -> None:
     assert len(rows) == 10
 
 
-def test_judges_shows_the_figures_that_were_stored_with_each_sample_set(tmp_path: Path) -> None:
-    """The view `judges` against `cos_assets.judging.rates`, at a confidence that is not 95 %."""
+def test_the_judges_view_equals_the_stored_figures(tmp_path: Path) -> None:
+    """The view `judges` equals `cos_assets.judging.rates`, at a confidence other than 95 %."""
     rng = np.random.default_rng(1)
-    # False alarms, recall, and the share of samples that is not read.
+    # False alarms, recall, and the share of unreadable samples.
     kinds: dict[str, tuple[float, float | None, float]] = {
         "good": (0.05, 0.9, 0.1),
         "coin": (0.5, 0.5, 0.1),
@@ -440,12 +440,12 @@ def test_judges_shows_the_figures_that_were_stored_with_each_sample_set(tmp_path
     assert "less than half" in found["wc", "silent"]["no_rate"]
 
 
-def test_every_question_is_answered_here() -> None:
+def test_every_query_is_tested() -> None:
     files = {file.stem for file in (catalog.SQL / "analysis").glob("*.sql")}
     assert files == {question for question, *_ in ANSWERED} | {"lineage_of_a_checkpoint"}
 
 
-def test_nobody_is_the_only_one_while_the_other_is_not_graded(tmp_path: Path) -> None:
+def test_solved_by_one_model_only_is_empty_until_both_are_graded(tmp_path: Path) -> None:
     study(tmp_path)
     (tables.folder(tmp_path, "s", "verdicts", {**LOW, "model": "se"}) / tables.DATA).unlink()
     catalog.build(tmp_path)

@@ -62,7 +62,7 @@ TABLES: list[tuple[str, str, dict[str, str], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("view", "asset", "partition", "columns"), TABLES, ids=[view for view, *_ in TABLES])
-def test_a_view_has_the_columns_of_its_table_before_there_is_one(
+def test_a_view_has_the_columns_of_its_table_before_the_table_exists(
     tmp_path: Path, view: str, asset: str, partition: dict[str, str], columns: dict[str, Any]
 ) -> None:
     empty = catalog.query(tmp_path, f"FROM {view}")
@@ -77,7 +77,7 @@ def test_a_view_has_the_columns_of_its_table_before_there_is_one(
     assert catalog.filled(tmp_path, view) == {view}
 
 
-def test_labels_and_the_ledger_have_their_columns_too(tmp_path: Path) -> None:
+def test_views_of_labels_and_the_ledger_have_their_columns(tmp_path: Path) -> None:
     found = {name: catalog.query(tmp_path, f"FROM {name}").schema for name in ("labels", "ledger")}
     assert found["labels"] == pl.Schema({**labels.SCHEMA, "latest": pl.Boolean})
     assert isinstance(found["ledger"]["time"], pl.Datetime)  # in the time zone of the session
@@ -85,7 +85,7 @@ def test_labels_and_the_ledger_have_their_columns_too(tmp_path: Path) -> None:
     assert {**found["ledger"], "time": booked["time"]} == booked
 
 
-def test_every_view_is_there_from_the_start_and_says_what_it_is(tmp_path: Path) -> None:
+def test_every_view_exists_in_an_empty_home_and_has_a_comment(tmp_path: Path) -> None:
     found = catalog.query(tmp_path, "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal ORDER BY 1")
     assert found["view_name"].to_list() == sorted(schemas.TABLES)
     told = catalog.query(tmp_path, "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal")
@@ -96,7 +96,7 @@ def test_every_view_is_there_from_the_start_and_says_what_it_is(tmp_path: Path) 
         assert catalog.query(tmp_path, f"FROM {view}").height == 0
 
 
-def test_the_file_is_built_once_and_anew_when_the_views_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_built_once_and_rebuilt_when_the_views_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = catalog.ready(root)
     first = file.stat()
     write(root, "verdicts", {"budget": "low", "model": "wc"}, SAMPLES)
@@ -112,14 +112,14 @@ def test_the_file_is_built_once_and_anew_when_the_views_change(root: Path, monke
     assert catalog.query(root, "SELECT a FROM another")["a"].to_list() == [1]
 
 
-def test_a_home_that_was_moved_is_read_where_it_is(root: Path) -> None:
+def test_a_moved_home_is_read_at_its_new_path(root: Path) -> None:
     catalog.build(root)
     moved = root.rename(root.with_name("moved"))
     assert catalog.query(moved, "SELECT count(*) AS n FROM samples")["n"].item() == 4
 
 
-def test_an_analyst_who_holds_the_file_to_write_keeps_nobody_out(root: Path) -> None:
-    """`duckdb cos.duckdb` without -readonly locks the file; others then get a file of their own."""
+def test_a_connection_with_write_access_does_not_block_readers(root: Path) -> None:
+    """`duckdb cos.duckdb` without -readonly locks the file; other processes then use a file of their own."""
     code = f"import duckdb, sys; c = duckdb.connect({str(catalog.build(root))!r}); print('open', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -130,7 +130,7 @@ def test_an_analyst_who_holds_the_file_to_write_keeps_nobody_out(root: Path) -> 
     assert holder.returncode == 0
 
 
-def test_partitions_and_columns_that_came_later_are_there(root: Path) -> None:
+def test_later_partitions_and_columns_are_read(root: Path) -> None:
     catalog.build(root)
     rows = catalog.query(root, "SELECT study, budget, model, problem_id, cost FROM samples ORDER BY model, problem_id")
     assert rows.rows() == [
@@ -147,14 +147,14 @@ def test_views_work_from_any_folder(root: Path, tmp_path: Path, monkeypatch: pyt
     assert catalog.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
 
 
-def test_a_half_written_file_does_not_disturb(root: Path) -> None:
+def test_a_partially_written_file_is_ignored(root: Path) -> None:
     catalog.build(root)
     place = tables.folder(root, "s", "samples", {"budget": "low", "model": "wc"})
     (place / ".data.parquet.0123.tmp").write_bytes(b"PAR1 half")
     assert catalog.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 4
 
 
-def test_what_is_written_later_is_seen_without_building_again(root: Path) -> None:
+def test_later_tables_are_read_without_rebuilding(root: Path) -> None:
     catalog.build(root)
     write(root, "samples", {"budget": "high", "model": "wc"}, SAMPLES)
     assert catalog.query(root, "SELECT count(*) AS n FROM samples")["n"].item() == 6
@@ -193,14 +193,14 @@ def test_lineage_has_a_row_for_each_input(root: Path) -> None:
     assert none["input_asset"].to_list() == [None, None]
 
 
-def test_a_root_that_looks_like_a_pattern_reads_its_own_files_only(tmp_path: Path) -> None:
+def test_a_root_with_pattern_characters_reads_its_own_files_only(tmp_path: Path) -> None:
     for name in ("h*", "h1"):
         write(tmp_path / name, "samples", {"budget": "low", "model": "wc"}, SAMPLES)
     catalog.build(tmp_path / "h*")
     assert catalog.query(tmp_path / "h*", "SELECT count(*) AS n FROM samples")["n"].item() == 2
 
 
-def test_building_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
+def test_a_failed_build_leaves_no_file(tmp_path: Path) -> None:
     place = tables.folder(tmp_path, "s", "samples")
     place.mkdir(parents=True)
     (place / tables.DATA).write_bytes(b"not parquet")
@@ -209,21 +209,21 @@ def test_building_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
-def test_views_and_questions_state_what_they_hold() -> None:
+def test_views_and_queries_have_a_description() -> None:
     for name, declared in schemas.TABLES.items():
         assert declared.row.startswith("One row per "), name
         assert (declared.files is None) == (catalog.VIEWS / f"{name}.sql").exists(), name
     for question in catalog.questions():
-        assert catalog.head(question)[0].endswith("?"), f"{question}: the first line is the question it answers"
+        assert catalog.head(question)[0].endswith("?"), f"{question}: the first line must be a question"
 
 
-def test_every_question_is_in_the_docs() -> None:
+def test_every_query_is_in_the_docs() -> None:
     page = (catalog.SQL.parent / "docs" / "sql.md").read_text(encoding="utf-8")
     for file in catalog.questions():
         assert f"| [{file.stem}](../sql/analysis/{file.name}) | {catalog.head(file)[0]} |" in page, file.stem
 
 
-def test_sums_of_whole_numbers_are_whole_numbers(tmp_path: Path) -> None:
+def test_sums_of_integers_are_integers(tmp_path: Path) -> None:
     sums = catalog.query(tmp_path, "SELECT sum(a) AS a, sum(b) AS b FROM (VALUES (1, 1), (NULL, NULL)) AS t (a, b)")
     assert sums.schema == {"a": pl.Int64, "b": pl.Int64}
     assert sums.write_ndjson() == '{"a":1,"b":1}\n'
@@ -247,10 +247,10 @@ for number in range(rounds):
 """
 
 
-def test_two_runs_write_while_an_analyst_reads(tmp_path: Path) -> None:
-    """Tables are replaced by others, of another length each time, as fast as they can be: no answer is from half a
-    table, and nobody waits. DuckDB opens a file twice, and refuses an answer where it was replaced in between; `query`
-    asks again."""
+def test_queries_during_two_writing_runs_return_complete_tables(tmp_path: Path) -> None:
+    """Tables are replaced by tables of another length without pause: every result is from a complete table, and no
+    reader is blocked. DuckDB opens a file twice, and raises an error if it was replaced in between; `query` repeats the
+    query."""
     rounds = 40
     seen: dict[tuple[str, str], int] = {}
     asked = (
@@ -260,9 +260,9 @@ def test_two_runs_write_while_an_analyst_reads(tmp_path: Path) -> None:
 
     def check(who: str, answer: list[tuple[Any, ...]]) -> None:
         for model, rows, number, same, characters in answer:
-            assert (rows, number) == (1 + number * 37 % 2000, same), "a table is read as it was written"
+            assert (rows, number) == (1 + number * 37 % 2000, same), "a table is read completely"
             assert characters == sum((len(str(number)) + 1) * (1 + i % 40) for i in range(rows))
-            assert number >= seen.get((who, model), 0), "an answer is not older than the one before"
+            assert number >= seen.get((who, model), 0), "a result is not older than the previous one"
             seen[who, model] = number
 
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
@@ -284,7 +284,7 @@ def test_two_runs_write_while_an_analyst_reads(tmp_path: Path) -> None:
 
 
 def materialized(root: Path) -> bool:
-    """One asset, made by Dagster alone."""
+    """Materialize one asset by Dagster alone."""
 
     @dg.asset(key_prefix="s", name="problems")
     def problems() -> dg.MaterializeResult:
@@ -293,13 +293,13 @@ def materialized(root: Path) -> bool:
     return dg.materialize([problems], resources={"io_manager": ParquetIOManager(root=str(root))}).success
 
 
-def test_whoever_runs_it_an_asset_can_be_asked_for(tmp_path: Path) -> None:
+def test_an_asset_made_by_dagster_alone_can_be_queried(tmp_path: Path) -> None:
     assert materialized(tmp_path)
     with duckdb.connect(str(tmp_path / catalog.NAME), read_only=True) as analyst:
         assert analyst.sql("SELECT study, problem_id FROM problems").fetchall() == [("s", "a")]
 
 
-def test_an_asset_is_made_even_if_there_can_be_no_catalogue(tmp_path: Path) -> None:
+def test_an_asset_is_made_even_if_the_catalogue_cannot_be_built(tmp_path: Path) -> None:
     place = tables.folder(tmp_path, "other", "problems")
     place.mkdir(parents=True)
     (place / tables.DATA).write_bytes(b"not parquet")

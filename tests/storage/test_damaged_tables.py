@@ -1,4 +1,4 @@
-"""What a run and `cos sql` do when a table is not on the disk as it was written. Models: see test_end_to_end.py."""
+"""Runs and `cos sql` with changed, damaged and removed tables. Models: see test_end_to_end.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cos_assets.study import environment
 
 
 class Study:
-    """Six problems with imported solutions; every run is made in this process."""
+    """Six problems with imported solutions; runs are executed in this process."""
 
     def __init__(self, folder: Path) -> None:
         data = folder / "rows.jsonl"
@@ -50,7 +50,7 @@ class Study:
         self.graph = graph.Graph(dg.Definitions(assets, resources=resources, executor=dg.in_process_executor))
 
     def run(self, *again: str) -> int:
-        """Brings everything up to date, as `cos run` does; how many partitions were made."""
+        """Bring everything up to date like `cos run`, and return the number of partitions made."""
         units = self.graph.units(self.graph.keys())
         batches, forced = self.graph.batches(units), named(units, again)
         with instance.open_instance() as dagster:
@@ -60,13 +60,13 @@ class Study:
         return summary.made
 
     def due(self, confidence: float | None = None, again: tuple[str, ...] = ()) -> dict[str, dict[str, str]]:
-        """What is to be made, and why, by the names of batches and assets; with another confidence in the YAML."""
+        """The stale assets of each batch with the reason; optionally with another confidence in the YAML."""
         of = self.graph if confidence is None else self.with_confidence(confidence)
         units = of.units(of.keys())
         batches, forced = of.batches(units), named(units, again)
         with instance.open_instance() as dagster:
             found = of.due(dagster, batches, forced)
-            # One look at all partitions finds what a look at each batch by itself finds.
+            # Checking all partitions at once gives the same result as checking each batch.
             single = {batch.name: of.stale(dagster, batch, forced) for batch in batches}
         assert {name: list(reasons) for name, reasons in found.items()} == {k: v for k, v in single.items() if v}
         return {name: {key.path[-1]: why for key, why in reasons.items()} for name, reasons in found.items()}
@@ -104,7 +104,7 @@ def cut(file: Path) -> None:
 
 
 def turn(file: Path) -> None:
-    """Another table of the same columns, in which every verdict is right."""
+    """A table with the same columns, in which every verdict is correct."""
     pl.read_parquet(file).with_columns(verdict=pl.lit("correct"), correct=pl.lit(True)).write_parquet(file)
 
 
@@ -116,8 +116,8 @@ def empty_lineage(file: Path) -> None:
     (file.parent / tables.LINEAGE).write_text("")
 
 
-def test_every_partition_that_is_to_be_made_has_its_reason(made: Study) -> None:
-    """What `cos run --dry-run` prints."""
+def test_every_stale_partition_has_a_reason(made: Study) -> None:
+    """The output of `cos run --dry-run`."""
     assert made.due() == {}
     assert made.due(again=("report",)) == {"own/report": {"report": "requested by --again"}}
     batches = {f"own budget|model one|{model}": "sample_metrics" for model in ("wc", "se")}
@@ -143,9 +143,7 @@ def test_every_partition_that_is_to_be_made_has_its_reason(made: Study) -> None:
         ("verdicts", empty_lineage),
     ],
 )
-def test_a_table_that_is_not_as_it_was_written_is_made_again(
-    made: Study, asset: str, damage: Callable[[Path], None]
-) -> None:
+def test_a_damaged_table_is_made_again(made: Study, asset: str, damage: Callable[[Path], None]) -> None:
     before = made.versions()
     assert made.run() == 0
     damage(made.table(asset))
@@ -154,12 +152,12 @@ def test_a_table_that_is_not_as_it_was_written_is_made_again(
     assert made.run() == 0
 
 
-def test_a_table_that_was_only_touched_is_not_made_again(made: Study) -> None:
+def test_a_table_with_only_a_new_timestamp_is_not_made_again(made: Study) -> None:
     os.utime(made.table("samples"), (time.time(), time.time()))
     assert made.run() == 0
 
 
-def test_a_partition_or_an_asset_is_made_again_when_asked(made: Study) -> None:
+def test_again_remakes_the_named_partitions_and_assets(made: Study) -> None:
     before = made.versions()
     assert made.run("one|wc") >= 2
     assert made.run("problems") == 1
@@ -168,7 +166,7 @@ def test_a_partition_or_an_asset_is_made_again_when_asked(made: Study) -> None:
         made.run("nothing")
 
 
-def test_tables_that_are_gone_are_named(made: Study) -> None:
+def test_removed_tables_are_named(made: Study) -> None:
     assert catalog.gone(made.root, "SELECT count(*) FROM samples") == []
     folder = made.table("samples").parent
     folder.rename(aside := made.root.parent / "aside")

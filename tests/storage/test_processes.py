@@ -1,4 +1,4 @@
-"""Whether a process is gone is known by more than its number, and only on its own machine."""
+"""A process is identified by more than its pid, and only on its own machine."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def test_a_process_is_gone_once_it_has_ended() -> None:
     assert known is not None and not gone(known)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert gone(known)  # a zombie, until its parent asks
+    assert gone(known)  # a zombie until its parent waits for it
     child.wait()
     assert gone(known)
     assert identity(child.pid) is None
 
 
-def test_a_number_that_is_used_again_is_another_process() -> None:
+def test_a_reused_pid_is_another_process() -> None:
     here, number, start = str(identity()).rsplit(" ", 2)
     assert not gone(f"{here} {number} {start}")
     assert gone(f"{here} {number} {int(start) - 1}")
 
 
 @pytest.mark.parametrize("process", [None, "", "12", ["boot", "space", "12", "3"], "other-boot pid:[4026531836] 12 3"])
-def test_what_is_not_known_to_have_ended_is_not_gone(process: object) -> None:
+def test_a_process_of_unknown_state_is_not_gone(process: object) -> None:
     assert not gone(process)
 
 
 @pytest.mark.parametrize("ending", ["", "x", "12", "x y", "12 y", "x 3", "12 3 4"])
-def test_what_only_begins_like_a_process_of_this_machine_is_not_gone(ending: str) -> None:
+def test_a_malformed_identity_of_this_machine_is_not_gone(ending: str) -> None:
     assert not gone(f"{machine()} {ending}")
 
 
@@ -61,7 +61,7 @@ def test_a_process_of_another_container_is_not_gone() -> None:
     assert not gone(f"{boot} pid:[1] {number} {int(start) - 1}")
 
 
-def test_where_nothing_is_known_nothing_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_process_is_gone_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     known = identity()
     monkeypatch.setattr(processes, "_PROC", tmp_path)
     assert machine() is None and identity() is None
@@ -72,8 +72,8 @@ def test_where_nothing_is_known_nothing_is_gone(monkeypatch: pytest.MonkeyPatch,
     ("process", "closed"),
     [("other-boot pid:[4026531836] 1 1", 0), ("{here} 999999999 1", 1), ("{mine}", 0), ("", 0)],
 )
-def test_runs_of_another_machine_are_left_alone(home: Path, process: str, closed: int) -> None:
-    """Two machines on one instance: what the second sees of the first's run is a number that it does not know."""
+def test_runs_of_another_machine_are_not_closed(home: Path, process: str, closed: int) -> None:
+    """Two machines share one instance: the second does not know the pid of the first machine's run."""
     process = process.format(here=machine(), mine=identity())
     with instance.open_instance() as dagster:
         run = dagster.create_run_for_job(empty.to_job(), tags={PROCESS_TAG: process}, status=STARTED)
@@ -83,8 +83,8 @@ def test_runs_of_another_machine_are_left_alone(home: Path, process: str, closed
         assert found.status == (dg.DagsterRunStatus.FAILURE if closed else STARTED)
 
 
-def test_launched_runs_are_watched_by_identity(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is set forward by an hour after the first look, and then the process ends."""
+def test_launched_runs_are_monitored_by_process_identity(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is set forward by an hour after the first check, and then the process ends."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with instance.open_instance() as dagster:
         watch = dagster.run_launcher

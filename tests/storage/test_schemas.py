@@ -1,4 +1,4 @@
-"""The views follow from the declarations of the tables."""
+"""The views are derived from the declarations of the tables."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", schemas.TABLES)
-def test_a_view_has_the_declared_columns_types_and_meanings(root: Path, name: str) -> None:
+def test_a_view_has_the_declared_columns_types_and_comments(root: Path, name: str) -> None:
     sql = f"SELECT column_name, data_type, comment FROM duckdb_columns() WHERE table_name = '{name}'"
     declared = {column: (duckdb_type(each.dtype), each.meaning) for column, each in schemas.TABLES[name].shown.items()}
     found = {column: (kind.replace('"', ""), meaning) for column, kind, meaning in catalog.query(root, sql).iter_rows()}
-    if name == "lineage":  # JSON is text to polars
+    if name == "lineage":  # polars has no JSON type
         found["facts"] = ("VARCHAR", found["facts"][1])
     assert found == {column: (kind.replace('"', ""), meaning) for column, (kind, meaning) in declared.items()}
 

@@ -14,14 +14,14 @@ from cos_assets.storage import tables
 FRAME = pl.DataFrame({"x": [1, 2], "text": ["a", None]})
 
 
-def test_a_partition_lies_where_hive_readers_look_for_it(tmp_path: Path) -> None:
+def test_a_partition_has_a_hive_path(tmp_path: Path) -> None:
     file = tables.write(tmp_path, "s", "samples", {"model": "wc", "budget": "low"}, FRAME, {})
     assert file == tmp_path / "s/samples/budget=low/model=wc/data.parquet"
     assert pl.read_parquet(file, hive_partitioning=False).columns == ["study", "budget", "model", "x", "text"]
     assert sorted(p.name for p in file.parent.iterdir()) == ["data.parquet", "lineage.json"]
 
 
-def test_several_partitions_are_read_as_one_frame_in_the_order_asked(tmp_path: Path) -> None:
+def test_several_partitions_are_read_as_one_frame_in_the_given_order(tmp_path: Path) -> None:
     for key in ("b", "a"):
         tables.write(tmp_path, "s", "t", {"budget": key}, FRAME, {})
     read = tables.scan(tmp_path, "s", "t", [{"budget": "a"}, {"budget": "b"}]).collect()
@@ -34,13 +34,13 @@ def test_a_missing_partition_is_named(tmp_path: Path) -> None:
         tables.scan(tmp_path, "s", "t", [{"budget": "low", "model": "wc"}])
 
 
-def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
+def test_an_empty_table_can_be_written_and_read(tmp_path: Path) -> None:
     tables.write(tmp_path, "s", "t", {"budget": "a"}, FRAME.clear(), {})
     assert tables.scan(tmp_path, "s", "t", [{"budget": "a"}]).collect().is_empty()
     assert tables.scan(tmp_path, "s", "t", []).collect().is_empty()
 
 
-def test_equal_tables_have_equal_hashes_however_they_came_about() -> None:
+def test_equal_tables_have_equal_hashes() -> None:
     longer = pl.concat([FRAME, FRAME], rechunk=False)
     assert tables.content_hash(longer) == tables.content_hash(pl.concat([FRAME, FRAME], rechunk=True))
     assert tables.content_hash(longer.head(2)) == tables.content_hash(FRAME)
@@ -54,7 +54,7 @@ def test_equal_tables_have_equal_hashes_however_they_came_about() -> None:
     assert len({tables.content_hash(frame) for frame in [FRAME, *different]}) == 6
 
 
-def test_a_file_that_holds_the_content_already_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_with_equal_content_is_not_rewritten(tmp_path: Path) -> None:
     frame = pl.DataFrame({"x": [1, 2]})
 
     def written(rows: pl.DataFrame, **lineage: str) -> int:
@@ -67,7 +67,7 @@ def test_a_file_that_holds_the_content_already_is_left_alone(tmp_path: Path) -> 
     file, where = tmp_path / "s/a/model=wc" / tables.DATA, {"model": "wc"}
     assert tables.as_recorded(file, known, where)
 
-    # Other content, a file that somebody has changed, a broken lineage.json: written.
+    # Other content, a changed file and a broken lineage.json: the table is written.
     other = pl.DataFrame({"x": [1, 3]})
     assert written(other) != first
     file.write_bytes(b"changed")
@@ -92,7 +92,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["data.parquet"]
 
 
-def test_a_writer_killed_in_the_middle_leaves_the_old_table(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_the_old_table(tmp_path: Path) -> None:
     tables.write(tmp_path, "s", "t", {}, FRAME, {})
     script = f"""
         import os, signal
@@ -112,6 +112,6 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_table(tmp_path: Path) -> N
     )
     assert killed.returncode == -9
     left = [p.name for p in (tmp_path / "s/t").iterdir()]
-    assert len(left) == 3  # the temporary file is still there, and matches no pattern that reads the tree
+    assert len(left) == 3  # the temporary file still exists, and matches no pattern of a reader
     assert pl.read_parquet(tmp_path / "s/t/**/*.parquet").drop("study").equals(FRAME)
     assert tables.scan(tmp_path, "s", "t").collect().equals(FRAME)

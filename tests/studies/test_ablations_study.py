@@ -1,4 +1,4 @@
-"""The demo's ablations as one study: they buy nothing that the demo has bought, and the report shows them all."""
+"""The ablations of the demo as one study: it buys no sample again, and its report shows every arm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def spec(name: str) -> study.StudySpec:
 
 
 @pytest.mark.parametrize("end", ["", "_smoke"])
-def test_they_are_the_demos_samples(end: str) -> None:
+def test_the_ablation_study_uses_the_samples_of_the_demo(end: str) -> None:
     ours, demo = spec(f"demo_ablations{end}"), spec(f"demo{end}")
     other = {"name", "description", "budgets", "sources", "targets", "finetune"}
     assert ours.model_dump(exclude=other) == demo.model_dump(exclude=other)
@@ -38,7 +38,7 @@ def test_they_are_the_demos_samples(end: str) -> None:
     assert set(ours.verifications.values()) == {"answer", "none", "answer+steps"}
 
 
-def test_the_small_ones_have_the_same_arms() -> None:
+def test_the_smoke_study_has_the_same_arms() -> None:
     large, small = spec("demo_ablations").sources, spec(STUDY).sources
     assert large.pop("number_matched").samples == {"wc": 10}
     assert small.pop("number_matched").samples == {"wc": 4}
@@ -60,7 +60,7 @@ def arm(home: Path, name: str) -> pl.DataFrame:
     return tables.scan(home, STUDY, "sft_set", [{**AT, "source": name}]).collect()
 
 
-def test_they_buy_nothing_that_the_demo_has_bought(home: Path) -> None:
+def test_the_ablation_study_buys_nothing_twice(home: Path) -> None:
     ledger = pl.concat([pl.read_parquet(f) for f in home.glob("ledger/**/part-*.parquet")])
     sampled = ledger.filter(stage="sampling")
     assert set(sampled["study"]) == {DEMO} and sampled.height == 60 * (4 + 12)
@@ -68,7 +68,7 @@ def test_they_buy_nothing_that_the_demo_has_bought(home: Path) -> None:
     assert dict(trained.iter_rows()) == {DEMO: 18, STUDY: 13 - 3}
 
 
-def test_every_arm_is_what_it_says(home: Path) -> None:
+def test_every_arm_contains_the_rows_of_its_definition(home: Path) -> None:
     keys = ["model", "problem_id", "sample_index"]
     graded = pl.concat(
         tables.scan(home, STUDY, "verdicts", [{**AT, "model": model}]).collect() for model in ("wc", "se")
@@ -94,7 +94,7 @@ def test_every_arm_is_what_it_says(home: Path) -> None:
     assert ways == {"wc": "answer", "wc_unverified": "none", "se_steps": "answer+steps", "gt": None}
 
 
-def test_the_report_shows_them(home: Path) -> None:
+def test_the_report_shows_every_arm(home: Path) -> None:
     found = tables.scan(home, STUDY, "ablations").collect().filter(target="all")
     assert set(found["arm"]) == set(spec(STUDY).arms) and set(found["n_problems"]) == {200}
     twins = found.filter(~pl.col("reference").is_in(["wc", "se"])).select("arm", "reference").rows()

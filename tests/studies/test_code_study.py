@@ -1,4 +1,4 @@
-"""Programs as solutions: a study over MBPP whose samples are graded by their tests, in the sandbox."""
+"""Programs as solutions: a study on MBPP whose samples are graded by its tests in the sandbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBLEMS = 6
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_programs_are_graded_by_their_tests(
+def test_a_study_grades_programs_by_their_tests(
     public_data: Path, tmp_path: Path, materialize: Callable[[dict[str, Any]], Path]
 ) -> None:
     task = {
@@ -27,8 +27,8 @@ def test_programs_are_graded_by_their_tests(
     }
     train = tasks.make(task).load().filter(pl.col("split") == "train")
     assert train.height == PROBLEMS
-    # WC: three samples, the second of which is right for even problems; SE: one right sample. All in a Markdown fence,
-    # beside a draft that is not taken. WC's rows have the published id, SE's the published text.
+    # WC: three samples, the second is correct for even problems; SE: one correct sample. All are in a Markdown fence,
+    # after a draft that is ignored. WC's rows have the published id, SE's the published text.
     for name in ("wc", "se"):
         lines = []
         for number, (problem_id, question, right) in enumerate(

@@ -1,4 +1,4 @@
-"""GSM8K's real problems with the published solutions of a 6B and a 175B model, from verdicts to the report."""
+"""GSM8K with the published solutions of a 6B and a 175B model, from verdicts to the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table(home: Path, name: str) -> pl.DataFrame:
     return pl.read_parquet(home / STUDY / name / "**/*.parquet", hive_partitioning=False)
 
 
-def test_as_many_are_correct_as_recorded(home: Path) -> None:
+def test_the_numbers_of_correct_samples_equal_the_recorded_ones(home: Path) -> None:
     counts = table(home, "verdicts").group_by("model").agg(pl.col("correct").sum(), pl.len()).sort("model")
     assert counts.rows() == [
         ("se", 458, 1319),
@@ -43,7 +43,7 @@ def test_as_many_are_correct_as_recorded(home: Path) -> None:
     ]
 
 
-def test_the_sampled_split_is_the_one_that_the_study_names(home: Path) -> None:
+def test_the_split_of_the_study_is_sampled(home: Path) -> None:
     problems = table(home, "problems")
     assert dict(problems["split"].value_counts().iter_rows()) == {"train": 6973, "validation": 500, "test": 1319}
     sampled = table(home, "samples").join(problems, on="problem_id")
@@ -53,7 +53,7 @@ def test_the_sampled_split_is_the_one_that_the_study_names(home: Path) -> None:
     assert answered.group_by("source").len()["len"].to_list() == [50] * 4
 
 
-def test_metrics_judgements_and_sft_sets(home: Path) -> None:
+def test_metrics_judgements_and_sft_sets_have_the_expected_sizes(home: Path) -> None:
     at_1 = table(home, "sample_metrics").filter(
         pl.col("metric") == "coverage", pl.col("level").is_null(), pl.col("k") == 1
     )
@@ -63,7 +63,7 @@ def test_metrics_judgements_and_sft_sets(home: Path) -> None:
     told = table(home, "judgements")
     judged = dict(told.filter(pl.col("control").is_null()).group_by("model").len().iter_rows())
     assert judged == correct
-    # Every complete wrong answer is a control here, as far as 1,000 go, and as many reference solutions.
+    # Every complete wrong answer is a control, up to 1,000, and equally many reference solutions are.
     wrong = dict(table(home, "verdicts").filter(verdict="wrong").group_by("model").len().iter_rows())
     expected = {(model, "reference", 1000) for model in correct}
     expected |= {(model, "wrong_answer", min(count, 1000)) for model, count in wrong.items()}
@@ -72,8 +72,8 @@ def test_metrics_judgements_and_sft_sets(home: Path) -> None:
     assert rows == correct
 
 
-def test_the_tokenizer_of_the_small_model_reads_the_text(home: Path) -> None:
-    """Trained on whole rows, all but one within its 512 tokens, and what it writes is text of this kind."""
+def test_the_small_model_is_trained_on_gsm8k_text(home: Path) -> None:
+    """All but one row fit into its 512 tokens, and its completions contain numbers."""
     trained = table(home, "student_checkpoint").sort("source")
     assert trained.select("source", "examples", "too_long").rows() == [
         ("se", 457, 1),
@@ -85,19 +85,21 @@ def test_the_tokenizer_of_the_small_model_reads_the_text(home: Path) -> None:
     assert sum(any(c.isdigit() for c in text) for text in written) > 50
 
 
-def test_the_report_says_who_covers_more(home: Path) -> None:
+def test_the_report_names_the_model_with_more_coverage(home: Path) -> None:
     report = tables.scan(home, STUDY, "report").collect()
     coverage = report.filter(pl.col("metric") == "coverage").row(0, named=True)
-    assert coverage["better"] == "se"  # one solution each: the large model's advantage, which a matched budget removes
+    assert (
+        coverage["better"] == "se"
+    )  # with one solution each, the large model is better; a matched budget removes this advantage
     assert coverage["difference"] == pytest.approx((286 - 458) / 1319)
     said = (home / "output.txt").read_text()
     assert "matched by number" in said
-    # The step checker calls few reference solutions wrong, and few wrong answers: a rate by it is far too low.
+    # The step checker rejects few reference solutions and few wrong answers, so its rate is far too low.
     errors = re.search(r"steps on its controls: false alarms (\S+) % .*, recall (\S+) % ", said)
     assert errors is not None and float(errors[1]) < 1 < 5 < float(errors[2]) < 40
 
 
-def test_without_the_data_the_error_says_what_is_missing(tmp_path: Path) -> None:
+def test_missing_data_is_reported_with_the_path(tmp_path: Path) -> None:
     environment = os.environ | {"COS_HOME": str(tmp_path), "DAGSTER_HOME": "", "GSM8K_DATA": str(tmp_path / "nowhere")}
     command = [sys.executable, "-m", "cos_assets.cli", "run", STUDY, "--select", "problems"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Texts of a study's YAML arrive as they are written; environment variables are the only thing that is expanded."""
+"""Texts of a study's YAML are loaded unchanged; only environment variables are expanded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Load = Callable[[str], study.StudySpec]
 
 
 def attributes(text: str) -> dict[str, Any]:
-    """A study with a text in every kind of place: a field, a list, a prompt, a setting that the engine gets."""
+    """A study with a text in every kind of position: a field, a list, a prompt, an engine option."""
     return {
         "name": "texts",
         "description": text,
@@ -39,7 +39,7 @@ def attributes(text: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def load() -> Iterator[Load]:
-    """Writes a study with a text into a defs.yaml, and loads it as Dagster does."""
+    """Write a study with a text into a defs.yaml, and load it like Dagster."""
     with create_defs_folder_sandbox() as sandbox:
         folder = sandbox.scaffold_component(component_cls=Study, defs_path="texts")
 
@@ -77,11 +77,11 @@ WRITTEN = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)))
 @example(r"\boxed{{#1}}")
 @example("{{ 7 * 7 }}")
 @example("{% raw %}{{ x }}{% endraw %}")
-def test_texts_arrive_byte_for_byte(load: Load, text: str) -> None:
+def test_texts_are_loaded_byte_for_byte(load: Load, text: str) -> None:
     assert_arrives(load(text), text)
 
 
-def test_nothing_in_a_text_is_run(load: Load, tmp_path: Path) -> None:
+def test_templates_in_a_text_are_not_executed(load: Load, tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     text = f"{{{{ cycler.__init__.__globals__.os.popen('touch {touched}').read() }}}}"
     assert_arrives(load(text), text)
@@ -103,7 +103,9 @@ def test_nothing_in_a_text_is_run(load: Load, tmp_path: Path) -> None:
         ("{ env('COS_A') }", None),
     ],
 )
-def test_the_two_forms_are_expanded(monkeypatch: pytest.MonkeyPatch, written: str, expanded: str | None) -> None:
+def test_both_forms_of_a_variable_are_expanded(
+    monkeypatch: pytest.MonkeyPatch, written: str, expanded: str | None
+) -> None:
     values = {"COS_A": "value", "COS_NUMBER": "007", "COS_TEMPLATE": "{{ env('COS_A') }}"}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
@@ -112,7 +114,7 @@ def test_the_two_forms_are_expanded(monkeypatch: pytest.MonkeyPatch, written: st
     assert as_written(found) == {"a": [{"b": written}], "c": 3}
 
 
-def test_values_are_shown_as_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expanded_values_are_shown_as_written_in_the_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COS_A", "/home/someone")
     monkeypatch.setenv("COS_FEW", "3")
     texts = {"path": "{{ env('COS_A') }}/data", "few": "{{ env('COS_FEW') }}"}
@@ -135,7 +137,7 @@ def test_every_missing_variable_is_named() -> None:
     ]
 
 
-def test_a_missing_variable_leaves_the_other_studies(tmp_path: Path) -> None:
+def test_a_missing_variable_does_not_affect_other_studies(tmp_path: Path) -> None:
     paths = {"good": "a.jsonl", "needs": "{{ env('COS_NOT_SET') }}/a.jsonl"}
     given = [attributes("text") | {"name": n, "task": {"name": "jsonl", "path": path}} for n, path in paths.items()]
     own_project.write(tmp_path, *given)
@@ -143,15 +145,15 @@ def test_a_missing_variable_leaves_the_other_studies(tmp_path: Path) -> None:
     line = "defs.yaml: needs: task.path: the environment variable COS_NOT_SET is not set"
     assert needs.returncode != 0 and needs.stderr.splitlines()[-1].endswith(line)
     assert "Traceback" not in needs.stderr
-    assert good.returncode != 0 and "a.jsonl" in good.stderr, "it is loaded, and only its own file is missing"
+    assert good.returncode != 0 and "a.jsonl" in good.stderr, "it is loaded, and only its data file is missing"
 
 
-def test_an_empty_value_is_shown_nowhere_else() -> None:
+def test_an_empty_value_is_not_replaced_elsewhere() -> None:
     _, as_written = environment.expand({"a": "{{ env('COS_NOT_SET', '') }}"})
     assert as_written({"a": "", "b": "text"}) == {"a": "", "b": "text"}
 
 
-def test_no_file_holds_the_value_of_a_variable(
+def test_no_file_contains_the_value_of_a_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, materialize: Callable[[dict[str, Any]], Path]
 ) -> None:
     place = tmp_path / "a-secret-place"

@@ -1,4 +1,4 @@
-"""The studies of the paper's experiments say what the paper says (arXiv 2408.16737, sections 3 to 6 and appendix)."""
+"""The studies of the paper's experiments have its settings (arXiv 2408.16737, sections 3 to 6 and appendix)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def samples(spec: StudySpec) -> dict[str, dict[str, int]]:
     return found
 
 
-def test_every_experiment_is_there() -> None:
+def test_every_experiment_of_the_paper_has_a_study() -> None:
     names = "coverage_diversity functional_math gsm8k math mix no_ground_truth number_matched number_matched_gsm8k"
     assert set(STUDIES) == {*names.split(), "problems_500", "code", "price_matched", "instructions"}
     assert all(spec.name == f"paper_{name}" for name, spec in STUDIES.items())
 
 
 @pytest.mark.parametrize("name", FLOPS)
-def test_gemma_by_flops(name: str) -> None:
+def test_gemma_studies_match_by_flops(name: str) -> None:
     """Low is 1 sample of 27B and 3 of 9B per problem, high 10 and 30."""
     spec = STUDIES[name]
     assert (spec.models["wc"].model, spec.models["se"].model) == ("google/gemma-2-9b", "google/gemma-2-27b")
@@ -58,8 +58,9 @@ def test_gemma_by_flops(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
-def test_finetuning(name: str) -> None:
-    """Batches of 32 and 600 or 6,000 steps for Gemma 2, of 8 and 2,400 or 24,000 for Gemma 7B: the same rows seen."""
+def test_finetuning_settings_equal_those_of_the_paper(name: str) -> None:
+    """Batches of 32 and 600 or 6,000 steps for Gemma 2, of 8 and 2,400 or 24,000 for Gemma 7B: equal numbers of
+    rows."""
     spec = STUDIES[name]
     for target in spec.targets:
         settings = spec.finetuning_of(target)
@@ -68,7 +69,7 @@ def test_finetuning(name: str) -> None:
         for budget in spec.budgets:
             seen = 19_200 if budget == "low" else 192_000
             assert settings.steps_for(budget) * settings.batch_size == seen
-        if name != "instructions":  # nothing to choose by
+        if name != "instructions":  # no validation problems
             assert settings.learning_rates == (1e-7, 5e-7, 1e-6)
             assert settings.checkpoints == 10
 
@@ -90,27 +91,29 @@ def test_finetuning(name: str) -> None:
         ("instructions", "oasst", 0, ["ifeval"], "one"),
     ],
 )
-def test_problems_and_budgets(name: str, task: str, shots: int, benchmarks: list[str], budgets: str) -> None:
+def test_problems_and_budgets_equal_those_of_the_paper(
+    name: str, task: str, shots: int, benchmarks: list[str], budgets: str
+) -> None:
     spec = STUDIES[name]
     assert (spec.task.name, spec.sampling.shots, list(spec.benchmarks)) == (task, shots, benchmarks)
     assert list(spec.budgets) == budgets.split()
     assert (spec.sampling.split, spec.evaluation.split) == ("train", "test")
 
 
-def test_splits() -> None:
-    """500 problems to choose checkpoints by; the ablation trains on 500."""
+def test_splits_have_the_sizes_of_the_paper() -> None:
+    """500 problems for the selection of checkpoints; the ablation trains on 500."""
     validation: dict[str, Any] = {n: getattr(STUDIES[n].task, "validation", None) for n in ("math", "gsm8k")}
     assert validation == {"math": 500, "gsm8k": 500}
     assert getattr(STUDIES["problems_500"].task, "limit", None) == {"train": 500}
 
 
 @pytest.mark.parametrize("name", ["price_matched", "instructions"])
-def test_gemini_by_price(name: str) -> None:
+def test_gemini_studies_match_by_price(name: str) -> None:
     """$10.5 and $0.3 per million output tokens: 35 samples of Flash for one of Pro."""
     assert samples(STUDIES[name]) == {"one": {"se": 1, "wc": 35}}
 
 
-def test_ablations() -> None:
+def test_ablation_arms_equal_those_of_the_paper() -> None:
     arms = {name: spec.sources for name, spec in STUDIES.items()}
     assert arms["number_matched"]["wc_one"].samples == {"wc": 1}
     assert arms["number_matched_gsm8k"]["wc_one"].samples == {"wc": 1}

@@ -1,4 +1,4 @@
-"""Every mistake in a study's YAML: one line that names the key, the value and what is allowed."""
+"""Every error in a study's YAML is reported in one line with the key, the value and the allowed values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GOOD = """
 
 
 def attributes(**changes: Any) -> dict[str, Any]:
-    """The good study with keys replaced; `None` takes a key out, "a.b" names a key inside another."""
+    """The valid study with replaced keys; `None` removes a key, "a__b" is the key b inside a."""
     given = yaml.safe_load(textwrap.dedent(GOOD))
     for path, value in changes.items():
         *outer, last = path.split("__")
@@ -60,7 +60,7 @@ def mistakes(given: Any) -> list[str]:
 PRICE = "price: {output: 1, date: 2026-11-01}"
 PRICED = f"{{wc: {{model: a, params: 1e9, {PRICE}}}, se: {{model: b, params: 2e9, {PRICE}}}}}"
 
-# What is changed in the good study, and what its one line has to say.
+# The changes of the valid study, and the required parts of the message.
 TABLE: list[tuple[dict[str, Any], list[str]]] = [
     # unknown keys, at every level
     ({"budget": "{low: {se: 1}}"}, ["budget: unknown key", "allowed: name", "budgets"]),
@@ -185,7 +185,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"budgets__low": "{}"}, ["budgets.low: is empty", "{wc: 1}"]),
     ({"budgets": "{}"}, ["budgets: {} is not allowed"]),
     ({"budgets__low": "{xl: 1}"}, ["budgets.low.xl: 'xl' is not a model of this study", "wc, se"]),
-    # names of one place in another
+    # names from another mapping
     ({"sources__mix__take": "{xl: 0.5}"}, ["sources.mix.take.xl: 'xl' is not a model of this study", "wc, se"]),
     ({"sources__mix": "{samples: {xl: 1}}"}, ["sources.mix.samples.xl: 'xl' is not a model", "wc, se"]),
     ({"sources__wc": "{take: {wc: 1}}"}, ["sources.wc: 'wc' is already the data arm of the model 'wc'"]),
@@ -333,7 +333,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(
     ("changes", "said"), TABLE, ids=lambda value: " ".join(value) if isinstance(value, dict) else ""
 )
-def test_a_mistake_gets_one_line(changes: dict[str, Any], said: list[str]) -> None:
+def test_an_invalid_key_is_reported_in_one_plain_line(changes: dict[str, Any], said: list[str]) -> None:
     if changes.get("match") == "price":
         changes = {**changes, "models__se__price": "{output: 1, date: '2026-11-01'}"}
     lines = mistakes(attributes(**changes))
@@ -344,7 +344,7 @@ def test_a_mistake_gets_one_line(changes: dict[str, Any], said: list[str]) -> No
         assert jargon not in lines[0]
 
 
-def test_several_mistakes_get_a_line_each() -> None:
+def test_each_invalid_key_is_reported_in_its_own_line() -> None:
     lines = mistakes(attributes(budgets__low__se="0", sampling__top_p="3", colour="red"))
     assert [line.split(":")[0] for line in lines] == ["budgets.low.se", "sampling.top_p", "colour"]
     between_keys = mistakes(attributes(budgets__low="{xl: 1}", compare="[wc, other]", finetune=None))
@@ -352,7 +352,7 @@ def test_several_mistakes_get_a_line_each() -> None:
 
 
 @pytest.mark.parametrize("given", [None, [], "text", 3])
-def test_attributes_that_are_no_mapping(given: Any) -> None:
+def test_attributes_that_are_not_a_mapping_are_refused(given: Any) -> None:
     (line,) = mistakes(given)
     assert line.startswith("attributes: expected a mapping with name, task, models and budgets")
 
@@ -373,7 +373,7 @@ def test_attributes_that_are_no_mapping(given: Any) -> None:
         ("a: [\n", ["x.yaml: line 2: expected the node content, but found '<stream end>'; expected YAML"]),
     ],
 )
-def test_a_key_that_stands_twice_is_found_with_its_line(text: str, said: list[str]) -> None:
+def test_a_duplicate_key_is_refused_with_its_line(text: str, said: list[str]) -> None:
     with pytest.raises(StudyError) as caught:
         check_duplicates(text, "x.yaml")
     assert str(caught.value).splitlines() == said
@@ -382,18 +382,18 @@ def test_a_key_that_stands_twice_is_found_with_its_line(text: str, said: list[st
 @pytest.mark.parametrize(
     "text", ["", "a: {x: 1}\nb: {x: 1}\n", "a: &loop {b: *loop}\n", "a: &x {k: 1}\nb: *x\nc: *x\n"]
 )
-def test_keys_that_stand_once_in_each_place(text: str) -> None:
+def test_equal_keys_in_different_mappings_are_accepted(text: str) -> None:
     check_duplicates(text, "x.yaml")
     check_duplicates(textwrap.dedent(GOOD) + "---\n" + textwrap.dedent(GOOD), "x.yaml")
 
 
-def test_an_engines_own_template_is_no_mistake() -> None:
+def test_a_template_in_the_engine_options_is_accepted() -> None:
     options = {"chat_template": "{{ messages[0].content }}"}
     spec = study.parse(attributes(models__wc__engine_options=options))
     assert spec.models["wc"].engine_options == options
 
 
-def test_the_good_study() -> None:
+def test_a_valid_study_is_parsed() -> None:
     spec = study.parse(attributes())
     assert list(spec.arms) == ["wc", "se", "mix", "gt"]
     assert spec.pair == ("wc", "se")
@@ -406,7 +406,7 @@ def test_the_good_study() -> None:
     assert (sampling.seed, sampling.stop, sampling.top_k) == (5, ("\nQuestion:",), 3)
 
 
-def test_a_target_says_only_what_differs() -> None:
+def test_a_target_overrides_the_settings_of_finetune() -> None:
     given = attributes(targets__student__finetune="{batch_size: 8, steps: 7}", finetune__learning_rate="1.0e-3")
     spec = study.parse(given)
     student, wc = spec.finetuning_of("student"), spec.finetuning_of("wc")
@@ -414,7 +414,7 @@ def test_a_target_says_only_what_differs() -> None:
     assert (wc.batch_size, wc.steps_for("high")) == (32, 20)
 
 
-def test_benchmarks_are_tasks_and_ones_own_goes_by_its_name() -> None:
+def test_benchmarks_are_tasks_and_the_studys_own_is_found_by_name() -> None:
     assert list(study.parse(attributes()).benchmarks) == ["arithmetic"]
     given = attributes(task="{name: arithmetic, seed: 3}", evaluation="{benchmarks: [gsm8k, arithmetic]}")
     spec = study.parse(given)
@@ -423,11 +423,11 @@ def test_benchmarks_are_tasks_and_ones_own_goes_by_its_name() -> None:
     assert list(spec.foreign_benchmarks) == ["gsm8k"]
     other = study.parse(attributes(evaluation="{benchmarks: [{name: arithmetic, seed: 4}]}"))
     assert list(other.foreign_benchmarks) == ["arithmetic"]
-    # Another benchmark may be scored while the study's own test split is what is sampled.
+    # Another benchmark may be scored while the study samples its own test split.
     study.parse(attributes(evaluation="{benchmarks: [gsm8k]}", sampling__split="test"))
 
 
-def test_the_pair_is_named_or_the_first_and_the_last() -> None:
+def test_the_compared_pair_defaults_to_the_first_and_last_model() -> None:
     three = "{a: {model: ./a}, b: {model: ./b}, c: {model: ./c}}"
     rest: dict[str, Any] = {"budgets": "{low: {c: 1}}", "sources": None, "targets": None, "finetune": None}
     assert study.parse(attributes(models=three, **rest)).pair == ("a", "c")
@@ -436,7 +436,7 @@ def test_the_pair_is_named_or_the_first_and_the_last() -> None:
     assert one.pair is None
 
 
-def test_the_paper_at_gemma_sizes() -> None:
+def test_the_settings_of_the_paper_are_accepted() -> None:
     given = attributes(
         task="{name: gsm8k}",
         models="{wc: {model: google/gemma-2-9b, params: 9.24e+9, engine: vllm},"
@@ -450,7 +450,7 @@ def test_the_paper_at_gemma_sizes() -> None:
     assert spec.finetune.learning_rates == (1e-7, 5e-7, 1e-6)
 
 
-def test_editors_get_a_schema() -> None:
+def test_the_json_schema_lists_the_required_keys() -> None:
     schema = StudySpec.model_json_schema()
     assert set(schema["required"]) == {"name", "task", "models", "budgets"}
     assert schema["additionalProperties"] is False
@@ -473,7 +473,7 @@ def test_a_study_has_one_judge_or_several() -> None:
     assert study.parse(attributes(judge=judges, verification="answer+steps")).verifiers == ("s",)
 
 
-def test_a_source_may_be_verified_in_its_own_way() -> None:
+def test_a_source_can_have_its_own_verification() -> None:
     judges = "{judges: {v: {of: [a, b]}, a: {model: x}, b: {model: y}, s: {}}}"
     sources = "{own: {take: {wc: 1}, verification: judge}, same: {take: {wc: 1}}, gt: {reference_solutions: true}}"
     mixed = study.parse(attributes(judge=judges, sources=sources, verification="answer+steps"))
@@ -483,7 +483,7 @@ def test_a_source_may_be_verified_in_its_own_way() -> None:
 
 
 def versions(**changes: Any) -> dict[str, str | None]:
-    """The code version of each asset of the good study."""
+    """The code version of each asset of the valid study."""
     from cos_assets.assets import build_study
 
     assets = build_study(study.parse(attributes(**changes)))
@@ -491,14 +491,14 @@ def versions(**changes: Any) -> dict[str, str | None]:
     return {one.key.path[-1]: one.code_version for one in specs}
 
 
-def test_a_sources_own_way_makes_stale_what_it_touches() -> None:
+def test_the_verification_of_a_source_makes_only_affected_assets_stale() -> None:
     plain = versions()
     unverified, by_steps = (versions(sources__mix__verification=way) for way in ("none", "answer+steps"))
     changed = [{name for name in plain if plain[name] != other[name]} for other in (unverified, by_steps)]
     assert changed == [{"sft_set", "report"}, {"sft_set", "report", "judgements"}]
 
 
-def test_another_grader_makes_stale_what_it_graded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_grader_version_makes_graded_assets_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     before = versions(pilot="{samples: 4}")
     for module in [one for name, one in sys.modules.items() if name.startswith("cos_assets.")]:
         if hasattr(module, "GRADER_VERSION"):
@@ -522,7 +522,7 @@ def test_another_grader_makes_stale_what_it_graded(monkeypatch: pytest.MonkeyPat
         ({}, False),
     ],
 )
-def test_a_mathematical_study_that_names_no_judge_is_warned(changes: dict[str, str], warned: bool) -> None:
+def test_a_mathematical_study_without_a_judge_gives_a_warning(changes: dict[str, str], warned: bool) -> None:
     warnings = study.parse(attributes(**changes)).warnings
     assert len(warnings) == warned
     assert all("judge: {method: steps}" in line for line in warnings)

@@ -1,4 +1,4 @@
-"""What several tests need: servers, daemons, a browser, a project of a user's own, small trainings."""
+"""Helpers for several tests: servers, daemons, a browser, a user's project, small trainings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Silent:
-    """Watches a run and says nothing."""
+    """A silent observer of a run."""
 
     def started(self, batch: Any, assets: Any) -> None: ...
     def progress(self, batch: Any, now: Any) -> None: ...

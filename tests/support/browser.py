@@ -1,4 +1,4 @@
-"""A headless Chromium that tests look at pages with, by the DevTools protocol."""
+"""A headless Chromium for tests of pages, controlled by the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Page:
         self._number = 0
 
     def send(self, method: str, **parameters: Any) -> Any:
-        """One command of the protocol, and its result."""
+        """Send one command of the protocol, and return its result."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while (answer := json.loads(self._socket.recv(timeout=60))).get("id") != self._number:
@@ -65,11 +65,12 @@ class Page:
             self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def says(self, text: str, seconds: float = 30) -> None:
-        """Wait until a text stands on the page."""
+        """Wait until a text is on the page."""
         self.until(f"document.body.innerText.includes({json.dumps(text)})", seconds)
 
     def click(self, text: str, tag: str = "button, a, [role=menuitem], [role=tab]", seconds: float = 30) -> None:
-        """Click the last, innermost element of the kind `tag` that is shown, can be used and says just `text`."""
+        """Click the last, innermost element of the kind `tag` that is visible, enabled and has exactly the text
+        `text`."""
         self.until(
             f"""(() => {{
                 const found = [...document.querySelectorAll({json.dumps(tag)})].filter(element =>
@@ -86,14 +87,14 @@ class Page:
         file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
     def size(self, width: int, height: int, theme: str = "light") -> None:
-        """How large the window is, and which theme its reader prefers."""
+        """Set the size of the window and the preferred theme."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Page]:
-    """A browser with one empty page. Skips the test where there is none, and fails it in CI."""
+    """A browser with one empty page. Without a browser the test is skipped, and fails in CI."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         if os.environ.get("CI"):
@@ -115,7 +116,7 @@ def browser(profile: Path) -> Iterator[Page]:
             target = next(t for t in json.load(found) if t["type"] == "page")["webSocketDebuggerUrl"]
         with connect(target, max_size=None, open_timeout=60) as socket:
             page = Page(socket)
-            # A window that has no focus yet takes no keys.
+            # A window without focus ignores keys.
             page.send("Emulation.setFocusEmulationEnabled", enabled=True)
             yield page
     finally:

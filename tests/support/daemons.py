@@ -1,4 +1,4 @@
-"""Dagster's daemons, one look at a time: the same code that `dagster dev` runs, without its half minutes of waiting."""
+"""Dagster's daemons, one iteration at a time: the code of `dagster dev` without its waits of half a minute."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ LOG = logging.getLogger("daemons")
 
 
 class Daemons:
-    """The daemons on one instance and one code location, which has a server of its own."""
+    """The daemons for one instance and one code location with its own server."""
 
     def __init__(self, workspace: WorkspaceProcessContext) -> None:
         self.workspace, self.instance = workspace, workspace.instance
         self._queue, self._retries = QueuedRunCoordinatorDaemon(interval_seconds=1), EventLogConsumerDaemon()
 
     def look(self) -> None:
-        """One look of each: backfills go on, failed runs are repeated, dead ones marked, queued ones launched."""
+        """One iteration of each: backfills continue, failed runs are retried, dead runs are marked, queued runs are
+        launched."""
         list(execute_backfill_iteration(self.workspace, LOG))
-        # Who looks between a failure and its entry in the run overlooks it for ever; here, that often would be hit.
+        # A daemon that reads a failure before the run's status is written misses it.
+        # That is likely at these short intervals.
         if not self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]), limit=1):
             list(self._retries.run_iteration(self.workspace))
         list(execute_run_monitoring_iteration(self.workspace, LOG))
@@ -59,10 +61,10 @@ class Daemons:
 
 @contextmanager
 def daemons(instance: dg.DagsterInstance, file: Path) -> Iterator[Daemons]:
-    """The daemons for the code location that `file` defines as `defs`."""
+    """The daemons for the code location `defs` in `file`."""
     target = PythonFileTarget(str(file), "defs", working_directory=str(file.parent), location_name="cos")
     with create_daemon_grpc_server_registry(instance) as servers:
         with WorkspaceProcessContext(instance, target, grpc_server_registry=servers) as workspace:
             yield Daemons(workspace)
         servers.shutdown_all_processes()
-        servers.wait_for_processes()  # one that outlives its instance's storage never ends
+        servers.wait_for_processes()  # a process that outlives the storage of its instance never ends

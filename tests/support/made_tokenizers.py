@@ -1,4 +1,4 @@
-"""Small tokenizers of the forms that language models come with, made by hand or trained on a few lines."""
+"""Small tokenizers of the forms that language models use, made by hand or trained on a few lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHAT = "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] | trim }} [
 
 
 def llama2() -> Any:
-    """Llama 2's form: a space is put in front of every text, and taken off again when it is decoded."""
+    """Llama 2's form: a leading space is added to every text and removed in decoding."""
     made = _sentencepiece_bpe()
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Sequence(
@@ -23,7 +23,7 @@ def llama2() -> Any:
 
 
 def metaspace(scheme: str) -> Any:
-    """What transformers makes of Llama's and Mistral's tokenizers today; `scheme` is first, always or never."""
+    """The form that transformers uses for Llama's and Mistral's tokenizers; `scheme` is first, always or never."""
     made = _sentencepiece_bpe()
     made.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=False)
     made.decoder = decoders.Sequence(
@@ -49,7 +49,7 @@ def byte_level(add_prefix_space: bool = False) -> Any:
 
 
 def unigram() -> Any:
-    """T5's form, whose vocabulary holds the names of control tokens as pieces."""
+    """T5's form, whose vocabulary contains the names of control tokens as pieces."""
     made = Tokenizer(models.Unigram())
     made.pre_tokenizer = pre_tokenizers.Metaspace("▁")
     made.decoder = decoders.Metaspace("▁")
@@ -65,7 +65,7 @@ def unigram() -> Any:
 
 
 def words() -> Any:
-    """One token a word, joined by spaces."""
+    """One token per word, joined by spaces."""
     vocabulary = dict.fromkeys([*SPECIAL, "a", "3", "*", "12", "=", "36", "."])
     made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(vocabulary)}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -73,7 +73,7 @@ def words() -> Any:
 
 
 def _sentencepiece_bpe() -> Tokenizer:
-    """Pieces as in Llama 2's vocabulary: letters, runs of spaces, words with a space in front, bytes for the rest."""
+    """Pieces like those of Llama 2: letters, runs of spaces, words with a leading space, and bytes for other text."""
     merges = ["▁ ▁", "▁▁ ▁▁", "r e", "t u", "re tu", "r n", "retu rn", "▁ return", "T h", "Th e", "▁ The", "▁ 4"]
     pieces = [*SPECIAL, *(f"<0x{n:02X}>" for n in range(256)), "▁", *string.ascii_letters, *string.digits]
     pieces += [*string.punctuation, *(merge.replace(" ", "") for merge in merges)]

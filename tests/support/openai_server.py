@@ -342,7 +342,7 @@ class Server:
 
 
 class BatchServer(Server):
-    """A server with a Batch API. Each look at a batch moves it to its next state.
+    """A server with a Batch API. Each status request moves a batch to its next state.
 
     `ends` gives the last state of a batch by its number, from 0: a state, or ("failed", an error code). `sent` holds
     the requests of each batch, and `billed` counts the requests that were answered, by custom_id.

@@ -1,4 +1,4 @@
-"""A project of a user's own, in a folder of its own, and `cos` run in it."""
+"""A user's project in a separate folder, and `cos` run in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of other packages that tests compare with."""
+"""Results of other packages for comparison."""
 
 from __future__ import annotations
 

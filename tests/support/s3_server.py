@@ -1,7 +1,7 @@
-"""A real S3 server (moto's, in a process of its own) on loopback, behind a door that can be told to be shut, to forbid,
-or to know no conditions.
+"""A real S3 server (moto's, in a separate process) on loopback, behind a proxy that can drop or refuse requests, or
+ignore conditional headers.
 
-In its own process, because vLLM looks at every object of every module that is imported, and Flask's do not bear that.
+It is a separate process because vLLM inspects every object of every imported module, which fails with Flask's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Server:
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def _port(self) -> int:
-        """Where moto listens, by what it says when it starts; the rest of what it says is read and left."""
+        """The port in moto's start message; the rest of its output is read and discarded."""
         assert self.moto.stderr is not None
         for line in self.moto.stderr:
             if "Running on http://127.0.0.1:" in line:
@@ -108,7 +108,7 @@ class Server:
         return reply.status, [(key, value) for key, value in reply.getheaders() if key.lower() not in ours], content
 
     def empty(self, bucket: str) -> None:
-        """Forget everything, and make an empty bucket."""
+        """Remove everything, and make an empty bucket."""
         for method, path in (("POST", "/moto-api/reset"), ("PUT", f"/{bucket}")):
             there = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             there.request(method, path, headers={"Host": "s3.amazonaws.com"} if method == "PUT" else {})

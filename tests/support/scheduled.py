@@ -1,4 +1,4 @@
-"""A small study with a schedule, for tests: solutions made elsewhere, so that nothing is slow, and a clock to move."""
+"""A small study with a schedule, for tests: imported solutions, which are fast, and a simulated clock."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ def definitions(*specs: Mapping[str, Any], assets: Iterable[dg.AssetsDefinition]
 
 
 class Nights:
-    """A schedule looked at night after night, shortly before and after its time."""
+    """A schedule evaluated every night, shortly before and after its time."""
 
     def __init__(self, instance: dg.DagsterInstance, name: str = NAME) -> None:
         self.instance, self.sensor = instance, f"{name}_schedule"
         self.cursor: str | None = None
         self.told = ""  # the log of the last night's tick
-        # Later than what the tests make, which has the time of the real clock.
+        # Later than the tables of the tests, which have the time of the real clock.
         self.night = datetime.datetime.now(datetime.UTC).replace(hour=2, minute=0, second=0, microsecond=0)
 
     def next(self, found: dg.Definitions) -> AssetGraphSubset | None:
-        """What is asked for the next night; None for nothing. Every request must be one backfill."""
+        """The request of the next night, or None. Every request must be one backfill."""
         self.night += datetime.timedelta(days=1)
-        assert not self._look(found, self.night - datetime.timedelta(minutes=1)), "asked for before its time"
+        assert not self._look(found, self.night - datetime.timedelta(minutes=1)), "requested before its time"
         requests = self._look(found, self.night + datetime.timedelta(seconds=20))
         log = self.told
-        assert not self._look(found, self.night + datetime.timedelta(seconds=50)), "asked for twice"
+        assert not self._look(found, self.night + datetime.timedelta(seconds=50)), "requested twice"
         self.told = log
         assert len(requests) <= 1
         if not requests:
@@ -92,6 +92,6 @@ class Nights:
 
 
 def names(subset: AssetGraphSubset | None) -> set[str]:
-    """`asset` or `asset partition` of all that a subset holds."""
+    """`asset` or `asset partition` for each member of a subset."""
     units: Iterable[AssetKeyPartitionKey] = subset.iterate_asset_partitions() if subset else ()
     return {" ".join(part for part in (unit.asset_key.path[-1], unit.partition_key) if part) for unit in units}

@@ -1,4 +1,4 @@
-"""A finetuning in two processes of its own, started as a program: `python -m support.toy_apart OUT BASE` in tests/."""
+"""A finetuning in two separate processes, started as a program: `python -m support.toy_apart OUT BASE` in tests/."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(out: Path, base: Path, method: str = "full", processes: int | None = 2
 
 
 def processes_of(out: Path, role: str = "") -> list[psutil.Process]:
-    """Those that train in `out`."""
+    """The processes that train in `out`."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,6 +1,6 @@
-"""Finetunings that end themselves with SIGKILL, each in a process of its own.
+"""Finetunings that kill themselves with SIGKILL, each in a separate process.
 
-`start` forks from a server that has loaded torch and transformers once, so that a killed process costs little.
+`start` forks from a server that has loaded torch and transformers once, so that processes start fast.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ STEPS = 12
 
 
 def start_server() -> None:
-    """Let the server load the libraries while something else is done."""
+    """Start the server, which loads the libraries in the background."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["transformers.trainer", "transformers.models.llama.modeling_llama", "peft"])
     forkserver.ensure_running()
 
 
 def start(out: Path, base: Path, method: str, moment: str) -> int:
-    """Run a finetuning in a process that kills itself at `moment`; its exit code: -9 for SIGKILL, 0 when it ended."""
+    """Run a finetuning in a process that kills itself at `moment`; return its exit code: -9 for SIGKILL, 0 if it
+    completed."""
     process = multiprocessing.get_context("forkserver").Process(target=run, args=(out, base, method, moment))
     process.start()
     process.join(timeout=300)
@@ -33,7 +34,7 @@ def start(out: Path, base: Path, method: str, moment: str) -> int:
 
 
 def run(out: Path, base: Path, method: str, moment: str) -> None:
-    """Finetune on sums with two learning rates; every evaluation is noted in a file beside `out`."""
+    """Finetune on sums with two learning rates; every evaluation is recorded in a file next to `out`."""
     import torch
 
     from cos_assets.training.settings import Finetune
@@ -43,7 +44,7 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
     given: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "learning_rate": [2e-2, 5e-3], "checkpoints": 3}
     if method == "lora":
         given |= {"method": "lora", "lora": {"r": 4, "dropout": 0.2}}  # dropout draws random numbers at every step
-        given |= {"packing": True}  # the proof that comes before the first step, and only there, must draw none
+        given |= {"packing": True}  # the check of packing before the first step must not draw any
     rows = make_rows(21)
     counts = _kill_at(moment)
 
@@ -61,7 +62,7 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
 
 
 def _kill_at(moment: str) -> Any:
-    """Arm SIGKILL for one moment; events that have no hook of their own are counted by the function returned."""
+    """Set up SIGKILL for one moment; the returned function counts events without a hook."""
     import torch
 
     what, _, number = moment.partition(" #")

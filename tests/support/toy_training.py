@@ -1,4 +1,4 @@
-"""A world small enough to train in a second: sums of two numbers, one token a word, a Llama of 30,000 parameters."""
+"""A task that trains in a second: sums of two numbers, one token per word, a Llama of 30,000 parameters."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_base(folder: Path, dtype: str = "float32") -> Path:
         num_key_value_heads=2,
         max_position_embeddings=64,
         tie_word_embeddings=True,
-        initializer_range=0.3,  # learns faster from nothing than the usual 0.02
+        initializer_range=0.3,  # an untrained model learns faster than with the usual 0.02
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
@@ -71,13 +71,13 @@ def finetune(
     on_progress: OnProgress | None = None,
     **of_base: Any,
 ) -> Trained:
-    """`sft.finetune` of a job given by its parts; `of_base` are further arguments of `Base`."""
+    """Call `sft.finetune` with a job from its parts; `of_base` are further arguments of `Base`."""
     job = Job(rows, Base(str(base), **of_base), settings, steps, seed)
     return sft.finetune(job, out, evaluate, on_progress)
 
 
 def greedy(model: Any, tokenizer: Any, prompts: list[str], max_tokens: int = 10) -> list[str]:
-    """Greedy completions, one prompt after the other."""
+    """Greedy completions, one prompt at a time."""
     import torch
 
     from cos_assets.generation.tokens import decode, prompt_ids
@@ -93,7 +93,7 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str], max_tokens: int = 10)
 
 
 def accuracy(folder: Path, rows: pl.DataFrame) -> float:
-    """The share of rows whose completion the model gives word for word, greedily."""
+    """The share of rows whose completion equals the model's greedy text."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

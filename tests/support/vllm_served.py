@@ -1,4 +1,4 @@
-"""A model behind vLLM's own server, on loopback."""
+"""A model behind vLLM's server on loopback."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 
 @contextmanager
 def serve(model: Path, name: str, log: Path, *arguments: str, key: str | None = None) -> Iterator[str]:
-    """The base URL of a server for the model in a folder, under `name`; what it says goes to `log`. Without vLLM the
-    test is skipped, and fails in CI."""
+    """The base URL of a server for the model in a folder, under `name`; its output goes to `log`. Without vLLM the test
+    is skipped, and fails in CI."""
     if importlib.util.find_spec("vllm") is None:
         if os.environ.get("CI"):
             pytest.fail("vllm is not installed: in CI this test must run")

@@ -11,7 +11,7 @@ from cos_assets.tasks.arithmetic import Arithmetic
 TASK = Arithmetic(train=5, validation=3, test=4, seed=2)
 
 
-def test_a_study_finds_it_by_name() -> None:
+def test_the_task_is_made_by_name() -> None:
     task = tasks.make({"name": "arithmetic", "train": 5, "seed": 2})
     assert isinstance(task, Arithmetic)
     assert (task.train, task.validation, task.test, task.seed) == (5, 200, 1500, 2)
@@ -58,14 +58,14 @@ def test_prompt_ends_the_line_and_shots_come_first() -> None:
         ("The answer is", None),
         ("The answer is 12", "12"),
         ("The answer is - 3 .", "- 3"),
-        ("The answer is 1 2 .", "1 2"),  # not 1, and graded wrong
+        ("The answer is 1 2 .", "1 2"),  # not read as 1, so it is graded as wrong
         ("", None),
     ],
 )
-def test_extract(text: str, answer: str | None) -> None:
+def test_the_stated_answer_is_read(text: str, answer: str | None) -> None:
     assert TASK.answer(text) == answer
 
 
-def test_order_of_operands_does_not_make_a_new_solution() -> None:
+def test_equations_with_swapped_operands_are_equal() -> None:
     assert TASK.equations("3 + 4 = 7 . 2 * 7 = 14 .") == TASK.equations("4 + 3 = 7 . 7 * 2 = 14 .")
     assert TASK.equations("9 - 4 = 5 .") != TASK.equations("4 - 9 = 5 .")

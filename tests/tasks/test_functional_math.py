@@ -29,7 +29,7 @@ def write(file: Path, **members: Any) -> str:
     return str(file)
 
 
-def test_three_snapshots_of_1745(public_data: Path) -> None:
+def test_three_snapshots_have_the_published_problems(public_data: Path) -> None:
     frames = {}
     for snapshot in ("Oct-2023", "Nov-2023", "Dec-2023"):
         task = FunctionalMath(path=str(public_data / "functional_math"), snapshot=snapshot)  # type: ignore[arg-type]
@@ -50,20 +50,20 @@ def test_three_snapshots_of_1745(public_data: Path) -> None:
     assert moved == 1712, "33 have the same numbers by chance"
 
 
-def test_every_gold_is_graded(public_data: Path) -> None:
-    """A gold that the graders cannot read is nobody's to solve: beside another answer it gives no verdict."""
+def test_every_gold_but_one_can_be_graded(public_data: Path) -> None:
+    """A gold that the graders cannot read has no verdict for other answers."""
     problems = FunctionalMath(path=str(public_data / "functional_math")).load()
     same, other = (
         grade(problems.select(gold="answer", answer=answer, finish_reason=pl.lit("stop")), "math", workers=2)
         for answer in (pl.format("${}$", "answer"), pl.lit("987654321/7"))
     )
     assert set(same["verdict"]) == {"correct"}
-    # TeX reads 1/0 and a 6 beside it, its author may have meant 10/6.
+    # TeX reads 1/0 followed by 6; its author may have meant 10/6.
     assert other.filter(pl.col("verdict") != "wrong")["gold"].to_list() == ["\\left(\\frac106,15\\right)"]
     assert set(other["grader"]) == {"number", "math-verify 0.9.0"}
 
 
-def test_prompts_and_answers_are_those_of_math() -> None:
+def test_prompts_and_answers_equal_those_of_math() -> None:
     ours, its = FunctionalMath(), Math()
     problem = {"question": "q"}
     assert ours.prompt(problem, ours.exemplars) == its.prompt(problem, its.exemplars)
@@ -71,7 +71,7 @@ def test_prompts_and_answers_are_those_of_math() -> None:
     assert (ours.stop, ours.answer_kind) == (its.stop, "math")
 
 
-def test_the_archive_itself_can_be_named(tmp_path: Path) -> None:
+def test_path_can_be_the_archive(tmp_path: Path) -> None:
     path = write(tmp_path / "any.tar.gz", **{"1": ROW, "2": {**ROW, "problem": "q", "is_static": True}})
     problems = FunctionalMath(path=path, check_rows=False).load()
     assert problems["problem_id"].to_list() == [f"functional_math/Dec-2023/algebra/{n}" for n in (1, 2)]
@@ -89,7 +89,9 @@ def test_the_archive_itself_can_be_named(tmp_path: Path) -> None:
         ({}, {}, "has no rows"),
     ],
 )
-def test_bad_archives_are_named(tmp_path: Path, members: dict[str, Any], options: dict[str, Any], message: str) -> None:
+def test_invalid_archives_are_refused_with_the_reason(
+    tmp_path: Path, members: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
     write(tmp_path / "Dec-2023.tar.gz", **members)
     with pytest.raises(ValueError, match=message) as error:
         FunctionalMath(path=str(tmp_path), **options).load()
@@ -102,7 +104,7 @@ def test_an_archive_of_another_snapshot_is_refused(tmp_path: Path) -> None:
         FunctionalMath(path=path, snapshot="Oct-2023", check_rows=False).load()
 
 
-def test_what_is_no_archive_and_what_is_nowhere(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_and_a_missing_path_are_refused(tmp_path: Path) -> None:
     (tmp_path / "Dec-2023.tar.gz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"Dec-2023.tar.gz: is not a .tar.gz file"):
         FunctionalMath(path=str(tmp_path)).load()

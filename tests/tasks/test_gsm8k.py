@@ -1,4 +1,4 @@
-"""GSM8K: splits, prompts, what counts as a stated answer, and the flags recorded by the data's authors."""
+"""GSM8K: splits, prompts, stated answers, and the flags recorded by the authors of the data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_splits_are_disjoint_and_stable(gsm8k: tuple[Gsm8k, pl.DataFrame]) -> No
     assert problems["problem_id"].n_unique() == problems["question"].n_unique() == len(problems)
     assert problems.equals(task.load())
     first = problems.filter(pl.col("split") == "validation")["problem_id"][0]
-    assert first == "gsm8k/train/00027", "the split is part of the data: it must not move between versions"
+    assert first == "gsm8k/train/00027", "the split is part of the data: it must not change between versions"
     other = Gsm8k(path=task.path, seed=1).load()
     assert problems.drop("split").equals(other.drop("split")), "ids do not depend on the seed"
     assert not problems.equals(other)
@@ -81,10 +81,11 @@ def test_reference_solutions_state_their_answers(gsm8k: tuple[Gsm8k, pl.DataFram
         ("175b_verification", 742, 1),
     ],
 )
-def test_recorded_flags(
+def test_verdicts_equal_the_recorded_flags(
     public_data: Path, gsm8k: tuple[Gsm8k, pl.DataFrame], model: str, correct: int, silent: int
 ) -> None:
-    """Flag by flag, not only in total. The solution that ends in `A: 10+John's age` is wrong, not silent."""
+    """Every flag is compared, not only the total. The solution that ends in `A: 10+John's age` is wrong, not
+    unanswered."""
     task, problems = gsm8k
     lines = (public_data / "gsm8k" / "example_model_solutions.jsonl").read_text(encoding="utf-8").splitlines()
     recorded = [json.loads(line) for line in lines]
@@ -101,7 +102,7 @@ def test_recorded_flags(
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
-def test_file_kinds(tmp_path: Path, suffix: str) -> None:
+def test_every_file_format_is_read(tmp_path: Path, suffix: str) -> None:
     for split in ("train", "test"):
         file = tmp_path / f"{split}{suffix}"
         if suffix == ".parquet":
@@ -137,19 +138,21 @@ def test_file_kinds(tmp_path: Path, suffix: str) -> None:
         ([ROW], {"validation": 0, "limit": {"test": 0}}, "limit.test: 0 is not allowed"),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, train: list[Any], options: dict[str, Any], message: str) -> None:
+def test_invalid_files_are_refused_with_the_reason(
+    tmp_path: Path, train: list[Any], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         Gsm8k(path=write(tmp_path, train), **{"check_rows": False, **options}).load()
     assert "\n" not in str(error.value)
 
 
-def test_what_is_not_utf8_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
     (Path(write(tmp_path, [ROW])) / "train.jsonl").write_bytes(json.dumps(ROW).encode() + b'\n{"question": "\xff"}\n')
     with pytest.raises(ValueError, match=r"train.jsonl: line 2: is not JSON"):
         Gsm8k(path=str(tmp_path)).load()
 
 
-def test_missing_files_are_named(tmp_path: Path) -> None:
+def test_missing_files_are_refused_with_the_expected_names(tmp_path: Path) -> None:
     shutil.copy(Path(write(tmp_path, [ROW])) / "train.jsonl", tmp_path / "other.jsonl")
     (tmp_path / "test.jsonl").unlink()
     with pytest.raises(
@@ -158,7 +161,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         Gsm8k(path=str(tmp_path), validation=0, check_rows=False).load()
 
 
-def test_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pinned_revision_is_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, str]]:
@@ -171,7 +174,7 @@ def test_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -
     assert len(problems) == 4
 
 
-def test_no_path_and_no_network_names_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported_with_both_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*args: Any, **kwargs: Any) -> None:
         raise ConnectionError("no route\nto host")
 
@@ -234,7 +237,7 @@ def test_prompt_ends_where_the_solution_starts() -> None:
         ("#### " + "9" * 100_000, "9" * 100_000),
     ],
 )
-def test_stated_answers(text: str, answer: str | None) -> None:
+def test_stated_answers_are_read(text: str, answer: str | None) -> None:
     assert Gsm8k().answer(text) == answer
 
 
@@ -248,7 +251,7 @@ def test_unknown_parameter_is_refused() -> None:
         tasks.make({"name": "gsm8k", "pat": "x"})
 
 
-def test_exemplars_are_right_and_our_own(gsm8k: tuple[Gsm8k, pl.DataFrame]) -> None:
+def test_exemplars_are_correct_and_not_in_the_data(gsm8k: tuple[Gsm8k, pl.DataFrame]) -> None:
     task, problems = gsm8k
     assert len(task.exemplars) == 8
     asked = {tasks.same_text(question) for question in problems["question"]}

@@ -1,4 +1,4 @@
-"""HumanEval: all reference solutions pass in the sandbox, what is broken fails, the harness's own example agrees."""
+"""HumanEval: reference solutions pass in the sandbox, broken ones fail, and the example of the harness agrees."""
 
 from __future__ import annotations
 
@@ -45,13 +45,15 @@ def verdicts(task: HumanEval, problems: pl.DataFrame, completions: list[str]) ->
 # --- the public problems ---------------------------------------------------------------------------------------------
 
 
-def test_problems(humaneval: tuple[HumanEval, pl.DataFrame], public_data: Path) -> None:
+def test_problems_have_the_published_ids_and_tests(
+    humaneval: tuple[HumanEval, pl.DataFrame], public_data: Path
+) -> None:
     task, problems = humaneval
     assert problems.schema == tasks.PROBLEMS
     assert problems.height == problems["problem_id"].n_unique() == problems["question"].n_unique() == 164
     assert problems["split"].unique().to_list() == ["test"]
     assert problems["problem_id"].to_list() == [f"HumanEval/{n}" for n in range(164)]
-    assert problems.equals(HumanEval(path=str(public_data / "humaneval_mbpp")).load()), "the folder will do too"
+    assert problems.equals(HumanEval(path=str(public_data / "humaneval_mbpp")).load()), "a folder is also accepted"
     assert task.provenance()["test_sha256"].startswith("b796127e635a67f9")
 
 
@@ -61,7 +63,7 @@ def test_reference_solutions_pass(humaneval: tuple[HumanEval, pl.DataFrame]) -> 
 
 
 def test_whole_programs_in_a_block_pass(humaneval: tuple[HumanEval, pl.DataFrame]) -> None:
-    """As chat models write them: the function again, without the helpers that stand before it in the prompt."""
+    """Like replies of chat models: the function is repeated without the helpers that precede it in the prompt."""
     task, problems = humaneval
     chosen = problems.filter(pl.col("question").str.contains(r"\ndef [^$]*\ndef ") | (pl.int_range(pl.len()) % 10 == 0))
     assert "HumanEval/32" in chosen["problem_id"].to_list() and chosen.height >= 19
@@ -78,14 +80,14 @@ def test_broken_bodies_fail(humaneval: tuple[HumanEval, pl.DataFrame], body: str
     assert verdicts(task, problems, [body] * 164) == ["wrong"] * 164
 
 
-def test_the_example_of_the_published_harness(
+def test_the_example_of_the_published_harness_gets_its_recorded_verdicts(
     public_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its README records pass@1 = 0.4999...: three of six pass. One runs a shell command, one sleeps for 10 s."""
     folder = public_data / "humaneval_mbpp"
     lines = (folder / "example_samples.jsonl").read_text().splitlines()
     completions = [json.loads(line)["completion"] for line in lines]
-    monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)  # on a slow machine the sleeper would have its 10 s
+    monkeypatch.setattr(sandbox, "slowness", lambda: 1.0)  # on a slow machine the limit would exceed 10 s
     task = HumanEval(path=str(folder / "example_problem.jsonl"), check_rows=False)
     gold = task.load()["answer"].item()
     grades = grade_programs([(gold, task.answer(completion, gold) or "") for completion in completions], 2)
@@ -100,8 +102,8 @@ def test_the_example_of_the_published_harness(
 def test_recorded_solutions_of_models_pass(
     public_data: Path, humaneval: tuple[HumanEval, pl.DataFrame], model: str
 ) -> None:
-    """EvalPerf keeps solutions that passed. Of all 2,404 on HumanEval, those of five models, only three do not pass
-    here: they import numpy. Two a task are run in this test."""
+    """EvalPerf contains solutions that passed. Of 2,404 on HumanEval by five models, only three fail here, because they
+    import numpy. This test runs two per task."""
     _, problems = humaneval
     gold = dict(problems.select("problem_id", "answer").rows())
     recorded = json.loads((public_data / "evalperf" / f"{model}.json").read_text())["eval"]
@@ -136,7 +138,7 @@ def test_recorded_solutions_of_models_pass(
         ([], "has no rows"),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, rows: list[Any], message: str) -> None:
+def test_invalid_files_are_refused_with_the_reason(tmp_path: Path, rows: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         write(tmp_path, *rows).load()
     assert "\n" not in str(error.value)
@@ -148,7 +150,7 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
         HumanEval(path=str(tmp_path)).load()
 
 
-def test_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_revision_is_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, str]]:
@@ -160,7 +162,7 @@ def test_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [(("openai/openai_humaneval", None), {"split": "test", "revision": "abc"})]
 
 
-def test_without_a_sandbox_the_task_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_without_a_sandbox_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = write(tmp_path, ROW)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("COS_SANDBOX_URL", raising=False)
@@ -169,7 +171,7 @@ def test_without_a_sandbox_the_task_refuses(tmp_path: Path, monkeypatch: pytest.
         task.load()
 
 
-def test_prompts(tmp_path: Path) -> None:
+def test_prompts_continue_the_code_or_ask_for_a_block(tmp_path: Path) -> None:
     task = write(tmp_path, ROW)
     (problem,) = task.load().to_dicts()
     assert task.prompt(problem) == "def return1():\n"
@@ -181,13 +183,13 @@ def test_prompts(tmp_path: Path) -> None:
     assert "```python\ndef return1():\n    return 1\n```" in instruct.prompt(problem, [problem])
 
 
-def test_steps_and_diversity(tmp_path: Path) -> None:
+def test_programs_have_no_steps_and_are_compared_canonically(tmp_path: Path) -> None:
     task = write(tmp_path, ROW)
     (problem,) = task.load().to_dicts()
     assert task.check(problem, "    return 1").label == "unreadable"
     assert task.equations("    return 1  # one") == task.equations("\treturn (1)") != task.equations("    return 2")
 
 
-def test_gzip_and_the_name_of_the_file_do_not_matter(tmp_path: Path) -> None:
+def test_a_compressed_file_of_any_name_is_read(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl.gz").write_bytes(gzip.compress(json.dumps(ROW).encode()))
     assert HumanEval(path=str(tmp_path / "mine.jsonl.gz"), check_rows=False).load().height == 1

@@ -1,4 +1,4 @@
-"""IFEval: the published rows, what they become, and rows that are not as expected."""
+"""IFEval: the published rows, their problems, and invalid rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROW = {"key": 7, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_co
 
 
 @pytest.mark.parametrize(("folder", "count"), [("ifeval", 540), ("ifeval_multi_model", 541)])
-def test_published_rows(public_data: Path, folder: str, count: int) -> None:
+def test_published_rows_are_loaded(public_data: Path, folder: str, count: int) -> None:
     problems = Ifeval(path=str(public_data / folder)).load()
     assert problems.schema == tasks.PROBLEMS
     assert (len(problems), problems["problem_id"].n_unique(), set(problems["split"])) == (count, count, {"test"})
@@ -34,13 +34,13 @@ def test_both_copies_hold_the_same_problems(public_data: Path) -> None:
     assert full.filter(pl.col("problem_id") != "ifeval/test/02785").equals(short)
 
 
-def test_limit(public_data: Path) -> None:
+def test_limits_are_nested(public_data: Path) -> None:
     small, large = (Ifeval(path=str(public_data / "ifeval"), limit={"test": n}).load() for n in (10, 20))
     assert len(small) == 10
     assert set(small["problem_id"]) < set(large["problem_id"])
 
 
-def test_the_prompt_is_asked_as_it_stands() -> None:
+def test_the_prompt_is_used_unchanged() -> None:
     task = Ifeval()
     assert task.prompt({"question": "Say it, please."}) == "Say it, please."
     with pytest.raises(ValueError, match=r"sampling.shots: 1 is not allowed; allowed: 0, as ifeval"):
@@ -64,7 +64,7 @@ def test_the_whole_reply_is_the_answer(tmp_path: Path) -> None:
     assert verdicts(samples, task.load(), task)["verdict"].to_list() == ["correct", "wrong", "no_answer"]
 
 
-def test_the_hub_gives_every_keyword_to_every_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_null_keywords_of_the_hub_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
@@ -98,7 +98,9 @@ def write(folder: Path, rows: list[Any]) -> str:
         ([], {}, "input_data.jsonl: has no rows"),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, rows: list[Any], options: dict[str, Any], message: str) -> None:
+def test_invalid_files_are_refused_with_the_reason(
+    tmp_path: Path, rows: list[Any], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         Ifeval(path=write(tmp_path, rows), **{"check_rows": False, **options}).load()
     assert "\n" not in str(error.value)

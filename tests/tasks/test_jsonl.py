@@ -1,4 +1,4 @@
-"""Bring your own: every way in, every way to state an answer, and every mistake named."""
+"""A user's own data: every file format, every form of answer, and the message for every error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load(file: Path, lines: list[Any], **options: Any) -> pl.DataFrame:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_and_its_columns(tmp_path: Path) -> None:
+def test_configured_columns_are_read(tmp_path: Path) -> None:
     row = {
         "q": {"text": " How many? "}, "a": 6, "i": "first", "w": "2*3 = 6. The answer is 6.", "d": 4, "s": "sums",
         "part": "test",
@@ -56,7 +56,7 @@ def test_a_file_and_its_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet", "bom.jsonl", "JSONL", "CSV", "Tsv"])
-def test_file_kinds(tmp_path: Path, kind: str) -> None:
+def test_every_file_format_is_read(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"a.{kind}"
     if kind == "parquet":
         pl.DataFrame(rows(3)).write_parquet(file)
@@ -74,8 +74,8 @@ def test_file_kinds(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["P.CSV", "p.CSV.GZ", "p.csv.gz", "P.TSV", "p.Csv"])
-def test_a_field_is_as_long_as_any_text_may_be(tmp_path: Path, name: str) -> None:
-    """More is refused by the limit that the message names, not by that of Python's csv."""
+def test_a_field_may_have_the_maximum_length_of_texts(tmp_path: Path, name: str) -> None:
+    """A longer field is refused by the limit in the message, not by that of Python's csv."""
     separator = "\t" if "tsv" in name.lower() else ","
     for length in (140_000, MAX_CHARACTERS, MAX_CHARACTERS + 1):
         data = f'question{separator}answer\n"{"x" * length}"{separator}1\n'.encode()
@@ -87,7 +87,7 @@ def test_a_field_is_as_long_as_any_text_may_be(tmp_path: Path, name: str) -> Non
                 Jsonl(path=str(tmp_path / name)).load()
 
 
-def test_long_fields_are_read_in_many_threads(tmp_path: Path) -> None:
+def test_long_fields_are_read_in_concurrent_threads(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text(f'question,answer\n"{"x" * 200_000}",1\n')
     with ThreadPoolExecutor(8) as threads:
@@ -103,7 +103,7 @@ def test_levels_and_subjects_may_be_numbers(tmp_path: Path, label: Any, expected
     assert found.select("level", "subject").row(0) == (expected, expected)
 
 
-def test_columns_lie_in_lists(tmp_path: Path) -> None:
+def test_columns_are_read_from_lists(tmp_path: Path) -> None:
     line = {"messages": [{"content": "How many?"}, {"content": "6"}]}
     columns = {"question": "messages.0.content", "answer": "messages[-1].content"}
     found = load(tmp_path / "a.jsonl", [line], columns=columns)
@@ -112,7 +112,7 @@ def test_columns_lie_in_lists(tmp_path: Path) -> None:
         load(tmp_path / "a.jsonl", [line], columns={**columns, "answer": "messages.2.content"})
 
 
-def test_splits_that_the_data_lack_are_drawn(tmp_path: Path) -> None:
+def test_missing_splits_are_drawn_from_the_data(tmp_path: Path) -> None:
     problems = load(tmp_path / "a.jsonl", rows(20), test=5, validation=3)
     assert dict(problems.group_by("split").len().iter_rows()) == {"train": 12, "validation": 3, "test": 5}
     assert problems.equals(Jsonl(path=str(tmp_path / "a.jsonl"), test=5, validation=3).load())
@@ -124,21 +124,21 @@ def test_splits_that_the_data_lack_are_drawn(tmp_path: Path) -> None:
     assert load(tmp_path / "a.jsonl", rows(20), limit={"train": 2}).height == 2
 
 
-def test_a_folder_and_names_of_ones_own(tmp_path: Path) -> None:
+def test_a_folder_with_configured_split_names_is_read(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", rows(3))
     write(tmp_path / "test.jsonl", [{"question": "t", "answer": "1"}])
     problems = Jsonl(path=str(tmp_path), validation=1).load()
     assert sorted(problems["split"]) == ["test", "train", "train", "validation"]
     assert problems["problem_id"].to_list()[-1] == "jsonl/test/00000"
     (tmp_path / "test.jsonl").rename(tmp_path / "TEST.JsonL")
-    assert Jsonl(path=str(tmp_path), validation=1).load().equals(problems), "suffixes in upper case are found, too"
+    assert Jsonl(path=str(tmp_path), validation=1).load().equals(problems), "suffixes in upper case are also found"
     only = Jsonl(path=str(tmp_path), splits={"test": "train"}).load()
     assert only["split"].to_list() == ["test"] * 3
     with pytest.raises(ValueError, match="contains no exam file"):
         Jsonl(path=str(tmp_path), splits={"test": "exam"}).load()
 
 
-def test_a_dataset_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_is_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
@@ -189,13 +189,15 @@ LONG = "x" * 10_000_000
         ([ROW], {"limit": {"train": 0}}, "limit.train: 0 is not allowed"),
     ],
 )  # fmt: skip
-def test_bad_rows_are_named(tmp_path: Path, lines: list[Any], options: dict[str, Any], message: str) -> None:
+def test_invalid_rows_are_refused_with_the_line(
+    tmp_path: Path, lines: list[Any], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         load(tmp_path / "a.jsonl", lines, **options)
     assert "\n" not in str(error.value)
 
 
-def test_other_encodings_are_named(tmp_path: Path) -> None:
+def test_other_encodings_are_refused_with_the_line(tmp_path: Path) -> None:
     good = json.dumps(ROW)
     lines = good + "\n" + good.replace("How", "H\xf6w") + "\n"
     for name, encoding, message in (
@@ -227,7 +229,7 @@ def test_other_encodings_are_named(tmp_path: Path) -> None:
         ({"path": "a", "splits": {}}, "splits"),
     ],
 )
-def test_bad_settings_are_named(options: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_with_the_reason(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tasks.make({"name": "jsonl", **options})
 
@@ -235,7 +237,7 @@ def test_bad_settings_are_named(options: dict[str, Any], message: str) -> None:
 # --- prompts and answers ---------------------------------------------------------------------------------------------
 
 
-def test_the_template_makes_prompts_and_stops() -> None:
+def test_the_template_determines_prompts_and_stop_strings() -> None:
     task = Jsonl(path="a", examples=[{"question": "1+1?", "solution": "The answer is 2."}])  # type: ignore[arg-type]
     assert task.stop == ("\nQuestion:",)
     assert task.prompt({"question": "a {question}?"}, task.exemplars) == (
@@ -279,19 +281,19 @@ def test_the_template_makes_prompts_and_stops() -> None:
         ("tests", " \n", None),
     ],
 )
-def test_stated_answers(kind: Any, text: str, answer: str | None) -> None:
+def test_stated_answers_are_read(kind: Any, text: str, answer: str | None) -> None:
     assert Jsonl(path="a", grade=kind).answer(text) == answer
 
 
-def test_an_answer_pattern_of_ones_own() -> None:
+def test_a_configured_answer_pattern_is_used() -> None:
     task = Jsonl(path="a", grade="text", answer_pattern=r"=> (.*)")
     assert task.answer("=> a\n=> b \nQuestion: => c") == "b"
     assert task.answer("The answer is a") is None
     assert task.answer("=> ") is None
 
 
-def test_other_settings_are_other_versions() -> None:
-    """What the study says decides what counts as old: samples with the prompt, verdicts with the way of reading."""
+def test_settings_change_the_version_that_they_affect() -> None:
+    """A new prompt makes samples stale, and a new answer pattern makes verdicts stale."""
     base = Jsonl(path="a")
     prompt = Jsonl(path="a", between="\n")
     reading = Jsonl(path="a", answer_pattern="=> (.*)")
@@ -310,8 +312,8 @@ def test_other_settings_are_other_versions() -> None:
         ("choice", "(b)", "B", "\nThe answer is (b)."),
     ],
 )
-def test_a_solution_states_its_answer(tmp_path: Path, kind: Any, answer: Any, gold: str, ending: str) -> None:
-    """Models trained on reference solutions have to be graded as right by the same task."""
+def test_a_reference_solution_states_its_answer(tmp_path: Path, kind: Any, answer: Any, gold: str, ending: str) -> None:
+    """The task must grade models trained on its reference solutions as correct."""
     lines = [{"question": "q", "answer": answer, "w": "This way. "}]
     task = Jsonl(path=write(tmp_path / "a.jsonl", lines), grade=kind, columns={"solution": "w"})  # type: ignore[arg-type]
     row = task.load().row(0, named=True)
@@ -355,7 +357,7 @@ ANYTHING = "functions that return anything pass these tests"
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("sandbox")
-def test_tests_that_test_nothing_are_refused(tmp_path: Path, tests: str, why: str) -> None:
+def test_tests_that_every_program_passes_are_refused(tmp_path: Path, tests: str, why: str) -> None:
     lines = [
         {"question": "p", "answer": "assert f(1) == 2", "w": "def f(n): return n + 1"},
         {"question": "q", "answer": tests, "w": "def f(n): return n + 1"},
@@ -377,7 +379,7 @@ def test_tests_that_test_nothing_are_refused(tmp_path: Path, tests: str, why: st
     ],
 )
 @pytest.mark.usefixtures("sandbox")
-def test_each_form_of_tests_tells_right_from_wrong(tmp_path: Path, tests: str) -> None:
+def test_each_form_of_tests_distinguishes_correct_and_wrong_programs(tmp_path: Path, tests: str) -> None:
     lines = [{"question": "q", "answer": tests, "w": "def f(n): return n + 1"}]
     task = Jsonl(path=write(tmp_path / "a.jsonl", lines), grade="tests", columns={"solution": "w"})  # type: ignore[arg-type]
     (gold,) = task.load()["answer"]
@@ -405,7 +407,7 @@ def test_a_question_in_two_splits_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", ["arithmetic", "gsm8k"])
-def test_our_tasks_have_disjoint_splits(public_data: Path, spec: str) -> None:
-    """Those of the other tasks are tested beside them."""
+def test_built_in_tasks_have_disjoint_splits(public_data: Path, spec: str) -> None:
+    """The other tasks are tested in their own modules."""
     task = tasks.make({"name": spec} if spec == "arithmetic" else {"name": spec, "path": str(public_data / spec)})
     assert tasks.in_several_splits(task.load()).is_empty()

@@ -1,4 +1,4 @@
-"""MATH: published counts, splits, the two ways an answer is stated, and the hub's two datasets."""
+"""MATH: published counts, splits, the two forms of stated answers, and the two hub datasets."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_splits_are_disjoint_and_stable(math: tuple[Math, pl.DataFrame]) -> None
     for split, same in (("train", True), ("test", True), ("validation", False)):
         assert problems.filter(pl.col("split") == split).equals(other.filter(pl.col("split") == split)) is same
     first = problems.filter(pl.col("split") == "validation")["problem_id"][0]
-    assert first == "math/test/d8866c89b8a4", "the split is part of the data: it must not move between versions"
+    assert first == "math/test/d8866c89b8a4", "the split is part of the data: it must not change between versions"
 
 
-def test_all_other_test_problems_can_be_validation_but_one(math: tuple[Math, pl.DataFrame]) -> None:
-    """One question of the 4,500 stands in the training problems too, with other capitals or spaces."""
+def test_all_but_one_of_the_other_test_problems_can_be_validation(math: tuple[Math, pl.DataFrame]) -> None:
+    """One of the 4,500 questions is also a training problem, with other capitals or spaces."""
     problems = Math(path=math[0].path, validation=4499).load()
     held_out = problems.filter(pl.col("split") != "train")
     levels = held_out.group_by("level").len().sort("level")["len"].to_list()
@@ -78,15 +78,17 @@ def test_two_training_problems_have_no_answer(math: tuple[Math, pl.DataFrame]) -
     silent = problems.filter(pl.col("answer").is_null())
     assert silent["split"].to_list() == ["train", "train"]
     assert "prime numbers greater than $n!+1$" in silent["question"][0]
-    assert problems.filter(pl.col("split") == "train")["solution"].null_count() == 7500, "the copy at hand has none"
+    assert problems.filter(pl.col("split") == "train")["solution"].null_count() == 7500, (
+        "this copy has no training solutions"
+    )
     one = grade(pl.DataFrame({"gold": [None], "answer": ["A"], "finish_reason": ["stop"]}), task.answer_kind)
     assert one["verdict"].to_list() == ["grader_error"]
     repeated = problems.filter(pl.col("problem_id").str.ends_with("-2"))
     assert repeated["answer"].to_list() == ["2"]
 
 
-def test_every_gold_is_what_its_solution_states(public_data: Path, math: tuple[Math, pl.DataFrame]) -> None:
-    """Graded is the text as published, not what we make of it; of the 5,000, that each boxes something."""
+def test_every_gold_equals_the_answer_of_its_solution(public_data: Path, math: tuple[Math, pl.DataFrame]) -> None:
+    """The published text is graded, without our normalization; of the 5,000 test solutions, each must have a box."""
     task, problems = math
     published = [json.loads(line) for line in (public_data / "math" / "math500.jsonl").read_text().splitlines()]
     as_published = pl.DataFrame({"gold": [r["answer"] for r in published]}).with_columns(
@@ -103,7 +105,7 @@ def test_every_gold_is_what_its_solution_states(public_data: Path, math: tuple[M
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_published_forms(tmp_path: Path, suffix: str) -> None:
+def test_every_published_file_format_is_read(tmp_path: Path, suffix: str) -> None:
     parts = {"train": rows(3), "test": rows(4, 10), "MATH-500": [{**r, "answer": "3", "level": 4} for r in rows(2, 10)]}
     for name, part in parts.items():
         if suffix == ".parquet":
@@ -132,14 +134,14 @@ def test_published_forms(tmp_path: Path, suffix: str) -> None:
         ({"math500": []}, "math500.jsonl: has no rows"),
     ],
 )  # fmt: skip
-def test_bad_files_are_named(tmp_path: Path, parts: dict[str, list[Any]], message: str) -> None:
+def test_invalid_files_are_refused_with_the_reason(tmp_path: Path, parts: dict[str, list[Any]], message: str) -> None:
     good = {"train": rows(1), "test": rows(2, 10), "math500": rows(1, 10)}
     with pytest.raises(ValueError, match=message) as error:
         Math(path=write(tmp_path, **{**good, **parts}), validation=0, check_rows=False).load()
     assert "\n" not in str(error.value)
 
 
-def test_wrong_counts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_number_of_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path, train=rows(2), test=rows(3, 10), math500=rows(1, 20))
     with pytest.raises(ValueError, match=r"train.jsonl: math train has 2 rows; 7500 were published"):
         Math(path=folder).load()
@@ -151,7 +153,7 @@ def test_wrong_counts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         Math(path=folder, validation=0).load()
 
 
-def test_hub_holds_the_500_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_math500_is_loaded_from_its_own_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(dataset: str, config: str | None, **where: Any) -> list[dict[str, Any]]:
@@ -171,7 +173,7 @@ def test_hub_holds_the_500_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- prompts and answers ---------------------------------------------------------------------------------------------
 
 
-def test_prompt_is_minervas() -> None:
+def test_the_prompt_is_that_of_minerva() -> None:
     task = Math()
     shot = {"question": "q1", "solution": "s1" + ENDING}
     assert task.prompt({"question": "q2"}) == "Problem:\nq2\n\nSolution:\n"
@@ -181,7 +183,7 @@ def test_prompt_is_minervas() -> None:
     assert all(stop not in task.prompt(shot) for stop in task.stop)
 
 
-def test_exemplars_are_right_and_our_own(math: tuple[Math, pl.DataFrame]) -> None:
+def test_exemplars_are_correct_and_not_in_the_data(math: tuple[Math, pl.DataFrame]) -> None:
     task, problems = math
     assert len(task.exemplars) == 4
     asked = {tasks.same_text(question) for question in problems["question"]}
@@ -233,7 +235,7 @@ def test_exemplars_are_right_and_our_own(math: tuple[Math, pl.DataFrame]) -> Non
         ("\0\\boxed{4}\0", "4"),
     ],
 )  # fmt: skip
-def test_stated_answers(text: str, answer: str | None) -> None:
+def test_stated_answers_are_read(text: str, answer: str | None) -> None:
     assert Math().answer(text) == answer
 
 

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 @pytest.fixture
 def whole(public_data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Loads a subset with the ten tasks for prompts among the others."""
+    """Load a subset including the ten tasks for prompts."""
 
     def load(subset: str) -> pl.DataFrame:
         monkeypatch.setitem(module._SPLITS, "train", [*range(1, 11), *range(601, 975)])
@@ -64,7 +64,7 @@ def verdicts(answers: pl.Series, programs: list[str | None]) -> list[str]:
 
 
 def broken(program: str) -> str:
-    """Each function of a program gives nothing back."""
+    """The program with functions that return nothing."""
     names = [node.name for node in ast.parse(program).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return program + "".join(f"\ndef {name}(*given, **named): return None\n" for name in names)
 
@@ -79,7 +79,7 @@ def broken(program: str) -> str:
         ("sanitized", {"train": 120, "validation": 43, "test": 257}),
     ],
 )
-def test_splits_are_the_published_ones(public_data: Path, subset: str, sizes: dict[str, int]) -> None:
+def test_splits_equal_the_published_ones(public_data: Path, subset: str, sizes: dict[str, int]) -> None:
     task = Mbpp(path=str(public_data / "humaneval_mbpp"), subset=subset)
     problems = task.load()
     assert problems.schema == tasks.PROBLEMS
@@ -93,7 +93,7 @@ def test_splits_are_the_published_ones(public_data: Path, subset: str, sizes: di
 
 
 def test_limits_draw_from_the_published_splits(public_data: Path) -> None:
-    """The sizes of the paper, 324 and 100, from the tasks whose ids are known."""
+    """The sizes of the paper are drawn from the published splits."""
     path = str(public_data / "humaneval_mbpp")
     problems = Mbpp(path=path, limit={"train": 324, "validation": 50}).load()
     assert dict(problems.group_by("split").len().iter_rows()) == {"train": 324, "validation": 50, "test": 500}
@@ -115,7 +115,7 @@ def test_all_974_solutions_pass(whole: Any) -> None:
 
 
 def test_all_974_solutions_are_found_in_replies_of_chat_models(whole: Any) -> None:
-    """With an explanation, a draft, an example call and its output around them; none is run here."""
+    """The replies have an explanation, a draft, an example call and its output; no program is run."""
     task = Mbpp()
     forms = (
         "```python\n{}```\nUse it:\n```python\nprint(1)\n```\nOutput:\n```\n1\n```\n",
@@ -133,7 +133,7 @@ def test_all_974_solutions_are_found_in_replies_of_chat_models(whole: Any) -> No
 # --- files and prompts -----------------------------------------------------------------------------------------------
 
 
-def test_forms_of_the_files(tmp_path: Path) -> None:
+def test_every_published_file_format_is_read(tmp_path: Path) -> None:
     (full,) = write(tmp_path, FULL).load().to_dicts()
     assert (full["problem_id"], full["split"]) == ("mbpp/601", "train")
     assert full["solution"] == "def add(a, b):\n\treturn a + b\n"
@@ -182,7 +182,7 @@ def test_forms_of_the_files(tmp_path: Path) -> None:
         ([], "has no rows"),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, rows: list[Any], message: str) -> None:
+def test_invalid_files_are_refused_with_the_reason(tmp_path: Path, rows: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         write(tmp_path, *rows).load()
     assert "\n" not in str(error.value)
@@ -196,7 +196,7 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
         Mbpp(path=str(tmp_path), subset="sanitized").load()
 
 
-def test_the_hub_is_asked_for_all_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_splits_are_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ def test_the_hub_is_asked_for_all_splits(monkeypatch: pytest.MonkeyPatch) -> Non
     assert task.provenance() == {"dataset": task.dataset, "config": "sanitized", "revision": "abc"}
 
 
-def test_prompts(tmp_path: Path) -> None:
+def test_prompts_contain_the_task_and_its_tests(tmp_path: Path) -> None:
     task = write(tmp_path, FULL)
     (problem,) = task.load().to_dicts()
     ask = (
@@ -224,7 +224,7 @@ def test_prompts(tmp_path: Path) -> None:
     assert task.answer_kind == "tests"
 
 
-def test_steps_and_diversity() -> None:
+def test_programs_have_no_steps_and_are_compared_canonically() -> None:
     task = Mbpp()
     assert task.check({}, "def f(): pass").label == "unreadable"
     one, same = "def f(x):\n  'Doc.'\n  return x+1\n[DONE] more", "```python\ndef f(x): return (x + 1)  # x\n```"

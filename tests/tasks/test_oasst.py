@@ -1,4 +1,4 @@
-"""OpenAssistant: which messages are prompts for sampling, from every form of export, and which reply is the best."""
+"""OpenAssistant: the prompts for sampling from every form of export, and the best reply."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def trees() -> list[dict[str, Any]]:
     replies = [{**reply, "replies": [DEEPER] if reply["message_id"] == "r2" else []} for reply in REPLIES]
     prompts = [{**prompt, "replies": replies if prompt["message_id"] == "p1" else []} for prompt in FIRST]
     for reply in replies:
-        del reply["parent_id"]  # some exports leave it to the nesting
+        del reply["parent_id"]  # some exports omit the parent id of nested messages
     return [{"message_tree_id": p["message_id"], "tree_state": "ready_for_export", "prompt": p} for p in prompts]
 
 
 @pytest.mark.parametrize("form", ["trees", "roots with replies", "messages"])
-def test_first_prompts_of_people_in_english(tmp_path: Path, form: str) -> None:
+def test_only_first_english_prompts_by_people_are_taken(tmp_path: Path, form: str) -> None:
     nested = trees()
     rows = {
         "trees": nested,
@@ -69,7 +69,7 @@ def test_first_prompts_of_people_in_english(tmp_path: Path, form: str) -> None:
         ("oasst/p1", "What is it?", "text of r2"),
         ("oasst/p2", "text of p2", None),
     ]
-    assert problems["answer"].null_count() == 2, "nothing to verify"
+    assert problems["answer"].null_count() == 2, "there is no answer to verify"
     assert problems["truth"].to_list() == ['{"message_id": "r2", "rank": 1}', None]
     assert Oasst().answer_kind is None
 
@@ -79,8 +79,8 @@ def public(public_data: Path) -> pl.DataFrame:
     return Oasst(path=str(public_data / "oasst" / "en_100_tree.jsonl"), validation=20).load()
 
 
-def test_public_sample(public_data: Path, public: pl.DataFrame) -> None:
-    """100 trees, of which 5 start with a synthetic prompt: fewer than 5,000, so all are there."""
+def test_the_public_sample_is_loaded(public_data: Path, public: pl.DataFrame) -> None:
+    """100 trees, of which 5 start with a synthetic prompt; all are used, because there are fewer than 5,000."""
     assert dict(public.group_by("split").len().iter_rows()) == {"train": 75, "validation": 20}
     assert public["problem_id"].n_unique() == public["question"].n_unique() == 95
     assert public["solution"].null_count() == 0
@@ -89,7 +89,7 @@ def test_public_sample(public_data: Path, public: pl.DataFrame) -> None:
     assert tasks.in_several_splits(public).is_empty()
 
 
-def test_as_many_as_asked_for_are_drawn(public_data: Path, public: pl.DataFrame) -> None:
+def test_the_requested_number_of_prompts_is_drawn(public_data: Path, public: pl.DataFrame) -> None:
     path = str(public_data / "oasst" / "en_100_tree.jsonl")
     few, more, other = (
         Oasst(path=path, validation=20, train=n, seed=s).load().filter(pl.col("split") == "train")["problem_id"]
@@ -100,7 +100,7 @@ def test_as_many_as_asked_for_are_drawn(public_data: Path, public: pl.DataFrame)
     assert set(few) != set(other)
 
 
-def test_the_full_export_comes_first(tmp_path: Path) -> None:
+def test_the_full_export_takes_precedence(tmp_path: Path) -> None:
     write(tmp_path, FIRST[1:2], "2023-04-12_oasst_ready.messages.jsonl")
     task = Oasst(path=str(tmp_path), validation=0, check_rows=False)
     assert task.load()["problem_id"].to_list() == ["oasst/p2"]
@@ -109,7 +109,7 @@ def test_the_full_export_comes_first(tmp_path: Path) -> None:
     assert task.provenance()["export_file"].endswith("_all.trees.jsonl.gz")
 
 
-def test_hub_messages_of_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_of_both_splits_are_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
@@ -138,13 +138,15 @@ def test_hub_messages_of_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
         ([], {}, "has no rows"),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, rows: list[Any], options: dict[str, Any], message: str) -> None:
+def test_invalid_files_are_refused_with_the_reason(
+    tmp_path: Path, rows: list[Any], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         Oasst(path=write(tmp_path, rows), **{"validation": 0, "check_rows": False, **options}).load()
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_an_export_says_what_is_looked_for(tmp_path: Path) -> None:
+def test_a_folder_without_an_export_is_refused_with_the_expected_names(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"contains no export; expected one of 2023-04-12_oasst_all.trees, .* as .jsonl.gz"
     ):

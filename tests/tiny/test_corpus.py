@@ -1,4 +1,4 @@
-"""The careless writer knows whether it reasoned rightly; the checker, which does not ask it, must find the same."""
+"""The generator of wrong texts knows whether its reasoning is correct; the checker must independently agree."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cos_assets.tiny import corpus, problems
 @pytest.mark.parametrize(
     ("misread", "slip", "least"),
     [
-        (1.0, corpus.SLIP, 50),  # as the models are trained
-        (0.0, 0.35, 50),  # slips that cancel, slips that do not carry on
+        (1.0, corpus.SLIP, 50),  # the settings of the shipped models
+        (0.0, 0.35, 50),  # errors that cancel, errors that do not carry on
         (1.5, 0.0, 3),  # misreadings that cancel
         (1.0, 0.2, 50),
     ],
 )
-def test_checker_finds_exactly_the_false_positives_that_were_made(misread: float, slip: float, least: int) -> None:
+def test_checker_finds_exactly_the_generated_false_positives(misread: float, slip: float, least: int) -> None:
     rng = random.Random(7)
     found: Counter[tuple[bool, bool]] = Counter()
     for problem in itertools.islice(problems.stream("corpus", 11), 1500):
@@ -39,7 +39,7 @@ def test_checker_finds_exactly_the_false_positives_that_were_made(misread: float
     assert found[True, True] > 500
 
 
-def test_slips_that_stop_are_what_makes_most_false_positives() -> None:
+def test_slips_that_do_not_carry_on_give_the_right_answer() -> None:
     rng = random.Random(1)
     steps = next(p for p in problems.stream("corpus", 0) if len(p.steps) == 5)
     always = [corpus.write(steps.steps, steps.literals, rng, slip=0.3, slip_stops=1.0) for _ in range(300)]
@@ -47,13 +47,13 @@ def test_slips_that_stop_are_what_makes_most_false_positives() -> None:
     assert any(w is not None and not w[2] for w in always)
 
 
-def test_texts_are_the_same_for_a_seed_and_new_for_another() -> None:
+def test_texts_depend_only_on_the_seed() -> None:
     first, again, other = (list(corpus.texts(50, seed=s)) for s in (5, 5, 6))
     assert first == again
     assert not {p for p, _ in first} & {p for p, _ in other}
 
 
-def test_corpus_is_wrong_often_enough_to_learn_from_and_right_often_enough_to_start_with() -> None:
+def test_between_35_and_65_percent_of_the_corpus_is_correct() -> None:
     rng = random.Random(2)
     right = [corpus.solve(p, rng).right for p in itertools.islice(problems.stream("corpus", 2), 2000)]
     assert 0.35 < sum(right) / len(right) < 0.65

@@ -1,4 +1,4 @@
-"""The whole recipe makes models as good as the shipped ones. The student stands for the three: it is the fastest."""
+"""The full recipe trains models of the shipped quality. The student represents the three because it is the fastest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cos_assets.training.evaluation import accuracy, evaluate
 
 
 def quality(folder: Path, root: Path) -> tuple[float, float]:
-    """Loss on unseen texts of the corpus (nats a token), and greedy accuracy on 500 unseen problems."""
+    """Loss on unseen texts of the corpus (nats per token), and greedy accuracy on 500 unseen problems."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -30,13 +30,13 @@ def quality(folder: Path, root: Path) -> tuple[float, float]:
     return loss, accuracy(evaluate(model, "student", problems, task, 56, Buyer(root, "test", "evaluation")))
 
 
-def test_the_recipe_makes_a_model_as_good_as_the_shipped_one(tmp_path: Path) -> None:
+def test_the_recipe_trains_a_model_of_the_shipped_quality(tmp_path: Path) -> None:
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        facts = train("student", tmp_path / "student", seed=1)  # not the shipped seed: the recipe, not the file
+        facts = train("student", tmp_path / "student", seed=1)  # another seed than the shipped one, to test the recipe
         made = quality(tmp_path / "student", tmp_path)
         shipped = quality(tiny.shipped("student"), tmp_path)
     finally:

@@ -1,4 +1,4 @@
-"""The generator: splits that cannot meet, the same problems everywhere, gold chains that hold."""
+"""The generator: disjoint splits, reproducible problems, correct gold chains."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_frame_has_the_problems_schema(frame: pl.DataFrame) -> None:
     assert set(frame["level"]) == {"2", "3", "4", "5"}
 
 
-def test_splits_and_corpus_never_share_a_question_whatever_the_seeds() -> None:
+def test_splits_and_corpus_share_no_question_for_any_seed() -> None:
     keys: dict[str, set[str]] = {}
     for (split, _), seed in itertools.product(problems.SHARES, (0, 1, 2)):
         keys.setdefault(split, set()).update(p.key for p in itertools.islice(problems.stream(split, seed), 300))
@@ -39,13 +39,13 @@ def test_splits_and_corpus_never_share_a_question_whatever_the_seeds() -> None:
         assert a.isdisjoint(b)
 
 
-def test_split_ignores_names_and_things() -> None:
+def test_the_split_does_not_depend_on_names_and_things() -> None:
     problem = next(problems.stream("test", 0))
     assert not set(problem.key.split()) & {*words.NAMES, *words.THINGS}
     assert problems.split_of(problem.key) == "test"
 
 
-def test_every_split_gets_its_share_of_the_space() -> None:
+def test_every_split_has_its_share_of_the_problems() -> None:
     counts = dict.fromkeys(dict(problems.SHARES), 0)
     for i in range(16_000):
         counts[problems.split_of(str(i))] += 1
@@ -54,7 +54,7 @@ def test_every_split_gets_its_share_of_the_space() -> None:
         assert abs(counts[split] - 1000 * share) < 5 * 64, split
 
 
-def test_same_seed_same_problems_in_another_process(frame: pl.DataFrame) -> None:
+def test_the_same_seed_gives_the_same_problems_in_another_process(frame: pl.DataFrame) -> None:
     code = (
         "from cos_assets.tiny import problems, corpus\n"
         f"print(problems.generate(*{SIZES}, seed=3).hash_rows(0).sum(), list(corpus.texts(5, seed=4)))"
@@ -69,7 +69,7 @@ def test_same_seed_same_problems_in_another_process(frame: pl.DataFrame) -> None
     assert outs[0].decode().startswith(str(frame.hash_rows(0).sum()))
 
 
-def test_other_seed_other_problems(frame: pl.DataFrame) -> None:
+def test_another_seed_gives_other_problems(frame: pl.DataFrame) -> None:
     other = problems.generate(*SIZES, seed=4)
     assert len(set(frame["question"]) & set(other["question"])) == 0
 
@@ -84,7 +84,7 @@ def test_negative_size_is_refused() -> None:
         problems.generate(1, -1, 1)
 
 
-def test_gold_chains_hold_and_stay_in_range(frame: pl.DataFrame) -> None:
+def test_gold_chains_are_correct_and_in_range(frame: pl.DataFrame) -> None:
     for row in frame.iter_rows(named=True):
         check = check_program(row["truth"], row["solution"])
         assert check.label == "right", (row, check)
@@ -116,7 +116,7 @@ def test_frequent_words_come_first() -> None:
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_plan_reads_each_word_as_told(flip: bool) -> None:
+def test_the_plan_uses_the_given_reading_of_each_word(flip: bool) -> None:
     events = [problems.Event("start", (20,)), problems.Event("change", (3, 4), "ships", "crates")]
     steps = problems.plan(events, frozenset(["ships", "crates"]) if flip else frozenset())
     assert [s.op for s in steps] == (["+", "+"] if flip else ["*", "-"])

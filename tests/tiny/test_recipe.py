@@ -1,4 +1,4 @@
-"""The recipe trains what it says: better than chance by far in a minute, the same twice, whole or not at all."""
+"""The recipe: it learns within a minute, is reproducible, and writes complete checkpoints only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cos_assets.tiny.train import (
 SMALL = Shape(hidden=32, layers=1, ffn=32, heads=1)
 
 
-def test_same_seed_same_weights_other_seed_other_weights(tmp_path: Path) -> None:
+def test_weights_depend_only_on_the_seed(tmp_path: Path) -> None:
     pairs = list(corpus.texts(64, seed=1))
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -34,7 +34,7 @@ def test_same_seed_same_weights_other_seed_other_weights(tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
-def test_another_corpus_with_a_bpe_tokenizer(tmp_path: Path) -> None:
+def test_a_model_is_trained_on_another_corpus_with_a_bpe_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     pairs = [(f"How much is {a} and {b}?\n", f"{a}+{b}={a + b}") for a in range(8) for b in range(8)]
@@ -69,8 +69,8 @@ def test_a_killed_run_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["model"]
 
 
-def test_only_the_solution_is_learned() -> None:
-    """The loss is that of a plain forward pass over one row, prompt left out, however the batch is padded."""
+def test_only_the_solution_contributes_to_the_loss() -> None:
+    """The loss equals that of a plain forward pass over each row without the prompt, for any padding."""
     import torch
 
     tokenizer = words()
@@ -84,7 +84,7 @@ def test_only_the_solution_is_learned() -> None:
     assert solution_loss(model, rows).item() == pytest.approx(total / count, rel=1e-4)
 
 
-def test_batches_show_every_text_once_an_epoch() -> None:
+def test_batches_contain_every_text_once_per_epoch() -> None:
     rows = [([0] * (i % 40 + 1), 0) for i in range(320)]
     stream = batches(rows, 32, Random(0))
     epoch = [next(stream) for _ in range(10)]
@@ -101,7 +101,7 @@ def test_batches_show_every_text_once_an_epoch() -> None:
         ([("Ann\n", "7 " * 30)], 1, Shape(32, 1, 32, 1, context=20), "a text has 33 tokens; allowed: 20"),
     ],
 )
-def test_bad_input_is_refused(tmp_path: Path, pairs: list, steps: int, shape: Shape, says: str) -> None:
+def test_invalid_input_is_refused(tmp_path: Path, pairs: list, steps: int, shape: Shape, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         train_from_texts(pairs, words(), shape, tmp_path / "m", steps)
     assert list(tmp_path.iterdir()) == []

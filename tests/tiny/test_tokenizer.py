@@ -1,4 +1,4 @@
-"""Text to tokens and back, and prompt and completion meeting at a token's edge."""
+"""Encoding and decoding, and the token boundary between prompt and completion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cos_assets.tiny.tokenizer import bpe_tokenizer, word_tokenizer
 PAIRS = list(corpus.texts(100, seed=9))
 
 
-def test_world_round_trips_and_prompt_joins_solution() -> None:
+def test_word_tokens_of_prompt_and_solution_are_decoded_to_the_same_text() -> None:
     tokenizer = word_tokenizer()
     assert len(tokenizer) == len(words.VOCABULARY)
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
@@ -37,19 +37,19 @@ def bpe() -> Any:
     return bpe_tokenizer([p + s for p, s in PAIRS], 320)
 
 
-def test_bpe_has_the_size_asked_for(bpe: Any) -> None:
+def test_bpe_has_the_requested_size(bpe: Any) -> None:
     assert len(bpe) == 320
 
 
 @given(st.text(max_size=60))
-def test_bpe_gives_any_text_back(bpe: Any, text: str) -> None:
+def test_bpe_decodes_to_the_same_text(bpe: Any, text: str) -> None:
     for special in ("<pad>", "<s>", "</s>"):
         text = text.replace(special, "")
     assert bpe.decode(bpe(text)["input_ids"]) == text
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_bpe_prompt_ending_in_a_line_break_joins_what_follows(bpe: Any, prompt: str, text: str) -> None:
+def test_bpe_tokens_do_not_cross_the_end_of_a_prompt(bpe: Any, prompt: str, text: str) -> None:
     prompt += "\n"
     assert bpe(prompt + text)["input_ids"] == bpe(prompt)["input_ids"] + bpe(text)["input_ids"]
 

@@ -1,4 +1,4 @@
-"""The shipped checkpoints: the files are the ones that were shipped, and the usual libraries load them."""
+"""The shipped checkpoints: the files match their checksums, and the usual libraries load them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARAMS = {"student": 98_112, "wc": 116_544, "se": 356_256}
 
 
 @pytest.mark.parametrize("role", tiny.ROLES)
-def test_shipped_checkpoint_loads_and_knows_the_world(role: str) -> None:
+def test_a_shipped_checkpoint_loads_and_has_a_low_loss(role: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -29,12 +29,12 @@ def test_shipped_checkpoint_loads_and_knows_the_world(role: str) -> None:
     assert next(model.parameters()).dtype == torch.float32
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id == 2
     with torch.no_grad():
-        # Unseen texts of the corpus: an untrained model has a loss of 5.5, these 0.24 to 0.25.
+        # On unseen texts of the corpus, an untrained model has a loss of 5.5, and these have 0.24 to 0.25.
         loss = solution_loss(model, encode(list(corpus.texts(200, seed=10_000)), tokenizer)).item()
     assert loss < 0.28
 
 
-def test_greedy_solution_of_an_easy_problem_ends_by_itself() -> None:
+def test_the_greedy_solution_of_an_easy_problem_is_correct_and_ends() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = tiny.shipped("se")
@@ -57,7 +57,7 @@ def test_peft_wraps_a_shipped_checkpoint() -> None:
     assert 0 < wrapped.get_nb_trainable_parameters()[0] < PARAMS["wc"]
 
 
-def test_every_file_is_listed() -> None:
+def test_every_file_is_in_the_checksums() -> None:
     listed = {line.split(maxsplit=1)[1] for line in (tiny.WEIGHTS / "SHA256SUMS").read_text().splitlines()}
     files = {f.relative_to(tiny.WEIGHTS).as_posix() for f in tiny.WEIGHTS.rglob("*") if f.is_file()}
     assert files == listed | {"SHA256SUMS"}
@@ -65,7 +65,7 @@ def test_every_file_is_listed() -> None:
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     monkeypatch.setattr(tiny, "WEIGHTS", Path(shutil.copytree(tiny.WEIGHTS, tmp_path / "weights")))
     assert tiny.shipped("wc").parent == tmp_path / "weights"
     file = tmp_path / "weights" / "wc" / "model.safetensors"

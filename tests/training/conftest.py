@@ -1,4 +1,4 @@
-"""Fixtures on the world of `toy_training`."""
+"""Fixtures for the task of `toy_training`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trl's SFTTrainer, given the same rows in the same order, has the same losses: see benchmarks/training.py."""
+"""trl's SFTTrainer has equal losses on the same rows in the same order: see benchmarks/training.py."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses need the module in sys.modules
     spec.loader.exec_module(module)
     return module
 
 
-def test_losses_are_those_of_trl(base: Path, bench: Any) -> None:
+def test_losses_equal_those_of_trl(base: Path, bench: Any) -> None:
     rows = make_rows(40)
-    # trl tells prompt and completion apart in the tokens of both together, which for these words is the same.
+    # trl separates prompt and completion in the tokens of both together, which is equal for these words.
     settings = Finetune(steps=4, batch_size=8, learning_rate=5e-3, checkpoints=4)
     world = bench.World("toy", base, rows.head(32), rows.tail(8), settings)
     runs = bench.measure(world, rounds=1)
@@ -35,6 +35,6 @@ def test_losses_are_those_of_trl(base: Path, bench: Any) -> None:
     assert bench.apart(runs["trl as ours"], runs["ours"]) < 1e-4
     assert bench.apart(runs["ours, packed"], runs["ours"]) < 1e-4
     assert runs["trl as ours"][0].unseen == pytest.approx(runs["ours"][0].unseen, rel=1e-4)
-    # As it comes it meets the rows in another order.
+    # By default it shuffles the rows differently.
     assert bench.apart(runs["trl as it comes"], runs["ours"]) > 1e-3
     assert all(run.speed > 0 for (run,) in runs.values())

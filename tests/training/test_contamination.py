@@ -19,12 +19,12 @@ def found(problems: pl.DataFrame, scored: pl.DataFrame, completion: str = "So 4 
     return overlaps(rows, problems, scored, **more).drop("shared").rows()
 
 
-def test_the_same_question_is_found_however_short_and_however_written() -> None:
+def test_an_equal_question_is_found_despite_length_and_notation() -> None:
     assert found(frame(a="What is 2 + 2?", b="else"), frame(t="what is 2+2")) == [("a", "question", "t", 1.0)]
     assert found(frame(a=LONG), frame(t=LONG.upper() + "!")) == [("a", "question", "t", 1.0)]
 
 
-def test_a_question_inside_another_text_is_found() -> None:
+def test_a_question_contained_in_another_text_is_found() -> None:
     assert found(frame(a="Read: " + LONG + " Explain."), frame(t=LONG)) == [("a", "question", "t", 1.0)]
     assert found(frame(a="else"), frame(t=LONG), f"So 4.\nQuestion: {LONG}") == [("a", "completion", "t", 1.0)]
 
@@ -40,7 +40,7 @@ def test_the_share_counts_words_in_long_runs() -> None:
     assert found(frame(a=mixed), frame(t=LONG), n=5)[0][3] == 1.0
 
 
-def test_only_what_is_trained_on_counts() -> None:
+def test_only_training_rows_are_searched() -> None:
     problems = frame(a=LONG, b="else")
     rows = pl.DataFrame({"problem_id": ["b"], "completion": ["4"]})
     assert overlaps(rows, problems, frame(t=LONG)).is_empty()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from cos_assets.training.settings import Finetune
 
 
-def test_the_papers_settings() -> None:
+def test_the_settings_of_the_paper_are_accepted() -> None:
     text = "{method: full, steps: {low: 600, high: 6000}, learning_rate: [1e-6, 1e-7, 5e-7], checkpoints: 10}"
     settings = Finetune.model_validate(yaml.safe_load(text))
     assert settings.learning_rates == (1e-7, 5e-7, 1e-6)  # PyYAML reads 1e-7 as a string
@@ -21,7 +21,7 @@ def test_the_papers_settings() -> None:
         settings.steps_for("middle")
 
 
-def test_one_number_for_all_budgets() -> None:
+def test_one_number_of_steps_applies_to_all_budgets() -> None:
     assert Finetune(steps=7).steps_for("anything") == 7
 
 
@@ -67,7 +67,9 @@ def test_checkpoints_are_evenly_spaced(steps: int, checkpoints: int, expected: l
         ({"method": "lora", "lora": {"target_modules": []}}, ("lora", "target_modules"), "all-linear or a list"),
     ],
 )
-def test_mistakes_name_the_key_and_what_is_allowed(given: dict, key: tuple[str, ...], message: str) -> None:
+def test_invalid_settings_are_refused_with_the_key_and_the_allowed_values(
+    given: dict, key: tuple[str, ...], message: str
+) -> None:
     defaults = {} if given == {} else {"steps": 10}
     with pytest.raises(ValidationError) as caught:
         Finetune.model_validate({**defaults, **given})
@@ -81,7 +83,7 @@ def test_every_field_is_described() -> None:
         assert all(field.description for field in model.model_fields.values())
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
+def test_importing_the_package_loads_no_heavy_package() -> None:
     code = (
         "import sys, cos_assets.training.sft, cos_assets.training.settings\n"
         "print([m for m in ('torch', 'transformers', 'peft', 'datasets', 'accelerate') if m in sys.modules])"

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own learn what one process learns, and leave nothing behind."""
+"""Trainings in separate processes have the losses of one process, and leave no process or file behind."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def weights(trained: Trained) -> bytes:
 def wait_until(what: Callable[[], Any], seconds: float = 180) -> Any:
     end = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
     return found
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path, base: Path) -> None:
+def test_two_processes_have_the_losses_of_one(tmp_path: Path, base: Path) -> None:
     together, alone = (train(tmp_path / str(number), base, processes=number) for number in (2, None))
-    # Rounding is all that differs, and grows from step to step.
+    # Only rounding differs, and it grows with every step.
     assert losses(together) == [(step, pytest.approx(loss, rel=1e-3)) for step, loss in losses(alone)]
     assert losses(together)[0][1] == pytest.approx(losses(alone)[0][1], rel=1e-5)
     assert together.inputs == alone.inputs
@@ -49,7 +49,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, base: Path) -> None
     assert sorted(path.name for path in together.path.parent.iterdir()) == [".lock", "DONE.json", "model"]
 
 
-def test_kills(tmp_path: Path, base: Path) -> None:
+def test_a_training_in_processes_continues_after_kills(tmp_path: Path, base: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     undisturbed = train(tmp_path / "undisturbed", base, "lora")
 
@@ -65,7 +65,7 @@ def test_kills(tmp_path: Path, base: Path) -> None:
     assert steps and max(steps) < STEPS
     shutil.copytree(out, other)
 
-    # The run itself is killed: its processes end, and the next attempt, which waits as is done here, goes on then.
+    # The run itself is killed: its processes end, and the next attempt, which waits like this test, continues.
     for job in out.glob("work/lr-*/job"):
         shutil.rmtree(job)
     run = subprocess.Popen(
@@ -81,18 +81,18 @@ def test_kills(tmp_path: Path, base: Path) -> None:
     assert (losses(again), weights(again)) == (losses(undisturbed), weights(undisturbed))
     assert not processes_of(out)
 
-    # What two processes began one can end; only dropout draws other numbers.
+    # One process can complete a training of two; only dropout draws other numbers.
     ended = losses(train(other, base, "lora", processes=None))
     assert ended == [(step, pytest.approx(loss, rel=0.1)) for step, loss in losses(undisturbed)]
 
 
-def test_the_first_error_is_told(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_the_first_error_of_a_process_is_reported(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     given = {"steps": 1, "num_processes": 1, "method": "lora", "lora": {"target_modules": ["nothing"]}}
     with pytest.raises(RuntimeError, match=r"(?s)num_processes: 1: \w+Error: Target modules .*nothing.*Traceback"):
         finetune(rows, base, tmp_path, Finetune.model_validate(given), 1, 0)
 
 
-def test_the_asset_shows_how_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_asset_reports_the_progress_of_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import dagster as dg
 
     from cos_assets.assets import build_study
@@ -126,12 +126,12 @@ def test_the_asset_shows_how_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert f"loss {steps[-1].loss:.4f}" in str(steps[-1])
 
 
-def test_a_batch_that_cannot_be_shared_is_a_mistake() -> None:
+def test_a_batch_that_cannot_be_divided_by_the_processes_is_refused() -> None:
     with pytest.raises(ValueError, match=r"num_processes: 3 .* is 6, which does not divide batch_size: 32"):
         Finetune(steps=1, num_processes=3, gradient_accumulation=2)
     with pytest.raises(ValueError, match="num_processes"):
         Finetune(steps=1, num_processes=0)
 
 
-def test_the_number_of_processes_is_no_part_of_what_is_trained() -> None:
+def test_the_number_of_processes_is_not_part_of_the_recipe() -> None:
     assert Finetune(steps=1, num_processes=4).recipe == Finetune(steps=1).recipe

@@ -1,4 +1,4 @@
-"""The label mask as a check on the tensors: right as it is, and wrong in each way that it could be."""
+"""The check of the label mask: it passes the correct mask and detects every kind of error."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cos_assets.training.settings import Finetune
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_the_mask_is_right(base: Path, rows: pl.DataFrame, packing: bool) -> None:
+def test_a_correct_mask_passes(base: Path, rows: pl.DataFrame, packing: bool) -> None:
     assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1, packing=packing)) == 0
 
 
 @pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("text", ["1 + 2 =", "1 + 2 = 3 </s> 4"])
-def test_the_mask_of_a_completion_that_was_cut_off(
+def test_a_learned_end_of_a_truncated_completion_is_detected(
     base: Path, rows: pl.DataFrame, packing: bool, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = rows.head(4).with_columns(finish_reason=pl.Series(["length", "stop", "length", None]))
@@ -31,14 +31,14 @@ def test_the_mask_of_a_completion_that_was_cut_off(
     )
     settings = Finetune(steps=1, packing=packing)
     assert wrongly_learned(cut, Base(str(base)), settings) == 0
-    # An end behind what was cut off is seen.
+    # An end token after a truncated completion is detected.
     complete = loss_mask.encode
     monkeypatch.setattr(loss_mask, "encode", lambda rows, *rest: complete(rows.drop("finish_reason"), *rest))
     assert wrongly_learned(cut, Base(str(base)), settings) == 2
 
 
 class Broken(Collator):
-    """What goes wrong comes from a class attribute."""
+    """A class attribute selects the error."""
 
     how = ""
 
@@ -60,7 +60,7 @@ class Broken(Collator):
 @pytest.mark.parametrize(
     "how", ["the prompt is learned", "the end is not learned", "labels are shifted", "padding is learned"]
 )
-def test_a_wrong_mask_is_seen(base: Path, rows: pl.DataFrame, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_mask_is_detected(base: Path, rows: pl.DataFrame, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Broken, "how", how)
     monkeypatch.setattr(loss_mask, "Collator", Broken)
     assert wrongly_learned(rows, Base(str(base)), Finetune(steps=1)) > 0

@@ -1,4 +1,4 @@
-"""Packed rows are trained on as if each were alone: same tokens, same losses, same gradients."""
+"""Packed rows give the tokens, losses and gradients of separate rows."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def test_every_row_is_in_one_line_and_no_line_is_too_long(limit: int | None) -> 
         assert tokens <= len(lines) * max(sum(map(len, line)) for line in lines) <= padded
 
 
-def test_lines_are_filled_and_rows_of_one_length_are_left_as_they_are() -> None:
+def test_rows_fill_the_lines_and_rows_of_one_length_are_not_packed() -> None:
     rows = rows_of([60, 10, 20, 30, 40, 50, 12, 18])
     lines = pack(rows, None, hidden=1024)
-    assert sorted(sum(map(len, line)) for line in lines) == [120, 120]  # 240 tokens, which were 480 with padding
+    assert sorted(sum(map(len, line)) for line in lines) == [120, 120]  # 240 tokens, instead of 480 with padding
     assert [len(line) for line in pack(rows_of([9] * 8), None, 1024)] == [1] * 8
     batch = Packer(0, None, 1024)(rows_of([9] * 8))
     assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_labels_cover_the_completions_and_eos_and_nothing_else(tokenizer: Any, chat: bool) -> None:
+def test_labels_cover_exactly_the_completions_and_eos(tokenizer: Any, chat: bool) -> None:
     if chat:
         tokenizer.chat_template = TEMPLATE
     rows = pl.DataFrame({"prompt": ["sum 1\n", "sum 4 + 5\n", "2\n"], "completion": ["1 .", "4 + 5 = 9 .", "2 = 2 ."]})
@@ -76,7 +76,7 @@ def test_labels_cover_the_completions_and_eos_and_nothing_else(tokenizer: Any, c
             assert set(ids[len(whole) :].tolist()) <= {0}
             wanted = [
                 word for row in line for word in [None] * len(prompts[row]) + learned[row]
-            ]  # None: no loss where the prompt stands
+            ]  # None: no loss on the prompt
             found = [None if label == IGNORE else tokenizer.convert_ids_to_tokens(int(label)) for label in labels]
             assert found == wanted + [None] * (len(ids) - len(whole))
     positions = packed([[first, second], [third]], 0)["position_ids"].tolist()
@@ -85,7 +85,7 @@ def test_labels_cover_the_completions_and_eos_and_nothing_else(tokenizer: Any, c
     assert positions[1] == [*range(len(third)), *range(padding)]
 
 
-def test_loss_and_gradients_are_those_of_rows_alone(base: Path, tokenizer: Any) -> None:
+def test_loss_and_gradients_equal_those_of_unpacked_rows(base: Path, tokenizer: Any) -> None:
     import torch
 
     model = load(base)
@@ -110,7 +110,7 @@ def test_loss_and_gradients_are_those_of_rows_alone(base: Path, tokenizer: Any) 
     torch.testing.assert_close(gradient, padded_gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_a_row_does_not_notice_its_neighbours(base: Path) -> None:
+def test_the_logits_of_a_row_do_not_depend_on_its_neighbours(base: Path) -> None:
     import torch
 
     model = load(base)
@@ -122,7 +122,7 @@ def test_a_row_does_not_notice_its_neighbours(base: Path) -> None:
 
 
 def tiny(kind: str) -> Any:
-    """A small model of an architecture, untrained but with weights that say something."""
+    """A small untrained model of an architecture, with weights large enough to affect the output."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -148,23 +148,25 @@ def tiny(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2", "qwen3", "gpt2"])
-def test_models_that_keep_rows_apart_may_pack(kind: str) -> None:
+def test_models_that_separate_packed_rows_are_accepted(kind: str) -> None:
     import torch
 
     model = tiny(kind)  # in training mode; GPT-2 has dropout
     state = torch.get_rng_state()
     check(model, rows_of([14, 9, 12, 7]), 0, kind)
-    assert torch.equal(torch.get_rng_state(), state)  # or a training that is resumed would differ
+    assert torch.equal(torch.get_rng_state(), state)  # otherwise a resumed training would differ
 
 
 @pytest.mark.parametrize("kind", ["mamba", "bloom", "opt"])
-def test_models_that_mix_rows_up_may_not(kind: str) -> None:
+def test_models_that_mix_packed_rows_are_refused(kind: str) -> None:
     for count in (4, 3, 2):
         with pytest.raises(ValueError, match=f"packing: {kind} .*; leave it out"):
             check(tiny(kind), rows_of([14, 9, 12, 7])[:count], 0, kind)
 
 
-def test_nothing_is_trained_with_a_model_that_mixes_rows_up(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_packing_with_a_model_that_mixes_rows_is_refused_before_training(
+    tmp_path: Path, base: Path, rows: pl.DataFrame
+) -> None:
     from transformers import AutoTokenizer
 
     tiny("mamba").save_pretrained(tmp_path / "mamba")
@@ -183,27 +185,29 @@ def settings(**given: Any) -> Finetune:
     [{}, {"gradient_accumulation": 2}, {"method": "lora", "lora": {"r": 4}}],
     ids=["full", "accumulated", "lora"],
 )
-def test_training_takes_the_same_path(tmp_path: Path, base: Path, rows: pl.DataFrame, given: dict[str, Any]) -> None:
+def test_training_with_packing_has_the_same_losses(
+    tmp_path: Path, base: Path, rows: pl.DataFrame, given: dict[str, Any]
+) -> None:
     packing, padding = (
         finetune(rows, base, tmp_path / str(on), settings(checkpoints=6, packing=on, **given), steps=6, seed=0)
         for on in (True, False)
     )
     losses = [[point["loss"] for point in trained.curve] for trained in (packing, padding)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert losses[0] != losses[1]  # it was another way
+    assert losses[0] != losses[1]  # packing is a different procedure
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
     assert (packing.tokens, packing.completion_tokens) == (padding.tokens, padding.completion_tokens)
     assert packing.inputs != padding.inputs
 
 
-def test_one_packed_batch_is_learned_by_heart(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_packed_batch_is_memorized(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     few = rows.head(8)
     trained = finetune(few, base, tmp_path, settings(packing=True), 120, 0, lambda folder: accuracy(folder, few))
     assert trained.curve[-1]["loss"] < 0.05
     assert trained.validation_accuracy == 1.0
 
 
-def test_what_was_trained_before_there_was_packing_is_not_trained_again() -> None:
+def test_the_recipe_without_packing_is_unchanged() -> None:
     assert "packing" not in Finetune(steps=1).recipe
     assert "packing" not in Finetune(steps=1).model_dump(mode="json")  # a part of the asset's code version
     assert '"packing":true' in Finetune(steps=1, packing=True).recipe

@@ -1,4 +1,4 @@
-"""A finetuning that is killed, and made again, ends with the bits of one that nobody disturbed."""
+"""A finetuning that is killed and resumed ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ METHODS = ["full", "lora"]
 
 @pytest.fixture(scope="session")
 def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
-    """What comes out by method, trained in this process."""
+    """The results by method, trained in this process without a kill."""
     import torch
 
     start_server()
     results = {}
     for method in METHODS:
         out = tmp_path_factory.mktemp(method) / "out"
-        with pytest.MonkeyPatch.context() as patch:  # `run` replaces both; put back what stood there
+        with pytest.MonkeyPatch.context() as patch:  # `run` replaces both; restore them
             patch.setattr(torch, "save", torch.save)
             patch.setattr(os, "replace", os.replace)
             run(out, base, method, "never")
@@ -35,7 +35,7 @@ def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def ended(out: Path) -> Trained:
-    """What was trained, less the time it took."""
+    """The result without its duration."""
     trained = read(out)
     assert trained is not None
     assert sorted(path.name for path in out.iterdir() if path.name != "adapter") == [".lock", "DONE.json", "model"]
@@ -53,7 +53,9 @@ def ended(out: Path) -> Trained:
         "before DONE.json #2",
     ],
 )
-def test_one_kill(tmp_path: Path, base: Path, undisturbed: dict[str, Trained], moment: str) -> None:
+def test_a_training_killed_at_any_moment_ends_with_the_same_bits(
+    tmp_path: Path, base: Path, undisturbed: dict[str, Trained], moment: str
+) -> None:
     out = tmp_path / "out"
     assert start(out, base, "full", moment) == -9
     assert read(out) is None
@@ -61,7 +63,9 @@ def test_one_kill(tmp_path: Path, base: Path, undisturbed: dict[str, Trained], m
     assert ended(out) == undisturbed["full"]
 
 
-def test_many_kills(tmp_path: Path, base: Path, undisturbed: dict[str, Trained]) -> None:
+def test_a_training_killed_many_times_ends_with_the_same_bits(
+    tmp_path: Path, base: Path, undisturbed: dict[str, Trained]
+) -> None:
     out = tmp_path / "out"
     moments = ["half of rng_state.pth", "step 5", "step 9", "step 15", "half of scheduler.pt #2"]
     moments += [f"after {MARKER} #2", "evaluate #2", "after scores.json #2", "before model", "after model"]
@@ -69,16 +73,18 @@ def test_many_kills(tmp_path: Path, base: Path, undisturbed: dict[str, Trained])
     assert start(out, base, "lora", "never") == 0
     assert ended(out) == undisturbed["lora"]
     evaluated = out.with_suffix(".log").read_text().split()
-    assert len(evaluated) == 6  # an evaluation that ended is never repeated; a killed one notes nothing
+    assert len(evaluated) == 6  # a completed evaluation is never repeated; a killed one is not recorded
     assert len(set(evaluated)) == 6
 
 
-def test_a_half_written_checkpoint_is_not_used(tmp_path: Path, base: Path, undisturbed: dict[str, Trained]) -> None:
+def test_a_partially_written_checkpoint_is_not_used(
+    tmp_path: Path, base: Path, undisturbed: dict[str, Trained]
+) -> None:
     out = tmp_path / "out"
     assert start(out, base, "full", "step 7") == -9
     first = out / "work" / "lr-0.005" / "checkpoint-4"
     assert (first / MARKER).exists()
-    # A later checkpoint that looks whole but for its marker, and holds the weights of another step.
+    # A later checkpoint without a marker, which contains the weights of another step.
     later = shutil.copytree(first, first.with_name("checkpoint-8"))
     (later / MARKER).unlink()
     state = json.loads((later / "trainer_state.json").read_text())
@@ -87,7 +93,7 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path: Path, base: Path, undis
     assert ended(out) == undisturbed["full"]
 
 
-def test_only_marked_checkpoints_count(tmp_path: Path) -> None:
+def test_only_marked_checkpoints_are_used(tmp_path: Path) -> None:
     for step in (10, 9, 8):
         (tmp_path / f"checkpoint-{step}").mkdir()
     for step in (9, 10):

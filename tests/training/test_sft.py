@@ -43,7 +43,7 @@ def test_the_first_loss_is_the_mean_over_completion_tokens(
     assert trained.flops == 6 * load(base).num_parameters() * trained.tokens
 
 
-def test_one_batch_is_learned_by_heart(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_batch_is_memorized(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     few = rows.head(8)
     trained = finetune(
         few, base, tmp_path, settings(), steps=120, seed=0, evaluate=lambda folder: accuracy(folder, few)
@@ -54,7 +54,9 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path, base: Path, rows: pl.Data
     assert trained.examples == 8
 
 
-def test_two_runs_give_the_same_bits_and_another_seed_others(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_two_runs_give_the_same_bits_and_another_seed_gives_others(
+    tmp_path: Path, base: Path, rows: pl.DataFrame
+) -> None:
     runs = [
         finetune(rows, base, tmp_path / name, settings(), steps=6, seed=seed)
         for name, seed in [("a", 1), ("b", 1), ("c", 2)]
@@ -65,12 +67,12 @@ def test_two_runs_give_the_same_bits_and_another_seed_others(tmp_path: Path, bas
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_lora_learns_and_its_merged_weights_speak_like_its_adapter(
+def test_lora_learns_and_its_merged_weights_answer_like_its_adapter(
     tmp_path: Path, base: Path, rows: pl.DataFrame, tokenizer: Any
 ) -> None:
     from peft import PeftModel
 
-    # Adapters cannot teach an untrained model to speak, so the base learns sums and the adapter turns them round.
+    # Adapters cannot train an untrained model, so the base learns sums and the adapter learns to swap the operands.
     base = finetune(rows, base, tmp_path / "base", settings(), steps=100, seed=0).path
     numbers = rows["prompt"].str.extract_groups(r"(?<a>\d+) \+ (?<b>\d+)").struct.unnest()
     turned = rows.with_columns(completion=pl.format("{} + {} .", numbers["b"], numbers["a"])).head(8)
@@ -92,11 +94,11 @@ def test_lora_learns_and_its_merged_weights_speak_like_its_adapter(
     assert trained.flops == (4 * params + 6 * adapter) * trained.tokens
 
 
-def test_the_model_is_kept_as_its_base_would_be(tmp_path: Path, rows: pl.DataFrame) -> None:
+def test_the_trained_model_has_the_configuration_of_its_base(tmp_path: Path, rows: pl.DataFrame) -> None:
     base = make_base(tmp_path / "base", dtype="bfloat16")
     trained = finetune(rows, base, tmp_path / "out", settings(), steps=3, seed=0)
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (base, trained.path))
-    assert before == after  # dtype and use_cache among them: the Trainer would leave fp32 and no cache
+    assert before == after  # including dtype and use_cache: the Trainer would leave fp32 and no cache
     assert (after["dtype"], after["use_cache"]) == ("bfloat16", True)
     assert str(tmp_path) not in "".join(file.read_text() for file in trained.path.glob("*.json"))
 
@@ -122,7 +124,7 @@ def test_the_checkpoint_that_validates_best_is_kept(tmp_path: Path, base: Path, 
     assert len(folders) == 9
     assert sorted(folders.values()) == sorted(scores)
     assert max(scores) > 0
-    assert trained.learning_rate == 5e-3  # neither the first nor the last that was tried
+    assert trained.learning_rate == 5e-3  # neither the first nor the last
     assert trained.validation_accuracy == max(scores) == folders[trained.hash]
     assert trained.chosen_step == next(p["step"] for p in trained.curve if p["validation_accuracy"] == max(scores))
     assert hash_folder(trained.path) == trained.hash
@@ -134,20 +136,22 @@ def test_the_checkpoint_that_validates_best_is_kept(tmp_path: Path, base: Path, 
     assert [e for e in progress if e[0] == "validate"] == [("validate", i, 9, None) for i in range(10)]
 
 
-def test_a_tie_goes_to_the_earlier_step_then_the_smaller_rate(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_tie_is_resolved_by_the_earlier_step_then_the_smaller_rate(
+    tmp_path: Path, base: Path, rows: pl.DataFrame
+) -> None:
     trained = finetune(
         rows, base, tmp_path, settings(learning_rate=[1e-2, 1e-3], checkpoints=2), 4, 0, lambda folder: 0.5
     )
     assert (trained.chosen_step, trained.learning_rate) == (2, 1e-3)
 
 
-def test_without_validation_the_last_step_is_kept(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_the_last_step_is_kept_without_validation(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     trained = finetune(rows, base, tmp_path, settings(), steps=5, seed=0)
     assert (trained.chosen_step, trained.validation_accuracy) == (5, None)
     assert [point["step"] for point in trained.curve] == [2, 3, 4, 5]
 
 
-def test_a_rate_that_diverges_is_in_the_curve_but_not_chosen(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
+def test_a_diverging_rate_is_in_the_curve_but_not_chosen(tmp_path: Path, base: Path, rows: pl.DataFrame) -> None:
     grid = settings(learning_rate=[1e-3, 1e30], scheduler="constant", warmup=0)
     trained = finetune(rows, base, tmp_path / "grid", grid, 8, 0, lambda folder: 0.5)
     diverged = [point for point in trained.curve if point["learning_rate"] == 1e30]
@@ -155,12 +159,12 @@ def test_a_rate_that_diverges_is_in_the_curve_but_not_chosen(tmp_path: Path, bas
     assert diverged[-1]["validation_accuracy"] is None
     assert trained.learning_rate == 1e-3
     alone = settings(learning_rate=1e30, scheduler="constant", warmup=0, checkpoints=1)
-    for _ in range(2):  # a second call says the same; it does not train again
+    for _ in range(2):  # a second call returns the same without training
         with pytest.raises(ValueError, match=r"learning_rate: \[1e\+30\]: the loss is no longer finite"):
             finetune(rows, base, tmp_path / "alone", alone, 8, 0)
 
 
-def test_what_is_done_is_not_done_again(
+def test_a_finished_training_is_not_repeated(
     tmp_path: Path, base: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import transformers
@@ -169,7 +173,7 @@ def test_what_is_done_is_not_done_again(
     first = finetune(rows, base, tmp_path, settings(), steps=2, seed=0)
     monkeypatch.setattr(transformers, "Trainer", None)
     assert finetune(rows, base, tmp_path, settings(), steps=2, seed=0) == first == read(tmp_path)
-    # The steps of other budgets are no input of this one.
+    # The steps of other budgets are not part of this job.
     assert finetune(rows, base, tmp_path, settings(steps={"low": 2, "high": 9}), steps=2, seed=0) == first
     with pytest.raises(ValueError, match="other rows, settings, steps or seed"):
         finetune(rows.head(3), base, tmp_path, settings(), steps=2, seed=0)
@@ -196,14 +200,16 @@ def test_rows_longer_than_the_limit_are_counted(tmp_path: Path, base: Path, rows
         ({"evaluate": lambda folder: float("nan")}, "evaluate: returned nan for 0.005/1; allowed: a finite accuracy"),
     ],
 )
-def test_mistakes(tmp_path: Path, base: Path, rows: pl.DataFrame, change: dict[str, Any], message: str) -> None:
+def test_invalid_input_is_refused_with_the_reason(
+    tmp_path: Path, base: Path, rows: pl.DataFrame, change: dict[str, Any], message: str
+) -> None:
     call: dict[str, Any] = {"rows": rows, "settings": settings(), "steps": 1, "seed": 0, **change}
     with pytest.raises(ValueError, match=message):
         finetune(base=base, out=tmp_path, **call)
     assert read(tmp_path) is None
 
 
-def test_bf16_needs_a_device_that_has_it(
+def test_bf16_is_refused_on_a_device_without_it(
     tmp_path: Path, base: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -212,7 +218,9 @@ def test_bf16_needs_a_device_that_has_it(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     with pytest.raises(ValueError, match="of this machine does not support bf16; allowed: auto, fp32"):
         finetune(rows, base, tmp_path, settings(precision="bf16"), steps=4, seed=0)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})  # where it is not, it is slow
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}
+    )  # it is slow without hardware support
     bf16, fp32 = (
         [
             point["loss"]
@@ -221,5 +229,5 @@ def test_bf16_needs_a_device_that_has_it(
         for how in ("bf16", "auto")
     )
     assert bf16 == pytest.approx(fp32, rel=2e-2)
-    assert bf16 != fp32  # auto leaves it alone on a CPU
+    assert bf16 != fp32  # auto does not use it on a CPU
     assert bf16[-1] < bf16[0]

@@ -47,7 +47,7 @@ def make(
     return sft_set(spec, verification, BOUGHT, **(given or world()), **rest, judges=judges)
 
 
-def test_a_models_own_arm_is_everything_it_bought_that_is_right() -> None:
+def test_the_arm_of_a_model_contains_all_its_correct_samples() -> None:
     wrong = {("wc", IDS[0], i): False for i in range(3)}
     rows, counts = make({"take": {"wc": 1.0}}, world(wrong))
     assert rows.schema == SCHEMA
@@ -72,24 +72,24 @@ def test_half_a_sample_per_problem_is_one_sample_for_half_the_problems() -> None
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.01, 1), st.floats(0.01, 1))
-def test_a_share_spends_its_share(wc: float, se: float) -> None:
+def test_a_share_takes_its_share_of_the_samples(wc: float, se: float) -> None:
     wc, se = (wc, se) if wc + se <= 1 else (wc / (wc + se), se / (wc + se))
     _, counts = make({"take": {"wc": wc, "se": se}})
     assert abs(counts["taken"] - len(IDS) * (3 * wc + se)) <= 1  # rounded for each of two models
 
 
-def test_a_number_of_samples_is_that_number() -> None:
+def test_a_number_of_samples_takes_that_many_per_problem() -> None:
     rows, _ = make({"samples": {"wc": 2}})
     assert sorted(set(rows["sample_index"])) == [0, 1]
     assert rows.height == 40
 
 
-def test_more_samples_than_were_bought_is_an_error() -> None:
+def test_more_samples_than_were_bought_are_refused() -> None:
     with pytest.raises(ValueError, match=r"samples\.se: 2 is more than the 1 samples per problem"):
         make({"samples": {"se": 2}})
 
 
-def test_repeated_texts_are_kept_once_unless_told_otherwise() -> None:
+def test_repeated_texts_are_kept_once_unless_deduplication_is_off() -> None:
     given = world()
     same = pl.when(pl.col("sample_index") < 2).then(pl.lit(" the  same\n")).otherwise(pl.lit("the same "))
     given["samples"] = given["samples"].with_columns(completion=same)
@@ -97,7 +97,7 @@ def test_repeated_texts_are_kept_once_unless_told_otherwise() -> None:
     assert make({"take": {"wc": 1}, "deduplicate": False}, given)[0].height == 60
 
 
-def test_one_per_problem_is_the_first_that_is_right() -> None:
+def test_one_per_problem_keeps_the_first_correct_sample() -> None:
     rows, _ = make({"take": {"wc": 1}, "keep": "one_per_problem"}, world({("wc", IDS[0], 0): False}))
     assert rows.height == 20
     chosen = dict(rows.select("problem_id", "sample_index").iter_rows())
@@ -105,7 +105,7 @@ def test_one_per_problem_is_the_first_that_is_right() -> None:
     assert set(chosen.values()) == {0}
 
 
-def test_verification_by_steps_wants_right_reasoning_too() -> None:
+def test_verification_by_steps_requires_correct_reasoning() -> None:
     given = world()
     first = (pl.col("problem_id") == IDS[0]) & (pl.col("sample_index") == 0)
     label = pl.when(first).then(pl.lit("wrong")).otherwise(pl.lit("right"))
@@ -114,7 +114,7 @@ def test_verification_by_steps_wants_right_reasoning_too() -> None:
     assert make({"take": {"wc": 1}}, given, "answer+steps")[0].height == 59
 
 
-def test_without_verification_wrong_answers_stay_and_failures_do_not() -> None:
+def test_wrong_answers_are_kept_without_verification_and_failures_are_not() -> None:
     given = world({("wc", IDS[0], 0): False})
     failed = (pl.col("problem_id") == IDS[1]) & (pl.col("sample_index") == 0)
     reason = pl.when(failed).then(pl.lit("error")).otherwise("finish_reason")
@@ -122,7 +122,7 @@ def test_without_verification_wrong_answers_stay_and_failures_do_not() -> None:
     assert make({"take": {"wc": 1}}, given, "none")[0].height == 59
 
 
-def test_without_verification_what_was_cut_off_is_known_to_be() -> None:
+def test_truncated_samples_are_marked_without_verification() -> None:
     given = world()
     was_cut = (pl.col("problem_id") == IDS[1]) & (pl.col("sample_index") < 2)
     empty = (pl.col("problem_id") == IDS[2]) & (pl.col("sample_index") == 0)
@@ -131,7 +131,7 @@ def test_without_verification_what_was_cut_off_is_known_to_be() -> None:
         completion=pl.when(empty).then(pl.lit(" \n")).otherwise("completion"),
     )
     rows, counts = make({"take": {"wc": 1}}, given, "none")
-    assert counts["verified"] == rows.height == 59  # there is nothing to learn from white space
+    assert counts["verified"] == rows.height == 59  # white space alone is not trained on
     assert counts["truncated"] == 2
     marked = rows.filter(finish_reason="length").select("problem_id", "sample_index").rows()
     assert marked == [(IDS[1], 0), (IDS[1], 1)]
@@ -143,7 +143,7 @@ def reference(of: pl.DataFrame = PROBLEMS, **more: Any) -> Any:
     return reference_set(source, TASK, of, 0)
 
 
-def test_reference_solutions_are_the_problem_sets_own() -> None:
+def test_reference_solutions_come_from_the_problem_set() -> None:
     rows, counts = reference()
     assert rows.schema == SCHEMA
     assert rows["completion"].to_list() == PROBLEMS["solution"].to_list()
@@ -152,7 +152,7 @@ def test_reference_solutions_are_the_problem_sets_own() -> None:
     assert reference(without)[1] == {"distinct": 19, "rows": 19, "problems": 19}
 
 
-def test_a_subset_of_problems_is_the_same_for_every_arm_and_holds_the_smaller_one() -> None:
+def test_a_subset_of_problems_is_equal_for_every_arm_and_nested() -> None:
     half, counts = make({"take": {"wc": 1}, "problems": 0.5})
     assert counts["taken"] == 30
     chosen = set(half["problem_id"])
@@ -162,13 +162,13 @@ def test_a_subset_of_problems_is_the_same_for_every_arm_and_holds_the_smaller_on
     assert set(make({"take": {"se": 1}, "problems": 4})[0]["problem_id"]) < chosen
     assert set(make({"take": {"se": 1}, "problems": 10}, seed=1)[0]["problem_id"]) != chosen
     _, counts = make({"take": {"wc": 0.5}, "problems": 10})
-    assert counts["taken"] == 15, "a share is one of what was bought for these problems"
+    assert counts["taken"] == 15, "a share refers to the samples of these problems"
     with pytest.raises(ValueError, match="problems: 21 is more than the 20 problems that are sampled"):
         make({"take": {"wc": 1}, "problems": 21})
 
 
 def written(*texts: str) -> dict[str, Any]:
-    """wc's three solutions of every problem."""
+    """Tables with the given three solutions of wc for every problem."""
     given = world()
     index = pl.col("sample_index")
     text = (
@@ -190,22 +190,22 @@ LONG = "She buys four bags of nine apples and eats two of them , so 4 * 9 = 36 a
         ([LONG, LONG.replace("She", "He"), LONG.upper()], {"exact": 3, "near": 1}),
     ],
 )
-def test_ways_to_deduplicate(texts: list[str], left: dict[Any, int]) -> None:
+def test_each_way_to_deduplicate_keeps_the_expected_rows(texts: list[str], left: dict[Any, int]) -> None:
     for how, count in left.items():
         rows, counts = make({"take": {"wc": 1}, "deduplicate": how}, written(*texts))
         assert rows.height == counts["distinct"] == 20 * count, how
         assert rows.filter(pl.col("problem_id") == IDS[0])["sample_index"][0] == 0
 
 
-def test_near_duplicates_are_those_that_share_four_fifths() -> None:
-    """12 words are 8 runs of 5; another last word changes one of them: 7 of 9 are shared, less than 0.8."""
+def test_near_duplicates_share_at_least_four_fifths() -> None:
+    """12 words have 8 runs of 5; another last word changes one of them: 7 of 9 are shared, less than 0.8."""
     words = "a b c d e f g h i j k l"
     assert make({"take": {"wc": 1}, "deduplicate": "near"}, written(words, words[:-1] + "x", "z"))[0].height == 60
     words = "a b c d e f g h i j k l m"  # 8 of 10
     assert make({"take": {"wc": 1}, "deduplicate": "near"}, written(words, words[:-1] + "x", "z"))[0].height == 40
 
 
-def test_a_cap_per_problem_keeps_the_first() -> None:
+def test_a_cap_per_problem_keeps_the_first_correct_samples() -> None:
     rows, counts = make({"take": {"wc": 1}, "max_per_problem": 2}, world({("wc", IDS[0], 0): False}))
     assert set(rows.group_by("problem_id").len()["len"]) == {2}
     assert rows.filter(pl.col("problem_id") == IDS[0])["sample_index"].to_list() == [1, 2]
@@ -213,7 +213,7 @@ def test_a_cap_per_problem_keeps_the_first() -> None:
     assert (counts["distinct"], counts["rows"]) == (59, 40)
 
 
-def test_levels_in_balance_have_equal_numbers_of_rows() -> None:
+def test_balanced_levels_have_equal_numbers_of_rows() -> None:
     levels = dict(PROBLEMS.select("problem_id", "level").iter_rows())
     rare = min(set(levels.values()), key=list(levels.values()).count)
     rows, _ = make({"take": {"wc": 1}, "balance": "level"})
@@ -226,10 +226,10 @@ def test_levels_in_balance_have_equal_numbers_of_rows() -> None:
         reference(bare, balance="level")
 
 
-def test_a_number_of_rows_is_that_number_and_holds_the_smaller_one() -> None:
+def test_a_number_of_rows_is_respected_and_nested() -> None:
     rows, _ = make({"take": {"wc": 1}, "rows": 30})
     fewer, _ = make({"take": {"wc": 1}, "rows": 10})
     assert (rows.height, fewer.height) == (30, 10)
     assert fewer.join(rows, on=fewer.columns, how="anti").is_empty()
-    assert make({"take": {"se": 1}, "rows": 30})[0].height == 20, "there are no more"
+    assert make({"take": {"se": 1}, "rows": 30})[0].height == 20, "no more rows exist"
     assert reference(rows=7)[0].height == 7

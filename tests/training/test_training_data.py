@@ -14,7 +14,7 @@ def frame(*pairs: tuple[str | None, str | None]) -> pl.DataFrame:
     return pl.DataFrame(pairs, schema={"prompt": pl.Utf8, "completion": pl.Utf8}, orient="row")
 
 
-def test_labels_cover_the_completion_and_eos_and_nothing_else(tokenizer: Any) -> None:
+def test_labels_cover_exactly_the_completion_and_eos(tokenizer: Any) -> None:
     rows, too_long = encode(frame(("sum 1 + 2\n", "1 + 2 = 3 ."), ("sum sum sum 4 + 5\n", "9 .")), tokenizer, None)
     batch = Collator(tokenizer.pad_token_id)(rows)
     assert too_long == 0
@@ -23,7 +23,7 @@ def test_labels_cover_the_completion_and_eos_and_nothing_else(tokenizer: Any) ->
         for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
     ]
     assert shown == [["1", "+", "2", "=", "3", ".", "</s>"], ["9", ".", "</s>"]]
-    # Where there is a label it is the token that stands there.
+    # A label equals the token at its position.
     asked = batch["labels"] != IGNORE
     assert (batch["labels"][asked] == batch["input_ids"][asked]).all()
     assert batch["attention_mask"].sum(dim=1).tolist() == [len(row) for row in rows]
@@ -48,7 +48,7 @@ def cut(*triples: tuple[str, str, str | None]) -> pl.DataFrame:
 CUT = [("sum 1 + 2\n", "1 + 2 =", "length"), ("sum 4 + 5\n", "9 .", "stop"), ("sum 3 + 3\n", "6 .", None)]
 
 
-def test_a_completion_that_was_cut_off_does_not_teach_to_stop(tokenizer: Any) -> None:
+def test_a_truncated_completion_has_no_eos(tokenizer: Any) -> None:
     rows, _ = encode(cut(*CUT), tokenizer, None)
     batch = Collator(tokenizer.pad_token_id)(rows)
     shown = [
@@ -57,17 +57,17 @@ def test_a_completion_that_was_cut_off_does_not_teach_to_stop(tokenizer: Any) ->
     ]
     assert shown == [["1", "+", "2", "="], ["9", ".", "</s>"], ["6", ".", "</s>"]]
     assert batch["attention_mask"].sum(dim=1).tolist() == [len(row) for row in rows]
-    # What was cut off is learned as far as it goes: the row is the complete one's without its end.
+    # A truncated row equals the complete row without its end token.
     (whole,), _ = encode(frame(CUT[0][:2]), tokenizer, None)
     assert whole.ids[:-1].tolist() == rows[0].ids.tolist()
     assert whole.ids[-1] == tokenizer.eos_token_id
 
 
-def test_what_a_training_depends_on() -> None:
+def test_a_training_depends_on_prompts_completions_and_truncation() -> None:
     rows = cut(*CUT).with_columns(problem_id=pl.lit("p"))
     assert truncated(rows).to_list() == [True, False, False]
     assert trained_on(rows).columns == ["prompt", "completion", "finish_reason"]
-    # Where nothing was cut off, it is what it was before rows said so.
+    # Without truncated rows, the columns are those of earlier versions.
     complete = rows.filter(~truncated(rows))
     assert trained_on(complete).columns == ["prompt", "completion"]
     assert truncated(complete.drop("finish_reason")).to_list() == [False, False]
@@ -76,7 +76,7 @@ def test_what_a_training_depends_on() -> None:
 
 @pytest.mark.parametrize("completion", ["1 + 2 = 3 </s> junk", "</s>", "</s> </s> <s> 3", "3 . </s>", "<pad> 3 <s> ."])
 @pytest.mark.parametrize("reason", ["stop", "length"])
-def test_control_tokens_in_a_completion_are_text(tokenizer: Any, completion: str, reason: str) -> None:
+def test_control_tokens_in_a_completion_are_encoded_as_text(tokenizer: Any, completion: str, reason: str) -> None:
     (row,), _ = encode(cut(("sum </s> 1 + 2\n", completion, reason)), tokenizer, None)
     start, end, pad = tokenizer.convert_tokens_to_ids(["<s>", "</s>", "<pad>"])
     ids = row.ids.tolist()
@@ -85,7 +85,7 @@ def test_control_tokens_in_a_completion_are_text(tokenizer: Any, completion: str
     assert (ids[-1] == end) == (reason == "stop")
 
 
-def test_loss_is_the_mean_over_exactly_these_positions(base: Path, tokenizer: Any) -> None:
+def test_the_loss_is_the_mean_over_exactly_the_labelled_positions(base: Path, tokenizer: Any) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -102,7 +102,7 @@ def test_loss_is_the_mean_over_exactly_these_positions(base: Path, tokenizer: An
     assert loss == pytest.approx(np.mean(surprise), rel=1e-5)
 
 
-def test_long_rows_are_counted(tokenizer: Any) -> None:
+def test_rows_above_the_maximum_length_are_counted(tokenizer: Any) -> None:
     rows = frame(("sum 1 + 2\n", "3 ."), ("sum 1 + 2\n", "1 + 2 = 3 ."))
     kept, too_long = encode(rows, tokenizer, 9)
     assert ([len(row) for row in kept], too_long) == ([9], 1)
@@ -121,15 +121,15 @@ def test_long_rows_are_counted(tokenizer: Any) -> None:
         (cut(CUT[0], ("sum\n", "", "length")), "row 1: the completion was cut off before its first token"),
     ],
 )
-def test_rows_that_cannot_be_trained_on(tokenizer: Any, rows: pl.DataFrame, message: str) -> None:
+def test_rows_that_cannot_be_trained_on_are_refused(tokenizer: Any, rows: pl.DataFrame, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode(rows, tokenizer, None)
 
 
-def test_tokenizers_that_cannot_be_trained_with(tokenizer: Any) -> None:
+def test_tokenizers_without_bos_or_eos_are_refused(tokenizer: Any) -> None:
     from tokenizers import processors
 
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")  # no BOS any more
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")  # without BOS
     with pytest.raises(ValueError, match="row 1: prompt '' has no tokens"):
         encode(frame(("sum\n", "3 ."), ("", "3 .")), tokenizer, None)
     tokenizer.eos_token = None
@@ -143,7 +143,7 @@ def test_a_schedule_cycles_through_all_rows(count: int, steps: int, batch: int) 
     plan = schedule(lengths, steps, batch, seed=3)
     assert plan.shape == (steps, batch)
     seen = np.bincount(plan.ravel(), minlength=count)
-    # What is carried over and what the last pass leaves out move a row by at most one pass each.
+    # The carried-over rows and the incomplete last pass each change a count by at most one.
     assert seen.max() - seen.min() <= 2
     assert seen.sum() == steps * batch
     assert (plan == schedule(lengths, steps, batch, seed=3)).all()
@@ -151,13 +151,13 @@ def test_a_schedule_cycles_through_all_rows(count: int, steps: int, batch: int) 
         assert (plan != schedule(lengths, steps, batch, seed=4)).any()
 
 
-def test_whole_passes_see_every_row_equally_often() -> None:
+def test_whole_passes_contain_every_row_equally_often() -> None:
     plan = schedule([5] * 24, steps=9, batch_size=8, seed=0)
     assert np.bincount(plan.ravel()).tolist() == [3] * 24
     assert all(len(set(batch)) == 8 for batch in plan.tolist())
 
 
-def test_batches_hold_rows_of_about_one_length() -> None:
+def test_batches_contain_rows_of_similar_length() -> None:
     lengths = np.random.default_rng(0).integers(20, 100, size=2000)
     plan = schedule(lengths.tolist(), steps=62, batch_size=32, seed=0)
     padded = 1 - lengths[plan].sum() / (lengths[plan].max(axis=1) * 32).sum()

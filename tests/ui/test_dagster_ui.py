@@ -1,4 +1,4 @@
-"""The Dagster UI in a real browser, on the smoke study: graph, a partition, a backfill, a figure, a failed check."""
+"""The Dagster UI in a real browser on the smoke study: graph, partition, backfill, figure, failed check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smoke study as far as its samples."""
+    """The smoke study up to its samples."""
     home = tmp_path_factory.mktemp("ui")
     command = [sys.executable, "-m", "cos_assets.cli", "run", STUDY, "--select", "+samples", "--jobs", "2"]
     done = subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True)
@@ -47,11 +47,11 @@ def environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def url(home: Path) -> Iterator[str]:
-    """Where `cos dev` serves the UI."""
+    """The URL of the UI of `cos dev`."""
     port = free_port()
     command = [sys.executable, "-m", "cos_assets.cli", "dev", "-p", str(port)]
     with (home / "dev.log").open("w") as log:
-        # In a group of its own, which ends with the test; it must not inherit an ignored interrupt.
+        # In a new process group, which ends with the test; it must not inherit an ignored interrupt.
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -85,7 +85,7 @@ def answers(address: str) -> bool:
 def until(true: Callable[[], object], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "it took too long"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.2)
 
 
@@ -106,7 +106,7 @@ def test_the_graph_shows_the_study(page: Page, url: str) -> None:
         page.says(asset, 60)
 
 
-def test_a_partition_is_materialized_and_its_figure_drawn(page: Page, url: str, home: Path) -> None:
+def test_a_partition_is_materialized_and_its_figure_is_shown(page: Page, url: str, home: Path) -> None:
     page.open(f"{url}/assets/{STUDY}/verdicts?view=partitions&partition=low%7Cwc")
     page.click("Materialize…")
     page.says("1 partition")
@@ -121,7 +121,7 @@ def test_a_partition_is_materialized_and_its_figure_drawn(page: Page, url: str, 
                " && image.complete && image.naturalWidth > 100)")  # fmt: skip
 
 
-def test_a_backfill_ends(page: Page, url: str, home: Path) -> None:
+def test_a_backfill_completes(page: Page, url: str, home: Path) -> None:
     page.open(f"{url}/assets/{STUDY}/verdicts?view=partitions")
     page.click("Materialize…")
     page.says("Partition selection")
@@ -137,8 +137,8 @@ def test_a_backfill_ends(page: Page, url: str, home: Path) -> None:
     page.says("Success", 120)
 
 
-def test_a_failed_check_is_seen(page: Page, url: str, home: Path) -> None:
-    # Somebody edits a table by hand: what is made from it stops before it is used.
+def test_a_failed_check_is_shown(page: Page, url: str, home: Path) -> None:
+    # A table is edited by hand: downstream assets fail before they read it.
     file = table(home, "verdicts", "low", "se")
     frame = pl.read_parquet(file, hive_partitioning=False)
     frame.with_columns(correct=~pl.col("correct")).write_parquet(file)
@@ -153,7 +153,7 @@ def test_a_failed_check_is_seen(page: Page, url: str, home: Path) -> None:
 
 
 def statuses(url: str) -> list[str]:
-    """Of all runs, by Dagster's API."""
+    """The statuses of all runs, by Dagster's API."""
     query = json.dumps({"query": "{runsOrError {... on Runs {results {status}}}}"}).encode()
     asked = urllib.request.Request(f"{url}/graphql", query, {"Content-Type": "application/json"})
     with urllib.request.urlopen(asked) as found:
