@@ -169,7 +169,7 @@ def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float does as well
+        lora_alpha=lora.alpha,  # a float does as well
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         revision=base.revision,  # serving the adapter needs the revision of its base
