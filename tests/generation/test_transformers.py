@@ -440,7 +440,7 @@ def test_every_end_token_of_the_generation_config_ends_a_completion(tmp_path: Pa
 def test_models_that_cannot_be_sampled_are_refused_with_the_reason(tmp_path: Path) -> None:
     request = [Request("p", "Zoë buys", (0,))]
     broken = random_model(tmp_path / "nan", "llama", spoil=True, **LLAMA)
-    with pytest.raises(ValueError, match="not numbers"):
+    with pytest.raises(ValueError, match="NaN logits"):
         list(
             open_engine(Model(str(broken), "m", "transformers", engine_options={"device": "cpu"})).stream(
                 request, GREEDY
