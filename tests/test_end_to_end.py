@@ -334,7 +334,7 @@ def test_lineage_of_a_second_round_reaches_the_first_problems(tmp_path: Path, un
         (["run", "demo", "--budget", "huge"], "--budget 'huge': allowed are low, high"),
         (["run", "demo", "--source", "mix"], "--source 'mix': allowed are wc, se, gt"),
         (["run", "demo", "--select", "sample"], "--select 'sample'"),
-        (["report", "demo"], "demo: has no report yet; make it with `cos run demo`"),
+        (["report", "demo"], "demo: this study has no report yet; make it with `cos run demo`"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_allowed_ones(tmp_path: Path, arguments: list[str], message: str) -> None:
