@@ -75,7 +75,9 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, monkeypatch: py
         file.write_bytes(data)
     else:
         file.unlink()
-    with pytest.raises(ValueError, match=r"wc.model\.safetensors: " + ("sha256" if damage == "changed" else "is missing")):
+    with pytest.raises(
+        ValueError, match=r"wc.model\.safetensors: " + ("sha256" if damage == "changed" else "is missing")
+    ):
         tiny.shipped("wc")
     assert tiny.shipped("se").is_dir()
 
