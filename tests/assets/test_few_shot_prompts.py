@@ -74,11 +74,11 @@ def test_an_exemplar_with_the_question_of_the_problem_is_left_out() -> None:
 
 def test_too_many_shots_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"sampling.shots: 9; .* 2 problems .* 8 exemplars of its own; allowed: 0 to 8"
+        ValueError, match=r"sampling.shots: 9 is .* 2 problems .* 8 exemplars of its own; allowed: 0 to 8"
     ):
         prompts(spec(9), frame(("q0", "s0"), ("q1", "s1")))
     with pytest.raises(
-        ValueError, match=r"sampling.shots: 1; .* 0 problems .* 0 exemplars of its own; allowed: 0 to 0"
+        ValueError, match=r"sampling.shots: 1 is .* 0 problems .* 0 exemplars of its own; allowed: 0 to 0"
     ):
         prompts(spec(1, task="arithmetic"), frame(("q0", None)))
     assert shown(0, frame(("q0", None))) == [["q0"]]
