@@ -23,7 +23,7 @@ def _check_name(name: str) -> str:
 
 def _check_study_name(name: str) -> str:
     if name.casefold() in _FOLDERS:
-        raise ValueError(f"is the name of a folder of this package; allowed: any name except {', '.join(_FOLDERS)}")
+        raise ValueError(f"is the name of another folder of COS_HOME; allowed: any name except {', '.join(_FOLDERS)}")
     return name
 
 

@@ -92,7 +92,9 @@ def find(model_id: str | Path) -> Adapter | None:
     config = _read(folder)
     where = f"{folder / CONFIG}: "
     if config.get("peft_type") != "LORA":
-        raise ValueError(f"{where}peft_type: {config.get('peft_type')!r} cannot be served; expected LORA")
+        raise ValueError(
+            f"{where}peft_type: {config.get('peft_type')!r} cannot be served; expected LORA, or a merged model"
+        )
     base = config.get("base_model_name_or_path")
     if not base:
         raise ValueError(f"{where}base_model_name_or_path: is missing; expected the base model's hub id or folder")

@@ -25,7 +25,7 @@ _TAKES_DATA = (*SPECIALS[: 3 * len(_ARITHMETIC.split(" "))], "__contains__")
 
 
 class Proxy:
-    """Stands for an object of the other process."""
+    """Represents an object of the other process."""
 
     __slots__ = ("_base_", "_known_", "_number_", "_peer_")
     _base_: type | None
