@@ -330,11 +330,14 @@ def _agreement(study: str) -> None:
     from cos_assets.judging import labels
     from cos_assets.storage import tables
 
+    root = tables.home()
     try:
-        said = labels.opinions(tables.home(), study)
+        said = labels.opinions(root, study)
     except labels.LabelError as error:
         _fail(str(error))
-    lines = labels.told(*labels.summary(said), labels.corrected(tables.home(), study, said))
+    confidence = labels.study_confidence(root, study)
+    found = *labels.summary(said, confidence), labels.corrected(root, study, said, confidence)
+    lines = labels.as_lines(*found, confidence)
     click.echo("\n" + "\n".join(lines))
 
 

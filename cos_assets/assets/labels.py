@@ -33,12 +33,14 @@ def record(instance: dg.DagsterInstance, root: Place, study: str) -> None:
     Raises LabelError where there are no labels.
     """
     said = stored.opinions(root, study)
-    pairs, rates = stored.summary(said)
-    corrected = stored.corrected(root, study, said)
+    confidence = stored.study_confidence(root, study)
+    pairs, rates = stored.summary(said, confidence)
+    corrected = stored.corrected(root, study, said, confidence)
     humans = said.filter("human")
     metadata: dict[str, Any] = {
         "labels": humans.height,
         "annotators": humans["rater"].n_unique(),
+        "confidence": confidence,
         "agreement": _table(pairs),
         "false_positive_rates": _table(rates),
         "corrected_false_positive_rates": _table(corrected),

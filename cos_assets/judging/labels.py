@@ -233,7 +233,7 @@ def opinions(root: Place, study: str) -> pl.DataFrame:
     return both.join(verdicts, on=["model", "problem_id", "sample_index"], how="left")
 
 
-def summary(said: pl.DataFrame, confidence: float = 0.95) -> tuple[pl.DataFrame, pl.DataFrame]:
+def summary(said: pl.DataFrame, confidence: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the agreement of pairs of raters, and the false positive rate per model and rater.
 
     `said` is from `opinions`. Agreement: see `metrics.agreement`. The rates cover the labeled samples with a correct
@@ -274,7 +274,7 @@ def labelled_here(root: Place, study: str, judgements: pl.DataFrame) -> pl.DataF
     return labelled(pl.concat([people, told]))
 
 
-def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0.95) -> pl.DataFrame:
+def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float) -> pl.DataFrame:
     """Return the corrected false positive rate per model and judge: [model, judge, value, low, high, n_labelled].
 
     The rate covers all samples of the model that the judge has read. It is corrected for the judge's errors on the
@@ -297,8 +297,15 @@ def corrected(root: Place, study: str, said: pl.DataFrame, confidence: float = 0
     return table.with_columns(pl.col(pl.Float64).fill_nan(None)).sort("model", "judge")
 
 
-def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> list[str]:
-    """Format the results of `summary` and `corrected` as lines of text."""
+def study_confidence(root: Place, study: str) -> float:
+    """Return the confidence that the study's judgements were made with; 0.95 if it has none."""
+    known = catalog.query(root, f"SELECT max(confidence) AS found FROM judges WHERE study = {quoted(study)}")
+    found: float | None = known["found"].item()
+    return found or 0.95
+
+
+def as_lines(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame, confidence: float) -> list[str]:
+    """Format the results of `summary` and `corrected` at a confidence as lines of text."""
 
     def number(row: dict[str, Any], value: str) -> str:
         if row[value] is None:
@@ -306,7 +313,8 @@ def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> l
         limits = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
         return f"{row[value]:.2f}{limits}"
 
-    lines = ["agreement (Cohen's kappa, 95 % interval over problems)"]
+    interval = f"{100 * confidence:g} % interval over problems"
+    lines = [f"agreement (Cohen's kappa, {interval})"]
     for row in pairs.to_dicts():
         table = (row[f"{x}_{y}"] for x in ("right", "wrong") for y in ("right", "wrong"))
         lines += [
@@ -316,7 +324,7 @@ def told(pairs: pl.DataFrame, rates: pl.DataFrame, corrected: pl.DataFrame) -> l
         ]
     if not pairs.height:
         lines.append("  there is only one rater so far")
-    lines.append("false positive rate on the labelled samples (95 % interval over problems)")
+    lines.append(f"false positive rate on the labelled samples ({interval})")
     for row in rates.to_dicts():
         lines.append(
             f"  {row['model']}, {row['rater']}: {number(row, 'value')}, {row['n_samples']} samples,"

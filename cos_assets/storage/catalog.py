@@ -25,7 +25,7 @@ import duckdb
 import polars as pl
 
 from cos_assets.storage.paths import ObjectPath, Place, client_options, local, open_store, place
-from cos_assets.storage.schemas import TABLES, description, table_of
+from cos_assets.storage.schemas import TABLES, table_of
 from cos_assets.storage.tables import lost
 
 NAME = "cos.duckdb"
@@ -50,8 +50,7 @@ def build(root: Place) -> Path:
     try:
         with _connected(temporary, root) as connection:
             connection.begin()
-            connection.execute("".join(_definitions(root).values()))
-            connection.execute("".join(_comments(connection)))
+            connection.execute(_definitions(root))
             connection.execute(f"CREATE MACRO built_from() AS {_quoted(_version(root))}")
             connection.commit()
         temporary.replace(folder / NAME)
@@ -164,28 +163,27 @@ def meant(query: str | None, file: Path | None = None) -> str | None:
         raise ValueError(f"{file}: cannot be read: {error}") from None
 
 
-def _definitions(root: Place) -> dict[str, str]:
-    """Return the SQL that creates the views: name -> SQL. Views of files come before those that read other views."""
-    by_hand = [name for name, table in TABLES.items() if table.files is None]
-    sql = {name: table.view(name) for name, table in TABLES.items() if table.files is not None}
-    sql |= {name: (VIEWS / f"{name}.sql").read_text(encoding="utf-8") for name in sorted(by_hand, reverse=True)}
+def _definitions(root: Place) -> str:
+    """Return the SQL that creates all views with their comments."""
     # The root is part of a quoted glob pattern.
     pattern = glob.escape(str(root)).replace("'", "''")
-    return {name: text.replace(_ROOT, pattern) for name, text in sql.items()}
+    views = [
+        (VIEWS / f"{name}.sql").read_text(encoding="utf-8") if table.by_hand else table.view(name)
+        for name, table in TABLES.items()
+    ]
+    return "".join([*views, *_comments()]).replace(_ROOT, pattern)
 
 
-def _comments(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+def _comments() -> Iterator[str]:
     """Yield SQL that stores the meaning of views and columns in the catalog itself."""
     for name, table in TABLES.items():
         yield f"COMMENT ON VIEW {name} IS {_quoted(f'{table.holds} {table.row}')};"
-    columns = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
-    for view_name, column in connection.execute(columns).fetchall():
-        if meaning := description(view_name, column):
-            yield f'COMMENT ON COLUMN {view_name}."{column}" IS {_quoted(meaning)};'
+        for column, each in table.shown.items():
+            yield f'COMMENT ON COLUMN {name}."{column}" IS {_quoted(each.meaning)};'
 
 
 def _version(root: Place) -> str:
-    return hashlib.sha256("\0".join(_definitions(root).values()).encode()).hexdigest()[:16]
+    return hashlib.sha256(_definitions(root).encode()).hexdigest()[:16]
 
 
 def _quoted(text: str) -> str:

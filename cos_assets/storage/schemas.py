@@ -11,40 +11,41 @@ from typing import Any
 
 import polars as pl
 
-from cos_assets.storage.table import Column, Derived, Table, duckdb_type
+from cos_assets.storage.table import STUDY, Column, Derived, Table, duckdb_type
 
 
 def text(meaning: str) -> Column:
     return Column(pl.String, meaning)
 
 
-def whole(meaning: str) -> Column:
+def int64(meaning: str) -> Column:
     return Column(pl.Int64, meaning)
 
 
-def small(meaning: str) -> Column:
+def int32(meaning: str) -> Column:
     return Column(pl.Int32, meaning)
 
 
-def real(meaning: str) -> Column:
+def float64(meaning: str) -> Column:
     return Column(pl.Float64, meaning)
 
 
-def flag(meaning: str) -> Column:
+def boolean(meaning: str) -> Column:
     return Column(pl.Boolean, meaning)
 
 
-_STUDY = {"study": text("The study's name.")}
 _BUDGET = {"budget": text("Name of the budget in the study.")}
 _MODEL = {"model": text("Name of the sampler in the study.")}
 _SOURCE = {"source": text("The data arm: a sampler's own name, or one of the study's sources.")}
+_SAMPLE_SET = {**STUDY, **_BUDGET, **_MODEL}
+_ARM = {**STUDY, **_BUDGET, **_SOURCE}
 _TRAINED = {
     "budget": text("The budget whose data the model was finetuned on; null for an untouched model."),
     "source": text("The data arm that the model was finetuned on; base: untouched."),
 }
 _LIMITS = {
-    "low": real("Lower end of the interval, at the study's confidence."),
-    "high": real("Upper end of the interval, at the study's confidence."),
+    "low": float64("Lower end of the interval, at the study's confidence."),
+    "high": float64("Upper end of the interval, at the study's confidence."),
 }
 _PROBLEM_ID = {"problem_id": text("Name of the problem, stable over versions of this table.")}
 _LEVEL = {"level": text("Level of difficulty, as the problem set states it; null where it has none.")}
@@ -60,22 +61,22 @@ _PROBLEM = {
 }
 _SAMPLE = {
     **_PROBLEM_ID,
-    "sample_index": small("Index of the sample among those of one prompt, from 0. Smaller budgets use the first ones."),
+    "sample_index": int32("Index of the sample among those of one prompt, from 0. Smaller budgets use the first ones."),
 }
 _REPLY = {
     "completion": text("The text that the model generated."),
     "finish_reason": text("stop: complete; length: cut off at max_tokens; error: the request failed."),
 }
 _TOKENS = {
-    "prompt_tokens": whole("Tokens of the prompt."),
-    "completion_tokens": whole("Tokens that were generated."),
+    "prompt_tokens": int64("Tokens of the prompt."),
+    "completion_tokens": int64("Tokens that were generated."),
 }
-_CACHED = {"cached_tokens": whole("Tokens of the prompt that came from a cache.")}
+_CACHED = {"cached_tokens": int64("Tokens of the prompt that came from a cache.")}
 _SPEND = {
-    "flops": real("FLOPs of the generated tokens, 2·P each; with count_prefill also those of the prompt."),
-    "cost": real("Cost in the currency of the price; null where the study states no price."),
+    "flops": float64("FLOPs of the generated tokens, 2·P each; with count_prefill also those of the prompt."),
+    "cost": float64("Cost in the currency of the price; null where the study states no price."),
 }
-_SECONDS = {"seconds": real("Seconds of the engine. Samples of one batch share its time evenly.")}
+_SECONDS = {"seconds": float64("Seconds of the engine. Samples of one batch share its time evenly.")}
 _COMPLETION = {
     "prompt_hash": text("First 32 hex digits of the prompt's SHA-256. The ledger holds the prompt itself."),
     **_REPLY,
@@ -88,17 +89,17 @@ _ANSWER = {
 }
 _VERDICT = {
     "verdict": text("correct, wrong, no_answer, truncated or grader_error; null where there is no gold answer."),
-    "correct": flag("Whether the verdict is correct; null where there is no gold answer."),
+    "correct": boolean("Whether the verdict is correct; null where there is no gold answer."),
 }
 _KEYS = {
     "text_key": text("Of correct solutions: equal for texts that differ in white space only."),
     "equations_key": text("Of correct solutions: equal for the same equations in order, or, without any, equal texts."),
 }
-_FIRST_WRONG_STEP = {"first_wrong_step": small("The first wrong step, from 1; null where there is none.")}
+_FIRST_WRONG_STEP = {"first_wrong_step": int32("The first wrong step, from 1; null where there is none.")}
 _DIFFERENCE = {
-    "difference": real("The first side less the second, paired on problems (and seeds of training)."),
+    "difference": float64("The first side less the second, paired on problems (and seeds of training)."),
     **_LIMITS,
-    "n_problems": whole("Problems that both sides have."),
+    "n_problems": int64("Problems that both sides have."),
     "better": text("The side that is better, if the interval excludes zero; else cannot tell."),
 }
 _COMPARED = {
@@ -109,29 +110,31 @@ _COMPARED = {
 
 def _side(name: str, what: str) -> dict[str, Column]:
     return {
-        f"{name}_value": real(f"{what}: the value."),
-        f"{name}_low": real(f"{what}: lower end of its interval."),
-        f"{name}_high": real(f"{what}: upper end of its interval."),
+        f"{name}_value": float64(f"{what}: the value."),
+        f"{name}_low": float64(f"{what}: lower end of its interval."),
+        f"{name}_high": float64(f"{what}: upper end of its interval."),
     }
 
 
-def _ceiling(name: str, what: str, column: Any = real) -> dict[str, Column]:
+def _ceiling(name: str, what: str, column: Any = float64) -> dict[str, Column]:
     return {f"{name}_ceiling": column(f"{what}: the maximum, if every sample is as long as max_tokens allows.")}
 
 
 def _expected(name: str, what: str) -> dict[str, Column]:
     return {
-        f"{name}_expected": real(f"{what}: expected from the mean tokens of a solution; null where it is not known."),
-        f"{name}_low": real(f"{what}: lower end of the interval that the pilot gives."),
-        f"{name}_high": real(f"{what}: upper end of the interval that the pilot gives."),
+        f"{name}_expected": float64(
+            f"{what}: expected from the mean tokens of a solution; null where it is not known."
+        ),
+        f"{name}_low": float64(f"{what}: lower end of the interval that the pilot gives."),
+        f"{name}_high": float64(f"{what}: upper end of the interval that the pilot gives."),
     }
 
 
 def _measure(name: str, what: str) -> dict[str, Column]:
     return {
-        name: real(f"{what}, expected in total."),
-        f"{name}_low": real(f"{what}: lower end of the interval."),
-        f"{name}_high": real(f"{what}: upper end of the interval."),
+        name: float64(f"{what}, expected in total."),
+        f"{name}_low": float64(f"{what}: lower end of the interval."),
+        f"{name}_high": float64(f"{what}: upper end of the interval."),
     }
 
 
@@ -139,53 +142,49 @@ TABLES: Mapping[str, Table] = {
     "problems": Table(
         "The problem set, all splits.",
         "One row per study and problem_id.",
-        {**_STUDY, **_PROBLEM},
-        files="*/problems/**/data.parquet",
+        {**_PROBLEM},
     ),
     "benchmark_problems": Table(
         "Problems of the further sets that models are evaluated on.",
         "One row per study, benchmark and problem_id.",
-        {**_STUDY, **_PROBLEM, "benchmark": text("The problem set that the problem is from.")},
-        files="*/benchmark_problems/**/data.parquet",
+        {**_PROBLEM, "benchmark": text("The problem set that the problem is from.")},
     ),
     "budget_plan": Table(
         "The number of samples that each budget buys of each model, and what they are expected to cost.",
         "One row per study, budget and model.",
         {
-            **_STUDY,
             **_BUDGET,
             **_MODEL,
             "match": text("What budgets are matched by: flops, price, gpu_seconds or number."),
             "match_rule": text("nominal: solutions of equal length; measured: each model's own mean tokens."),
-            "samples": whole("Samples per problem that the budget buys."),
-            "exact_samples": real("Samples per problem before they are rounded to a whole number."),
-            "mismatch": real("Relative error of the budget from rounding: +0.02 spends 2 % more than the reference."),
-            "reference": flag("Whether the budget is stated in samples of this model."),
-            "params": real("Parameters that a token passes through."),
-            "unit_cost": real("Cost of one sample in the matched quantity."),
-            "fixed_cost": real("Cost of one problem whatever the number of samples: the prompt, where it counts."),
-            "tokens_per_solution": real("Mean tokens of a solution, from the study or its pilot."),
-            "tokens_per_prompt": real("Mean tokens of a prompt, from the study or its pilot."),
-            "tokens_per_second": real("Generated tokens per second, from the study or its pilot."),
-            "n_problems": whole("Problems that are sampled."),
-            "completions": whole("Samples in total."),
-            **_ceiling("tokens", "Generated tokens", whole),
+            "samples": int64("Samples per problem that the budget buys."),
+            "exact_samples": float64("Samples per problem before they are rounded to a whole number."),
+            "mismatch": float64(
+                "Relative error of the budget from rounding: +0.02 spends 2 % more than the reference."
+            ),
+            "reference": boolean("Whether the budget is stated in samples of this model."),
+            "params": float64("Parameters that a token passes through."),
+            "unit_cost": float64("Cost of one sample in the matched quantity."),
+            "fixed_cost": float64("Cost of one problem whatever the number of samples: the prompt, where it counts."),
+            "tokens_per_solution": float64("Mean tokens of a solution, from the study or its pilot."),
+            "tokens_per_prompt": float64("Mean tokens of a prompt, from the study or its pilot."),
+            "tokens_per_second": float64("Generated tokens per second, from the study or its pilot."),
+            "n_problems": int64("Problems that are sampled."),
+            "completions": int64("Samples in total."),
+            **_ceiling("tokens", "Generated tokens", int64),
             **_ceiling("flops", "FLOPs"),
             **_ceiling("cost", "Cost"),
             **_expected("tokens", "Generated tokens"),
             **_expected("flops", "FLOPs"),
             **_expected("cost", "Cost"),
-            "seconds_expected": real("Seconds expected at tokens_per_second."),
+            "seconds_expected": float64("Seconds expected at tokens_per_second."),
             "currency": text("Currency of the cost."),
         },
-        files="*/budget_plan/**/data.parquet",
     ),
     "pilot": Table(
         "A few graded samples of every model, bought before the budgets are planned.",
         "One row per study, model, problem_id and sample_index.",
         {
-            **_STUDY,
-            **_MODEL,
             **_SAMPLE,
             **_COMPLETION,
             **_VERDICT,
@@ -193,130 +192,89 @@ TABLES: Mapping[str, Table] = {
             **_CACHED,
             **_SECONDS,
         },
-        labels=("study", "model"),
-        files="*/pilot/**/data.parquet",
+        labels={**STUDY, **_MODEL},
     ),
     "prediction": Table(
         "What each way to spend a budget is expected to give, from the pilot.",
         "One row per study, budget, scale (part of the budget), source and number of problems.",
         {
-            **_STUDY,
             **_BUDGET,
-            "scale": real("Part of the budget that is spent."),
+            "scale": float64("Part of the budget that is spent."),
             "source": text("A sampler, or a source that mixes several."),
-            "problems": whole("Problems that are sampled."),
+            "problems": int64("Problems that are sampled."),
             "samples": Column(
                 pl.List(pl.Struct({"model": pl.String, "samples": pl.Int64})), "Samples per problem of each model."
             ),
-            "spend": real("Spend in the matched quantity."),
+            "spend": float64("Spend in the matched quantity."),
             **_measure("solved", "Problems solved by at least one sample"),
             **_measure("correct", "Correct samples"),
             **_measure("distinct", "Different correct solutions"),
         },
-        files="*/prediction/**/data.parquet",
     ),
     "samples": Table(
         "Raw completions, exactly as bought; never edited.",
         "One row per study, budget, model, problem_id and sample_index.",
-        {**_STUDY, **_BUDGET, **_MODEL, **_SAMPLE, **_COMPLETION},
-        labels=("study", "budget", "model"),
-        files="*/samples/**/data.parquet",
+        {**_SAMPLE, **_COMPLETION},
+        labels=_SAMPLE_SET,
     ),
     "verdicts": Table(
         "The answer of each sample and its verdict: correct, wrong, no_answer, truncated, grader_error.",
         "One row per study, budget, model, problem_id and sample_index.",
         {
-            **_STUDY,
-            **_BUDGET,
-            **_MODEL,
             **_SAMPLE,
             **_LEVEL,
             **_ANSWER,
             **_VERDICT,
-            "strict": flag("Result of a second grader, which compares normalized strings; null if it did not grade."),
+            "strict": boolean(
+                "Result of a second grader, which compares normalized strings; null if it did not grade."
+            ),
             "reason": text("Why the verdict is not correct."),
             "grader": text("The grader that decided."),
             "grader_version": text("Version of the graders' rules."),
             **_KEYS,
         },
-        labels=("study", "budget", "model"),
-        files="*/verdicts/**/data.parquet",
+        labels=_SAMPLE_SET,
     ),
     "sample_metrics": Table(
         "coverage@k and diversity@k of the samples, with intervals; level is null for all levels together.",
         "One row per study, budget, model, metric, distinct, denominator, level and k.",
         {
-            **_STUDY,
-            **_BUDGET,
-            **_MODEL,
             "metric": text("coverage or diversity; uniform_…: the estimate for equal numbers of samples per problem."),
             "distinct": text("What counts as one solution: exact (the text) or equations; null for coverage."),
             "denominator": text("The mean is over all problems, or over the solved ones; null for coverage."),
             "level": text("Level of difficulty; null: all levels together."),
-            "k": whole("Samples per problem."),
-            "value": real("Mean over problems of the value expected of k samples."),
+            "k": int64("Samples per problem."),
+            "value": float64("Mean over problems of the value expected of k samples."),
             **_LIMITS,
-            "n_problems": whole("Problems that have k samples."),
+            "n_problems": int64("Problems that have k samples."),
         },
-        labels=("study", "budget", "model"),
-        files="*/sample_metrics/**/data.parquet",
+        labels=_SAMPLE_SET,
     ),
     "judgements": Table(
         "Labels that judges give to the reasoning of samples; wrong_reasoning is null without a judgement.",
         "One row per study, budget, model, problem_id, sample_index, judge and control (null: an ordinary judgement).",
         {
-            **_STUDY,
-            **_BUDGET,
-            **_MODEL,
             **_PROBLEM_ID,
-            "sample_index": small(f"{_SAMPLE['sample_index'].meaning} Null for a reference solution."),
+            "sample_index": int32(f"{_SAMPLE['sample_index'].meaning} Null for a reference solution."),
             "control": text("Kind of control: reference (a right solution) or wrong_answer; null for a judgement."),
             "judge": text("Name of the judge in the study."),
             "judge_version": text("Version of the judge's rules or prompt."),
             "label": text("right, wrong, or the reason for none: unreadable, refused, truncated, failed, undecided."),
-            "first_wrong_step": small("The first wrong step, from 1, as the judge counts them; null if there is none."),
+            "first_wrong_step": int32("The first wrong step, from 1, as the judge counts them; null if there is none."),
             "reason": text("The judge's reason."),
-            "wrong_reasoning": flag("Whether the reasoning is wrong; null without a judgement."),
-            "correct": flag("Whether the final answer is right; null for a reference solution."),
-            "weight": real("Number of samples of its problem that a drawn one represents; null for a control."),
-            "flops": real("FLOPs of the judge, if it is a model."),
-            "cost": real("Cost of the judge's reply; null where the study states no price."),
+            "wrong_reasoning": boolean("Whether the reasoning is wrong; null without a judgement."),
+            "correct": boolean("Whether the final answer is right; null for a reference solution."),
+            "weight": float64("Number of samples of its problem that a drawn one represents; null for a control."),
+            "flops": float64("FLOPs of the judge, if it is a model."),
+            "cost": float64("Cost of the judge's reply; null where the study states no price."),
         },
-        labels=("study", "budget", "model"),
-        files="*/judgements/**/data.parquet",
-    ),
-    "judges": Table(
-        "The false positive rate that each judge finds in each sample set, and the judge's errors on its controls.",
-        "One row per study, budget, model and judge, as stored when the set was judged (lineage.facts).",
-        {
-            **_STUDY,
-            **_BUDGET,
-            **_MODEL,
-            "judge": text("Name of the judge in the study."),
-            "false_positive_rate": real("Share of the correct samples with wrong reasoning; null if no_rate says why."),
-            "low": real("Lower end of its interval, at the study's confidence."),
-            "high": real("Upper end of its interval, at the study's confidence."),
-            "corrected_by_controls": real("The rate corrected for the judge's errors on its controls (Rogan-Gladen)."),
-            "corrected_low": real("Lower end of its interval."),
-            "corrected_high": real("Upper end of its interval."),
-            "readable_share": real("Share of the correct samples that the judge could read."),
-            "no_rate": text("Why the judge gives no false positive rate; null where it gives one."),
-            "false_alarms": real("Share of the readable reference solutions that the judge calls wrong."),
-            "false_alarms_low": real("Lower end of its interval."),
-            "false_alarms_high": real("Upper end of its interval."),
-            "reference_solutions": whole("Reference solutions that the judge was given."),
-            "recall": real("Share of the readable samples with a wrong answer that the judge calls wrong."),
-            "recall_low": real("Lower end of its interval."),
-            "recall_high": real("Upper end of its interval."),
-            "wrong_answers": whole("Complete samples with a wrong answer that the judge was given."),
-            "controls_unread": whole("Controls of either kind that the judge could not read."),
-        },
+        labels=_SAMPLE_SET,
     ),
     "labels": Table(
         "Labels that annotators give to the reasoning of samples: right, wrong, unsure.",
         "One row per study, model, problem_id, sample_index, annotator and import; the latest of an annotator counts.",
         {
-            **_STUDY,
+            **STUDY,
             **_MODEL,
             **_SAMPLE,
             "annotator": text("Name of the annotator."),
@@ -326,14 +284,14 @@ TABLES: Mapping[str, Table] = {
             "text_hash": text("First 16 hex digits of the SHA-256 of the solution that was shown."),
             "imported_at": text("Time of the import."),
         },
-        labels=(),
+        labels={},
         files="*/labels/*.parquet",
         derived={
             "latest": Derived(
                 """row_number() OVER (
     PARTITION BY study, model, problem_id, sample_index, annotator ORDER BY imported_at DESC, filename DESC
 ) = 1""",
-                flag("Whether it is the annotator's latest label of this sample."),
+                boolean("Whether it is the annotator's latest label of this sample."),
             )
         },
     ),
@@ -341,44 +299,39 @@ TABLES: Mapping[str, Table] = {
         "The rows that models are finetuned on; model and sample_index identify the sample.",
         "One row per study, budget, source and solution that is trained on.",
         {
-            **_STUDY,
-            **_BUDGET,
-            **_SOURCE,
             **_PROBLEM_ID,
             "model": text("The sampler that the row is from; null for a reference solution."),
-            "sample_index": small("Index of the sample; null for a reference solution."),
+            "sample_index": int32("Index of the sample; null for a reference solution."),
             "prompt": text("The prompt, without few-shot examples."),
             "completion": text("The text that the model is trained to write."),
             "finish_reason": text("stop: an end-of-text token follows; length: cut off; null: a reference solution."),
         },
-        labels=("study", "budget", "source"),
-        files="*/sft_set/**/data.parquet",
+        labels=_ARM,
     ),
     "checkpoints": Table(
         "Finetuned models: their folders, their training data and the cost of the training.",
         "One row per study, budget, source, target and seed; the tiny models have neither budget nor source.",
         {
-            **_STUDY,
-            **_BUDGET,
-            **_SOURCE,
             "target": text("Name in the study of the model that was finetuned."),
-            "seed": whole("Seed of the training."),
+            "seed": int64("Seed of the training."),
             "path": text("Folder of the model, below COS_HOME."),
             "hash": text("SHA-256 of the model's files."),
             "base": text("The base model."),
             "base_hash": text("Revision of the base model, or the hash of its files."),
             "method": text("full, lora, or scratch for a tiny model."),
-            "steps": whole("Optimizer steps."),
-            "learning_rate": real("Learning rate of the selected checkpoint."),
-            "chosen_step": whole("Step of the selected checkpoint."),
-            "validation_accuracy": real("Accuracy of the selected checkpoint on the validation split; null if none."),
-            "tokens": whole("Tokens trained on, counted as often as seen, over all learning rates that were tried."),
-            "completion_tokens": whole("Those of the tokens that the loss covers."),
-            "flops": real("FLOPs of the training, 6·P a token; see docs/method.md for LoRA."),
-            "params": whole("Parameters of the model."),
-            "examples": whole("Rows trained on."),
-            "too_long": whole("Rows left out because they are longer than the model's context."),
-            "epochs": real("Mean number of times that each row was seen."),
+            "steps": int64("Optimizer steps."),
+            "learning_rate": float64("Learning rate of the selected checkpoint."),
+            "chosen_step": int64("Step of the selected checkpoint."),
+            "validation_accuracy": float64(
+                "Accuracy of the selected checkpoint on the validation split; null if none."
+            ),
+            "tokens": int64("Tokens trained on, counted as often as seen, over all learning rates that were tried."),
+            "completion_tokens": int64("Those of the tokens that the loss covers."),
+            "flops": float64("FLOPs of the training, 6·P a token; see docs/method.md for LoRA."),
+            "params": int64("Parameters of the model."),
+            "examples": int64("Rows trained on."),
+            "too_long": int64("Rows left out because they are longer than the model's context."),
+            "epochs": float64("Mean number of times that each row was seen."),
             "curve": Column(
                 pl.List(
                     pl.Struct(
@@ -389,55 +342,52 @@ TABLES: Mapping[str, Table] = {
             ),
             "data_hash": text("SHA-256 of the rows trained on."),
         },
-        labels=("study", "budget", "source"),
+        labels=_ARM,
         files="*/*_checkpoint/**/data.parquet",
     ),
     "evals": Table(
         "Answers of finetuned models to test problems, and of the untouched ones (source base, no budget).",
         "One row per study, budget, source, target, seed, benchmark, problem_id, temperature and sample_index.",
         {
-            **_STUDY,
-            **_TRAINED,
             "target": text("Name of the model in the study."),
-            "seed": whole("Seed of its training; null for an untouched model."),
+            "seed": int64("Seed of its training; null for an untouched model."),
             "benchmark": text("The problem set."),
             **_PROBLEM_ID,
-            "temperature": real("0: the greedy answer; else the temperature of the sampled answers."),
-            "sample_index": small("Index of the answer, from 0."),
+            "temperature": float64("0: the greedy answer; else the temperature of the sampled answers."),
+            "sample_index": int32("Index of the answer, from 0."),
             **_REPLY,
             "completion_tokens": _TOKENS["completion_tokens"],
             **_ANSWER,
             **_VERDICT,
-            "answer_class": small("Of sampled answers: equal answers to a problem have the same number."),
-            "wrong_reasoning": flag("Of right answers: whether the step checker finds a wrong step; null: unreadable."),
+            "answer_class": int32("Of sampled answers: equal answers to a problem have the same number."),
+            "wrong_reasoning": boolean(
+                "Of right answers: whether the step checker finds a wrong step; null: unreadable."
+            ),
         },
-        labels=("study", "budget", "source"),
+        labels={**STUDY, **_TRAINED},
         files="*/*_eval/**/data.parquet",
     ),
     "eval_metrics": Table(
         "Accuracy (greedy), pass@k, maj@k and false positive rate of finetuned and untouched models, with intervals.",
         "One row per study, budget, source, target, benchmark, metric, k, level and subject.",
         {
-            **_STUDY,
             **_TRAINED,
             "target": text("Name of the model in the study."),
             "benchmark": text("The problem set."),
             "metric": text("accuracy (greedy), pass (one of k is right), majority (of k), false_positive_rate."),
-            "k": whole("Answers per problem."),
+            "k": int64("Answers per problem."),
             "level": text("Level of difficulty; null: all together."),
             "subject": text("Subject; null: all together."),
-            "value": real("Mean over problems, pooled over seeds of training."),
+            "value": float64("Mean over problems, pooled over seeds of training."),
             **_LIMITS,
-            "n_problems": whole("Problems."),
-            "n_seeds": whole("Seeds of training."),
+            "n_problems": int64("Problems."),
+            "n_seeds": int64("Seeds of training."),
         },
-        files="*/eval_metrics/**/data.parquet",
     ),
     "ablations": Table(
         "Accuracy after training on each data arm less that after training on its reference, with intervals.",
         "One row per study, budget, arm, reference, target and benchmark; target all is the mean of the targets.",
         {
-            **_STUDY,
             **_BUDGET,
             "arm": text("The data arm."),
             "reference": text("The arm that it is compared with."),
@@ -446,56 +396,53 @@ TABLES: Mapping[str, Table] = {
             **_side("reference", "Greedy accuracy after training on the reference"),
             **_DIFFERENCE,
         },
-        files="*/ablations/**/data.parquet",
     ),
     "report": Table(
         "Paired differences between the two samplers, with intervals, and which one is better.",
         "One row per study, budget, metric, target and benchmark; target all is the mean of the targets.",
         {
-            **_STUDY,
             **_BUDGET,
             "metric": text("coverage, diversity, diversity_exact, false_positive_rate or accuracy."),
             **_COMPARED,
             "weak": text("The cheaper sampler of the pair."),
-            "k_weak": whole("Its samples per problem."),
+            "k_weak": int64("Its samples per problem."),
             **_side("weak", "The cheaper sampler"),
             "strong": text("The more expensive sampler of the pair."),
-            "k_strong": whole("Its samples per problem."),
+            "k_strong": int64("Its samples per problem."),
             **_side("strong", "The more expensive sampler"),
             **_DIFFERENCE,
         },
-        files="*/report/**/data.parquet",
     ),
     "ledger": Table(
         "Every attempt that was paid for, by any study and stage; a finetuning is one attempt.",
         "One row per fingerprint (the model), sampling parameters, prompt_hash, sample_index and attempt.",
         {
             "prompt_hash": _COMPLETION["prompt_hash"],
-            "sample_index": small("Index of the sample among those of the prompt, from 0."),
-            "attempt": small("Number of the attempt, from 1. A failed one is repeated at once or by the next run."),
+            "sample_index": int32("Index of the sample among those of the prompt, from 0."),
+            "attempt": int32("Number of the attempt, from 1. A failed one is repeated at once or by the next run."),
             "prompt": text("The prompt, as sent to the model."),
             **_REPLY,
             **_TOKENS,
             **_CACHED,
             **_SPEND,
             **_SECONDS,
-            "retries": small("Retries within the attempt, after a lost connection or for a busy server."),
+            "retries": int32("Retries within the attempt, after a lost connection or for a busy server."),
             "engine": text("The engine; training for a finetuning, which is one row."),
             "model_id": text("Hub id or folder of the model."),
             "revision": text("Revision of a hub model, or the hash of the files."),
-            "temperature": real("Sampling temperature; 0 is greedy."),
-            "top_k": whole("Number of most probable tokens to sample from; null: all."),
-            "top_p": real("Cumulative probability of the most probable tokens to sample from."),
-            "max_tokens": whole("Maximum number of generated tokens."),
-            "seed": whole("Sampling seed."),
+            "temperature": float64("Sampling temperature; 0 is greedy."),
+            "top_k": int64("Number of most probable tokens to sample from; null: all."),
+            "top_p": float64("Cumulative probability of the most probable tokens to sample from."),
+            "max_tokens": int64("Maximum number of generated tokens."),
+            "seed": int64("Sampling seed."),
             "stop": Column(pl.List(pl.String), "Texts at which generation ends."),
-            **_STUDY,
+            **STUDY,
             "stage": text("pilot, sampling, judging, training, validation or evaluation."),
             "run_id": text("The Dagster run that bought it."),
             "time": Column(pl.Datetime("us", "UTC"), "Time of the completion."),
             "error": text("Why a request failed, or an unknown finish reason."),
         },
-        labels=(),
+        labels={},
         files="ledger/*/*/part-*.parquet",
         derived={
             "fingerprint": Derived(
@@ -509,19 +456,50 @@ TABLES: Mapping[str, Table] = {
         "The inputs, code and run of each partition of each table; facts are the figures that its asset shows.",
         "One row per study, asset, partition and input, with the data versions of both.",
         {
-            **_STUDY,
             "asset": text("The table."),
             "partition": text("Its partition; null where it has none."),
             "data_version": text("SHA-256 of its content."),
             "code_version": text("Hash of the part of the study that it depends on."),
             "run_id": text("The Dagster run that made it."),
             "time": Column(pl.Datetime("us", "UTC"), "Time at which it was made."),
-            "rows": whole("Number of its rows."),
+            "rows": int64("Number of its rows."),
             "facts": text("JSON of its metadata in the UI."),
             "input_asset": text("A table that it was made from."),
             "input_partition": text("The partition of the input."),
             "input_data_version": text("SHA-256 of the input's content when it was read."),
         },
+        by_hand=True,
+    ),
+    "judges": Table(
+        "The false positive rate that each judge finds in each sample set, and the judge's errors on its controls.",
+        "One row per study, budget, model and judge, as stored when the set was judged (lineage.facts).",
+        {
+            "judge": text("Name of the judge in the study."),
+            "confidence": float64("Confidence of all intervals; null for judgements made by earlier releases."),
+            "false_positive_rate": float64(
+                "Share of the correct samples with wrong reasoning; null if no_rate says why."
+            ),
+            "low": float64("Lower end of its interval, at the study's confidence."),
+            "high": float64("Upper end of its interval, at the study's confidence."),
+            "corrected_by_controls": float64(
+                "The rate corrected for the judge's errors on its controls (Rogan-Gladen)."
+            ),
+            "corrected_low": float64("Lower end of its interval."),
+            "corrected_high": float64("Upper end of its interval."),
+            "readable_share": float64("Share of the correct samples that the judge could read."),
+            "no_rate": text("Why the judge gives no false positive rate; null where it gives one."),
+            "false_alarms": float64("Share of the readable reference solutions that the judge calls wrong."),
+            "false_alarms_low": float64("Lower end of its interval."),
+            "false_alarms_high": float64("Upper end of its interval."),
+            "reference_solutions": int64("Reference solutions that the judge was given."),
+            "recall": float64("Share of the readable samples with a wrong answer that the judge calls wrong."),
+            "recall_low": float64("Lower end of its interval."),
+            "recall_high": float64("Upper end of its interval."),
+            "wrong_answers": int64("Complete samples with a wrong answer that the judge was given."),
+            "controls_unread": int64("Controls of either kind that the judge could not read."),
+        },
+        labels=_SAMPLE_SET,
+        by_hand=True,
     ),
 }
 

@@ -16,6 +16,9 @@ class Column(NamedTuple):
     meaning: str
 
 
+STUDY = {"study": Column(pl.String, "The study's name.")}
+
+
 class Derived(NamedTuple):
     """A column that only the view has: the SQL expression that computes it."""
 
@@ -32,34 +35,36 @@ class Table:
     row: str
     """What a row is: "One row per ...". The second line of the view's comment."""
     columns: Mapping[str, Column]
-    """All stored columns in the order of the view, labels first."""
-    labels: tuple[str, ...] = ("study",)
-    """The columns that `tables.write` adds to an asset's frame: the study, and the dimensions of the partition."""
-    files: str | None = None
-    """The pattern of the files below the root. None: the view is written by hand, in sql/views."""
+    """The columns of the frame that an asset returns."""
+    labels: Mapping[str, Column] = field(default_factory=lambda: STUDY)
+    """The columns that `tables.write` puts in front: the study, and the dimensions of the partition."""
+    files: str = ""
+    """The pattern of the files below the root; by default those of the assets with the table's name."""
     derived: Mapping[str, Derived] = field(default_factory=dict)
     filename: bool = False
     """Whether the view shows `filename`, the path of the file that holds the row. `derived` may always use it."""
+    by_hand: bool = False
+    """Whether the view is a file in sql/views, because it is not simply the rows of the table's files."""
 
     @property
     def schema(self) -> pl.Schema:
-        """The schema of the frame that an asset returns: the columns without the labels."""
-        return pl.Schema({name: each.dtype for name, each in self.columns.items() if name not in self.labels})
-
-    @property
-    def labelled(self) -> pl.Schema:
-        """The schema of a stored file: the labels and the columns."""
+        """The schema of the frame that an asset returns."""
         return pl.Schema({name: each.dtype for name, each in self.columns.items()})
 
+    @property
+    def stored(self) -> dict[str, Column]:
+        """The columns of a stored file: the labels and the columns."""
+        return {**self.labels, **self.columns}
+
     def empty(self) -> pl.DataFrame:
-        """Return a frame without rows that has the labels and the columns."""
-        return self.labelled.to_frame()
+        """Return a frame without rows that has the columns of a stored file."""
+        return pl.DataFrame(schema={name: each.dtype for name, each in self.stored.items()})
 
     @property
     def shown(self) -> dict[str, Column]:
         """All columns of the view."""
         filename = {"filename": Column(pl.String, "Path of the file that holds the row.")} if self.filename else {}
-        return {**self.columns, **filename, **{name: each.column for name, each in self.derived.items()}}
+        return {**self.stored, **filename, **{name: each.column for name, each in self.derived.items()}}
 
     def view(self, name: str) -> str:
         """Return the SQL that creates the view `name`. `{root}` is the placeholder of the root of the tables.
@@ -67,7 +72,7 @@ class Table:
         The SQL lists the columns, so that the view has them before any file exists. `allow_empty` then gives one
         column, `empty`, and no rows.
         """
-        types = {column: duckdb_type(each.dtype) for column, each in self.columns.items()}
+        types = {column: duckdb_type(each.dtype) for column, each in self.stored.items()}
         types |= {"filename": "VARCHAR", "empty": "BOOLEAN"}
         columns = ",\n        ".join(f'"{column}" {kind}' for column, kind in types.items())
         hidden = "empty" if self.filename else "empty, filename"
@@ -79,7 +84,7 @@ SELECT * EXCLUDE ({hidden}){more} FROM (
     )) WHERE false
     UNION ALL BY NAME
     FROM read_parquet(
-        '{{root}}/{self.files}',
+        '{{root}}/{self.files or f"*/{name}/**/data.parquet"}',
         union_by_name = true, hive_partitioning = false, filename = true, allow_empty = true
     )
 );

@@ -1,4 +1,3 @@
--- The figures are those that `judgements` stored with each sample set, at the study's confidence.
 CREATE VIEW judges AS
 WITH sets AS (
     SELECT DISTINCT
@@ -15,7 +14,7 @@ named AS (
     JOIN (SELECT DISTINCT study, budget, model, judge FROM judgements) USING (study, budget, model)
 )
 SELECT
-    study, budget, model, judge,
+    study, budget, model, judge, (facts ->> 'confidence')::DOUBLE AS confidence,
     (facts ->> ('false_positive_rate' || suffix))::DOUBLE AS false_positive_rate,
     (facts ->> ('false_positive_rate' || suffix || '_low'))::DOUBLE AS low,
     (facts ->> ('false_positive_rate' || suffix || '_high'))::DOUBLE AS high,

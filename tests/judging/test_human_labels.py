@@ -51,7 +51,7 @@ def test_the_step_checker_finds_the_documented_share_of_wrong_solutions(public_d
     _, people, empty = labels.import_labels(tmp_path, file, "MR-GSM8K")
     assert (people.height, empty) == (590, 0)
 
-    pairs, rates = labels.summary(labels.opinions(tmp_path, "mr"))
+    pairs, rates = labels.summary(labels.opinions(tmp_path, "mr"), 0.95)
     assert pairs.select("a", "b", "undecided", "wrong_right", "wrong_wrong").rows() == [
         ("MR-GSM8K", "steps", 134, 314, 142)
     ]

@@ -12,6 +12,7 @@ import pytest
 
 from cos_assets.assets.judgements import rate_facts
 from cos_assets.judging.controls import controls_of
+from cos_assets.judging.labels import study_confidence
 from cos_assets.judging.rates import JudgeRate, rate_of
 from cos_assets.judging.table import of_judge
 from cos_assets.storage import catalog, tables
@@ -411,7 +412,7 @@ def test_the_judges_view_equals_the_stored_figures(tmp_path: Path) -> None:
                     rows.append((f"p{i}", k, "wrong_answer", judge, False, None, bool(rng.random() < recall)))
         frame = pl.DataFrame(rows, schema=shape, orient="row")
         of_model = frame.with_columns(model=pl.lit(model))
-        facts: dict[str, Any] = {"judge": "good"}
+        facts: dict[str, Any] = {"judge": "good", "confidence": 0.8}
         for judge in kinds:
             rate = rate_of(of_judge(frame, judge), controls_of(of_model, judge), confidence=0.8)
             facts |= rate_facts(rate, "" if judge == "good" else f"_by_{judge}")
@@ -421,6 +422,8 @@ def test_the_judges_view_equals_the_stored_figures(tmp_path: Path) -> None:
         tables.write(tmp_path, "s", "judgements", where, frame, {"inputs": [], "facts": facts})
     found = {(row["model"], row["judge"]): row for row in catalog.query(tmp_path, "FROM judges").to_dicts()}
     assert found.keys() == expected.keys()
+    assert {row["confidence"] for row in found.values()} == {0.8}
+    assert study_confidence(tmp_path, "s") == 0.8
     for name, rate in expected.items():
         row, errors = found[name], rate.controls
         assert row["no_rate"] == rate.why_none

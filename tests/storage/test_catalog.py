@@ -103,7 +103,7 @@ def test_the_file_is_built_once_and_rebuilt_when_the_views_change(root: Path, mo
     assert catalog.query(root, "SELECT count(*) AS n FROM verdicts")["n"].item() == 2
     assert catalog.ready(root).stat().st_ino == first.st_ino
     another = Table(
-        "Something else.", "One row per thing.", {"a": schemas.whole("A number.")}, files="*/another.parquet"
+        "Something else.", "One row per thing.", {"a": schemas.int64("A number.")}, files="*/another.parquet"
     )
     monkeypatch.setattr(catalog, "TABLES", {**schemas.TABLES, "another": another})
     pl.DataFrame({"a": [1]}).write_parquet(root / "s" / "another.parquet")
@@ -212,7 +212,7 @@ def test_a_failed_build_leaves_no_file(tmp_path: Path) -> None:
 def test_views_and_queries_have_a_description() -> None:
     for name, declared in schemas.TABLES.items():
         assert declared.row.startswith("One row per "), name
-        assert (declared.files is None) == (catalog.VIEWS / f"{name}.sql").exists(), name
+        assert declared.by_hand == (catalog.VIEWS / f"{name}.sql").exists(), name
     for question in catalog.questions():
         assert catalog.head(question)[0].endswith("?"), f"{question}: the first line must be a question"
 
