@@ -44,21 +44,21 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
         controls = draw_controls(whole, asked, spec.judge.controls, spec.seed)
         made: dict[str, pl.DataFrame] = {}
         new = 0
-        for name, judge in sorted(judges.items(), key=lambda item: item[1].how.votes):
+        for name, judge in sorted(judges.items(), key=lambda item: item[1].implementation.votes):
             verifies = name in spec.verifiers
             blind = name in blind_judges
             pool = whole if blind else whole.filter("correct")
             drawn = draw(pool, None if verifies else spec.judge.count, spec.seed)
             rows = pl.concat([drawn, controls], how="diagonal")
-            call: methods.Asked | None = None
-            if judge.how.asks_model:
+            call: methods.ModelCall | None = None
+            if judge.implementation.asks_model:
                 sampling = Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens, seed=spec.seed)
                 model, buyer = judge_model(step, name, inputs), step.buyer("judging", name)
-                call = methods.Asked(model, sampling, buyer, prices_of(judge))
+                call = methods.ModelCall(model, sampling, buyer, prices_of(judge))
             members = {member: made[member] for member in judge.of or ()}
-            setting = methods.Setting(name, spec.task, problems, blind, members, call)
+            context = methods.Context(name, spec.task, problems, blind, members, call)
             with single_thread_torch() if call else nullcontext():
-                made[name], bought = judge.how.judge(rows, setting)
+                made[name], bought = judge.implementation.judge(rows, context)
             new += bought
         frame = pl.concat([made[name] for name in judges])
         samples_read = frame.filter(pl.col("control").is_null())
@@ -68,6 +68,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
         facts: dict[str, Any] = {
             "judge": spec.judge.first,
             "judge_version": made[spec.judge.first]["judge_version"].first(),
+            "confidence": spec.confidence,
             "judged": samples_read.filter(judge=spec.judge.first).height,
             **untold,
         }

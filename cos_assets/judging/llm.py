@@ -11,7 +11,7 @@ import polars as pl
 
 from cos_assets.generation.generate import generate
 from cos_assets.grading.reasoning import reply_of
-from cos_assets.judging.methods import Asked, Method, Setting
+from cos_assets.judging.methods import Context, Method, ModelCall
 from cos_assets.judging.table import Label, table
 
 # Raise it with every change of the prompts, of `steps` or of `read`: judgements with another version count as those of
@@ -71,7 +71,7 @@ _SHOWN = 200
 
 
 def judge(
-    rows: pl.DataFrame, problems: pl.DataFrame, asked: Asked, reference: bool, name: str
+    rows: pl.DataFrame, problems: pl.DataFrame, call: ModelCall, reference: bool, name: str
 ) -> tuple[pl.DataFrame, int]:
     """Judge each of `rows`; return the judgements in the schema `table.SCHEMA`, and the number of newly bought replies.
 
@@ -83,7 +83,7 @@ def judge(
     texts = [prompt(by_id[p], text, reference) for p, text in rows.select("problem_id", "completion").iter_rows()]
     every = pl.DataFrame({"problem_id": [str(at) for at in range(len(texts))], "prompt": texts}, schema_overrides=_TEXT)
     first = every.unique("prompt", keep="first", maintain_order=True)
-    bought = generate(asked.model, first, 1, asked.sampling, asked.buyer, asked.prices)
+    bought = generate(call.model, first, 1, call.sampling, call.buyer, call.prices)
     replies = every.join(
         bought.rows.join(first, on="problem_id").select("prompt", "completion", "finish_reason", "flops", "cost"),
         on="prompt",
@@ -95,7 +95,7 @@ def judge(
         for reply, finish, text in zip(replies["completion"], replies["finish_reason"], rows["completion"], strict=True)
     ]
     taken = rows.with_columns(replies["flops"], replies["cost"])
-    version = f"{PROMPT_VERSION}{'' if reference else '-without-reference'}/{asked.model.fingerprint}"
+    version = f"{PROMPT_VERSION}{'' if reference else '-without-reference'}/{call.model.fingerprint}"
     return table(taken, name, version, labels), bought.new
 
 
@@ -218,9 +218,9 @@ class Llm(Method):
     version = PROMPT_VERSION
     asks_model = True
 
-    def judge(self, rows: pl.DataFrame, setting: Setting) -> tuple[pl.DataFrame, int]:
-        assert setting.asked is not None
-        return judge(rows, setting.problems, setting.asked, not setting.blind, setting.name)
+    def judge(self, rows: pl.DataFrame, context: Context) -> tuple[pl.DataFrame, int]:
+        assert context.call is not None
+        return judge(rows, context.problems, context.call, not context.blind, context.name)
 
 
 METHOD = Llm()

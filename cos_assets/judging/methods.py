@@ -19,7 +19,7 @@ from cos_assets.generation.types import Model, Sampling
 from cos_assets.tasks import Task
 
 
-class Asked(NamedTuple):
+class ModelCall(NamedTuple):
     """The model of a judge, and how it is called and paid for."""
 
     model: Model
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Setting:
+class Context:
     """What a method knows besides the solutions that it judges."""
 
     name: str
@@ -41,7 +41,7 @@ class Setting:
     """Whether the judge must not see the gold answers, because its judgements replace them (`verification: judge`)."""
     members: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     """The judgements of the judges named in `of:`, if the method votes."""
-    asked: Asked | None = None
+    call: ModelCall | None = None
     """The model, if the method asks one."""
 
 
@@ -51,19 +51,19 @@ class Method(ABC):
     version = "1"
     """Raise it when the same solution may get another label, so that stored judgements are outdated."""
     asks_model = False
-    """Whether the judge is a model: `judge:` then takes the keys of a model, and `Setting.asked` is set."""
+    """Whether the judge is a model: `judge:` then takes the keys of a model, and `Context.call` is set."""
     votes = False
     """Whether the judge combines other judges (`of:`)."""
 
     @abstractmethod
-    def judge(self, rows: pl.DataFrame, setting: Setting) -> tuple[pl.DataFrame, int]:
+    def judge(self, rows: pl.DataFrame, context: Context) -> tuple[pl.DataFrame, int]:
         """Judge each of `rows`, and return the judgements and the number of newly bought replies.
 
         Parameters
         ----------
         rows : samples and controls [problem_id, sample_index, completion, correct, weight, control]; `sample_index` is
             null for a reference solution.
-        setting : see `Setting`.
+        context : see `Context`.
 
         Returns
         -------

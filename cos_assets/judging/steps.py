@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from cos_assets import progress
-from cos_assets.judging.methods import Method, Setting
+from cos_assets.judging.methods import Context, Method
 from cos_assets.judging.table import Label, table
 from cos_assets.tasks import Task
 
@@ -36,8 +36,8 @@ class Steps(Method):
 
     version = JUDGE_VERSION
 
-    def judge(self, rows: pl.DataFrame, setting: Setting) -> tuple[pl.DataFrame, int]:
-        return judge(rows, setting.problems, setting.task, setting.name), 0
+    def judge(self, rows: pl.DataFrame, context: Context) -> tuple[pl.DataFrame, int]:
+        return judge(rows, context.problems, context.task, context.name), 0
 
 
 METHOD = Steps()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from cos_assets.judging.methods import Method, Setting
+from cos_assets.judging.methods import Context, Method
 from cos_assets.judging.table import Label, table
 
 JUDGE_VERSION = "1"
@@ -42,8 +42,8 @@ class Vote(Method):
     version = JUDGE_VERSION
     votes = True
 
-    def judge(self, rows: pl.DataFrame, setting: Setting) -> tuple[pl.DataFrame, int]:
-        return judge(rows, setting.members, setting.name), 0
+    def judge(self, rows: pl.DataFrame, context: Context) -> tuple[pl.DataFrame, int]:
+        return judge(rows, context.members, context.name), 0
 
 
 METHOD = Vote()

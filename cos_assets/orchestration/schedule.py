@@ -299,7 +299,7 @@ class _MissingOrStale(_Rule):
         if not context.candidate_subset.is_empty:
             status.prefetch([context.key], every_partition=True)
         found = super().evaluate(context)
-        _tell_reasons(context, found, lambda unit: status.why(*unit))
+        _log_reasons(context, found, lambda unit: status.why(*unit))
         return found
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
@@ -323,7 +323,7 @@ class _ReadsWhatIsMade(_Rule):
 
     def evaluate(self, context: AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         found, status = super().evaluate(context), _state(context.asset_graph_view).status
-        _tell_reasons(context, found, lambda unit: self.label if status.is_up_to_date(*unit) else None)
+        _log_reasons(context, found, lambda unit: self.label if status.is_up_to_date(*unit) else None)
         return found
 
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
@@ -338,7 +338,7 @@ class _Waits(_Rule):
     def holds(self, state: _State, context: AutomationContext[dg.AssetKey], unit: Unit) -> bool:
         for parent in state.parents(unit):
             if not state.status.is_up_to_date(*parent) and not _requested(context, parent):
-                _tell(context, f"{_title(unit)} waits for {_title(parent)}, which is not requested at this tick")
+                _log_line(context, f"{_title(unit)} waits for {_title(parent)}, which is not requested at this tick")
                 return True
         return False
 
@@ -361,7 +361,7 @@ class _Left(_Rule):
             return False
         if any(state.version(parent) != state.version(parent, record.end_time) for parent in state.parents(unit)):
             return False
-        _tell(
+        _log_line(
             context,
             f"{_title(unit)} is skipped: run {record.dagster_run.run_id} failed, and neither its code nor its inputs"
             " have changed since; change one of them, or materialize the partition by hand",
@@ -376,12 +376,12 @@ def _requested(context: AutomationContext[Any], unit: Unit) -> bool:
     return unit.partition_key is None or unit in asked.expensively_compute_asset_partitions()
 
 
-def _tell(context: AutomationContext[Any], line: str, level: int = logging.WARNING) -> None:
+def _log_line(context: AutomationContext[Any], line: str, level: int = logging.WARNING) -> None:
     """Write a line to the tick's log. `context.log` is a child logger whose lines do not appear there."""
     context._root_log.log(level, line)
 
 
-def _tell_reasons(
+def _log_reasons(
     context: AutomationContext[Any], found: dg.AutomationResult[dg.AssetKey], why: Callable[[Unit], str | None]
 ) -> None:
     """Write a line per reason to the tick's log, because the Automation tab shows no reasons per partition."""
@@ -391,8 +391,9 @@ def _tell_reasons(
             reasons.setdefault(reason, []).append(unit.partition_key or "")
     for reason, partitions in reasons.items():
         names = ", ".join(filter(None, partitions[:_NAMED])) + (", …" if len(partitions) > _NAMED else "")
-        count = f" {len(partitions):,} partitions ({names})" if names else ""
-        _tell(context, f"{context.key.to_user_string()}{count}: {reason}", logging.INFO)
+        plural = "s" if len(partitions) > 1 else ""
+        count = f" {len(partitions):,} partition{plural} ({names})" if names else ""
+        _log_line(context, f"{context.key.to_user_string()}{count}: {reason}", logging.INFO)
 
 
 def _title(unit: Unit) -> str:

@@ -178,18 +178,18 @@ class Judge(ModelSpec):
         return self.method or ("vote" if self.of else "llm" if self.model or self.checkpoint else "steps")
 
     @property
-    def how(self) -> methods.Method:
+    def implementation(self) -> methods.Method:
         return methods.get(self.kind)
 
     def check_origin(self) -> None:
         if engines.get(self.engine).recorded:
             allowed = ", ".join(name for name in engines.names() if not engines.get(name).recorded)
             raise ValueError(f"engine: {self.engine} only reads stored solutions and cannot judge; allowed: {allowed}")
-        if self.how.votes != (self.of is not None):
+        if self.implementation.votes != (self.of is not None):
             raise ValueError("of: lists the judges that vote; give of: with method: vote, and only there")
         if stray := sorted(self.model_fields_set & {"path", "columns", "where", "tokenizer", *_MEANS}):
             raise ValueError(f"{stray[0]}: is a key of samplers, not of judges; leave it out")
-        if self.how.asks_model:
+        if self.implementation.asks_model:
             super().check_origin()
         elif stray := sorted(self.model_fields_set & (Judge.model_fields.keys() - {"method", "of"})):
             raise ValueError(f"{stray[0]}: allowed only with method: llm; the step checker and a vote call no model")
@@ -228,7 +228,7 @@ class JudgeSpec(Judge):
     @property
     def models(self) -> dict[str, Judge]:
         """The judges that are models, by name."""
-        return {name: judge for name, judge in self.all.items() if judge.how.asks_model}
+        return {name: judge for name, judge in self.all.items() if judge.implementation.asks_model}
 
     @property
     def count(self) -> int | None:

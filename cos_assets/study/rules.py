@@ -155,21 +155,25 @@ def _judge_rules(spec: StudySpec) -> Iterator[str]:
     several = spec.judge.judges is not None
     for name, judge in judges.items():
         key = f"judge.judges.{name}" if several else "judge"
-        others = [other for other, one in judges.items() if not one.how.votes]
+        others = [other for other, one in judges.items() if not one.implementation.votes]
         for member in judge.of or ():
             if member not in others:
                 yield f"{key}.of: {member!r} is not a judge that can vote; allowed: {', '.join(others) or 'none'}"
         voters = judge.of or []
         if twice := [voter for voter in voters if voters.count(voter) > 1]:
             yield f"{key}.of: {twice[0]!r} is listed twice; list each judge once"
-        if spec.cap and judge.how.asks_model:
+        if spec.cap and judge.implementation.asks_model:
             if spec.cap.cost and judge.price is None:
                 yield f"{key}.price: {_UNPRICED}"
             if spec.cap.flops and not judge.params and not judge.active_params and not _countable(judge):
                 yield f"{key}.params: is missing; cap.flops needs the number of parameters of every model"
     gold = spec.task.answer_kind
     members = spec.judge.behind(spec.judge.first)
-    asked = all(judges[name].how.asks_model for name in members if name in judges and not judges[name].how.votes)
+    asked = all(
+        judges[name].implementation.asks_model
+        for name in members
+        if name in judges and not judges[name].implementation.votes
+    )
     for key, way in spec.verifications.items():
         if gold is None and way not in ("none", "judge"):
             yield f"{key}: {way!r} needs gold answers, and task {spec.task.name!r} has none; allowed: none, judge"

@@ -22,7 +22,7 @@ from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Sampling
 from cos_assets.judging import llm
 from cos_assets.judging import steps as step_judge
-from cos_assets.judging.methods import Asked
+from cos_assets.judging.methods import ModelCall
 from cos_assets.judging.table import draw
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.controls import corrected_by_controls
@@ -351,7 +351,7 @@ def by_the_server(server: Server, rows: pl.DataFrame, problems: pl.DataFrame, ho
     options = ENGINE.json_options(True, {"base_url": server.url, "concurrency": 16}, llm.RESPONSE_FORMAT)
     model = resolve("judge", engine="openai", chat=True, options=options)
     buyer = Buyer(home, "population", "judging")
-    return llm.judge(rows, problems, Asked(model, Sampling(temperature=0), buyer, None), True, "llm")[0]
+    return llm.judge(rows, problems, ModelCall(model, Sampling(temperature=0), buyer, None), True, "llm")[0]
 
 
 @pytest.fixture(scope="module")

@@ -123,8 +123,8 @@ def test_changes_made_while_the_schedule_is_off_are_requested(tmp_path: Path, da
     changed = definitions({**given, "judge": {"samples": 3}})
     nights = Nights(dagster)
     assert names(nights.next(changed)) == {*of("wc", "judgements", "sft_set"), "report"}
-    assert "timed/judgements 1 partitions (one|wc): has a new code version\n" in nights.told
-    assert "timed/sft_set 1 partitions (one|wc): an input is requested at this tick\n" in nights.told
+    assert "timed/judgements 1 partition (one|wc): has a new code version\n" in nights.told
+    assert "timed/sft_set 1 partition (one|wc): an input is requested at this tick\n" in nights.told
     assert "timed/samples 1 " not in nights.told
 
 
