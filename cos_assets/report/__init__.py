@@ -1,4 +1,14 @@
-"""The report of a study: which data was the better buy, by how much, and with which interval."""
+"""The report of a study: which data was the better buy, by how much, and with which interval.
+
+    compare, ablations, evaluated       the numbers: paired differences, data arms, further metrics of finetuned models
+    judges, provenance                  the judges' rates and errors; spend, dropped rows and inputs
+    published_comparison, plan          published numbers next to a study's own; the output of `cos plan`
+    tables                              the tables that a report reads
+    figures, partition_figures, training_curves     figures of a study, a partition, a training
+    page, overview                      the HTML page of a study, and that of all studies
+
+To add a figure, draw it in `figures`, name it in `build`, and place it in page.html.j2.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,11 @@
-"""The YAML of a study: its pydantic models (`spec`, `models`, `published`), the rules between its keys (`rules`), and
-the error messages (`errors`).
+"""The YAML of a study.
 
-To add a key, add a field in `spec` and a line in docs/study.md.
+    spec, models, published     its pydantic models
+    rules                       the rules between keys
+    parsing, errors             from YAML to a `StudySpec`, or to one line per mistake
+    environment                 environment variables in values
+
+To add a key, add a field in `spec` or `models`, a rule in `rules`, and a line in docs/study.md.
 """
 
 from cos_assets.study.errors import StudyError

@@ -1,1 +1,14 @@
-"""SFT sets from verified samples, finetuning, checkpoint selection and evaluation."""
+"""From verified samples to evaluated models.
+
+    sft_sets, arms, verification        the rows that a data arm trains on
+    contamination                       evaluation problems among these rows
+    settings, scoring                   the blocks `finetune:` and `evaluation:` of a study
+    job, data, packing, loss_mask       one finetuning, and its rows as tokens, batches and labels
+    sft                                 the entry point: train, select a checkpoint, keep it
+    loop, launch, worker                training at one learning rate, in this process or in several
+    checkpoint_selection, checkpoints   the candidate that validates best; finetuned models as table rows
+    evaluation                          answers of a model to the problems of a benchmark
+
+To add a setting, add a field in `settings` and use it in `loop` or `data`. A setting that changes the trained model
+is part of `Finetune.recipe`.
+"""
