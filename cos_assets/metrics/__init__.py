@@ -11,6 +11,7 @@
 * `summary`: all metrics of one sample set in one table
 * `evaluated`: all metrics of finetuned models in one table
 * `intervals`: intervals of means, ratios and paired differences whose unit is the problem
+* `differences`: paired differences of two metrics over the same problems, and which side is better.
 * `frames`: checks and groups of input frames
 
 A `confidence` outside (0, 1) raises ValueError wherever an interval is computed. The examples in the docstrings use the

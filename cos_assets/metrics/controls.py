@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cos_assets.metrics.differences import paired_ratio_difference
 from cos_assets.metrics.false_positives import corrected_rate, false_positive_rate, false_positive_sums
 from cos_assets.metrics.frames import require
-from cos_assets.metrics.intervals import Interval, paired_ratio_difference
+from cos_assets.metrics.intervals import Interval
 
 REFERENCE, WRONG_ANSWER = "reference", "wrong_answer"
 """Kinds of controls: reference solutions, which are right, and complete samples with a wrong answer."""

@@ -181,7 +181,7 @@ def solved_curve(counts: pl.DataFrame, ks: Iterable[int]) -> pl.DataFrame:
     -------
     pl.DataFrame
         [problem_id, k, value], sorted by problem_id and k; value is null where n < k. The rows of one k are valid input
-        for `intervals.paired_difference`.
+        for `differences.paired_difference`.
 
     Raises
     ------

@@ -106,7 +106,7 @@ def diversity_curve(samples: pl.DataFrame, ks: Iterable[int], key: str | None = 
     pl.DataFrame
         [problem_id, k, numerator, denominator], sorted. `numerator` is the expected number of distinct correct
         solutions, `denominator` the chance of being solved; both are null where n < k. The
-        numerators of one k, renamed to "value", are valid input for `intervals.paired_difference(..., bounds=None)`.
+        numerators of one k, renamed to "value", are valid input for `differences.paired_difference(..., bounds=None)`.
 
     Raises
     ------

@@ -22,11 +22,7 @@ import numpy as np
 import polars as pl
 
 from cos_assets.metrics.frames import by_columns, by_group, require, require_bool
-from cos_assets.metrics.intervals import (
-    Interval,
-    check_confidence,
-    ratio_interval,
-)
+from cos_assets.metrics.intervals import Interval, check_confidence, ratio_interval
 
 LEAST_READ = 0.5
 """Minimum share of the correct samples with a readable verdict: unreadable samples differ from readable ones."""

@@ -12,19 +12,11 @@ import polars as pl
 
 from cos_assets.judging.table import of_judge
 from cos_assets.metrics.coverage import count_correct, coverage, solved_curve
+from cos_assets.metrics.differences import better, crossed_difference, paired_difference, paired_ratio_difference
 from cos_assets.metrics.diversity import diversity, diversity_curve
 from cos_assets.metrics.evaluated import by_problem_and_seed, pooled
 from cos_assets.metrics.false_positives import false_positive_sums
-from cos_assets.metrics.intervals import (
-    SHARE,
-    Interval,
-    better,
-    crossed_difference,
-    crossed_interval,
-    mean_interval,
-    paired_difference,
-    paired_ratio_difference,
-)
+from cos_assets.metrics.intervals import SHARE, Interval, crossed_interval, mean_interval
 from cos_assets.metrics.summary import KEYS
 from cos_assets.report import judges
 from cos_assets.report.tables import Tables, complete

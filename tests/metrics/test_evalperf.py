@@ -13,7 +13,7 @@ import pytest
 from cos_assets.budget.matching import match_budgets, solution_cost
 from cos_assets.grading.code import canonical
 from cos_assets.metrics.coverage import coverage, solved_curve
-from cos_assets.metrics.intervals import better, paired_difference
+from cos_assets.metrics.differences import better, paired_difference
 
 # Numbers of parameters from the names.
 PAIRS = {

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 from scipy.stats import norm
 
+from cos_assets.metrics.differences import crossed_difference, paired_difference
 from cos_assets.metrics.evaluated import evaluation_metrics
-from cos_assets.metrics.intervals import crossed_difference, crossed_interval, mean_interval, paired_difference
+from cos_assets.metrics.intervals import crossed_interval, mean_interval
 
 MODEL = {"budget": "low", "source": "wc", "target": "t", "benchmark": "b"}
 PROBLEMS = pl.DataFrame(

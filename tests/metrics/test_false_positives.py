@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cos_assets.metrics.differences import better, paired_ratio_difference
 from cos_assets.metrics.false_positives import (
     corrected_rate,
     false_positive_rate,
     false_positive_sums,
     false_positives,
 )
-from cos_assets.metrics.intervals import better, paired_ratio_difference
 
 
 def judged(**wrong: Sequence[bool | None]) -> pl.DataFrame:

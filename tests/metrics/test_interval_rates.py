@@ -13,14 +13,8 @@ import polars as pl
 import pytest
 from support.reference import wilson
 
-from cos_assets.metrics.intervals import (
-    Columns,
-    Interval,
-    better,
-    paired_difference,
-    paired_ratio_difference,
-    ratio_columns,
-)
+from cos_assets.metrics.differences import better, paired_difference, paired_ratio_difference
+from cos_assets.metrics.intervals import Columns, Interval, ratio_columns
 
 REPETITIONS = 1_000
 TOLERANCE = 4 * sqrt(0.95 * 0.05 / REPETITIONS)

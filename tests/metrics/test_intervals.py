@@ -11,15 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.reference import wilson
 
-from cos_assets.metrics.intervals import (
-    Interval,
-    better,
-    mean_interval,
-    paired_difference,
-    paired_ratio_difference,
-    ratio_interval,
-    score_limits,
-)
+from cos_assets.metrics.differences import better, paired_difference, paired_ratio_difference
+from cos_assets.metrics.intervals import Interval, mean_interval, ratio_interval, score_limits
 
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=40)
 

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from cos_assets.metrics.coverage import count_correct, coverage, solved_curve
+from cos_assets.metrics.differences import better, paired_difference
 from cos_assets.metrics.diversity import diversity
-from cos_assets.metrics.intervals import better, paired_difference
 
 
 def qwen(public_data: Path) -> pl.DataFrame:

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from cos_assets import report, study
-from cos_assets.metrics.intervals import crossed_difference, crossed_interval
+from cos_assets.metrics.differences import crossed_difference
+from cos_assets.metrics.intervals import crossed_interval
 from cos_assets.report import ablations, figures
 from cos_assets.study import StudySpec
 

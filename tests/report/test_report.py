@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from cos_assets import report, study
-from cos_assets.metrics.intervals import paired_difference
+from cos_assets.metrics.differences import paired_difference
 from cos_assets.report import figures
 from cos_assets.report.compare import SCHEMA, accuracies, comparisons
 
