@@ -206,11 +206,24 @@ def ratio_columns(
 
 
 def single(columns: Columns) -> Interval:
+    """Return the interval of the first of several metrics.
+
+    Examples
+    --------
+    >>> single(Columns(*map(np.array, ([0.5], [0.2], [0.8], [9]))))
+    Interval(value=0.5, low=0.2, high=0.8, n=9)
+    """
     return Interval(float(columns.value[0]), float(columns.low[0]), float(columns.high[0]), int(columns.n[0]))
 
 
 def checked_vector(values: Any, name: str, bounds: Bounds = None) -> np.ndarray:
-    """Return `values` as finite floats of shape [N]; raise ValueError for values outside `bounds`."""
+    """Return `values` as finite floats of shape [N]; raise ValueError for values outside `bounds`.
+
+    Examples
+    --------
+    >>> checked_vector([True, False], "solved", SHARE).tolist()
+    [1.0, 0.0]
+    """
     array = np.asarray(values, dtype=float)
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}; allowed is one value per problem, shape [N]")
