@@ -19,5 +19,6 @@ names of their module, with `np` and `pl`; `tests/test_doctests.py` runs them.
 
 To add a metric, write a module with a pure function. State the estimator and its source in the module docstring, check
 the input with `frames`, take the interval from `intervals`, and give the function an example. Add worked values as a
-test in `tests/metrics`. To show the metric in a table, register it in `summary` (samples) or add it to `evaluated` (models).
+test in `tests/metrics`. To show the metric in a table, register it in `summary` (samples) or add it to `evaluated`
+(models).
 """
