@@ -187,8 +187,8 @@ def good(rows: pl.DataFrame) -> pl.DataFrame:
 
 def held(root: Path) -> set[tuple[str, int]]:
     """The good samples in the ledger: in its parts and its journal."""
-    rows = good(booked(root))
-    found = set(rows.select("prompt_hash", "sample_index").iter_rows()) if rows.height else set()
+    rows = booked(root)
+    found = set(good(rows).select("prompt_hash", "sample_index").iter_rows()) if rows.height else set()
     for journal in root.rglob(".journal-*"):
         for line in journal.read_text().splitlines(keepends=True):
             if line.endswith("}\n"):  # the last one may have been cut

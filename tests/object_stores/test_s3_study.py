@@ -164,6 +164,7 @@ def test_a_training_killed_during_its_upload_is_completed_by_the_next_run(s3: Ob
         from cos_assets.generation.model import resolve
         from cos_assets.training import checkpoints
         from cos_assets.training import loop
+        from cos_assets.training.job import Base, Job
         from cos_assets.training.settings import Finetune
 
         torch.set_num_threads(1)
@@ -181,10 +182,9 @@ def test_a_training_killed_during_its_upload_is_completed_by_the_next_run(s3: Ob
             loop.train_on = trains
         base = resolve(str(tiny.shipped("wc")), engine="transformers")
         rows = pl.DataFrame({"prompt": ["a b"] * 8, "completion": ["c d"] * 8})
-        frame, _ = checkpoints.checkpoint(
-            Buyer(store.home(), "s", "training"), "wc", base, rows,
-            Finetune(steps=2, batch_size=4, learning_rate=1e-3), 2, 0, None, "",
-        )
+        settings = Finetune(steps=2, batch_size=4, learning_rate=1e-3)
+        job = Job(rows, Base(base.model_id), settings, 2, 0)
+        frame, _ = checkpoints.checkpoint(Buyer(store.home(), "s", "training"), "wc", base, job, None, "")
         print(checkpoints.fetched(store.home(), frame["path"].item(), frame["hash"].item()))
     """
 

@@ -203,8 +203,8 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"targets__Base": "{model: ./x}"}, ["targets.Base: 'Base'", "base_eval"]),
     ({"sources__BASE": "{take: {wc: 1}}"}, ["sources.BASE: 'BASE' is reserved for the untouched models"]),
     ({"models__base": "{model: ./x}"}, ["models.base: 'base' is reserved for the untouched models"]),
-    ({"name": "ledger"}, ["name: 'ledger': is the name of a folder of this package"]),
-    ({"name": "Checkpoints"}, ["name: 'Checkpoints': is the name of a folder of this package"]),
+    ({"name": "ledger"}, ["name: 'ledger': is the name of another folder of COS_HOME"]),
+    ({"name": "Checkpoints"}, ["name: 'Checkpoints': is the name of another folder of COS_HOME"]),
     ({"finetune__steps": "{low: 10}"}, ["finetune.steps: has no entry for budget 'high'", "low, high"]),
     ({"finetune__steps__huge": "3"}, ["finetune.steps.huge: 'huge' is not a budget of this study", "low, high"]),
     # characters that partition keys cannot hold
