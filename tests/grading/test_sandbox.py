@@ -394,7 +394,7 @@ def test_a_program_that_ends_by_a_signal_from_outside_runs_again(
 def disturbed(mark: str, number: signal.Signals, times: int) -> Result:
     """The result of a program whose first `times` runs receive a signal."""
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(hostile, mark, "import time\ntime.sleep(1.5)", Limits(wall_seconds=10))
+        running = threads.submit(hostile, mark, "import time\ntime.sleep(0.8)")
         seen: set[str] = set()
         for _ in range(times):
             assert until(lambda seen=frozenset(seen): bool(set(marked(mark)) - seen))  # type: ignore[misc]
