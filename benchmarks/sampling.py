@@ -26,7 +26,7 @@ from cos_assets import progress, tasks
 from cos_assets.generation import generate
 from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.model import resolve
-from cos_assets.generation.tokens import prompt_ids
+from cos_assets.generation.prompts import prompt_ids
 from cos_assets.generation.types import Model, Request, Sampling
 from cos_assets.tiny import shipped
 

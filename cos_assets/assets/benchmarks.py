@@ -1,11 +1,16 @@
-"""The problems of each benchmark that models are scored on, and the versions that their verdicts depend on."""
+"""How models are scored: the problems of each benchmark, the prompts and the sampling, and their versions."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from cos_assets.assets.few_shot import examples, few_shot_prompts
+from cos_assets.assets.models import target_spec
 from cos_assets.assets.step import Inputs, own
+from cos_assets.generation.types import Sampling
 from cos_assets.grading.answers import GRADER_VERSION
 from cos_assets.judging.steps import JUDGE_VERSION
 from cos_assets.study import StudySpec
@@ -39,5 +44,43 @@ def versions(task: Task) -> list[str]:
     return [task.reading, GRADER_VERSION, JUDGE_VERSION]
 
 
-def max_tokens(spec: StudySpec) -> int:
-    return spec.evaluation.max_tokens or spec.sampling.max_tokens
+def ways(spec: StudySpec, target: str) -> list[tuple[int, Sampling]]:
+    """Return how a target answers, as (answers per problem, sampling): the greedy answer first, then the drawn ones.
+
+    A target's own `sampling:` takes precedence over `evaluation:`. Its greedy answer is always at temperature 0.
+    """
+    own = {"max_tokens": max_tokens(spec, target), **spec.targets[target].overrides}
+    found = [(1, Sampling(**{**own, "temperature": 0}))]
+    if spec.evaluation.samples:
+        drawn = spec.evaluation.sampling(spec.seed)
+        found.append((spec.evaluation.samples, Sampling(**{**drawn.model_dump(), **own})))
+    return found
+
+
+def max_tokens(spec: StudySpec, target: str) -> int:
+    """Return the maximum number of tokens of a target's answer: its own, that of the evaluation, or that of sampling.
+
+    An empty target, which is the sampler of the same name, has the sampler's.
+    """
+    part = spec.targets[target]
+    sampler = spec.sampling_of(target) if part.is_sampler else spec.sampling
+    return part.overrides.get("max_tokens") or spec.evaluation.max_tokens or sampler.max_tokens
+
+
+def answer_version(spec: StudySpec, target: str) -> list[Any]:
+    """Return what the answers of a target depend on besides the model, the problems and `evaluation:`."""
+    part = spec.targets[target]
+    own = {**part.overrides, **({} if part.shots is None else {"shots": part.shots})}
+    return [max_tokens(spec, target), *([own] if own else [])]
+
+
+def answer_prompts(
+    spec: StudySpec, target: str, task: Task, problems: pl.DataFrame, examples_from: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the prompts [problem_id, prompt] of a target: without few-shot examples, unless it has `shots:`.
+
+    The examples are drawn from the training problems among `examples_from`, or are the task's own.
+    """
+    chat, shots = target_spec(spec, target).chat, spec.targets[target].shots or 0
+    drawn = examples(task, examples_from, shots, spec.seed) if shots else ()
+    return few_shot_prompts(task, problems, drawn, shots, chat)

@@ -90,12 +90,19 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
             spec.budgets,
             spec.sampling.split,
             spec.sampling.max_tokens,
+            *_own_limits(spec),
             spec.confidence,
             spec.cap.model_dump(mode="json") if spec.cap else None,
             {name: model.model_dump(mode="json", include=_PLANNED) for name, model in spec.models.items()},
             *([spec.judge.model_dump(mode="json"), spec.verifiers] if spec.judge.models else []),
         ],
     )
+
+
+def _own_limits(spec: StudySpec) -> list[dict[str, int]]:
+    """Return the max_tokens of models that set their own."""
+    own = {n: m.overrides["max_tokens"] for n, m in spec.models.items() if "max_tokens" in m.overrides}
+    return [own] if own else []
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,7 @@ def _spend(spec: StudySpec, name: str, known: _Known, problems: int, count: int)
     """
     price, prompt = prices(spec, name), known.prompt or 0.0
     prefill = prompt * problems if spec.count_prefill else 0.0
-    limit = float(spec.sampling.max_tokens)
+    limit = float(spec.sampling_of(name).max_tokens)
     sizes: dict[str, float | None] = {"ceiling": limit}
     if known.tokens:
         mean, low, high = known.tokens

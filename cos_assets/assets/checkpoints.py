@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.benchmarks import max_tokens, versions
+from cos_assets.assets.benchmarks import answer_prompts, answer_version, versions, ways
 from cos_assets.assets.metadata import picture, result
 from cos_assets.assets.models import checkpoint_inputs, target, target_spec
 from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
@@ -44,12 +44,16 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         def score(folder: Path) -> float:
             model = resolve(str(folder), engine=base.engine, chat=base.chat, options=base.engine_options)
             buyer = step.buyer("validation", name)
-            return accuracy(evaluate(model, name, validation, spec.task, max_tokens(spec), buyer))
+            return accuracy(evaluate(model, name, validation, asked, spec.task, greedy, buyer))
 
-        choice = "/".join([content_hash(validation), str(max_tokens(spec)), *versions(spec.task)]) if chooses else ""
-        rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat)
+        asked, greedy = answer_prompts(spec, name, spec.task, validation, problems), ways(spec, name)[:1]
+        choice = ""
+        if chooses:
+            told = map(str, answer_version(spec, name))
+            choice = "/".join([content_hash(validation), *told, *versions(spec.task)])
+        rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat is not None)
         revision = None if Path(base.model_id).is_dir() else base.revision
-        untouched = Base(base.model_id, revision, base.chat, base.template)
+        untouched = Base(base.model_id, revision, base.chat)
         step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
         made: list[tuple[pl.DataFrame, Trained]] = []
         for number in range(settings.seeds):
@@ -81,7 +85,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             settings.model_dump(mode="json", exclude={"seeds", "num_processes"}),
             *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
             target_spec(spec, name).model_dump(mode="json"),
-            max_tokens(spec),
+            *answer_version(spec, name),
             spec.evaluation.split,
             spec.task.asked_version(target_spec(spec, name).chat),
             spec.seed,

@@ -8,7 +8,16 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.benchmarks import groups, max_tokens, problem_inputs, scored_problems, versions
+from cos_assets.assets.benchmarks import (
+    answer_prompts,
+    answer_version,
+    groups,
+    max_tokens,
+    problem_inputs,
+    scored_problems,
+    versions,
+    ways,
+)
 from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import checkpoint_inputs, target, target_spec
 from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
@@ -40,7 +49,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         trained = inputs[f"{name}_checkpoint"].select("path", "hash", "seed").collect()
         for path, digest, seed in trained.iter_rows():
             folder = str(checkpoints.fetched(step.root, path, digest))
-            model = resolve(folder, engine=source.engine, chat=source.chat, options=source.engine_options)
+            model = resolve(folder, engine=source.engine, chat=source.chat_format, options=source.engine_options)
             frames.append(_evaluate(step, name, model, inputs, seed))
             revisions.append(model.revision)
         frame = pl.concat(frames)
@@ -64,7 +73,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         body,
         checks=[checks.SHORT, SCORED, checks.READABLE],
         ins={f"{name}_checkpoint": own(spec, f"{name}_checkpoint"), **problem_inputs(spec)},
-        description=f"Zero-shot greedy pass@1 of the finetuned `{name}` on {_what(spec)}.",
+        description=f"Greedy pass@1 of the finetuned `{name}` on {_what(spec)}.",
         config=_evaluation_config(spec, [name]),
         partitions=by_source(spec),
         pool=pool_of([target_spec(spec, name)]),
@@ -103,7 +112,7 @@ def base_evaluation(spec: StudySpec) -> dg.AssetsDefinition:
             **problem_inputs(spec),
             **checkpoint_inputs(*(target_spec(spec, name) for name in spec.targets)),
         },
-        description=f"Zero-shot greedy pass@1 of the untouched models on {_what(spec)}.",
+        description=f"Greedy pass@1 of the untouched models on {_what(spec)}.",
         config=[
             *_evaluation_config(spec, spec.targets),
             *([spec.seed] if spec.seed and spec.evaluation.samples else []),  # 0, the default, keeps stored versions
@@ -121,8 +130,8 @@ def _evaluate(step: Step, name: str, model: Model, inputs: Inputs, seed: int | N
         buyer = step.buyer("evaluation", f"{name} on {benchmark}" if len(spec.benchmarks) > 1 else name)
         with single_thread_torch():
             look = _look(spec, name, model, task, trained=seed is not None)
-            draws, how = spec.evaluation.samples or 0, spec.evaluation.sampling(spec.seed)
-            frames.append(evaluate(model, name, problems, task, max_tokens(spec), buyer, draws, how, seed, look))
+            asked = answer_prompts(spec, name, task, problems, inputs["problems"].collect())
+            frames.append(evaluate(model, name, problems, asked, task, ways(spec, name), buyer, seed, look))
     return pl.concat(frames)
 
 
@@ -134,7 +143,7 @@ def _look(spec: StudySpec, name: str, model: Model, task: Task, trained: bool) -
     """
     if spec.evaluation.unreadable == "continue" or not (trained or model.chat):
         return None
-    return first_look(task, f"evaluation of {name} on {task.name}", "evaluation", max_tokens(spec))
+    return first_look(task, f"evaluation of {name} on {task.name}", "evaluation", max_tokens(spec, name))
 
 
 def _left(spec: StudySpec, frame: pl.DataFrame, inputs: Inputs) -> Check:
@@ -213,10 +222,17 @@ def _evaluation_config(spec: StudySpec, names: Iterable[str]) -> list:
     return [
         "eval-2",
         spec.evaluation.model_dump(mode="json"),
-        max_tokens(spec),
+        _answer_versions(spec, names),
         [[*_asked_versions(spec, names, task), *versions(task)] for task in spec.benchmarks.values()],
         spec.confidence,
     ]
+
+
+def _answer_versions(spec: StudySpec, names: Iterable[str]) -> int | dict[str, list]:
+    """Return the version of each target's answers; where no target has settings of its own, the common max_tokens."""
+    usual = spec.evaluation.max_tokens or spec.sampling.max_tokens
+    found = {name: answer_version(spec, name) for name in names}
+    return usual if all(version == [usual] for version in found.values()) else found
 
 
 def _asked_versions(spec: StudySpec, names: Iterable[str], task: Task) -> list[str]:

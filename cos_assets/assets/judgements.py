@@ -36,23 +36,26 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         keys = ["problem_id", "sample_index"]
         answers = inputs["verdicts"].select(*keys, "verdict", "correct").collect()
-        samples = inputs["samples"].select(*keys, "completion", "finish_reason").collect()
+        samples = inputs["samples"].select(*keys, "completion", "reasoning", "finish_reason").collect()
         # Truncated and failed samples verify under no rule, so no judge is paid to read them.
         whole = samples.filter(pl.col("finish_reason") == "stop").join(answers, on=keys, maintain_order="left")
         problems = inputs["problems"].collect()
         asked = problems.filter(pl.col("split") == spec.sampling.split)
-        controls = draw_controls(whole, asked, spec.judge.controls, spec.seed)
+        seen = {"reply": whole, "both": with_reasoning(whole)}
+        controls = {reads: draw_controls(rows, asked, spec.judge.controls, spec.seed) for reads, rows in seen.items()}
         made: dict[str, pl.DataFrame] = {}
         new = 0
         for name, judge in sorted(judges.items(), key=lambda item: item[1].implementation.votes):
             verifies = name in spec.verifiers
             blind = name in blind_judges
-            pool = whole if blind else whole.filter("correct")
+            read = seen[judge.reads]
+            pool = read if blind else read.filter("correct")
             drawn = draw(pool, None if verifies else spec.judge.count, spec.seed)
-            rows = pl.concat([drawn, controls], how="diagonal")
+            rows = pl.concat([drawn, controls[judge.reads]], how="diagonal")
             call: methods.ModelCall | None = None
             if judge.implementation.asks_model:
-                sampling = Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens, seed=spec.seed)
+                own = {"temperature": judge.temperature, "max_tokens": judge.max_tokens, **judge.overrides}
+                sampling = Sampling(seed=spec.seed, **own)
                 model, buyer = judge_model(step, name, inputs), step.buyer("judging", name)
                 call = methods.ModelCall(model, sampling, buyer, prices_of(judge))
             members = {member: made[member] for member in judge.of or ()}
@@ -110,6 +113,12 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
         partitions=by_model(spec),
         pool=pool_of(spec.judge.models.values()),
     )
+
+
+def with_reasoning(samples: pl.DataFrame) -> pl.DataFrame:
+    """Put the reasoning of samples in front of the reply, as text that a judge reads."""
+    both = pl.concat_str("reasoning", "completion", separator="\n\n").str.strip_chars()
+    return samples.with_columns(completion=pl.when(pl.col("reasoning").is_null()).then("completion").otherwise(both))
 
 
 def _versions(spec: StudySpec) -> list[Any]:

@@ -49,7 +49,7 @@ def sampler(step: Step, name: str, inputs: Inputs, problems: pl.DataFrame | None
 def judge_model(step: Step, name: str, inputs: Inputs) -> Model:
     """Return the model of one of the study's judges."""
     judge = step.spec.judge.models[name]
-    options = engines.get(judge.engine).json_options(judge.chat, judge.engine_options, RESPONSE_FORMAT)
+    options = engines.get(judge.engine).json_options(judge.chat_format, judge.engine_options, RESPONSE_FORMAT)
     return _resolve(step, judge.model_copy(update={"engine_options": options}), inputs, _active(judge))
 
 
@@ -117,7 +117,7 @@ def _resolve(step: Step, part: ModelSpec | TargetSpec, inputs: Inputs, params: f
         engine=part.engine,
         revision=part.revision,
         params=params,
-        chat=part.chat,
+        chat=part.chat_format,
         options=part.engine_options,
     )
 

@@ -38,8 +38,8 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
         drawn = pilot_problems(spec, problems)
         _within_cap(step, inputs, problems, drawn)
         model = sampler(step, name, inputs, drawn)
-        asked = _asked(spec, problems, drawn, model.chat)
-        sampling, price = spec.sampling.parameters(spec.seed, spec.task.stops(model.chat)), spec.models[name].price
+        asked, own = _asked(spec, problems, drawn, name), spec.models[name]
+        sampling, price = spec.sampling_of(name).parameters(spec.seed, spec.task.stops(own.chat)), own.price
         with single_thread_torch():
             look, buyer = look_of(spec, name, model), step.buyer("pilot", name)
             bought = generate(model, asked, size.samples, sampling, buyer, prices(spec, name), look)
@@ -117,9 +117,9 @@ def pilot_of(inputs: Inputs, name: str) -> pl.DataFrame:
     return inputs["pilot"].filter(pl.col("model") == name).collect()
 
 
-def _asked(spec: StudySpec, problems: pl.DataFrame, drawn: pl.DataFrame, chat: bool) -> pl.DataFrame:
-    """Return the prompts [problem_id, prompt] of the pilot's problems."""
-    return prompts(spec, problems, chat).join(drawn, on="problem_id", how="semi", maintain_order="left")
+def _asked(spec: StudySpec, problems: pl.DataFrame, drawn: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return a sampler's prompts [problem_id, prompt] for the pilot's problems."""
+    return prompts(spec, problems, name).join(drawn, on="problem_id", how="semi", maintain_order="left")
 
 
 def _within_cap(step: Step, inputs: Inputs, problems: pl.DataFrame, drawn: pl.DataFrame) -> None:
@@ -127,18 +127,19 @@ def _within_cap(step: Step, inputs: Inputs, problems: pl.DataFrame, drawn: pl.Da
     spec = step.spec
     if spec.cap is None or spec.pilot is None:
         return
-    sampling, most = spec.sampling.parameters(spec.seed, ()), Spend()
+    most = Spend()
     for name, model in spec.models.items():
         if not engines.get(model.engine).recorded:
             params = model.active_params or model.params or sampler(step, name, inputs).params
             tariff = Tariff(params, prices(spec, name), spec.count_prefill, model.chat)
-            each = [tariff.ceiling(text, sampling) for text in _asked(spec, problems, drawn, model.chat)["prompt"]]
+            sampling = spec.sampling_of(name).parameters(spec.seed, ())
+            each = [tariff.ceiling(text, sampling) for text in _asked(spec, problems, drawn, name)["prompt"]]
             most += Spend(*(spec.pilot.samples * sum(getattr(e, kind) for e in each) for kind in ("flops", "cost")))
     for kind in ("flops", "cost"):
         limit, needed = getattr(spec.cap, kind), getattr(most, kind)
         if limit is not None and needed > limit:
             raise ValueError(
                 f"cap.{kind}: {limit:g} is less than the pilot can cost: {needed:.4g} for {spec.pilot.samples} samples"
-                f" of {sampling.max_tokens} tokens on {drawn.height:,} problems; raise the cap, or lower"
+                f" of each model on {drawn.height:,} problems; raise the cap, or lower"
                 " pilot.problems or pilot.samples"
             )

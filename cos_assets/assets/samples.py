@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from cos_assets.assets.few_shot import examples, few_shot_prompts
 from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import checkpoint_inputs, prices, sampler
 from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
@@ -19,7 +18,7 @@ from cos_assets.generation import engines
 from cos_assets.generation.generate import Bought, Look, generate
 from cos_assets.generation.types import Model
 from cos_assets.grading.cores import usable_cores
-from cos_assets.judging.readable import first_look
+from cos_assets.judging.readable import first_look, truncated_in_reasoning
 from cos_assets.judging.verdicts import verdicts
 from cos_assets.metrics.prediction import fits
 from cos_assets.metrics.richness import fit_novelty
@@ -29,7 +28,6 @@ from cos_assets.orchestration.partitions import by_model
 from cos_assets.orchestration.pools import pool_of
 from cos_assets.report import partition_figures
 from cos_assets.study import StudySpec
-from cos_assets.tasks import same_text
 
 
 def samples(spec: StudySpec) -> dg.AssetsDefinition:
@@ -39,8 +37,9 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
         plan = inputs["budget_plan"].filter(pl.col("budget") == step.budget, pl.col("model") == name).collect()
         asked = problems.filter(pl.col("split") == spec.sampling.split)
         model = sampler(step, name, inputs, asked)
-        sampling = spec.sampling.parameters(spec.seed, spec.task.stops(model.chat))
-        count, texts = plan["samples"].item(), prompts(spec, problems, model.chat)
+        own = spec.sampling_of(name)
+        sampling = own.parameters(spec.seed, spec.task.stops(spec.models[name].chat))
+        count, texts = plan["samples"].item(), prompts(spec, problems, name)
 
         def buy(wanted: pl.DataFrame) -> Bought:
             look = look_of(spec, name, model)
@@ -55,15 +54,17 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             "revision": model.revision,
             "fingerprint": model.fingerprint,
             "engine": model.engine,
-            "prompt_version": spec.task.asked_version(model.chat, spec.sampling.shots),
+            "prompt_version": spec.task.asked_version(spec.models[name].chat, own.shots),
             "samples_per_problem": count,
             "allocation": spec.allocation,
             "bought_now": bought.new,
             "from_the_ledger": rows.height - bought.new,
             "not_to_be_had": bought.missing,
             "truncated": reasons.get("length", 0),
+            "truncated_in_reasoning": truncated_in_reasoning(rows),
             "failed": reasons.get("error", 0),
             "completion_tokens": int(rows["completion_tokens"].sum()),
+            "reasoning_tokens": rows["reasoning_tokens"].sum() if rows["reasoning_tokens"].count() else None,
             "mean_tokens": rows["completion_tokens"].mean(),
             "flops": float(rows["flops"].sum()),
             "cost": float(rows["cost"].sum()) if rows["cost"].null_count() < rows.height else None,
@@ -146,47 +147,18 @@ def look_of(spec: StudySpec, name: str, model: Model) -> Look | None:
     """
     if spec.sampling.unreadable == "continue" or engines.get(model.engine).recorded:
         return None
-    return first_look(spec.task, f"sampling with {name}", "sampling", spec.sampling.max_tokens)
+    return first_look(spec.task, f"sampling with {name}", "sampling", spec.sampling_of(name).max_tokens)
 
 
 def sampler_prompts(spec: StudySpec) -> str | dict[str, str]:
     """Return the prompt version of each sampler; a single string where all samplers get the task's default prompt."""
-    versions = {name: spec.task.asked_version(m.chat, spec.sampling.shots) for name, m in spec.models.items()}
+    versions = {name: spec.task.asked_version(m.chat, spec.sampling_of(name).shots) for name, m in spec.models.items()}
     return versions if set(versions.values()) != {spec.task.prompt_version} else spec.task.prompt_version
 
 
-def prompts(spec: StudySpec, problems: pl.DataFrame, chat: bool = False) -> pl.DataFrame:
-    """Return [problem_id, prompt] of the sampled split, with few-shot examples from `examples`.
-
-    A question is never a few-shot example in its own prompt.
-    """
+def prompts(spec: StudySpec, problems: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return the prompts [problem_id, prompt] of a sampler for the sampled split, with its few-shot examples."""
     asked = problems.filter(pl.col("split") == spec.sampling.split)
-    drawn = examples(spec, problems)
-    texts = []
-    for problem in asked.to_dicts():
-        own = same_text(problem["question"])
-        shots = [shot for shot in drawn if same_text(shot["question"]) != own][: spec.sampling.shots]
-        texts.append(spec.task.prompt(problem, shots, chat))
-    return asked.select("problem_id").with_columns(prompt=pl.Series(texts, dtype=pl.String))
-
-
-def examples(spec: StudySpec, problems: pl.DataFrame) -> Sequence[Mapping[str, Any]]:
-    """Return the few-shot examples of a study.
-
-    `shots` + 1 examples are drawn by the seed from the training problems with solutions, each question once; the extra
-    one is for prompts whose own question was drawn. Where there are too few, the examples are the first `shots`
-    exemplars of the task. Raises ValueError where these are too few as well.
-    """
-    shots = spec.sampling.shots
-    pool = problems.filter((pl.col("split") == "train") & pl.col("solution").is_not_null()).to_dicts()
-    pool = list({same_text(problem["question"]): problem for problem in reversed(pool)}.values())
-    if shots < max(len(pool), 1):
-        pool.sort(key=lambda p: hashlib.sha256(f"{spec.seed}/shots/{p['problem_id']}".encode()).digest())
-        return pool[: shots + 1]
-    own = spec.task.exemplars
-    if shots > len(own):
-        raise ValueError(
-            f"sampling.shots: {shots} is not allowed; the training split has {len(pool)} problems with solutions, and"
-            f" the task has {len(own)} exemplars of its own; allowed: 0 to {max(len(pool) - 1, len(own), 0)}"
-        )
-    return own[:shots]
+    shots = spec.sampling_of(name).shots
+    drawn = examples(spec.task, problems, shots, spec.seed)
+    return few_shot_prompts(spec.task, asked, drawn, shots, spec.models[name].chat)

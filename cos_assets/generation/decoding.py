@@ -41,6 +41,23 @@ class Job:
     room: int
 
 
+@dataclass(frozen=True)
+class ReasoningLimit:
+    """A maximum of reasoning tokens, after which the closing tag is forced.
+
+    Attributes
+    ----------
+    budget : int
+        Number of tokens after the first one of the completion.
+    opening, closing : list of int
+        The tokens of the tags. Without `opening` the completion starts inside the reasoning.
+    """
+
+    budget: int
+    opening: list[int]
+    closing: list[int]
+
+
 class Batch:
     """Samples that are decoded in lockstep, from prompts of one padded length.
 
@@ -57,6 +74,8 @@ class Batch:
         The length to which prompts are padded on the left, at least that of the longest one.
     sampling : Sampling
         The sampling parameters.
+    limit : ReasoningLimit, optional
+        A maximum of reasoning tokens.
 
     Attributes
     ----------
@@ -66,7 +85,9 @@ class Batch:
         The indices of the unfinished jobs; `room` holds their token limits.
     """
 
-    def __init__(self, network: Any, jobs: list[Job], padded: int, sampling: Sampling) -> None:
+    def __init__(
+        self, network: Any, jobs: list[Job], padded: int, sampling: Sampling, limit: ReasoningLimit | None = None
+    ) -> None:
         import torch
         from transformers import DynamicCache
 
@@ -89,6 +110,14 @@ class Batch:
         self._mask = (columns >= padded - lengths[:, None]).long().to(device)
         self._length = lengths[:, None].to(device)
         self._next = torch.tensor([[0] * (padded - len(ids)) + ids for ids in prompts], device=device)
+        self._drawn: Any = None
+        self._prompts: Any = None
+        if limit or penalizes(sampling):
+            rows = len(_enough(self.rows))
+            self._drawn = torch.zeros((rows, self.tokens.shape[1]), dtype=torch.int64, device=device)
+            self._prompts = torch.tensor([ids[:1] * (padded - len(ids)) + ids for ids in prompts], device=device)
+            self._prompts = self._prompts[torch.from_numpy(self._of_prompt).to(device)]
+        self._reasoning = None if limit is None else _Reasoning(limit, len(_enough(self.rows)), device)
         self._uniforms = None
         if sampling.temperature > 0:
             keys = [sample_seed(sampling.seed, jobs[i].request.prompt, jobs[i].index) for i in _enough(self.rows)]
@@ -113,7 +142,14 @@ class Batch:
                 if step == 0:
                     logits = logits[self._select(self._of_prompt)]
                 uniforms = None if self._uniforms is None else self._uniforms[:, step : step + 1]
+                if self._drawn is not None and penalizes(self._sampling):
+                    logits = penalized(logits, self._prompts, self._drawn[:, :step], self._sampling)
                 token = draw(logits, uniforms, self._sampling)
+                if self._drawn is not None:
+                    token = self._reasoning.limited(token, step) if self._reasoning else token
+                    self._drawn[:, step] = token
+                    if self._reasoning:
+                        self._reasoning.note(self._drawn[:, : step + 1])
                 self._next = token[:, None]
                 drawn.append(token)
             block = torch.stack(drawn, 1).cpu().numpy()
@@ -132,6 +168,10 @@ class Batch:
                 self._next = self._next[index]
                 if self._uniforms is not None:
                     self._uniforms = self._uniforms[index]
+                if self._drawn is not None:
+                    self._drawn, self._prompts = self._drawn[index], self._prompts[index]
+                if self._reasoning:
+                    self._reasoning.keep(index)
 
     def _select(self, positions: np.ndarray) -> Any:
         """Reorder the cache to the given row positions, which may repeat, and return them as a tensor."""
@@ -162,11 +202,96 @@ class Batch:
         return logits
 
 
+class _Reasoning:
+    """The state of the reasoning of every row: whether it has begun and ended, and how much of its end is forced."""
+
+    def __init__(self, limit: ReasoningLimit, rows: int, device: Any) -> None:
+        import torch
+
+        self._limit = limit
+        self._opening, self._closing = (torch.tensor(ids, device=device) for ids in (limit.opening, limit.closing))
+        self._begun = torch.full((rows,), not limit.opening, device=device)
+        self._ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        self._forced = torch.zeros(rows, dtype=torch.int64, device=device)
+
+    def limited(self, token: Any, step: int) -> Any:
+        """Replace the tokens of rows whose budget is used up by those of the closing tag."""
+        if step < self._limit.budget + len(self._limit.opening):
+            return token
+        over = self._begun & ~self._ended
+        forced = self._closing[self._forced.clamp(max=len(self._closing) - 1)]
+        self._forced = self._forced + over
+        return forced.where(over, token)
+
+    def note(self, drawn: Any) -> None:
+        """Note the tags at the end of the drawn tokens [rows, steps]."""
+        self._begun = self._begun | _ends_with(drawn, self._opening)
+        self._ended = self._ended | (self._begun & _ends_with(drawn, self._closing))
+
+    def keep(self, index: Any) -> None:
+        self._begun, self._ended, self._forced = self._begun[index], self._ended[index], self._forced[index]
+
+
+def _ends_with(drawn: Any, tag: Any) -> Any:
+    if not len(tag) or drawn.shape[1] < len(tag):
+        return drawn.new_zeros(len(drawn), dtype=bool)
+    return (drawn[:, -len(tag) :] == tag).all(1)
+
+
+def penalizes(sampling: Sampling) -> bool:
+    """Return whether the sampling parameters change the logits of tokens that occurred before.
+
+    Examples
+    --------
+    >>> penalizes(Sampling()), penalizes(Sampling(presence_penalty=1))
+    (False, True)
+    """
+    return sampling.repetition_penalty != 1 or bool(sampling.presence_penalty or sampling.frequency_penalty)
+
+
+def penalized(logits: Any, prompts: Any, drawn: Any, sampling: Sampling) -> Any:
+    """Apply the penalties for tokens that occurred before, as vLLM does.
+
+    Parameters
+    ----------
+    logits : torch.Tensor [rows, vocabulary]
+        The scores of the next token.
+    prompts, drawn : torch.Tensor [rows, length], int64
+        The tokens of the prompt and those drawn so far.
+    sampling : Sampling
+        The penalties (see `Sampling`).
+
+    Returns
+    -------
+    torch.Tensor [rows, vocabulary]
+        The penalized scores.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, prompts, drawn = torch.tensor([[2.0, 2.0, 2.0]]), torch.tensor([[0]]), torch.tensor([[1, 1]])
+    >>> penalized(logits, prompts, drawn, Sampling(repetition_penalty=2, frequency_penalty=0.25)).tolist()
+    [[1.0, 0.5, 2.0]]
+    """
+    import torch
+
+    if sampling.repetition_penalty != 1:
+        seen = torch.cat([prompts, drawn], 1)
+        scores, penalty = logits.gather(1, seen), sampling.repetition_penalty
+        logits = logits.scatter(1, seen, torch.where(scores < 0, scores * penalty, scores / penalty))
+    if sampling.frequency_penalty:
+        logits = logits.scatter_add(1, drawn, torch.full_like(drawn, -sampling.frequency_penalty, dtype=logits.dtype))
+    if sampling.presence_penalty:
+        there = torch.zeros_like(logits).scatter(1, drawn, 1.0)
+        logits = logits - sampling.presence_penalty * there
+    return logits
+
+
 def draw(logits: Any, uniforms: Any, sampling: Sampling) -> Any:
     """Draw one token per row by inverse transform sampling.
 
-    Temperature, top-k and top-p are applied in this order, as in vLLM: top-p is applied to the tokens that top-k keeps.
-    Top-p keeps the most probable tokens until their sum reaches it.
+    Temperature, min-p, top-k and top-p are applied in this order, as in vLLM: top-p is applied to the tokens that
+    min-p and top-k keep. Top-p keeps the most probable tokens until their sum reaches it.
 
     Parameters
     ----------
@@ -205,6 +330,9 @@ def draw(logits: Any, uniforms: Any, sampling: Sampling) -> Any:
         logits, ids = logits.sort(dim=-1, descending=True, stable=True)
     logits = logits.double()
     weights = ((logits - logits.amax(-1, keepdim=True)) / sampling.temperature).softmax(-1)
+    if sampling.min_p:
+        weights = weights.masked_fill(weights < sampling.min_p * weights.amax(-1, keepdim=True), 0)
+        weights = weights / weights.sum(-1, keepdim=True)
     if sampling.top_p < 1:
         before = weights.cumsum(-1) - weights
         weights = weights.masked_fill(before >= sampling.top_p, 0)

@@ -37,6 +37,7 @@ from cos_assets.generation import engines, spend
 from cos_assets.generation.ledger import Ledger, prompt_hash
 from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
 from cos_assets.generation.types import Completion, Engine, Model, Request, Sampling
+from cos_assets.grading.reasoning import TAG, split
 from cos_assets.storage.paths import Place
 from cos_assets.storage.schemas import TABLES
 
@@ -152,9 +153,9 @@ def generate(
         held = ledger.held(hashes, failed=engines.get(model.engine).recorded)
         requests = _missing(wanted, held)
         known = hashes.filter(hashes.is_in(held["prompt_hash"])).head(FIRST)
-        first = _First(look, ledger.read(known, 1)) if look else None
+        first = _First(look, _parted(ledger.read(known, 1))) if look else None
         new = _buy(model, requests, sampling, buyer, prices, ledger, first) if requests else 0
-        bought = ledger.read(hashes, wanted["samples"].max() or 0)  # type: ignore[arg-type]
+        bought = _parted(ledger.read(hashes, wanted["samples"].max() or 0))  # type: ignore[arg-type]
     rows = (
         wanted.select("problem_id", "prompt_hash", "samples")
         .with_row_index("order")
@@ -167,6 +168,23 @@ def generate(
     rows = rows.with_columns(**_tariff(model, buyer, prices).columns())
     rows = rows.select(pl.col(name).cast(dtype) for name, dtype in COMPLETIONS.items())
     return Bought(rows, served, new, int(wanted["samples"].sum()) - rows.height, time.perf_counter() - started)
+
+
+def _parted(rows: pl.DataFrame) -> pl.DataFrame:
+    """Move the reasoning of completions to its own column, where it is inside the text: in rows of older ledgers."""
+    whole = pl.col("reasoning").is_null() & pl.col("completion").str.contains(
+        f"(?i){TAG.pattern}|<\\|channel\\|>|analysis"
+    )
+    found = rows.filter(whole)
+    if found.is_empty():
+        return rows
+    parts = {text: split(text) for text in found["completion"].unique()}
+    new = pl.col("completion").replace_strict
+    thoughts, replies = ({text: part[at] for text, part in parts.items()} for at in (0, 1))
+    return rows.with_columns(
+        reasoning=pl.when(whole).then(new(thoughts, default=None, return_dtype=pl.String)).otherwise("reasoning"),
+        completion=pl.when(whole).then(new(replies, default=None, return_dtype=pl.String)).otherwise("completion"),
+    )
 
 
 def _missing(wanted: pl.DataFrame, held: pl.DataFrame) -> list[Request]:
@@ -289,7 +307,7 @@ def _add(took: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 
 def _tariff(model: Model, buyer: Buyer, prices: Prices | None) -> Tariff:
-    return Tariff(model.params, prices, buyer.prefill, model.chat)
+    return Tariff(model.params, prices, buyer.prefill, model.chat is not None)
 
 
 def open_engine(model: Model) -> Engine:
@@ -330,6 +348,7 @@ def _booking(
         "model_id": model.model_id,
         "revision": model.revision,
         **sampling.model_dump(),
+        "system": model.chat.system if model.chat else None,
         "study": buyer.study,
         "stage": buyer.stage,
         "run_id": buyer.run_id,
@@ -347,9 +366,11 @@ def _booking(
             "attempt": attempt,
             "prompt": completion.prompt,
             "completion": completion.text,
+            "reasoning": completion.reasoning,
             "finish_reason": completion.finish_reason,
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
+            "reasoning_tokens": completion.reasoning_tokens,
             "cached_tokens": completion.cached_tokens,
             "flops": tariff.flops(completion),
             "cost": tariff.cost(completion),

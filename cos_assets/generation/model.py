@@ -6,12 +6,13 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from cos_assets.generation import adapters, engines
-from cos_assets.generation.types import Model
+from cos_assets.generation.types import Chat, Model
 
 _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
 
@@ -186,7 +187,7 @@ def resolve(
     engine: str,
     revision: str | None = None,
     params: float | None = None,
-    chat: bool = False,
+    chat: Chat | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Model:
     """Resolve a model id to a `Model` with its engine, revision, fingerprint and number of parameters.
@@ -201,11 +202,12 @@ def resolve(
         A branch, tag or commit of a hub model; its commit becomes the revision.
     params : float, optional
         The number of parameters that a token passes through. Without it, all weights of a local folder are counted.
-    chat : bool
-        Whether the chat template is used. It changes the fingerprint, because the same text is then a different prompt.
+    chat : Chat, optional
+        The inputs of the chat template, if it is used. They change the fingerprint, because the same text is then a
+        different prompt.
     options : mapping, optional
-        The `engine_options:`. Each value in `chat_template_kwargs` changes the fingerprint. The fingerprint of a served
-        model (engine openai) does not depend on where it is served.
+        The `engine_options:`. `chat_template_kwargs` among them are added to those of `chat`. The fingerprint of a
+        served model (engine openai) does not depend on where it is served.
 
     Raises
     ------
@@ -217,16 +219,17 @@ def resolve(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = Path(folder, "config.json").write_text("{}")
-    ...     model = resolve(folder, engine="vllm", params=1e9, chat=True)
+    ...     model = resolve(folder, engine="vllm", params=1e9, chat=Chat())
     >>> model.fingerprint, model.params
     ('local-8205d8a0e95db5e5-chat', 1000000000.0)
     """
     if engine == engines.AUTO:
         engine = pick_engine()
     given = dict(options or {})
+    chat = _chat(chat, given.pop("chat_template_kwargs", None))
     if fingerprint := engines.get(engine).fingerprint(model_id, chat, given):
-        return Model(model_id, fingerprint, engine, revision, params, chat, given)
-    tail = ("-chat" if chat else "") + _template_tail(chat, given)
+        return Model(model_id, fingerprint + _tail(chat), engine, revision, params, chat, given)
+    tail = ("-chat" if chat else "") + _kwargs_tail(chat) + _tail(chat)
     if adapter := adapters.find(model_id):
         digest = hash_adapter(adapter)
         counted = params
@@ -242,18 +245,51 @@ def resolve(
     return Model(model_id, f"{model_id.split('/')[-1]}-{name}{tail}", engine, commit, params, chat, given)
 
 
-def _template_tail(chat: bool, options: Mapping[str, Any]) -> str:
-    """Return the fingerprint suffix for the arguments of the chat template; empty if there are none."""
-    given, where = options.get("chat_template_kwargs"), "engine_options.chat_template_kwargs"
-    if given is None or given == {}:
-        return ""
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: {given!r} is not allowed; expected a mapping of the chat template's arguments")
-    if not chat:
+def _chat(chat: Chat | None, kwargs: Any) -> Chat | None:
+    """Return the chat with the `chat_template_kwargs` of the engine options."""
+    where = "engine_options.chat_template_kwargs"
+    if kwargs is None or kwargs == {}:
+        return chat
+    if not isinstance(kwargs, Mapping):
+        raise ValueError(f"{where}: {kwargs!r} is not allowed; expected a mapping of the chat template's arguments")
+    if chat is None:
         raise ValueError(f"{where}: sets arguments of the chat template, which needs chat: true")
+    if chat.kwargs:
+        raise ValueError(f"{where}: chat_template_kwargs is given twice; leave it out of engine_options")
+    try:
+        return replace(chat, kwargs=template_kwargs(kwargs))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def template_kwargs(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return further arguments of a chat template. Raises ValueError if one of them is set by the engines.
+
+    Examples
+    --------
+    >>> template_kwargs({"tokenize": False})
+    Traceback (most recent call last):
+    ValueError: tokenize is set by the engine; leave it out
+    """
     if taken := sorted({"add_generation_prompt", "continue_final_message", "return_dict", "tokenize"} & given.keys()):
-        raise ValueError(f"{where}: {taken[0]} is set by the engine; leave it out")
-    return "-" + hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        raise ValueError(f"{taken[0]} is set by the engine; leave it out")
+    return given
+
+
+def _kwargs_tail(chat: Chat | None) -> str:
+    return f"-{_short_hash(chat.kwargs)}" if chat and chat.kwargs else ""
+
+
+def _tail(chat: Chat | None) -> str:
+    """Return the fingerprint suffix for system message and reasoning; empty without them, as in older ledgers."""
+    if chat is None:
+        return ""
+    tail = f"-system-{_short_hash(chat.system)}" if chat.system else ""
+    return tail + (f"-reasoning-{_short_hash(chat.reasoning.identity)}" if chat.reasoning.identity else "")
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _commit(model_id: str, revision: str | None) -> str:

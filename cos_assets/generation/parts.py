@@ -115,8 +115,8 @@ def query(folder: Place, pattern: str, ask: Callable[[pl.LazyFrame], pl.LazyFram
 def merge(folder: Place, check: Callable[[], object] = lambda: None) -> None:
     """Remove parts of a folder that have been merged, and merge its small parts if there are many.
 
-    The caller must hold the ledger's lock. Parts with other columns are not merged. If a merged part cannot be written,
-    for example because the disk is full, its parts stay.
+    The caller must hold the ledger's lock. Parts with additional columns are not merged. If a merged part cannot be
+    written, for example because the disk is full, its parts stay.
 
     Parameters
     ----------
@@ -172,7 +172,8 @@ def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
 
 def _of_this_version(file: Path) -> bool:
     metadata = pl.read_parquet_metadata(file)
-    return metadata.get("schema_version", _VERSION) == _VERSION and pl.read_parquet_schema(file) == SCHEMA
+    known = metadata.get("schema_version", _VERSION) == _VERSION
+    return known and pl.read_parquet_schema(file).items() <= SCHEMA.items()  # an older part may lack columns
 
 
 def _counted(folder: Place, files: Sequence[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Parsing of replies from chat servers and from files of replies: message texts and finish reasons.
+"""Parsing of replies from chat servers and from files of replies: texts, reasoning and finish reasons.
 
 A finish reason is matched by the words in it, regardless of case and punctuation, so that `FinishReason.MAX_TOKENS`,
 "max-tokens" and "max_tokens" are the same. The words come from OpenAI, Azure, vLLM, SGLang, TGI, llama.cpp, Ollama,
@@ -8,7 +8,7 @@ Anthropic and Bedrock, Gemini, Mistral, Cohere, DeepSeek, Together, watsonx and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cos_assets.generation.types import FinishReason
@@ -33,6 +33,9 @@ _ENDINGS: tuple[tuple[FinishReason, re.Pattern[str]], ...] = (  # the first matc
 _NO_REASON = re.compile(r"(none|null|unspecified|tool.*|function.*)?")  # a tool call does not say how the text ended
 _THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)
 _TEXT = ("text", "content", "refusal", "value", "parts", "message")
+# Fields of a message with its reasoning. If a reply has several, they hold the same text.
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+_REASONING_TEXT = ("text", "thinking", "reasoning", "summary", "content", "value", "parts")
 _SPEAKER = ("role", "from", "speaker")
 _ASSISTANT = ("assistant", "gpt", "model", "ai", "bot", "chatbot", "chatgpt")
 
@@ -111,13 +114,51 @@ def text_in(content: Any) -> str | None:
     if isinstance(content, str):
         return content
     if isinstance(content, Mapping):
-        if content.get("thought") is True or _THOUGHT.search(str(content.get("type"))):
+        if _is_reasoning(content):
             return ""
         return next((text for key in _TEXT if (text := text_in(content.get(key))) is not None), None)
     if isinstance(content, list):
         texts = [text for part in content if (text := text_in(part)) is not None]
         return "".join(texts) if texts or not content else None
     return None
+
+
+def reasoning_in(message: Any) -> str | None:
+    """Return the reasoning that a message holds next to its text; None if there is none.
+
+    Parameters
+    ----------
+    message : Any
+        A message as a mapping, or an object with the same attributes. Its field `reasoning_content`, `reasoning`,
+        `thinking` or `reasoning_details` counts, else the parts of its content that hold reasoning.
+
+    Examples
+    --------
+    >>> reasoning_in({"content": "5", "reasoning_content": "2 + 3"})
+    '2 + 3'
+    >>> reasoning_in({"content": [{"type": "thinking", "thinking": "2 + 3"}, {"type": "text", "text": "5"}]})
+    '2 + 3'
+    """
+    get = message.get if isinstance(message, Mapping) else lambda name: getattr(message, name, None)
+    for name in _REASONING:
+        if text := _reasoning_text(get(name)):
+            return text
+    content = get("content")
+    parts = content if isinstance(content, list) else [content]
+    return "".join(_reasoning_text(part) for part in parts if isinstance(part, Mapping) and _is_reasoning(part)) or None
+
+
+def _is_reasoning(part: Mapping[str, Any]) -> bool:
+    return part.get("thought") is True or _THOUGHT.search(str(part.get("type"))) is not None
+
+
+def _reasoning_text(value: Any) -> str:
+    """Return the text of a field with reasoning: a string, a part, or a list of parts. Encrypted parts have none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return next((text for name in _REASONING_TEXT if (text := _reasoning_text(value.get(name)))), "")
+    return "".join(map(_reasoning_text, value)) if isinstance(value, list) else ""
 
 
 def replies_in(cell: Any) -> Any:
@@ -141,17 +182,35 @@ def replies_in(cell: Any) -> Any:
     >>> replies_in(["5", {"content": "6"}])
     ['5', '6']
     """
+    return _in_cell(cell, text_in, lambda one: one)
+
+
+def reasonings_in(cell: Any) -> Any:
+    """Return the reasoning in a cell of a file, in the form of `replies_in`; None where a message has none.
+
+    Examples
+    --------
+    >>> reasonings_in([{"content": "5", "reasoning": "2 + 3"}, "6"])
+    ['2 + 3', None]
+    """
+    return _in_cell(
+        cell, lambda one: reasoning_in({"content": one} if isinstance(one, list) else one), lambda one: None
+    )
+
+
+def _in_cell(cell: Any, read: Callable[[Any], str | None], other: Callable[[Any], Any]) -> Any:
+    """Apply `read` to the messages of a cell, and `other` to values that are not messages (see `replies_in`)."""
     if isinstance(cell, Mapping):
-        return text_in(cell) if cell.keys() & {*_TEXT} else cell
+        return read(cell) if cell.keys() & {*_TEXT} else other(cell)
     if not isinstance(cell, list):
-        return cell
+        return other(cell)
     if cell and all(isinstance(one, Mapping) for one in cell):
         if any(map(_speaker, cell)):
             said = [message for message in cell if _speaker(message) in _ASSISTANT]
-            return text_in(said[-1]) if said else None
+            return read(said[-1]) if said else None
         if any("type" in one for one in cell):
-            return text_in(cell)
-    return flat([replies_in(one) for one in cell])
+            return read(cell)
+    return flat([_in_cell(one, read, other) for one in cell])
 
 
 def flat(nested: list[Any]) -> list[Any]:

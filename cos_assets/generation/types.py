@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 FinishReason = Literal["stop", "length", "error"]
+
+
+def _is(default: Any) -> Callable[[Any], bool]:
+    """Return whether a value is the default. Such a value is left out of dumps, so that ledger keys and data versions
+    from before the parameter existed stay the same."""
+    return lambda value: value == default
 
 
 class Sampling(BaseModel):
@@ -18,8 +24,13 @@ class Sampling(BaseModel):
     ----------
     temperature : float
         0 is greedy decoding.
-    top_k, top_p : int or None, float
-        Restrictions to the most probable tokens; None and 1.0 are no restriction.
+    top_k, top_p, min_p : int or None, float, float
+        Restrictions to the most probable tokens; None, 1.0 and 0.0 are no restriction. `min_p` keeps the tokens that
+        are at least this share as probable as the most probable one.
+    repetition_penalty : float
+        The logits of tokens in the prompt or the text are divided by it if positive, else multiplied; 1.0 is off.
+    presence_penalty, frequency_penalty : float
+        Subtracted from the logits of tokens in the text: once, or once per occurrence; 0.0 is off.
     max_tokens : int
         Maximum number of generated tokens.
     stop : tuple of str
@@ -46,6 +57,79 @@ class Sampling(BaseModel):
     max_tokens: int = Field(512, ge=1)
     stop: tuple[str, ...] = ()
     seed: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1, exclude_if=_is(0.0))
+    repetition_penalty: float = Field(1.0, gt=0, le=2, exclude_if=_is(1.0))
+    presence_penalty: float = Field(0.0, ge=-2, le=2, exclude_if=_is(0.0))
+    frequency_penalty: float = Field(0.0, ge=-2, le=2, exclude_if=_is(0.0))
+
+
+class Reasoning(BaseModel):
+    """How a model reasons before it replies: the block `reasoning:` of a model.
+
+    Attributes
+    ----------
+    mode : {"on", "off", "auto"}
+        Whether the model reasons; `auto` leaves it to the model.
+    budget : int, optional
+        Maximum number of reasoning tokens, after which the model has to reply.
+    effort : str, optional
+        An effort that the model knows, such as `low`.
+    keep : bool
+        Whether the text of the reasoning is stored. Its tokens are counted in any case.
+
+    Examples
+    --------
+    >>> Reasoning(budget=8192).identity
+    {'budget': 8192}
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["on", "off", "auto"] = "auto"
+    budget: int | None = Field(None, ge=1)
+    effort: str | None = Field(None, min_length=1)
+    keep: bool = True
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _yaml(cls, given: Any) -> Any:
+        # YAML reads on and off as booleans.
+        return {True: "on", False: "off"}[given] if isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _off(self) -> Self:
+        if self.mode == "off" and (self.budget or self.effort):
+            raise ValueError(f"{'budget' if self.budget else 'effort'}: not allowed with mode: off")
+        return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the samples depend on."""
+        return self.model_dump(exclude_defaults=True, exclude={"keep"})
+
+
+@dataclass(frozen=True)
+class Chat:
+    """The inputs of a chat template next to the prompt, which is the user's message.
+
+    Attributes
+    ----------
+    system : str, optional
+        The system message.
+    kwargs : mapping
+        Further arguments of the template, such as `enable_thinking` (`chat_template_kwargs:`).
+    reasoning : Reasoning
+        How the model reasons.
+
+    Examples
+    --------
+    >>> Chat(kwargs={"enable_thinking": False}).system is None
+    True
+    """
+
+    system: str | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    reasoning: Reasoning = field(default_factory=Reasoning)
 
 
 @dataclass(frozen=True)
@@ -65,16 +149,15 @@ class Model:
         The commit of a hub model, or the hash of a local folder.
     params : float, optional
         The number of parameters that a token passes through; None if it is unknown.
-    chat : bool
-        Whether the prompt is sent as one user message in the tokenizer's chat template.
+    chat : Chat, optional
+        The chat template's inputs, if the prompt is sent as a user message; None for a model that continues the prompt.
     engine_options : dict
         The `engine_options:` of the study.
 
     Examples
     --------
-    >>> options = {"chat_template_kwargs": {"enable_thinking": False}}
-    >>> Model("org/model", "model-1", "vllm", chat=True, engine_options=options).template
-    {'enable_thinking': False}
+    >>> Model("org/model", "model-1", "vllm", chat=Chat(system="Be brief.")).chat.system
+    'Be brief.'
     """
 
     model_id: str
@@ -82,13 +165,8 @@ class Model:
     engine: str
     revision: str | None = None
     params: float | None = None
-    chat: bool = False
+    chat: Chat | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def template(self) -> dict[str, Any]:
-        """Further arguments of the chat template, such as `enable_thinking`."""
-        return self.engine_options.get("chat_template_kwargs") or {}
 
 
 @dataclass(frozen=True)
@@ -115,12 +193,12 @@ class Completion:
     problem_id, prompt, index : str, str, int
         The sample: a problem, its prompt and the sample index.
     text : str
-        The generated text without the prompt, special tokens and stop strings; "" if the attempt failed.
+        The reply without the prompt, reasoning, special tokens and stop strings; "" if the attempt failed.
     finish_reason : {"stop", "length", "error"}
         `length` is a text that was cut at the token limit, `error` a failed attempt.
     prompt_tokens, completion_tokens, cached_tokens : int or None
-        Token counts; None if they are unknown, never estimated. `cached_tokens` are the prompt tokens that were not
-        processed again.
+        Token counts; None if they are unknown, never estimated. `completion_tokens` are all generated tokens.
+        `cached_tokens` are the prompt tokens that were not processed again.
     seconds : float
         The share of the engine's time.
     error : str, optional
@@ -129,6 +207,10 @@ class Completion:
         Number of retries within this attempt, after a lost connection or for a busy server.
     again : bool
         Whether this is a failed attempt that the engine retries: another completion of this index follows.
+    reasoning : str, optional
+        The text before the reply, without its markers; None if there is none, or if it is not kept.
+    reasoning_tokens : int or None
+        The number of the completion tokens that are reasoning; None if it is unknown.
 
     Examples
     --------
@@ -148,6 +230,8 @@ class Completion:
     error: str | None = None
     retries: int = 0
     again: bool = False
+    reasoning: str | None = None
+    reasoning_tokens: int | None = None
 
 
 class Engine(Protocol):

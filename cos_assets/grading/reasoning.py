@@ -1,4 +1,4 @@
-"""The start of the reply in a completion: behind the reasoning, and before leaked special tokens.
+"""The reasoning and the reply in a completion, without leaked special tokens.
 
     <think>Maybe 24. No, that is May alone.</think>In all she sold 72 clips.
 
@@ -15,13 +15,17 @@ import re
 from collections.abc import Iterable
 
 _NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?)"
-_OPEN = re.compile(
-    rf"^[ \t]*(?:<{_NAMES}>|\[{_NAMES}\]|◁think▷|<\|(?:begin_of_thought|START_THINKING)\|>|<\|channel>thought)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_CLOSE = re.compile(
-    rf"(?<![\"'`])(?:</{_NAMES}>|\[/{_NAMES}\]|◁/think▷|<\|(?:end_of_thought|END_THINKING)\|>|<channel\|>)",
-    re.IGNORECASE,
+_OPENING = rf"(?:<{_NAMES}>|\[{_NAMES}\]|◁think▷|<\|(?:begin_of_thought|START_THINKING)\|>|<\|channel>thought)"
+_CLOSING = rf"(?:</{_NAMES}>|\[/{_NAMES}\]|◁/think▷|<\|(?:end_of_thought|END_THINKING)\|>|<channel\|>)"
+_OPEN = re.compile(rf"^[ \t]*{_OPENING}", re.IGNORECASE | re.MULTILINE)
+_CLOSE = re.compile(rf"(?<![\"'`]){_CLOSING}", re.IGNORECASE)
+_OPENED = re.compile(rf"{_OPENING}\s*\Z", re.IGNORECASE)
+TAG = re.compile(f"{_OPENING}|{_CLOSING}", re.IGNORECASE)
+"""An opening or a closing tag, anywhere."""
+OPENING_TAG, CLOSING_TAG = re.compile(_OPENING, re.IGNORECASE), re.compile(_CLOSING, re.IGNORECASE)
+# A message of another channel than the final one, up to the next special token.
+_MESSAGE = re.compile(
+    r"<\|channel\|>\s*(?!final)[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|start|channel|call)\|>|\Z)", re.S
 )
 _FINAL = re.compile(r"<\|channel\|>\s*final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL = "<|channel|>"
@@ -57,6 +61,52 @@ def reply_start(text: str) -> int:
     close, opening = _last(_CLOSE.finditer(text)), _last(_OPEN.finditer(text))
     start = 0 if close is None else close.end()
     return len(text) if opening is not None and opening.end() > start else start
+
+
+def opened(prompt: str) -> bool:
+    r"""Return whether a prompt ends with an opening tag, so that the completion starts inside the reasoning.
+
+    Examples
+    --------
+    >>> opened("<|assistant|>\n<think>\n"), opened("<|assistant|>\n<think></think>")
+    (True, False)
+    """
+    return _OPENED.search(prompt) is not None
+
+
+def split(text: str, inside: bool = False) -> tuple[str | None, str]:
+    r"""Split a completion into its reasoning, without its tags, and its reply.
+
+    Parameters
+    ----------
+    text : str
+        The completion.
+    inside : bool
+        Whether the prompt ended with the opening tag (see `opened`).
+
+    Returns
+    -------
+    tuple
+        (reasoning, reply). The reasoning is None if there is none. The reply is "" if the reasoning never ends. White
+        space is kept.
+
+    Examples
+    --------
+    >>> split("<think>\n2 + 3\n</think>\n\n5"), split("5"), split("2 +", inside=True)
+    (('\n2 + 3\n', '\n\n5'), (None, '5'), ('2 +', ''))
+    """
+    start = reply_start(text)
+    if start == 0:
+        return (text, "") if inside and text else (None, text)
+    thought, reply = text[:start], text[start:]
+    if _CHANNEL in text:
+        return "".join(_MESSAGE.findall(thought)), reply
+    if bare := _BARE_ANALYSIS.match(text):
+        return thought[bare.end() :].removesuffix(_BARE_FINAL), reply
+    opening, closing = _OPEN.match(thought.lstrip()), _last(_CLOSE.finditer(thought))
+    end = len(thought) if closing is None or closing.end() < len(thought) else closing.start()
+    begin = 0 if opening is None else len(thought) - len(thought.lstrip()) + opening.end()
+    return thought[begin:end], reply
 
 
 def reply_of(completion: str) -> str | None:

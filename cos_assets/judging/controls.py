@@ -31,11 +31,8 @@ def controls_of(judgements: pl.DataFrame, judge: str) -> pl.DataFrame:
     """Return the controls that a judge has judged, each once: [problem_id, control, wrong_reasoning].
 
     `judgements` are those of one or more sets [model, problem_id, sample_index, control, judge, wrong_reasoning].
-    Duplicates occur because sets share reference solutions and budgets share samples. Tables of earlier versions have
-    no controls.
+    Duplicates occur because sets share reference solutions and budgets share samples.
     """
-    if "control" not in judgements.columns:
-        judgements = judgements.with_columns(control=pl.lit(None, pl.String))
     mine = judgements.filter(pl.col("judge") == judge, pl.col("control").is_not_null())
     key = ["control", "problem_id", "sample_index", "sampler"]
     named = mine.with_columns(sampler=pl.when(pl.col("control") == WRONG_ANSWER).then("model"))

@@ -97,6 +97,12 @@ def unread(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int 
     return Unread(complete.height, texts.height, guessed.height, right, tuple(map(ending, different)))
 
 
+def truncated_in_reasoning(rows: pl.DataFrame) -> int:
+    """Return how many completions [completion, reasoning_tokens, finish_reason] were cut off before the reply began."""
+    begun = pl.col("completion").str.strip_chars() != ""
+    return rows.filter(pl.col("finish_reason") == "length", pl.col("reasoning_tokens") > 0, ~begun).height
+
+
 def ending(text: str) -> str:
     """Return the end of a text as one line."""
     line = " ".join(text[-4 * _ENDING :].split())

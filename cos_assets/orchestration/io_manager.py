@@ -60,7 +60,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             name = f"{study}/{asset} {lineage.get('partition') or ''}".strip()
             # Keyed by name, because a retried step reads its inputs again.
             read[name] = _Read(entry, recorded, lineage.get("facts", {}).get(STOPPED_BY, []))
-        return tables.joined(files)
+        return tables.joined(files, asset)
 
     def _opened(self, study: str, asset: str, partition: dict[str, str]) -> tuple[Path | BytesIO, dict[str, Any], bool]:
         """Return a table's file, its lineage.json, and whether the two agree."""

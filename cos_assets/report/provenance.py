@@ -110,7 +110,7 @@ def versions(spec: StudySpec, made: Provenance) -> list[tuple[str, str]]:
     """Return (item, version) of data, prompt, answer extraction, grader and judges."""
     facts: Mapping[str, Any] = next((one["facts"] for one in made.lineage if _is(one, spec, "problems")), {})
     judged = {str(one["facts"].get("judge_version")) for one in made.lineage if _is(one, spec, "judgements")}
-    asked = {spec.task.asked_version(model.chat, spec.sampling.shots) for model in spec.models.values()}
+    asked = {spec.task.asked_version(model.chat, spec.sampling_of(n).shots) for n, model in spec.models.items()}
     return [
         ("problem set", ", ".join([spec.task.name, *(str(v) for k, v in facts.items() if k.endswith("revision"))])),
         ("prompt", ", ".join(sorted(asked))),

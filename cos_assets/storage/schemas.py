@@ -64,12 +64,14 @@ _SAMPLE = {
     "sample_index": int32("Index of the sample among those of one prompt, from 0. Smaller budgets use the first ones."),
 }
 _REPLY = {
-    "completion": text("The text that the model generated."),
+    "completion": text("The reply that the model generated, without its reasoning."),
+    "reasoning": text("The text before the reply, without its tags; null where there is none, or it is not kept."),
     "finish_reason": text("stop: complete; length: cut off at max_tokens; error: the request failed."),
 }
 _TOKENS = {
     "prompt_tokens": int64("Tokens of the prompt."),
-    "completion_tokens": int64("Tokens that were generated."),
+    "completion_tokens": int64("Tokens that were generated, those of the reasoning among them."),
+    "reasoning_tokens": int64("Tokens of the reasoning; null where the server does not say."),
 }
 _CACHED = {"cached_tokens": int64("Tokens of the prompt that came from a cache.")}
 _SPEND = {
@@ -303,7 +305,8 @@ TABLES: Mapping[str, Table] = {
             "model": text("The sampler that the row is from; null for a reference solution."),
             "sample_index": int32("Index of the sample; null for a reference solution."),
             "prompt": text("The prompt, without few-shot examples."),
-            "completion": text("The text that the model is trained to write."),
+            "completion": text("The reply that the model is trained to write."),
+            "reasoning": text("The reasoning that it is trained to write before the reply; null for none."),
             "finish_reason": text("stop: an end-of-text token follows; length: cut off; null: a reference solution."),
         },
         labels=_ARM,
@@ -356,7 +359,7 @@ TABLES: Mapping[str, Table] = {
             "temperature": float64("0: the greedy answer; else the temperature of the sampled answers."),
             "sample_index": int32("Index of the answer, from 0."),
             **_REPLY,
-            "completion_tokens": _TOKENS["completion_tokens"],
+            **{name: _TOKENS[name] for name in ("completion_tokens", "reasoning_tokens")},
             **_ANSWER,
             **_VERDICT,
             "answer_class": int32("Of sampled answers: equal answers to a problem have the same number."),
@@ -421,6 +424,7 @@ TABLES: Mapping[str, Table] = {
             "sample_index": int32("Index of the sample among those of the prompt, from 0."),
             "attempt": int32("Number of the attempt, from 1. A failed one is repeated at once or by the next run."),
             "prompt": text("The prompt, as sent to the model."),
+            "system": text("The system message; null where there is none."),
             **_REPLY,
             **_TOKENS,
             **_CACHED,
@@ -433,6 +437,10 @@ TABLES: Mapping[str, Table] = {
             "temperature": float64("Sampling temperature; 0 is greedy."),
             "top_k": int64("Number of most probable tokens to sample from; null: all."),
             "top_p": float64("Cumulative probability of the most probable tokens to sample from."),
+            "min_p": float64("Least probability of a token relative to the most probable one; null: not used."),
+            "repetition_penalty": float64("Divisor of the logits of tokens that occurred; null: not used."),
+            "presence_penalty": float64("Subtracted from the logits of tokens in the text; null: not used."),
+            "frequency_penalty": float64("Subtracted once per occurrence of a token; null: not used."),
             "max_tokens": int64("Maximum number of generated tokens."),
             "seed": int64("Sampling seed."),
             "stop": Column(pl.List(pl.String), "Texts at which generation ends."),

@@ -22,6 +22,7 @@ import polars as pl
 
 from cos_assets.storage import paths
 from cos_assets.storage.paths import ObjectPath, Place, replace
+from cos_assets.storage.schemas import TABLES, table_of
 
 Partition = Mapping[str, str]
 """Dimension -> key, for example {"budget": "low", "model": "wc"}; empty for an asset without partitions."""
@@ -176,7 +177,7 @@ def scan(root: Place, study: str, asset: str, partitions: Iterable[Partition | N
 
     Raises FileNotFoundError, which names the partition, if one has not been materialized.
     """
-    return joined([opened(root, study, asset, partition) for partition in partitions])
+    return joined([opened(root, study, asset, partition) for partition in partitions], asset)
 
 
 def opened(root: Place, study: str, asset: str, partition: Partition | None = None) -> Path | BytesIO:
@@ -189,12 +190,19 @@ def opened(root: Place, study: str, asset: str, partition: Partition | None = No
         raise FileNotFoundError(f"{study}/{asset}: {where} has not been materialized (no {file})") from None
 
 
-def joined(files: Sequence[Path | BytesIO]) -> pl.LazyFrame:
-    """Return opened files of a table as one frame, without the column `study`. No files give no rows."""
+def joined(files: Sequence[Path | BytesIO], asset: str) -> pl.LazyFrame:
+    """Return opened files of an asset as one frame, without the column `study`. No files give no rows.
+
+    Columns that an earlier version did not write are null.
+    """
     if not files:
         return pl.LazyFrame()
     frames = [pl.scan_parquet(file, hive_partitioning=False) for file in files]
-    return pl.concat(frames, how="diagonal_relaxed").drop("study", strict=False)
+    rows = pl.concat(frames, how="diagonal_relaxed").drop("study", strict=False)
+    table, there = TABLES.get(table_of(asset)), rows.collect_schema()
+    declared = {} if table is None else table.schema
+    new = {name: pl.lit(None, dtype).alias(name) for name, dtype in declared.items() if name not in there}
+    return rows.with_columns(new.values()) if new else rows
 
 
 def as_recorded(file: Path | BytesIO, known: Mapping[str, Any], partition: Partition | None = None) -> bool:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from cos_assets.budget.matching import Prices
 from cos_assets.fields import Count, Name, Spec, Text, one_of, reject_bool
 from cos_assets.generation import engines
+from cos_assets.generation.model import template_kwargs
+from cos_assets.generation.types import Chat, Reasoning
 from cos_assets.judging import methods
 from cos_assets.training.settings import Finetune
 
 # Per million tokens, in any currency. A value outside this range is probably a price per token or per month.
 _LEAST_PRICE, _GREATEST_PRICE = 1e-3, 1e5
 # Fields that are used only to match the budgets of samplers.
+_FORMAT = ("system", "chat_template_kwargs", "reasoning")
+_ASKING = {"system", "chat_template_kwargs", "reasoning", "sampling", "shots"}
 _MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
 
 
@@ -85,28 +90,101 @@ class Price(Spec):
         return Prices(self.input * left, self.output * left, cached)
 
 
-class ModelSpec(Spec):
+def _unset(value: Any) -> bool:
+    """Unset keys are left out of dumps, so that data versions from before the key existed stay the same."""
+    return value is None
+
+
+class SamplingKeys(Spec):
+    """The keys of `sampling:` that a model overrides."""
+
+    temperature: float = Field(0.0, ge=0)
+    top_k: Count | None = None
+    top_p: float = Field(1.0, gt=0, le=1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=2)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    max_tokens: Count = 1
+    stop: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _elsewhere(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            if "shots" in given:
+                raise ValueError("shots: is a key of the model, not of its sampling; move it up one level")
+            if stray := [key for key in ("split", "unreadable") if key in given]:
+                raise ValueError(f"{stray[0]}: is the same for all models; set it under sampling: of the study")
+        return given
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The keys that are set, with their values."""
+        return {key: getattr(self, key) for key in sorted(self.model_fields_set)}
+
+
+class PromptedSpec(Spec):
+    """A model that is sampled: where it comes from, what serves it, and how it is prompted.
+
+    `chat: true` sends the prompt as a user message in the tokenizer's chat template, for instruct models. `system` is
+    the system message, `chat_template_kwargs` are further arguments of the template, and `reasoning` says whether and
+    how long the model reasons before it replies. `sampling` overrides keys of the study's `sampling:` (for a target,
+    those of `evaluation:`), and `shots` the number of few-shot examples.
+    """
+
+    model: Text | None = None
+    checkpoint: CheckpointRef | None = None
+    revision: str | None = None
+    engine_options: dict[str, Any] = {}
+    chat: bool = False
+    system: Text | None = Field(None, exclude_if=_unset)
+    chat_template_kwargs: dict[str, Any] | None = Field(None, exclude_if=_unset)
+    reasoning: Reasoning | None = Field(None, exclude_if=_unset)
+    sampling: SamplingKeys | None = Field(None, exclude_if=_unset)
+    shots: Annotated[int, Field(ge=0), BeforeValidator(reject_bool)] | None = Field(None, exclude_if=_unset)
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _not_ours(cls, given: dict[str, Any] | None) -> Any:
+        return given and template_kwargs(given)
+
+    @model_validator(mode="after")
+    def _needs_chat(self) -> Self:
+        for key in ("system", "chat_template_kwargs", "reasoning"):
+            if getattr(self, key) is not None and not self.chat:
+                raise ValueError(f"{key}: is a part of the chat template, which needs chat: true")
+        return self
+
+    @property
+    def chat_format(self) -> Chat | None:
+        """The inputs of the chat template next to the prompt; None without `chat: true`."""
+        if not self.chat:
+            return None
+        return Chat(self.system, self.chat_template_kwargs or {}, self.reasoning or Reasoning())
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The sampling parameters that the model sets itself."""
+        return self.sampling.given if self.sampling else {}
+
+
+class ModelSpec(PromptedSpec):
     """A sampler: a hub id, a local folder, a checkpoint of another study, a model behind an OpenAI-compatible server
     or API (openai, with the name under which it is served), or solutions generated elsewhere (imported).
 
     `params` is the number of all parameters, `active_params` the number of those that a token passes through (in a
     mixture of experts). `match: gpu_seconds` uses `tokens_per_second` (generated tokens, on the hardware in
     question). `match_rule: measured` uses the means `tokens_per_solution` and `tokens_per_prompt`, for example from
-    an earlier run. Of these three, the pilot measures those that are not stated. `chat: true` wraps the prompt in the
-    tokenizer's chat template as a single user message, for instruct models.
+    an earlier run. Of these three, the pilot measures those that are not stated.
     """
 
-    model: Text | None = None
-    checkpoint: CheckpointRef | None = None
-    revision: str | None = None
     params: float | None = Field(None, gt=0)
     active_params: float | None = Field(None, gt=0)
     tokens_per_second: float | None = Field(None, gt=0)
     tokens_per_solution: float | None = Field(None, gt=0)
     tokens_per_prompt: float | None = Field(None, gt=0)
     engine: EngineName = engines.AUTO
-    engine_options: dict[str, Any] = {}
-    chat: bool = False
     price: Price | None = None
     path: Text | None = None
     columns: dict[str, str] | None = None
@@ -125,6 +203,8 @@ class ModelSpec(Spec):
                 raise ValueError(f"engine: {self.engine} needs path: and columns:")
             if self.checkpoint is not None:
                 raise ValueError(f"engine: {self.engine} takes model: (a label) or nothing, not checkpoint:")
+            if stray := sorted(self.model_fields_set & _ASKING):
+                raise ValueError(f"{stray[0]}: engine: {self.engine} reads solutions that exist; leave it out")
         else:
             if not engine.local and (self.model is None or self.checkpoint or self.revision):
                 raise ValueError(
@@ -137,25 +217,27 @@ class ModelSpec(Spec):
                 raise ValueError(f"{', '.join(extra)}: allowed only with engine: imported")
 
 
-class TargetSpec(Spec):
+class TargetSpec(PromptedSpec):
     """A model to finetune. An empty target means the sampler of the same name.
 
     `finetune` holds the settings of this target that differ from the study's `finetune:`.
     """
 
-    model: Text | None = None
-    checkpoint: CheckpointRef | None = None
-    revision: str | None = None
     engine: LocalEngineName = engines.AUTO
-    engine_options: dict[str, Any] = {}
-    chat: bool = False
     finetune: Finetune | None = None
 
     @model_validator(mode="after")
     def _at_most_one_origin(self) -> TargetSpec:
         if self.model is not None and self.checkpoint is not None:
             raise ValueError("give model: or checkpoint:, not both")
+        if self.is_sampler and (stray := [key for key in _FORMAT if key in self.model_fields_set]):
+            raise ValueError(f"{stray[0]}: a target without model: is the sampler of the same name; set it there")
         return self
+
+    @property
+    def is_sampler(self) -> bool:
+        """Whether the target is the sampler of the same name."""
+        return self.model is None and self.checkpoint is None
 
 
 class Judge(ModelSpec):
@@ -164,6 +246,8 @@ class Judge(ModelSpec):
     This is the task's step checker (`method: steps`, the default), a model (`method: llm`, implied by `model:` or
     `checkpoint:`, with the other keys of a model), or a vote of other judges (`of:`). A model answers in JSON, with
     greedy decoding unless `temperature` is set.
+
+    `reads` is what the judge sees of a solution: its reply, or both its reasoning and its reply.
     """
 
     method: MethodName | None = None
@@ -171,6 +255,7 @@ class Judge(ModelSpec):
     chat: bool = True
     temperature: float = Field(0.0, ge=0)
     max_tokens: Count = 1024
+    reads: Literal["reply", "both"] = Field("reply", exclude_if=lambda value: value == "reply")
 
     @property
     def kind(self) -> str:
@@ -187,11 +272,11 @@ class Judge(ModelSpec):
             raise ValueError(f"engine: {self.engine} only reads stored solutions and cannot judge; allowed: {allowed}")
         if self.implementation.votes != (self.of is not None):
             raise ValueError("of: lists the judges that vote; give of: with method: vote, and only there")
-        if stray := sorted(self.model_fields_set & {"path", "columns", "where", "tokenizer", *_MEANS}):
+        if stray := sorted(self.model_fields_set & {"path", "columns", "where", "tokenizer", "shots", *_MEANS}):
             raise ValueError(f"{stray[0]}: is a key of samplers, not of judges; leave it out")
         if self.implementation.asks_model:
             super().check_origin()
-        elif stray := sorted(self.model_fields_set & (Judge.model_fields.keys() - {"method", "of"})):
+        elif stray := sorted(self.model_fields_set & (Judge.model_fields.keys() - {"method", "of", "reads"})):
             raise ValueError(f"{stray[0]}: allowed only with method: llm; the step checker and a vote call no model")
 
 

@@ -120,9 +120,15 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
             yield f"models.{name}.params: is missing; cap.flops needs the number of parameters of every model"
     for key, part in _asked(spec):
         try:
-            engines.get(part.engine).validate(part.model or "", part.chat, part.engine_options)
+            engines.get(part.engine).validate(part.model or "", part.chat_format, part.engine_options)
+            lacking = engines.get(part.engine).unsupported(part.engine_options)
         except ValueError as error:
             yield f"{key}.{error}"
+            continue
+        used = {**(spec.sampling.model_dump() if isinstance(part, ModelSpec) else {}), **part.overrides}
+        for name in lacking:
+            if used.get(name) is not None:
+                yield f"{key}.sampling.{name}: the server of engine: {part.engine} has no {name}; leave it out"
     yield from _budget_rules(spec)
     if spec.published:
         yield from spec.published.strays(spec.budgets, spec.models, spec.arms, spec.targets)

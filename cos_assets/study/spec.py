@@ -13,7 +13,7 @@ from cos_assets.budget.matching import RULES, MatchRule
 from cos_assets.fields import Count, Name, Spec, StudyName, Text, one_of, reject_bool
 from cos_assets.generation.types import Sampling
 from cos_assets.study.environment import Written
-from cos_assets.study.models import JudgeSpec, ModelSpec, TargetSpec
+from cos_assets.study.models import JudgeSpec, ModelSpec, PromptedSpec, TargetSpec
 from cos_assets.study.published import Published
 from cos_assets.training.scoring import EvaluationSpec
 from cos_assets.training.settings import Finetune
@@ -87,6 +87,11 @@ class SamplingSpec(Sampling):
         fields = {k: getattr(self, k) for k in Sampling.model_fields}
         return Sampling(**{**fields, "seed": seed, "stop": tuple(dict.fromkeys((*self.stop, *stop)))})
 
+    def of(self, model: PromptedSpec) -> SamplingSpec:
+        """Return the sampling of a model: its own keys, and these for the others."""
+        own = model.overrides if model.shots is None else {**model.overrides, "shots": model.shots}
+        return self.model_copy(update=own) if own else self
+
 
 class StudySpec(Spec):
     """One experiment. Every field is a key of `attributes:` in `defs.yaml`."""
@@ -136,6 +141,10 @@ class StudySpec(Spec):
     def matching(self) -> MatchRule:
         """The rule that `match` names."""
         return RULES[self.match]
+
+    def sampling_of(self, model: str) -> SamplingSpec:
+        """Return the sampling of a sampler, which may override keys of `sampling:`."""
+        return self.sampling.of(self.models[model])
 
     @property
     def floor(self) -> int:

@@ -49,7 +49,7 @@ def checkpoint(
     root, data = buyer.root, content_hash(trained_on(job.rows))
     parts = [base.fingerprint, data, job.settings.recipe, SCHEDULE, str(job.steps), str(job.seed), choice]
     tokenizer = job.base.tokenizer()
-    texts = (text for column in ("prompt", "completion") for text in job.rows[column].drop_nulls())
+    texts = (text for column in trained_on(job.rows) if column.name != "finish_reason" for text in column.drop_nulls())
     if any(spells_control(tokenizer, text) for text in texts):
         parts.append("control tokens in text are text")  # keeps the names of models without such text
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]

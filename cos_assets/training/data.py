@@ -6,14 +6,18 @@ training starts, so a run that resumes after a kill uses the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from cos_assets.generation.tokens import completion_ids, prompt_ids
+from cos_assets.generation.prompts import assistant_text, prompt_ids
+from cos_assets.generation.tokens import completion_ids
+from cos_assets.generation.types import Chat
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +42,11 @@ class Row:
 
 
 def trained_on(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns that a training depends on: prompt, completion and, if any is cut off, finish_reason."""
+    """Return the columns that a training depends on: prompt, completion and, where they are used, reasoning and
+    finish_reason."""
     names = ["prompt", "completion"]
+    if "reasoning" in rows.columns and rows["reasoning"].count():
+        names.append("reasoning")
     if truncated(rows).any():
         names.append("finish_reason")
     return rows.select(name for name in names if name in rows.columns)
@@ -59,13 +66,12 @@ def encode(
     rows: pl.DataFrame,
     tokenizer: Any,
     limit: int | None,
-    chat: bool = False,
-    template: Mapping[str, Any] | None = None,
+    chat: Chat | None = None,
 ) -> tuple[list[Row], int]:
     """Tokenize the prompt and completion of every row separately, as the engines do.
 
-    `chat` and `template`: see `prompt_ids`. EOS follows a completion, unless its finish_reason is "length" (the column
-    is optional).
+    `chat`: see `prompt_ids`. A completion is the reasoning (an optional column), in its place in the chat template, and
+    the reply. EOS follows, unless the finish_reason is "length" (the column is optional).
 
     Returns the rows of at most `limit` tokens, and the number of longer rows. Longer rows are dropped and not cut,
     because a cut completion would teach the model not to stop. Raises ValueError for a missing column, no rows, a value
@@ -84,8 +90,8 @@ def encode(
             raise ValueError(f"rows: column {column!r} is null in {nulls} of {rows.height} rows; every row needs text")
     if tokenizer.eos_token_id is None:
         raise ValueError("tokenizer: has no EOS token, so a model could not learn where to stop; set eos_token")
-    prompts = {text: prompt_ids(tokenizer, text, chat, template) for text in rows["prompt"].unique(maintain_order=True)}
-    encoded, texts = [], zip(rows["prompt"], rows["completion"], truncated(rows), strict=True)
+    prompts = {text: prompt_ids(tokenizer, text, chat) for text in rows["prompt"].unique(maintain_order=True)}
+    encoded, texts = [], zip(rows["prompt"], learned_texts(rows, tokenizer, chat), truncated(rows), strict=True)
     for number, (prompt, completion, cut) in enumerate(texts):
         start = prompts[prompt]
         if not start:
@@ -101,6 +107,12 @@ def encode(
             " shortest row"
         )
     return kept, len(encoded) - len(kept)
+
+
+def learned_texts(rows: pl.DataFrame, tokenizer: Any, chat: Chat | None) -> Iterator[str]:
+    """Yield the text that a model is trained to write, for every row: its reasoning and its reply."""
+    thoughts = rows["reasoning"] if "reasoning" in rows.columns else [None] * rows.height
+    yield from starmap(partial(assistant_text, tokenizer, chat), zip(thoughts, rows["completion"], strict=True))
 
 
 def schedule(lengths: Sequence[int], steps: int, batch_size: int, seed: int) -> np.ndarray:

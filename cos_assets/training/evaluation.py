@@ -1,9 +1,11 @@
-"""Zero-shot evaluation of a model: greedy and sampled completions of every problem.
+"""Evaluation of a model: greedy and sampled completions of every problem.
 
 Completions come from `generate` and verdicts from `graded`, as for all other samples.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -14,7 +16,6 @@ from cos_assets.grading.cores import usable_cores
 from cos_assets.judging.verdicts import graded
 from cos_assets.storage.schemas import TABLES
 from cos_assets.tasks import Task
-from cos_assets.training.sft_sets import prompts
 
 SCHEMA = TABLES["evals"].schema
 
@@ -23,32 +24,26 @@ def evaluate(
     model: Model,
     target: str,
     problems: pl.DataFrame,
+    prompts: pl.DataFrame,
     task: Task,
-    max_tokens: int,
+    ways: Sequence[tuple[int, Sampling]],
     buyer: Buyer,
-    draws: int = 0,
-    sampling: Sampling | None = None,
     seed: int | None = None,
     look: Look | None = None,
 ) -> pl.DataFrame:
     """Complete every problem and grade the completions; return them in the schema `SCHEMA`.
 
-    Each problem gets one greedy completion (temperature 0) and `draws` more with `sampling`. `seed` is the seed of the
-    model's training. `look` may stop the generation (see `generate`).
+    `prompts` [problem_id, prompt] are those of the problems. `ways` are the numbers of completions of a problem, with
+    their sampling. `seed` is the seed of the model's training. `look` may stop the generation (see `generate`).
 
     `answer_class` numbers equal sampled answers to a problem (see `grading.answer_classes`). It is null for greedy
     completions and for samples without a comparable answer. `wrong_reasoning` is the result of the task's step checker
     for right answers. It is null for other answers and where the checker cannot read the solution.
     """
-    workers = usable_cores()
-    asked = prompts(task, problems, model.chat)
-    wanted = [(1, Sampling(temperature=0))]
-    if draws:
-        wanted.append((draws, sampling or Sampling()))
-    parts = []
-    for count, how in wanted:
-        how = how.model_copy(update={"max_tokens": max_tokens, "stop": task.stops(model.chat)})
-        answers = generate(model, asked, count, how, buyer, look=look).rows
+    workers, parts = usable_cores(), []
+    for count, how in ways:
+        how = how.model_copy(update={"stop": tuple(dict.fromkeys((*how.stop, *task.stops(model.chat is not None))))})
+        answers = generate(model, prompts, count, how, buyer, look=look).rows
         told = graded(answers, problems, task, workers=workers)
         rows = answers.join(told, on=["problem_id", "sample_index"], maintain_order="left")
         same = answer_classes(rows, task.answer_kind, workers) if how.temperature else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from pydantic import TypeAdapter
 
+from cos_assets.generation.types import Chat
 from cos_assets.generation.weights import load_network
 from cos_assets.training.data import Collator, Row, Scheduled, encode, schedule, trained_on
 from cos_assets.training.packing import Packer
@@ -21,14 +22,12 @@ from cos_assets.training.settings import Finetune
 class Base:
     """The model that is finetuned.
 
-    `name` is a folder or a hub id, and `revision` the hub revision. With `chat`, prompts use the model's chat template;
-    `template` holds further arguments of that template.
+    `name` is a folder or a hub id, and `revision` the hub revision. With `chat`, prompts use the model's chat template.
     """
 
     name: str
     revision: str | None = None
-    chat: bool = False
-    template: Mapping[str, Any] | None = None
+    chat: Chat | None = None
 
     def load(self, dtype: Any) -> Any:
         return load_network(self.name, revision=self.revision, dtype=dtype)
@@ -59,13 +58,15 @@ class Job:
         folder.mkdir(parents=True)
         trained_on(self.rows).write_parquet(folder / "rows.parquet")
         settings = self.settings.model_dump(mode="json", exclude_unset=True)
-        facts = {"steps": self.steps, "seed": self.seed, "base": asdict(self.base), "settings": settings}
+        base = [self.base.name, self.base.revision, TypeAdapter(Chat | None).dump_python(self.base.chat, mode="json")]
+        facts = {"steps": self.steps, "seed": self.seed, "base": base, "settings": settings}
         write_json(folder / "job.json", facts)
 
     @classmethod
     def read(cls, folder: Path) -> Job:
         facts = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        base, settings = Base(**facts.pop("base")), Finetune.model_validate(facts.pop("settings"))
+        settings, (name, revision, chat) = Finetune.model_validate(facts.pop("settings")), facts.pop("base")
+        base = Base(name, revision, TypeAdapter(Chat | None).validate_python(chat))
         return cls(rows=pl.read_parquet(folder / "rows.parquet"), base=base, settings=settings, **facts)
 
 
@@ -98,7 +99,7 @@ def prepare(job: Job) -> Prepared:
     config = base.config().get_text_config()
     context = getattr(config, "max_position_embeddings", None)  # not every model states one
     limit = min((n for n in (settings.max_length, context) if n), default=None)
-    encoded, too_long = encode(job.rows, tokenizer, limit, base.chat, base.template)
+    encoded, too_long = encode(job.rows, tokenizer, limit, base.chat)
     plan = schedule([len(row) for row in encoded], job.steps, settings.batch_size, job.seed)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     collator = Packer(pad, context, config.hidden_size) if settings.packing else Collator(pad)

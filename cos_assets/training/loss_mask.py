@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from cos_assets.generation.tokens import completion_ids
-from cos_assets.training.data import IGNORE, Collator, encode, truncated
+from cos_assets.training.data import IGNORE, Collator, encode, learned_texts, truncated
 from cos_assets.training.job import Base
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
@@ -26,14 +26,14 @@ def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
     """
     tokenizer = base.tokenizer()
     few = rows.head(ROWS)
-    encoded, _ = encode(few, tokenizer, None, base.chat, base.template)
+    encoded, _ = encode(few, tokenizer, None, base.chat)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     collator = Collator(pad)
     if settings.packing:
         config = base.config().get_text_config()
         collator = Packer(pad, getattr(config, "max_position_embeddings", None), config.hidden_size)
     batch = collator(encoded)
-    ended = zip(few["completion"], ~truncated(few), strict=True)
+    ended = zip(learned_texts(few, tokenizer, base.chat), ~truncated(few), strict=True)
     wanted = Counter(tuple(completion_ids(tokenizer, text, whole)) for text, whole in ended)
     return not_in_both(wanted, Counter(learned(batch)))
 

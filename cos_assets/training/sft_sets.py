@@ -38,11 +38,11 @@ class SourceSpec(Spec):
     1). `samples` gives samples per problem and model. `reference_solutions` uses the problem set's own solutions and no
     model. `verification` overrides the study's rule for which samples are kept.
 
-    The other fields combine with each rule and apply in this order. `problems` is a number of problems, or a share of
-    them. `deduplicate` drops repeated solutions of a problem (true: exact; see `arms.deduplicated`). `keep` or
+    The other fields combine with each rule and apply in this order. `problems` is a number of problems, or a share
+    of them. `deduplicate` drops repeated solutions of a problem (true: exact; see `arms.deduplicated`). `keep` or
     `max_per_problem` keeps the first rows of each problem. `balance: level` keeps as many rows of each level as the
-    rarest level has. `rows` is the number of rows in total. Draws of problems and rows depend on the study's seed.
-    Building an SFT set buys no samples.
+    rarest level has. `rows` is the number of rows in total. `reasoning: strip` trains on the replies alone. Draws
+    of problems and rows depend on the study's seed. Building an SFT set buys no samples.
     """
 
     take: dict[Name, Annotated[float, Field(gt=0, le=1)]] | None = Field(None, min_length=1)
@@ -55,6 +55,7 @@ class SourceSpec(Spec):
     max_per_problem: Count | None = None
     balance: Literal["level"] | None = None
     rows: Count | None = None
+    reasoning: Literal["keep", "strip"] = Field("keep", exclude_if=lambda value: value == "keep")
 
     @model_validator(mode="after")
     def _one_rule(self) -> SourceSpec:
@@ -105,7 +106,10 @@ def reference_set(
     """
     chosen = arms.subset(problems, source.problems, seed).filter(pl.col("solution").is_not_null())
     rows = chosen.select("problem_id", completion="solution").with_columns(
-        model=pl.lit(None, pl.String), sample_index=pl.lit(None, pl.Int32), finish_reason=pl.lit(None, pl.String)
+        model=pl.lit(None, pl.String),
+        sample_index=pl.lit(None, pl.Int32),
+        reasoning=pl.lit(None, pl.String),
+        finish_reason=pl.lit(None, pl.String),
     )
     return _shaped(source, rows, problems, task, seed)
 
@@ -147,7 +151,7 @@ def _shaped(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Apply the filters of the source to the solutions `kept`; return rows in the schema `SCHEMA`, and counts.
 
-    `kept` has the columns [problem_id, model, sample_index, completion, finish_reason].
+    `kept` has the columns [problem_id, model, sample_index, completion, reasoning, finish_reason].
     """
     if source.deduplicate:
         how = "exact" if source.deduplicate is True else source.deduplicate
@@ -159,6 +163,8 @@ def _shaped(
         kept = arms.balanced(kept, problems, seed)
     if source.rows:
         kept = arms.drawn(kept, ["model", "problem_id", "sample_index"], source.rows, f"{seed}/rows")
+    if source.reasoning == "strip":
+        kept = kept.with_columns(reasoning=pl.lit(None, pl.String))
     rows = kept.join(prompts(task, problems), on="problem_id", maintain_order="left")
     counts |= {"rows": rows.height, "problems": rows["problem_id"].n_unique()}
     return rows.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()), counts

@@ -35,7 +35,7 @@ def frame(*rows: tuple[str, str | None], split: str = "train") -> pl.DataFrame:
 
 def shown(shots: int, problems: pl.DataFrame, **options: Any) -> list[list[str]]:
     """The questions of each prompt; the last one is the question to answer."""
-    texts = prompts(spec(shots, **options), problems)["prompt"]
+    texts = prompts(spec(shots, **options), problems, "wc")["prompt"]
     return [[part.split("\n")[0] for part in text.split("Question: ")[1:]] for text in texts]
 
 
@@ -76,9 +76,9 @@ def test_too_many_shots_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"sampling.shots: 9 is .* 2 problems .* 8 exemplars of its own; allowed: 0 to 8"
     ):
-        prompts(spec(9), frame(("q0", "s0"), ("q1", "s1")))
+        prompts(spec(9), frame(("q0", "s0"), ("q1", "s1")), "wc")
     with pytest.raises(
         ValueError, match=r"sampling.shots: 1 is .* 0 problems .* 0 exemplars of its own; allowed: 0 to 0"
     ):
-        prompts(spec(1, task="arithmetic"), frame(("q0", None)))
+        prompts(spec(1, task="arithmetic"), frame(("q0", None)), "wc")
     assert shown(0, frame(("q0", None))) == [["q0"]]

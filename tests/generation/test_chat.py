@@ -12,8 +12,8 @@ import pytest
 from cos_assets import tasks
 from cos_assets.generation.generate import open_engine
 from cos_assets.generation.model import resolve
-from cos_assets.generation.tokens import prompt_ids
-from cos_assets.generation.types import Request, Sampling
+from cos_assets.generation.prompts import prompt_ids
+from cos_assets.generation.types import Chat, Request, Sampling
 from cos_assets.tiny import shipped
 from cos_assets.training.data import encode
 
@@ -43,7 +43,7 @@ def problems() -> dict[str, str]:
 def answers(
     folder: Path, prompts: dict[str, str], chat: bool, engine: str = "transformers", options: Any = None
 ) -> dict[str, str]:
-    opened = open_engine(resolve(str(folder), engine=engine, chat=chat, options=options))
+    opened = open_engine(resolve(str(folder), engine=engine, chat=Chat() if chat else None, options=options))
     requests = [Request(problem_id, prompt, (0,)) for problem_id, prompt in prompts.items()]
     sampling = Sampling(temperature=0.0, max_tokens=40)
     try:
@@ -63,8 +63,8 @@ def test_training_prompts_have_the_tokens_of_sampling_prompts(instruct: Path) ->
     ours = tokenizer(instruct)
     (prompt, *_) = problems().values()
     rows = pl.DataFrame({"prompt": [prompt], "completion": ["1 + 2 = 3 ."]})
-    ((row,), _), ((plain,), _) = (encode(rows, ours, None, chat) for chat in (True, False))
-    assert row.ids[: row.prompt].tolist() == prompt_ids(ours, prompt, chat=True) == prompt_ids(ours, BEFORE + prompt)
+    ((row,), _), ((plain,), _) = (encode(rows, ours, None, chat) for chat in (Chat(), None))
+    assert row.ids[: row.prompt].tolist() == prompt_ids(ours, prompt, Chat()) == prompt_ids(ours, BEFORE + prompt)
     assert row.ids[row.prompt :].tolist() == plain.ids[plain.prompt :].tolist()
 
 
@@ -96,12 +96,12 @@ def test_training_passes_the_arguments_to_the_chat_template(tmp_path: Path) -> N
     ours = tokenizer(folder)
     (prompt, *_) = problems().values()
     rows = pl.DataFrame({"prompt": [prompt], "completion": ["1 + 2 = 3 ."]})
-    ((row,), _) = encode(rows, ours, None, True, {"think": True})
+    ((row,), _) = encode(rows, ours, None, Chat(kwargs={"think": True}))
     assert row.ids[: row.prompt].tolist() == prompt_ids(ours, prompt + BEFORE)
-    assert wrongly_learned(rows, Base(str(folder), None, True, {"think": True}), Finetune(steps=1)) == 0
+    assert wrongly_learned(rows, Base(str(folder), None, Chat(kwargs={"think": True})), Finetune(steps=1)) == 0
     settings = Finetune(steps=1, batch_size=1, checkpoints=1)
     (thoughtful, plain) = (
-        finetune(rows, folder, tmp_path / name, settings, 1, 0, chat=True, template=template)
+        finetune(rows, folder, tmp_path / name, settings, 1, 0, chat=Chat(kwargs=template or {}))
         for name, template in (("a", {"think": True}), ("b", None))
     )
     assert thoughtful.tokens == len(row)
@@ -109,7 +109,7 @@ def test_training_passes_the_arguments_to_the_chat_template(tmp_path: Path) -> N
 
 
 def test_chat_mode_changes_the_fingerprint_of_the_model(instruct: Path) -> None:
-    asked, plain = (resolve(str(instruct), engine="transformers", chat=chat) for chat in (True, False))
+    asked, plain = (resolve(str(instruct), engine="transformers", chat=chat) for chat in (Chat(), None))
     assert asked.fingerprint == f"{plain.fingerprint}-chat"
 
 

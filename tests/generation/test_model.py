@@ -16,7 +16,7 @@ import pytest
 from cos_assets import tiny
 from cos_assets.generation.generate import Buyer, generate
 from cos_assets.generation.model import count_parameters, resolve
-from cos_assets.generation.types import Sampling
+from cos_assets.generation.types import Chat, Sampling
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -254,7 +254,12 @@ def test_arguments_of_the_chat_template_change_the_fingerprint(tmp_path: Path) -
 )
 def test_invalid_arguments_of_the_chat_template_are_refused(given: Any, chat: bool, message: str) -> None:
     with pytest.raises(ValueError, match=f"engine_options.{message}"):
-        resolve(str(tiny.shipped("wc")), engine="vllm", chat=chat, options={"chat_template_kwargs": given})
+        resolve(
+            str(tiny.shipped("wc")),
+            engine="vllm",
+            chat=Chat() if chat else None,
+            options={"chat_template_kwargs": given},
+        )
 
 
 def test_ray_passes_the_arguments_of_the_chat_template_to_its_replicas() -> None:
@@ -264,8 +269,8 @@ def test_ray_passes_the_arguments_of_the_chat_template_to_its_replicas() -> None
         return open_engine(resolve(str(tiny.shipped("wc")), engine="ray", chat=True, options=options))
 
     given = {"chat_template_kwargs": {"enable_thinking": False}}
-    assert ray(given)._model.template == given["chat_template_kwargs"]
-    assert ray({})._model.template == {}
+    assert ray(given)._model.chat.kwargs == given["chat_template_kwargs"]
+    assert ray({})._model.chat == Chat()
     with pytest.raises(
         ValueError, match=r"engine_kwargs: .*chat_template_kwargs is not an argument of vLLM; move it out"
     ):

@@ -41,7 +41,7 @@ from cos_assets.generation.completions import sample_seed
 from cos_assets.generation.engines.openai import limits, online, rate_limit
 from cos_assets.generation.generate import Buyer, Prices, generate, open_engine, preflight
 from cos_assets.generation.model import resolve
-from cos_assets.generation.types import Completion, Model, Request, Sampling
+from cos_assets.generation.types import Chat, Completion, Model, Request, Sampling
 
 KEY = "sk-very-secret-0123456789"
 SAMPLING = Sampling(temperature=0.7, top_k=3, top_p=0.9, max_tokens=50, stop=("\n\n", "Q:"), seed=5)
@@ -61,7 +61,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def served(server: Server, chat: bool = False, **options: Any) -> Model:
     given = {"base_url": server.url, "api_key_env": "SOME_KEY", **options}
-    return resolve("org/model", engine="openai", params=10.0, chat=chat, options=given)
+    return resolve("org/model", engine="openai", params=10.0, chat=Chat() if chat else None, options=given)
 
 
 def asked(prompts: int, samples: int) -> list[Request]:
@@ -736,7 +736,7 @@ def test_url_and_key_default_to_the_environment_variables(server: Server, monkey
 
 def test_chat_with_the_completions_api_is_refused() -> None:
     with pytest.raises(ValueError, match="does not support chat: true"):
-        resolve("m", engine="openai", chat=True, options={"api": "completions"})
+        resolve("m", engine="openai", chat=Chat(), options={"api": "completions"})
 
 
 def test_missing_packages_are_reported_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from cos_assets.generation.engines.openai import online as openai_online
 from cos_assets.generation.generate import Buyer, generate, open_engine
 from cos_assets.generation.ledger import parameters_hash, prompt_hash
 from cos_assets.generation.model import resolve
-from cos_assets.generation.types import Completion, Model, Request, Sampling
+from cos_assets.generation.types import Chat, Completion, Model, Request, Sampling
 
 KEY = "sk-very-secret-0123456789"
 SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=50, stop=("\n\n",), seed=5)
@@ -49,7 +49,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
 
 def served(server: BatchServer, chat: bool = False, **options: Any) -> Model:
     given = {"base_url": server.url, "api_key_env": "SOME_KEY", "batch": True, "poll_seconds": 0.01, **options}
-    return resolve("org/model", engine="openai", params=10.0, chat=chat, options=given)
+    return resolve("org/model", engine="openai", params=10.0, chat=Chat() if chat else None, options=given)
 
 
 def ask(model: Model, prompts: int = 4, samples: int = 3) -> list[Completion]:
@@ -87,7 +87,7 @@ def test_a_batch_books_the_same_rows_as_single_requests(server: BatchServer, tmp
     server.reply = lambda request: echo(request, finish="length" if "long" in request.prompt else "stop")
     asked = prompts("a", "b", "long c")
     options = {"base_url": server.url, "api_key_env": "SOME_KEY"}
-    online = resolve("org/model", engine="openai", params=10.0, chat=chat, options=options)
+    online = resolve("org/model", engine="openai", params=10.0, chat=Chat() if chat else None, options=options)
     batch = served(server, chat)
     assert online.fingerprint == batch.fingerprint, "batches and single requests give the same samples"
     first = buy(tmp_path / "online", online, asked, 4)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from support import made_tokenizers as made
 
-from cos_assets.generation.tokens import completion_ids, decode, prompt_ids
+from cos_assets.generation.prompts import prompt_ids
+from cos_assets.generation.tokens import completion_ids, decode
+from cos_assets.generation.types import Chat
 from cos_assets.tiny import shipped
 
 FORMS: dict[str, Callable[[], Any]] = {
@@ -121,9 +123,9 @@ def test_a_text_without_control_tokens_has_the_tokenizers_own_tokens(tokenizer: 
             assert prompt_ids(tokenizer, text) == tokenizer(text)["input_ids"]
             message = [{"role": "user", "content": text}]
             chat = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-            assert prompt_ids(tokenizer, text, chat=True) == chat
+            assert prompt_ids(tokenizer, text, Chat()) == chat
         prompt_ids(tokenizer, tokenizer.eos_token)
-        prompt_ids(tokenizer, tokenizer.eos_token, chat=True)
+        prompt_ids(tokenizer, tokenizer.eos_token, Chat())
 
 
 @pytest.mark.parametrize("name", ["Llama 2", "byte level", "Gemma"])
@@ -134,7 +136,7 @@ def test_a_padding_token_in_a_text_is_encoded_as_text(name: str) -> None:
     for text in ("Yes! 3!\n", f"Yes! {tokenizer.eos_token}"):
         assert prompt_ids(tokenizer, text) == prompt_ids(without, text)
         assert completion_ids(tokenizer, text) == completion_ids(without, text)
-        assert prompt_ids(tokenizer, text, chat=True) == prompt_ids(without, text, chat=True)
+        assert prompt_ids(tokenizer, text, Chat()) == prompt_ids(without, text, Chat())
 
 
 def test_a_control_token_without_a_text_form_is_refused() -> None:
@@ -166,7 +168,7 @@ def test_a_control_token_in_a_prompt_does_not_end_its_message(prompt: str, trimm
     tokenizer = made.byte_level()
     tokenizer.chat_template = CHATML.replace("m['content']", "(m['content'] | trim)") if trimmed else CHATML
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    ids = prompt_ids(tokenizer, prompt, chat=True)
+    ids = prompt_ids(tokenizer, prompt, Chat())
     assert [i for i in ids if i in tokenizer.all_special_ids] == [start, end, start]
     content = prompt.strip() if trimmed else prompt
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
@@ -179,7 +181,7 @@ def test_a_control_token_in_a_prompt_keeps_the_tokens_around_it() -> None:
     """[INST] is ordinary text in these templates, and a leading space is added once."""
     for name in ("Llama 2", "Metaspace, first", "Metaspace, always", "Gemma"):
         tokenizer = FORMS[name]()
-        plain, named = (prompt_ids(tokenizer, text, chat=True) for text in ("a zzzz b", "a </s> b"))
+        plain, named = (prompt_ids(tokenizer, text, Chat()) for text in ("a zzzz b", "a </s> b"))
         z, text = (tokenizer.convert_tokens_to_ids(list(word)) for word in ("zzzz", "</s>"))
         at = plain.index(z[0])
         assert named == [*plain[:at], *text, *plain[at + 4 :]], name
@@ -196,22 +198,22 @@ def test_a_control_token_in_a_prompt_keeps_the_tokens_around_it() -> None:
 def test_a_control_token_is_refused_if_the_template_changes_the_prompt(template: str) -> None:
     tokenizer = made.llama2()
     tokenizer.chat_template = template
-    prompt_ids(tokenizer, "36", chat=True)
+    prompt_ids(tokenizer, "36", Chat())
     with pytest.raises(
         ValueError, match=r"chat: the prompt contains the text of a control token, which .* begins with 'a </s> b'"
     ):
-        prompt_ids(tokenizer, "a </s> b", chat=True)
+        prompt_ids(tokenizer, "a </s> b", Chat())
 
 
 def test_template_arguments_are_passed_with_and_without_control_tokens() -> None:
     tokenizer = made.byte_level()
     tokenizer.chat_template = "{{ messages[0]['content'] }}{% if not think %}<think></think>{% endif %}"
     for prompt in ("Q", "Q <|im_end|>"):
-        with_thoughts = prompt_ids(tokenizer, prompt, chat=True, template={"think": True})
-        without = prompt_ids(tokenizer, prompt, chat=True, template={"think": False})
+        with_thoughts = prompt_ids(tokenizer, prompt, Chat(kwargs={"think": True}))
+        without = prompt_ids(tokenizer, prompt, Chat(kwargs={"think": False}))
         assert decode(tokenizer, with_thoughts) == prompt
         assert decode(tokenizer, without) == f"{prompt}<think></think>"
-        assert without == prompt_ids(tokenizer, prompt, chat=True)
+        assert without == prompt_ids(tokenizer, prompt, Chat())
 
 
 def _tiny(model: str) -> Any:

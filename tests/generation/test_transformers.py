@@ -16,7 +16,8 @@ from cos_assets.generation import decoding
 from cos_assets.generation.engines import transformers as module
 from cos_assets.generation.engines.transformers import TransformersEngine
 from cos_assets.generation.generate import open_engine
-from cos_assets.generation.tokens import completion_ids, decode, prompt_ids
+from cos_assets.generation.prompts import prompt_ids
+from cos_assets.generation.tokens import completion_ids, decode
 from cos_assets.generation.types import Completion, Model, Request, Sampling
 from cos_assets.tiny import shipped
 

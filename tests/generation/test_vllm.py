@@ -87,7 +87,8 @@ def greedy_with_transformers(model: Model, prompts: dict[str, str]) -> dict[str,
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from cos_assets.generation.tokens import decode, prompt_ids
+    from cos_assets.generation.prompts import prompt_ids
+    from cos_assets.generation.tokens import decode
 
     tokenizer = AutoTokenizer.from_pretrained(model.model_id)
     network: Any = AutoModelForCausalLM.from_pretrained(model.model_id, dtype=torch.float32)

@@ -19,7 +19,7 @@ from cos_assets import tasks, tiny
 from cos_assets.generation.engines.openai import ENGINE
 from cos_assets.generation.generate import Buyer
 from cos_assets.generation.model import resolve
-from cos_assets.generation.types import Sampling
+from cos_assets.generation.types import Chat, Sampling
 from cos_assets.judging import llm
 from cos_assets.judging import steps as step_judge
 from cos_assets.judging.methods import ModelCall
@@ -348,8 +348,8 @@ def test_a_cap_stops_judging(server: Server, materialize: Made) -> None:
 def by_the_server(server: Server, rows: pl.DataFrame, problems: pl.DataFrame, home: Path) -> pl.DataFrame:
     """The server's judgements of rows [problem_id, sample_index, completion, correct, weight]."""
     server.reset(judgements(problems))
-    options = ENGINE.json_options(True, {"base_url": server.url, "concurrency": 16}, llm.RESPONSE_FORMAT)
-    model = resolve("judge", engine="openai", chat=True, options=options)
+    options = ENGINE.json_options(Chat(), {"base_url": server.url, "concurrency": 16}, llm.RESPONSE_FORMAT)
+    model = resolve("judge", engine="openai", chat=Chat(), options=options)
     buyer = Buyer(home, "population", "judging")
     return llm.judge(rows, problems, ModelCall(model, Sampling(temperature=0), buyer, None), True, "llm")[0]
 

@@ -9,6 +9,7 @@ import pytest
 
 from cos_assets.generation.engines.openai import ENGINE
 from cos_assets.generation.engines.openai.options import Options
+from cos_assets.generation.types import Chat
 from cos_assets.judging import llm, vote
 from cos_assets.judging.table import SCHEMA, Label, table
 
@@ -194,10 +195,10 @@ def test_steps_are_taken_from_the_text_after_the_reasoning() -> None:
 
 
 def test_json_replies_are_requested_unless_the_options_say_otherwise() -> None:
-    plain = Options.read(ENGINE.json_options(True, {"base_url": "http://a/v1"}, llm.RESPONSE_FORMAT))
+    plain = Options.read(ENGINE.json_options(Chat(), {"base_url": "http://a/v1"}, llm.RESPONSE_FORMAT))
     schema = plain.extra_body["response_format"]["json_schema"]["schema"]
     assert schema["required"] == sorted(schema["properties"], key=list(json.loads(RIGHT)).index)
-    told = ENGINE.json_options(True, {"extra_body": {"response_format": None, "top_k": -1}}, llm.RESPONSE_FORMAT)
+    told = ENGINE.json_options(Chat(), {"extra_body": {"response_format": None, "top_k": -1}}, llm.RESPONSE_FORMAT)
     assert told["extra_body"] == {"response_format": None, "top_k": -1}
 
 

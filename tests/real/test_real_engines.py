@@ -15,8 +15,9 @@ from support.vllm_served import serve
 from cos_assets import tasks
 from cos_assets.generation.generate import open_engine
 from cos_assets.generation.model import resolve
-from cos_assets.generation.tokens import completion_ids, prompt_ids
-from cos_assets.generation.types import Completion, Model, Request, Sampling
+from cos_assets.generation.prompts import prompt_ids
+from cos_assets.generation.tokens import completion_ids
+from cos_assets.generation.types import Chat, Completion, Model, Request, Sampling
 
 GREEDY = Sampling(temperature=0, max_tokens=40)
 # The margin below the best logit at which other arithmetic may choose a token. Logits are 10 to 30 here:
@@ -33,7 +34,7 @@ def requests(public_data: Path) -> list[Request]:
 
 @pytest.fixture(scope="module")
 def expected(smollm2: Path, requests: list[Request]) -> dict[str, Completion]:
-    found = answers(resolve(str(smollm2), engine="transformers", chat=True), requests)
+    found = answers(resolve(str(smollm2), engine="transformers", chat=Chat()), requests)
     assert len({c.text for c in found.values()}) == len(requests)
     assert all(c.completion_tokens is not None and c.completion_tokens > 10 for c in found.values())
     return found
@@ -62,7 +63,7 @@ def parted(smollm2: Path, expected: dict[str, Completion], found: dict[str, Comp
             continue
         a, b = (completion_ids(tokenizer, c.text) for c in (ours, theirs))
         same = next(n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-        ids = torch.tensor([[*prompt_ids(tokenizer, ours.prompt, chat=True), *a[:same]]])
+        ids = torch.tensor([[*prompt_ids(tokenizer, ours.prompt, Chat()), *a[:same]]])
         with torch.no_grad():
             logits = model(ids).logits[0, -1]
         gaps.append((logits.max() - min(logits[a[same]], logits[b[same]])).item())
@@ -72,7 +73,7 @@ def parted(smollm2: Path, expected: dict[str, Completion], found: dict[str, Comp
 def test_greedy_text_of_vllm_equals_transformers_except_near_ties(
     smollm2: Path, requests: list[Request], expected: dict[str, Completion]
 ) -> None:
-    found = answers(resolve(str(smollm2), engine="vllm", chat=True, options={"max_model_len": 1024}), requests)
+    found = answers(resolve(str(smollm2), engine="vllm", chat=Chat(), options={"max_model_len": 1024}), requests)
     gaps = parted(smollm2, expected, found)
     print("float32, gaps:", gaps)
     assert len(gaps) <= len(requests) // 4
@@ -82,7 +83,7 @@ def test_greedy_text_of_vllm_equals_transformers_except_near_ties(
 def test_greedy_text_of_a_served_model_equals_transformers_except_near_ties(
     smollm2: Path, requests: list[Request], expected: dict[str, Completion], server: str
 ) -> None:
-    found = answers(resolve("smollm2", engine="openai", chat=True, options={"base_url": server}), requests)
+    found = answers(resolve("smollm2", engine="openai", chat=Chat(), options={"base_url": server}), requests)
     gaps = parted(smollm2, expected, found)
     print("bfloat16, gaps:", gaps)
     assert all(gap < NEAR["bfloat16"] for gap in gaps), gaps

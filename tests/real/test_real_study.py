@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from cos_assets import tasks
-from cos_assets.generation.tokens import prompt_ids
+from cos_assets.generation.prompts import prompt_ids
 from cos_assets.grading import instructions
 
 PROBLEMS, TOKENS = 4, 16

@@ -11,7 +11,9 @@ import pytest
 
 from cos_assets import tasks
 from cos_assets.generation.model import count_parameters, resolve
-from cos_assets.generation.tokens import completion_ids, decode, prompt_ids
+from cos_assets.generation.prompts import prompt_ids
+from cos_assets.generation.tokens import completion_ids, decode
+from cos_assets.generation.types import Chat
 from cos_assets.training.data import encode
 
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
@@ -33,7 +35,7 @@ def test_prompts_have_the_tokens_of_the_tokenizers_chat_template(tokenizer: Any,
     for text in texts:
         message = [{"role": "user", "content": text}]
         own = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-        assert prompt_ids(tokenizer, text, chat=True) == own
+        assert prompt_ids(tokenizer, text, Chat()) == own
         assert tokenizer.decode(own) == chat(text)
         assert prompt_ids(tokenizer, text) == tokenizer(text)["input_ids"]
 
@@ -56,11 +58,11 @@ def test_encoding_and_decoding_return_the_same_text(tokenizer: Any, texts: list[
 )
 def test_control_tokens_come_from_the_template_only(tokenizer: Any, content: str) -> None:
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    asked = prompt_ids(tokenizer, content, chat=True)
+    asked = prompt_ids(tokenizer, content, Chat())
     assert [i for i in asked if i in tokenizer.all_special_ids or i < 17] == [start, end, start, end, start]
     assert tokenizer.decode(asked) == chat(content)
     rows = pl.DataFrame({"prompt": ["Q"] * 2, "completion": [content] * 2, "finish_reason": ["stop", "length"]})
-    whole, cut = (row.ids[row.prompt :].tolist() for row in encode(rows, tokenizer, None, chat=True)[0])
+    whole, cut = (row.ids[row.prompt :].tolist() for row in encode(rows, tokenizer, None, Chat())[0])
     assert [i for i in whole if i < 17] == [end] == whole[-1:]
     assert cut == whole[:-1]
     assert decode(tokenizer, whole) == content

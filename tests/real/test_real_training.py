@@ -10,6 +10,7 @@ import pytest
 from support.toy_training import finetune
 
 from cos_assets import tasks
+from cos_assets.generation.types import Chat
 from cos_assets.training.job import Base, Job, prepare
 from cos_assets.training.loop import trainable
 from cos_assets.training.loss_mask import wrongly_learned
@@ -37,9 +38,9 @@ def rows(public_data: Path) -> pl.DataFrame:
 
 
 def test_losses_of_lora_equal_those_of_trl(smollm2: Path, tokenizer: Any, rows: pl.DataFrame, tmp_path: Path) -> None:
-    base = Base(str(smollm2), chat=True)
+    base = Base(str(smollm2), chat=Chat())
     assert wrongly_learned(rows, base, SETTINGS) == 0
-    ours = finetune(rows, smollm2, tmp_path / "ours", SETTINGS, steps=2, seed=0, chat=True)
+    ours = finetune(rows, smollm2, tmp_path / "ours", SETTINGS, steps=2, seed=0, chat=Chat())
     encoded, too_long, plan, _ = prepare(Job(rows, base, SETTINGS, steps=2, seed=0))
     assert (too_long, ours.examples, ours.tokens) == (0, 6, sum(map(len, encoded)))
     losses = [point["loss"] for point in ours.curve]

@@ -70,7 +70,7 @@ class Received:
 
     @property
     def prompt(self) -> str:
-        return self.body["messages"][0]["content"] if self.chat else self.body["prompt"]
+        return self.body["messages"][-1]["content"] if self.chat else self.body["prompt"]
 
 
 @dataclass(frozen=True)

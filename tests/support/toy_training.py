@@ -80,7 +80,8 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str], max_tokens: int = 10)
     """Greedy completions, one prompt at a time."""
     import torch
 
-    from cos_assets.generation.tokens import decode, prompt_ids
+    from cos_assets.generation.prompts import prompt_ids
+    from cos_assets.generation.tokens import decode
 
     texts = []
     for prompt in prompts:

@@ -10,9 +10,11 @@ import polars as pl
 from cos_assets import tasks, tiny
 from cos_assets.generation.generate import Buyer
 from cos_assets.generation.model import resolve
+from cos_assets.generation.types import Sampling
 from cos_assets.tiny import corpus
 from cos_assets.tiny.train import encode, solution_loss, train
 from cos_assets.training.evaluation import accuracy, evaluate
+from cos_assets.training.sft_sets import prompts
 
 
 def quality(folder: Path, root: Path) -> tuple[float, float]:
@@ -27,7 +29,8 @@ def quality(folder: Path, root: Path) -> tuple[float, float]:
     task = tasks.make({"name": "arithmetic", "train": 1, "validation": 1, "test": 500})
     problems = task.load().filter(pl.col("split") == "test")
     model = resolve(str(folder), engine="transformers")
-    return loss, accuracy(evaluate(model, "student", problems, task, 56, Buyer(root, "test", "evaluation")))
+    ways, buyer = [(1, Sampling(temperature=0, max_tokens=56))], Buyer(root, "test", "evaluation")
+    return loss, accuracy(evaluate(model, "student", problems, prompts(task, problems), task, ways, buyer))
 
 
 def test_the_recipe_trains_a_model_of_the_shipped_quality(tmp_path: Path) -> None:

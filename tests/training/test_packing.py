@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from support.toy_training import WORDS, accuracy, finetune, make_rows
 
+from cos_assets.generation.types import Chat
 from cos_assets.training.data import IGNORE, Collator, Row, encode
 from cos_assets.training.packing import Packer, check, pack, packed
 from cos_assets.training.settings import Finetune
@@ -63,7 +64,7 @@ def test_labels_cover_exactly_the_completions_and_eos(tokenizer: Any, chat: bool
     if chat:
         prompts = [["<s>", "sum", "sum", *prompt[1:], "="] for prompt in prompts]
     learned = [["1", ".", "</s>"], ["4", "+", "5", "=", "9", ".", "</s>"], ["2", "=", "2", ".", "</s>"]]
-    encoded, _ = encode(rows, tokenizer, None, chat)
+    encoded, _ = encode(rows, tokenizer, None, Chat() if chat else None)
     first, second, third = encoded
     for batch, lines in [
         (Collator(0)(encoded), [[0], [1], [2]]),

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cos_assets.fields import EngineOptions
-from cos_assets.generation.types import Engine, Model
+from cos_assets.generation.types import Chat, Engine, Model
 
 AUTO = "auto"
 """vLLM if it is installed and a GPU is available, else transformers."""
@@ -54,13 +54,13 @@ class Descriptor(ABC):
 
     options: type[EngineOptions] | None = None
 
-    def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
+    def validate(self, model_id: str, chat: Chat | None, options: Mapping[str, Any]) -> None:
         """Check the settings of a model. Called when a study is loaded, so it must not need a package or the network.
 
         Parameters
         ----------
-        model_id, chat, options : str, bool, mapping
-            The settings `model:`, `chat:` and `engine_options:` of the study.
+        model_id, chat, options : str, Chat or None, mapping
+            The model's name, its chat format, and the `engine_options:` of the study.
 
         Raises
         ------
@@ -69,21 +69,21 @@ class Descriptor(ABC):
 
         Examples
         --------
-        >>> get("ray").validate("org/model", False, {"replicas": 0})
+        >>> get("ray").validate("org/model", None, {"replicas": 0})
         Traceback (most recent call last):
         ValueError: engine_options.replicas: Input should be greater than or equal to 1
         """
         if self.options is not None:
             self.options.read(options)
 
-    def fingerprint(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> str | None:
+    def fingerprint(self, model_id: str, chat: Chat | None, options: Mapping[str, Any]) -> str | None:
         """Return the name of a model in the ledger, or None if the name is derived from its weights.
 
         The parameters are those of `validate`. Samples of different fingerprints are never mixed up.
 
         Examples
         --------
-        >>> get("openai").fingerprint("org/model", True, {"concurrency": 8})
+        >>> get("openai").fingerprint("org/model", Chat(), {"concurrency": 8})
         'model-dda42a3f308eedc4'
         """
         return None
@@ -98,22 +98,32 @@ class Descriptor(ABC):
         """
         return False
 
-    def json_options(self, chat: bool, options: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    def json_options(self, chat: Chat | None, options: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         """Return engine options that make a judge reply in JSON; the options unchanged if the engine has none for it.
 
         Parameters
         ----------
-        chat, options : bool, dict
-            The settings of the judge's model.
+        chat, options : Chat or None, dict
+            The chat format and the engine options of the judge's model.
         schema : dict
             A `response_format` of OpenAI's API.
 
         Examples
         --------
-        >>> get("openai").json_options(True, {"concurrency": 8}, {"type": "json_object"})
+        >>> get("openai").json_options(Chat(), {"concurrency": 8}, {"type": "json_object"})
         {'concurrency': 8, 'extra_body': {'response_format': {'type': 'json_object'}}}
         """
         return options
+
+    def unsupported(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the sampling parameters that the engine cannot apply.
+
+        Examples
+        --------
+        >>> get("openai").unsupported({"base_url": "https://api.openai.com/v1"})
+        ('top_k', 'min_p', 'repetition_penalty')
+        """
+        return ()
 
     def preflight(self, model: Model) -> None:
         """Check that a model can be sampled, without buying anything.

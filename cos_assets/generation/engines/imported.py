@@ -5,16 +5,20 @@
     columns:
       question: question                 # or problem_id: ...; matches a row to its problem
       completion: choices.0.message      # dots lead into nested objects and lists; a list holds several samples
-      finish_reason: ...                 # the rest is optional
+      reasoning: choices.0.reasoning     # the rest is optional
+      finish_reason: ...
       prompt_tokens: ...
-      completion_tokens: ...
+      completion_tokens: ...             # all that were generated, the reasoning among them
+      reasoning_tokens: ...
       sample_index: ...                  # without it, a problem's rows are its samples 0, 1, ... in file order
     where: {filter: strict-match}        # use only rows with these values
     tokenizer: ...                       # hub id or folder, to count completion tokens if the file has no counts
 
 A completion is a text, a message, or a list of messages, of which the last assistant message counts. Null is a failed
-sample. A question matches all problems that have it, and `questions` may hold other texts of a problem. Ids are
-compared regardless of case and leading zeros; the last part of an id suffices if it is unique (11 for mbpp/011).
+sample. Reasoning is read from its own column, from the message, or from the text, where tags mark it.
+
+A question matches all problems that have it, and `questions` may hold other texts of a problem. Ids are compared
+regardless of case and leading zeros; the last part of an id suffices if it is unique (11 for mbpp/011).
 
 The engine calls no model. It ignores sampling parameters, and yields nothing for an index that the file lacks. The
 prompt of the solutions is unknown, so prompt tokens are read from the file or stay unknown.
@@ -31,21 +35,25 @@ from typing import Any, NamedTuple
 
 from cos_assets.generation.completions import storable
 from cos_assets.generation.engines import Descriptor
-from cos_assets.generation.replies import ending, flat, replies_in
-from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
+from cos_assets.generation.replies import ending, flat, reasonings_in, replies_in
+from cos_assets.generation.types import Chat, Completion, FinishReason, Model, Request, Sampling
+from cos_assets.grading.reasoning import split
 from cos_assets.readers import dig, rows, steps
 
 _MATCH = ("problem_id", "question")
-_OPTIONAL = ("finish_reason", "prompt_tokens", "completion_tokens", "sample_index")
+_COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
+_OPTIONAL = ("reasoning", "finish_reason", *_COUNTS, "sample_index")
 _CHUNK = 4096
 
 
 class _Sample(NamedTuple):
     text: str
+    reasoning: str | None
     finish_reason: FinishReason
     error: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    reasoning_tokens: int | None
 
 
 class ImportedEngine:
@@ -137,6 +145,7 @@ class ImportedEngine:
         self._samples.update(dict.fromkeys(problems, held))  # problems with the same question share samples
         replies = replies_in(values["completion"])
         several = len(replies) if isinstance(replies, list) else None
+        thoughts = reasonings_in(values["completion"])
         for offset, text in enumerate(replies if isinstance(replies, list) else [replies]):
             if not isinstance(text, str | None):
                 at = f"{where}: column {self._columns['completion']!r}"
@@ -150,12 +159,18 @@ class ImportedEngine:
                     f"{where}: sample_index {one['sample_index']!r} of {problems[0]!r} is not allowed;"
                     " expected whole numbers from 0, each once"
                 )
-            for role in ("prompt_tokens", "completion_tokens"):
+            for role in _COUNTS:
                 if _count(one[role]) is None and not _is_gap(one[role]):
                     raise ValueError(f"{where}: {role} {one[role]!r} is not allowed; expected a whole number or null")
             finish, error = self._ending(text, one["finish_reason"])
-            counts = _count(one["prompt_tokens"]), _count(one["completion_tokens"])
-            held[index] = _Sample(storable(text or ""), finish, error, *counts)
+            beside = one["reasoning"] or (thoughts[offset] if isinstance(thoughts, list) else thoughts)
+            if not isinstance(beside, str | None):
+                raise ValueError(f"{where}: reasoning {repr(beside)[:60]} is not text; expected text or null")
+            within, reply = split(text or "")
+            thought = beside or within
+            counts = (_count(one[role]) for role in _COUNTS)
+            thought = None if thought is None else storable(thought)
+            held[index] = _Sample(storable(reply), thought, finish, error, *counts)
 
     def _value(self, row: Mapping[str, Any], role: str, path: str, where: str) -> Any:
         """Return a row's value at a path.
@@ -205,17 +220,21 @@ class ImportedEngine:
             cached_tokens=None,
             seconds=0.0,
             error=sample.error,
+            reasoning=sample.reasoning,
+            reasoning_tokens=sample.reasoning_tokens,
         )
 
     def _tokens(self, sample: _Sample) -> int:
         """Count the tokens of a solution. The EOS token counts unless the solution was truncated."""
+        from cos_assets.generation.prompts import assistant_text
         from cos_assets.generation.tokens import completion_ids
 
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_id, trust_remote_code=False)
-        return len(completion_ids(self._tokenizer, sample.text)) - (sample.finish_reason == "length")
+        text = assistant_text(self._tokenizer, None, sample.reasoning, sample.text)
+        return len(completion_ids(self._tokenizer, text)) - (sample.finish_reason == "length")
 
 
 class _Descriptor(Descriptor):
@@ -223,7 +242,7 @@ class _Descriptor(Descriptor):
     recorded = True
     origin = "imported"
 
-    def fingerprint(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> str:
+    def fingerprint(self, model_id: str, chat: Chat | None, options: Mapping[str, Any]) -> str:
         return f"imported-{fingerprint(options)[:16]}"
 
     def open(self, model: Model) -> ImportedEngine:

@@ -13,7 +13,6 @@
       max_restarts: 10           # per replica; -1 for no limit
       runtime_env: {...}         # Ray's runtime_env, for workers that lack this package
       engine_kwargs: {...}       # vLLM's engine arguments
-      chat_template_kwargs: {...}   # with chat: true, further arguments of the chat template
 
 Ray Data distributes batches of requests over a pool of actors. Each actor runs the project's own vLLM engine from one
 queue, so that seeds, token counts and the fingerprint in the ledger are those of engine vllm. Ray Data's LLM stage is
@@ -70,8 +69,7 @@ class RayEngine:
 
     def __init__(self, model: Model) -> None:
         self._options = Options.read(model.engine_options)
-        options = self._options.engine_kwargs | {"chat_template_kwargs": self._options.chat_template_kwargs}
-        self._model = replace(model, engine="vllm", engine_options=options)
+        self._model = replace(model, engine="vllm", engine_options=self._options.engine_kwargs)
         self._connected = self._alone = False
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:

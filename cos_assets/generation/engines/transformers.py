@@ -15,7 +15,6 @@ guaranteed.
       device: cuda:0             # cpu, cuda or cuda:<n>; default the GPU if there is one
       batch_size: 384            # maximum rows at once; default 384, on a GPU 1024, fewer if memory is short
       pad_to_multiple_of: 8      # of padded prompt lengths; with 1, only prompts of equal length share a batch
-      chat_template_kwargs: {enable_thinking: false}   # with chat: true, further arguments of the chat template
 """
 
 from __future__ import annotations
@@ -32,15 +31,16 @@ from typing import Any
 import numpy as np
 
 from cos_assets.generation import adapters
-from cos_assets.generation.completions import cut, refused, share, stopped_at
-from cos_assets.generation.decoding import Batch, Job
+from cos_assets.generation.completions import refused, share, stopped_at, text_of
+from cos_assets.generation.decoding import Batch, Job, ReasoningLimit
 from cos_assets.generation.engines import Descriptor
-from cos_assets.generation.tokens import decode, prompt_ids
-from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
+from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags
+from cos_assets.generation.tokens import completion_ids, decode
+from cos_assets.generation.types import Chat, Completion, FinishReason, Model, Request, Sampling
 from cos_assets.generation.weights import load_network
 
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
-_OPTIONS = ("dtype", "device", "batch_size", "pad_to_multiple_of", "chat_template_kwargs")
+_OPTIONS = ("dtype", "device", "batch_size", "pad_to_multiple_of")
 _PAD_TO = 8
 _MOST_ROWS = {"cpu": 384, "cuda": 1024}  # more rows are not faster on a CPU
 _CPU_CACHE_BYTES = 4 << 30
@@ -74,6 +74,8 @@ class TransformersEngine:
         self._tokenizer: Any = None
         self._context: int | None = None
         self._ends: list[int] = []
+        self._inside = False  # whether completions start inside the reasoning
+        self._limit: ReasoningLimit | None = None
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Yield completions as they finish, short prompts first (see `Engine.stream`).
@@ -89,7 +91,7 @@ class TransformersEngine:
             yield done
         for chunk, padded in self._batches(jobs):
             done, since = [], time.perf_counter()
-            batch = Batch(self._network, chunk, padded, sampling)
+            batch = Batch(self._network, chunk, padded, sampling, self._limit)
             paid: set[str] = set()
             while batch.rows.size:
                 batch.advance(_CHECK_EVERY)
@@ -152,6 +154,8 @@ class TransformersEngine:
         ends = {*(stated if isinstance(stated, list) else [stated]), tokenizer.eos_token_id}
         self._ends = sorted(end for end in ends if end is not None)
         self._context = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+        self._inside = opens_reasoning(tokenizer, self._model.chat)
+        self._limit = _limit(tokenizer, self._model.chat, self._inside)
         self._network, self._tokenizer = network, tokenizer
 
     def _jobs(self, requests: Sequence[Request], sampling: Sampling) -> tuple[list[Job], list[Completion]]:
@@ -159,7 +163,7 @@ class TransformersEngine:
         jobs: list[Job] = []
         failed: list[Completion] = []
         for request in requests:
-            ids = prompt_ids(self._tokenizer, request.prompt, self._model.chat, self._model.template)
+            ids = prompt_ids(self._tokenizer, request.prompt, self._model.chat)
             room = sampling.max_tokens if self._context is None else min(sampling.max_tokens, self._context - len(ids))
             if ids and room > 0:
                 jobs += [Job(request, index, ids, room) for index in request.indices]
@@ -234,7 +238,7 @@ class TransformersEngine:
 
         def stopped(count: int) -> bool:
             text = decode(self._tokenizer, ids[:count])
-            return stopped_at(text, stop) < len(text)
+            return stopped_at(text, stop, self._inside) < len(text)
 
         if not stop or not stopped(len(ids)):
             return None
@@ -243,17 +247,20 @@ class TransformersEngine:
     def _completion(
         self, job: Job, ids: list[int], reason: FinishReason, cached: int, stop: Sequence[str]
     ) -> Completion:
-        text = decode(self._tokenizer, ids[:-1] if ids[-1] in self._ends else ids)
+        ended = ids[:-1] if ids[-1] in self._ends else ids
+        text = text_of(self._tokenizer, ended, stop, self._model.chat, self._inside)
         return Completion(
             problem_id=job.request.problem_id,
             prompt=job.request.prompt,
             index=job.index,
-            text=cut(text, stop),
+            text=text.reply,
             finish_reason=reason,
             prompt_tokens=len(job.prompt),
             completion_tokens=len(ids),
             cached_tokens=cached,
             seconds=0.0,
+            reasoning=text.reasoning,
+            reasoning_tokens=text.reasoning_tokens,
         )
 
 
@@ -280,6 +287,14 @@ def _check(options: Mapping[str, Any]) -> None:
     device = options.get("device")
     if device is not None and not (isinstance(device, str) and re.fullmatch(r"cpu|cuda(:\d+)?", device)):
         raise refuse("device", "cpu, cuda or cuda:<n>")
+
+
+def _limit(tokenizer: Any, chat: Chat | None, inside: bool) -> ReasoningLimit | None:
+    """Return the maximum of reasoning tokens that a model is asked to keep; None if there is none."""
+    if chat is None or chat.reasoning.budget is None:
+        return None
+    opening, closing = (completion_ids(tokenizer, tag, ended=False) for tag in tags(tokenizer, chat))
+    return ReasoningLimit(chat.reasoning.budget, [] if inside else opening, closing)
 
 
 def _cache_bytes(device: Any) -> float:

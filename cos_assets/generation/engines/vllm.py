@@ -23,8 +23,9 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from cos_assets.generation import adapters
-from cos_assets.generation.completions import cut, refused, sample_seed, share
+from cos_assets.generation.completions import refused, sample_seed, share, text_of
 from cos_assets.generation.engines import Descriptor
+from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags
 from cos_assets.generation.types import Completion, FinishReason, Model, Request, Sampling
 
 _MISSING = (
@@ -60,16 +61,17 @@ class VllmEngine:
     Parameters
     ----------
     model : Model
-        A folder or hub id, also of a LoRA adapter. Its `engine_options` are vLLM's own engine arguments and, with
-        `chat: true`, `chat_template_kwargs`: further arguments of the chat template.
+        A folder or hub id, also of a LoRA adapter. Its `engine_options` are vLLM's own engine arguments.
     """
 
     name = "vllm"
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._budget = model.chat.reasoning.budget if model.chat else None
         self._engine: Any = None
         self._tokenizer: Any = None
+        self._inside = False  # whether completions start inside the reasoning
         self._adapter: Any = None
         self._serial = 0
         self._running: dict[str, tuple[Request, int, Sampling]] = {}
@@ -143,7 +145,7 @@ class VllmEngine:
         tokens = self._prompt[1]
         name = str(self._serial)
         self._serial += 1
-        parameters = _parameters(request.prompt, index, sampling)
+        parameters = _parameters(request.prompt, index, sampling, self._budget)
         try:
             self._engine.add_request(
                 name, TokensPrompt(prompt_token_ids=tokens), parameters, lora_request=self._adapter
@@ -199,8 +201,10 @@ class VllmEngine:
         if current_platform.is_cpu():
             options |= _CPU_OPTIONS
         adapter = adapters.find(self._model.model_id)
-        options |= _weights(self._model, adapter) | self._model.engine_options
-        options.pop("chat_template_kwargs", None)
+        options |= _weights(self._model, adapter)
+        if self._budget and not {"reasoning_parser", "reasoning_config"} & self._model.engine_options.keys():
+            options["reasoning_config"] = _reasoning_config(self._model, options)
+        options |= self._model.engine_options
         set_num_threads = torch.set_num_threads
         try:
             self._engine = LLMEngine.from_engine_args(_arguments(EngineArgs, options))
@@ -210,32 +214,32 @@ class VllmEngine:
         finally:  # on a CPU vLLM replaces it by a no-op for the whole process
             torch.set_num_threads = set_num_threads
         self._tokenizer = self._engine.get_tokenizer()
+        self._inside = opens_reasoning(self._tokenizer, self._model.chat)
         if adapter:
             from vllm.lora.request import LoRARequest
 
             self._adapter = LoRARequest("adapter", 1, str(adapter.folder))
 
     def _tokens(self, prompt: str) -> list[int]:
-        from cos_assets.generation.tokens import prompt_ids
-
-        return prompt_ids(self._tokenizer, prompt, self._model.chat, self._model.template)
+        return prompt_ids(self._tokenizer, prompt, self._model.chat)
 
     def _completion(self, request: Request, index: int, sampling: Sampling, output: Any) -> Completion:
-        from cos_assets.generation.tokens import decode
-
         (sample,) = output.outputs
         finish = _FINISH.get(sample.finish_reason, "error")
+        text = text_of(self._tokenizer, sample.token_ids, sampling.stop, self._model.chat, self._inside)
         return Completion(
             problem_id=request.problem_id,
             prompt=request.prompt,
             index=index,
-            text=cut(decode(self._tokenizer, sample.token_ids), sampling.stop),
+            text=text.reply,
             finish_reason=finish,
             prompt_tokens=len(output.prompt_token_ids),
             completion_tokens=len(sample.token_ids),
             cached_tokens=output.num_cached_tokens,
             seconds=0.0,
             error=f"vLLM ended the request: {sample.finish_reason}" if finish == "error" else None,
+            reasoning=text.reasoning,
+            reasoning_tokens=text.reasoning_tokens,
         )
 
 
@@ -275,6 +279,15 @@ def _weights(model: Model, adapter: adapters.Adapter | None) -> dict[str, Any]:
     return {"model": model.model_id, "revision": model.revision, "tokenizer_revision": model.revision}
 
 
+def _reasoning_config(model: Model, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return vLLM's settings for a budget of reasoning tokens: the tags of the chat template."""
+    from transformers import AutoTokenizer
+
+    name, revision = options.get("tokenizer", options["model"]), options.get("tokenizer_revision")
+    opening, closing = tags(AutoTokenizer.from_pretrained(name, revision=revision), model.chat)
+    return {"reasoning_start_str": opening, "reasoning_end_str": closing}
+
+
 def _rank(adapter: adapters.Adapter) -> int:
     """Return the smallest maximum rank supported by vLLM that is at least the adapter's rank."""
     from vllm.config.lora import MaxLoRARanks
@@ -289,8 +302,8 @@ def _rank(adapter: adapters.Adapter) -> int:
     return known[0]
 
 
-def _parameters(prompt: str, index: int, sampling: Sampling) -> Any:
-    """Convert our sampling parameters to vLLM's, for one sample."""
+def _parameters(prompt: str, index: int, sampling: Sampling, budget: int | None) -> Any:
+    """Convert our sampling parameters to vLLM's, for one sample. `budget` is the maximum of reasoning tokens."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -299,6 +312,11 @@ def _parameters(prompt: str, index: int, sampling: Sampling) -> Any:
         temperature=sampling.temperature,
         top_p=1.0 if greedy else sampling.top_p,
         top_k=0 if greedy or sampling.top_k is None else sampling.top_k,
+        min_p=0.0 if greedy else sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        thinking_token_budget=budget,
         seed=None if greedy else sample_seed(sampling.seed, prompt, index),
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop),

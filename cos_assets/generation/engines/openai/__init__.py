@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cos_assets.generation.engines import Descriptor
-from cos_assets.generation.engines.openai.options import Options, api_of, identity
-from cos_assets.generation.types import Engine, Model
+from cos_assets.generation.engines.openai.options import OPENAI, Options, api_of, identity
+from cos_assets.generation.engines.openai.reasoning import fields
+from cos_assets.generation.types import Chat, Engine, Model
 
 _MISSING = (
     "engine: openai needs the packages openai and tenacity, which are not both installed here;"
@@ -26,10 +27,14 @@ class _Descriptor(Descriptor):
     local = gpu = False
     origin = "called over HTTP (engine: openai)"
 
-    def validate(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> None:
+    def validate(self, model_id: str, chat: Chat | None, options: Mapping[str, Any]) -> None:
         identity(model_id, chat, options)
+        if chat is not None:
+            read = Options.read(options)
+            for dialect in {read.dialect(url) for url in read.urls}:
+                fields(dialect, chat.reasoning)
 
-    def fingerprint(self, model_id: str, chat: bool, options: Mapping[str, Any]) -> str:
+    def fingerprint(self, model_id: str, chat: Chat | None, options: Mapping[str, Any]) -> str:
         """Return a name that depends on the model's name, the API and the extra body, but not on the server."""
         digest = hashlib.sha256(json.dumps(identity(model_id, chat, options), sort_keys=True).encode()).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9._-]', '-', model_id.split('/')[-1])}-{digest[:16]}"
@@ -37,11 +42,16 @@ class _Descriptor(Descriptor):
     def discounted(self, options: Mapping[str, Any]) -> bool:
         return bool(options.get("batch"))
 
-    def json_options(self, chat: bool, options: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    def json_options(self, chat: Chat | None, options: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         """Add `response_format` for the chat API. `extra_body: {response_format: null}` turns it off."""
-        if api_of(Options.read(options), chat) != "chat":
+        if api_of(Options.read(options), chat is not None) != "chat":
             return options
         return {**options, "extra_body": {"response_format": schema, **(options.get("extra_body") or {})}}
+
+    def unsupported(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what OpenAI's own API lacks; other servers of the same interface have it."""
+        urls = [url.rstrip("/") for url in Options.read(options).urls]
+        return ("top_k", "min_p", "repetition_penalty") if OPENAI in urls else ()
 
     def preflight(self, model: Model) -> None:
         """Check that a key is set, and that a server answers and lists the model.

@@ -7,12 +7,14 @@ from typing import Any
 
 from cos_assets.generation.completions import sample_seed, storable
 from cos_assets.generation.engines.openai.limits import TooLarge, http_client
-from cos_assets.generation.engines.openai.options import Options, api_of
+from cos_assets.generation.engines.openai.options import Options, api_of, body_of
+from cos_assets.generation.engines.openai.reasoning import fields
 from cos_assets.generation.engines.openai.redaction import redact
 from cos_assets.generation.engines.openai.replies import UNUSABLE, Job, Malformed, Reply, Usage, message_of, read_reply
 from cos_assets.generation.types import Model, Sampling
 
 _SEEDS = 2**31  # some servers refuse larger seeds; Vertex takes signed 32 bits
+_OPTIONAL = ("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")  # sent if they are used
 _STOPS = 4  # OpenAI refuses more; all stop strings are also applied to the returned text
 
 
@@ -22,7 +24,7 @@ class Api:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.options = Options.read(model.engine_options)
-        self.kind = api_of(self.options, model.chat)
+        self.kind = api_of(self.options, model.chat is not None)
         self.secret = self.options.key()
 
     def clean(self, text: str) -> str:
@@ -39,38 +41,51 @@ class Api:
         key = self.secret or "none"
         return AsyncOpenAI(api_key=key, base_url=url, timeout=timeout, max_retries=0, http_client=http_client())
 
-    def body(self, job: Job, sampling: Sampling) -> dict[str, Any]:
-        """Return the fields of a request other than the model and the prompt."""
+    def body(self, job: Job, sampling: Sampling, url: str) -> dict[str, Any]:
+        """Return the fields of a request to a server other than the model and the prompt."""
         greedy = sampling.temperature == 0
+        asked = self._reasoning(url)
+        # OpenAI's reasoning models refuse max_tokens.
+        most = "max_completion_tokens" if asked and self.options.dialect(url) == "openai" else "max_tokens"
         ours: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": 1.0 if greedy else sampling.top_p,
-            "max_tokens": sampling.max_tokens,
+            most: sampling.max_tokens,
         }
         if not greedy:
             ours["seed"] = sample_seed(sampling.seed, job.request.prompt, job.indices[0]) % _SEEDS
             if sampling.top_k is not None:
                 ours["top_k"] = sampling.top_k
+        ours |= {name: getattr(sampling, name) for name in _OPTIONAL if name in sampling.model_dump()}
         if sampling.stop:
             ours["stop"] = list(sampling.stop[:_STOPS])
         if len(job.indices) > 1:
             ours["n"] = len(job.indices)
-        extra = self.options.extra_body
-        return {key: value for key, value in {**extra, **ours}.items() if extra.get(key, 0) is not None}
+        extra = body_of(self.options, self.model.chat)
+        template = asked.pop("chat_template_kwargs", {}) | (extra.get("chat_template_kwargs") or {})
+        whole = {**asked, **extra, **({"chat_template_kwargs": template} if template else {}), **ours}
+        return {key: value for key, value in whole.items() if extra.get(key, 0) is not None}
+
+    def _reasoning(self, url: str) -> dict[str, Any]:
+        chat = self.model.chat
+        return fields(self.options.dialect(url), chat.reasoning) if chat else {}
 
     def prompt(self, job: Job) -> dict[str, Any]:
         """Return the fields of a request for the model and the prompt."""
         text = job.request.prompt
-        said = {"messages": [{"role": "user", "content": text}]} if self.kind == "chat" else {"prompt": text}
-        return {"model": self.model.model_id, **said}
+        if self.kind != "chat":
+            return {"model": self.model.model_id, "prompt": text}
+        system = self.model.chat.system if self.model.chat else None
+        messages = [{"role": "system", "content": system}] if system else []
+        return {"model": self.model.model_id, "messages": [*messages, {"role": "user", "content": text}]}
 
-    async def ask(self, client: Any, job: Job, sampling: Sampling) -> Reply:
+    async def ask(self, client: Any, url: str, job: Job, sampling: Sampling) -> Reply:
         from openai import APIResponseValidationError
 
         api = client.chat.completions if self.kind == "chat" else client.completions
         try:
             async with asyncio.timeout(self.options.timeout):  # the client's own timeout restarts with every byte
-                reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling))
+                reply = await api.create(**self.prompt(job), extra_body=self.body(job, sampling, url))
         except (ValueError, RecursionError, APIResponseValidationError) as error:  # no JSON, cut, or nested too deep
             raise Malformed(f"a reply that is not JSON: {error}") from None
         except TooLarge as error:

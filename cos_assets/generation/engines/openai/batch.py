@@ -227,7 +227,7 @@ class Batches:
             return
         request = self._wanted[sample] if again else self._wanted.pop(sample)
         self._refused = self._refused or ("" if error.again else error.said)
-        usage = error.usage or (Usage() if error.again else Usage(0, 0, 0))
+        usage = error.usage or (Usage() if error.again else Usage(0, 0, 0, 0))
         self._give(failed(self._job(request, sample[0], (sample[1],)), usage, error.said, again))
         self._booked[sample] = self._sent[sample]
 
@@ -304,7 +304,7 @@ class Batches:
         reply = read_reply(kind.construct(**body), len(job.indices))
         given = [
             sample
-            for sample in completions(job, reply, self._sampling, self._api.clean)
+            for sample in completions(job, reply, self._sampling, self._api.model.chat, self._api.clean)
             if (key, sample.index) in self._wanted and not (found and sample.finish_reason == "error")
         ]
         for sample in given:
@@ -383,6 +383,6 @@ class Batches:
 
     def _line(self, job: Job) -> bytes:
         name = f"{prompt_hash(job.request.prompt)}-{job.indices[0]}-{len(job.indices)}"
-        body = self._api.prompt(job) | self._api.body(job, self._sampling)
+        body = self._api.prompt(job) | self._api.body(job, self._sampling, self._url)
         request = {"custom_id": name, "method": "POST", "url": self._endpoint, "body": body}
         return json.dumps(request).encode() + b"\n"

@@ -135,7 +135,7 @@ class Online:
         self._answered += 1
         self._hopeless.clear()
         self._refused.clear()
-        self._give(completions(job, reply, self._sampling, self._api.clean))
+        self._give(completions(job, reply, self._sampling, self._api.model.chat, self._api.clean))
         if self._end is None:  # the server ignores n, or returned a choice twice and lacks another
             rest = [index for at, index in enumerate(job.indices) if at not in reply.choices]
             self._jobs.extendleft(Job(job.request, (index,)) for index in reversed(rest))
@@ -165,7 +165,7 @@ class Online:
             job.asked += 1
             self._asking.add(task)
             try:
-                reply = await api.ask(server.client, job, self._sampling)
+                reply = await api.ask(server.client, server.url, job, self._sampling)
             except Exception as error:
                 self._asking.discard(task)
                 job.error = api.clean(message_of(error))
@@ -182,7 +182,7 @@ class Online:
                 raise
             server.answered()
         self._streak.usable()
-        prompt, completion, _ = reply.usage
+        prompt, completion, *_ = reply.usage
         if completion is not None:
             self._mean += (completion / len(reply.choices) - self._mean) / min(self._answered + 1, 100)
             self._tokens.correct((prompt or 0) + completion - reckoned)

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from cos_assets.fields import Count, EngineOptions, Text
+from cos_assets.generation.engines.openai.reasoning import DIALECTS, dialect_of
+from cos_assets.generation.types import Chat
 
-_OPENAI = "https://api.openai.com/v1"
+OPENAI = "https://api.openai.com/v1"
 _KEY = "OPENAI_API_KEY"
 _SENT = ("temperature", "top_p", "max_tokens", "seed")
 _OWN = ("model", "messages", "prompt", "n", "stop", "stream", "echo", "best_of", "suffix", "tools")
@@ -37,6 +39,7 @@ class Options(EngineOptions):
     batch_size: Count = Field(50_000, le=50_000)
     batch_megabytes: float = Field(200, gt=0, le=200)
     extra_body: dict[str, Any] = {}
+    reasoning_dialect: str | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -52,6 +55,13 @@ class Options(EngineOptions):
     def _no_key(cls, given: str) -> str:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given):  # the value is not shown, because it may be the key
             raise ValueError("is not the name of an environment variable; give the name of the variable with the key")
+        return given
+
+    @field_validator("reasoning_dialect")
+    @classmethod
+    def _known(cls, given: str | None) -> str | None:
+        if given is not None and given not in DIALECTS:
+            raise ValueError(f"{given!r} is not known; allowed: {', '.join(DIALECTS)}")
         return given
 
     @field_validator("extra_body")
@@ -81,17 +91,21 @@ class Options(EngineOptions):
 
     @property
     def urls(self) -> list[str]:
-        urls = self.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+        urls = self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
         if not self.base_url:
             _check(str(urls), "OPENAI_BASE_URL: ")
         return [urls] if isinstance(urls, str) else urls
+
+    def dialect(self, url: str) -> str:
+        """Return the dialect in which a server is asked for reasoning."""
+        return self.reasoning_dialect or dialect_of(url)
 
     def key(self) -> str | None:
         """Return the key, or None if none is set and none is needed (mostly for self-hosted servers)."""
         urls = self.urls
         if key := os.environ.get(self.api_key_env):
             return key
-        if "api_key_env" in self.model_fields_set or _OPENAI in [url.rstrip("/") for url in urls]:
+        if "api_key_env" in self.model_fields_set or OPENAI in [url.rstrip("/") for url in urls]:
             raise ValueError(
                 f"engine_options.api_key_env: the environment variable {self.api_key_env} is not set;"
                 f" set it to a key for {', '.join(urls)}"
@@ -107,8 +121,10 @@ def _check(url: str, where: str = "") -> None:
         raise ValueError(f"{where}{url!r} is not an http(s) URL; expected for example http://localhost:8000/v1")
 
 
-def identity(model_id: str, chat: bool, options: Any) -> list[Any]:
+def identity(model_id: str, chat: Chat | None, options: Any) -> list[Any]:
     """Return what the samples of a served model depend on: its name, the API and the extra body, but not the server.
+
+    The system message and the reasoning are a part of the fingerprint of every engine.
 
     Raises
     ------
@@ -117,11 +133,31 @@ def identity(model_id: str, chat: bool, options: Any) -> list[Any]:
 
     Examples
     --------
-    >>> identity("org/model", True, {"concurrency": 8, "extra_body": {"top_k": -1}})
+    >>> identity("org/model", Chat(), {"concurrency": 8, "extra_body": {"top_k": -1}})
     ['org/model', 'chat', {'top_k': -1}]
     """
     read = Options.read(options)
-    return [model_id, api_of(read, chat), read.extra_body]
+    return [model_id, api_of(read, chat is not None), body_of(read, chat)]
+
+
+def body_of(options: Options, chat: Chat | None) -> dict[str, Any]:
+    """Return the additional fields of requests: the extra body and the arguments of the chat template.
+
+    Raises
+    ------
+    ValueError
+        If the arguments of the chat template are given in both.
+
+    Examples
+    --------
+    >>> body_of(Options(), Chat(kwargs={"enable_thinking": False}))
+    {'chat_template_kwargs': {'enable_thinking': False}}
+    """
+    if chat is None or not chat.kwargs:
+        return options.extra_body
+    if "chat_template_kwargs" in options.extra_body:
+        raise ValueError("engine_options.extra_body: chat_template_kwargs is given twice; leave it out here")
+    return {**options.extra_body, "chat_template_kwargs": dict(chat.kwargs)}
 
 
 def api_of(options: Options, chat: bool) -> str:

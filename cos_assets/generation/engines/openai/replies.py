@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cos_assets.generation.completions import cut, storable
-from cos_assets.generation.replies import ending, known_ending, text_in
-from cos_assets.generation.types import Completion, Request, Sampling
+from cos_assets.generation.completions import cut, kept, storable
+from cos_assets.generation.replies import ending, known_ending, reasoning_in, text_in
+from cos_assets.generation.types import Chat, Completion, Request, Sampling
+from cos_assets.grading.reasoning import split
 
 UNUSABLE = 3  # consecutive unusable replies of one kind that end a purchase; also the limit per request
 
@@ -20,6 +21,7 @@ class Usage(NamedTuple):
     prompt: int | None = None
     completion: int | None = None
     cached: int | None = None
+    reasoning: int | None = None
 
     def share(self, parts: int) -> list[Usage]:
         """Split the counts into equal whole parts; the first ones get the remainder."""
@@ -78,22 +80,32 @@ class Reply(NamedTuple):
     usage: Usage
 
 
-def completions(job: Job, reply: Reply, sampling: Sampling, clean: Callable[[str], str]) -> list[Completion]:
-    """Return a job's samples, as many as the reply holds. The counts are split into equal whole parts."""
+def completions(
+    job: Job, reply: Reply, sampling: Sampling, chat: Chat | None, clean: Callable[[str], str]
+) -> list[Completion]:
+    """Return a job's samples, as many as the reply holds. The counts are split into equal whole parts.
+
+    A server without a parser for the reasoning sends it inside the text. It is told by its tags, of which the first may
+    be in the prompt. If both are missing, because the text was cut off, a text of a model with `reasoning: {mode: on}`
+    is reasoning.
+    """
     found = []
     for (at, choice), usage in zip(reply.choices.items(), reply.usage.share(len(reply.choices)), strict=True):
-        text = text_of(choice) or ""
-        kept = cut(text, sampling.stop)  # servers support few stop strings, or none
+        whole, beside = text_of(choice) or "", reasoning_in(getattr(choice, "message", None))
         full = usage.completion is not None and usage.completion >= sampling.max_tokens
-        finish, note = ending(getattr(choice, "finish_reason", None), bool(text), full)
-        if len(kept) < len(text) and finish != "error":
+        finish, note = ending(getattr(choice, "finish_reason", None), bool(whole), full)
+        on = chat is not None and chat.reasoning.mode == "on"
+        within, text = split(whole, inside=on and beside is None and finish == "length")
+        thought = beside if within is None or beside is not None else within
+        reply_text = cut(text, sampling.stop)  # servers support few stop strings, or none
+        if len(reply_text) < len(text) and finish != "error":
             finish = "stop"
         found.append(
             Completion(
                 problem_id=job.request.problem_id,
                 prompt=job.request.prompt,
                 index=job.indices[at],
-                text=storable(kept),
+                text=storable(reply_text),
                 finish_reason=finish,
                 prompt_tokens=usage.prompt,
                 completion_tokens=usage.completion,
@@ -101,6 +113,8 @@ def completions(job: Job, reply: Reply, sampling: Sampling, clean: Callable[[str
                 seconds=0.0,
                 error=note and clean(note),
                 retries=max(0, job.asked - 1),
+                reasoning=kept(None if thought is None else storable(thought), chat),
+                reasoning_tokens=usage.reasoning,
             )
         )
     return found
@@ -110,7 +124,19 @@ def failed(job: Job, usage: Usage, reason: str, again: bool = False) -> list[Com
     """Return error completions for an attempt at a job. `again` says that another attempt follows."""
     request, retries = job.request, max(0, job.asked - 1)
     return [
-        Completion(request.problem_id, request.prompt, index, "", "error", *counts, 0.0, reason, retries, again)
+        Completion(
+            request.problem_id,
+            request.prompt,
+            index,
+            "",
+            "error",
+            *counts[:3],
+            0.0,
+            reason,
+            retries,
+            again,
+            reasoning_tokens=counts.reasoning,
+        )
         for index, counts in zip(job.indices, usage.share(len(job.indices)), strict=True)
     ]
 
@@ -119,7 +145,7 @@ def used(error: BaseException) -> Usage:
     """Return the usage of a failed attempt: zero for a refused prompt, unknown for a lost request that may have run."""
     if isinstance(error, Malformed) and error.usage is not None:
         return error.usage
-    return Usage() if passing(error) else Usage(0, 0, 0)
+    return Usage() if passing(error) else Usage(0, 0, 0, 0)
 
 
 def passing(error: BaseException) -> bool:
@@ -189,12 +215,18 @@ def read_reply(reply: Any, asked: int) -> Reply:
 
 
 def _usage(given: Any) -> Usage:
-    details = getattr(given, "prompt_tokens_details", None)
-    return Usage(
-        _count(given, "prompt_tokens", "input_tokens"),
-        _count(given, "completion_tokens", "output_tokens"),
-        _count(details, "cached_tokens"),
-    )
+    """Return the counts. `completion` includes the reasoning, which some servers count separately."""
+    prompt = _count(given, "prompt_tokens", "input_tokens")
+    completion = _count(given, "completion_tokens", "output_tokens")
+    details = getattr(given, "completion_tokens_details", None) or getattr(given, "output_tokens_details", None)
+    reasoning = _count(details, "reasoning_tokens")
+    if reasoning is None:
+        reasoning = _count(given, "reasoning_tokens")
+    if prompt is not None and completion is not None and reasoning:
+        apart = _count(given, "total_tokens") == prompt + completion + reasoning
+        completion += reasoning if apart else 0
+    cached = _count(getattr(given, "prompt_tokens_details", None), "cached_tokens")
+    return Usage(prompt, completion, cached, reasoning)
 
 
 def _places(choices: list[Any], asked: int) -> dict[int, Any]:
@@ -212,8 +244,8 @@ def _places(choices: list[Any], asked: int) -> dict[int, Any]:
 def text_of(choice: Any) -> str | None:
     """Return the text of a choice, or the refusal in its place; None if it has neither.
 
-    Reasoning beside the text is left out. A message without content counts as empty; some servers send one beside the
-    text of a completion.
+    Reasoning beside the text is left out (see `reasoning_in`). A message without content counts as empty; some
+    servers send one beside the text of a completion.
     """
     message = getattr(choice, "message", None)
     if message is None:

@@ -1,0 +1,229 @@
+"""The tokens of a prompt, as text to continue or inside the tokenizer's chat template.
+
+Templates differ in ways that matter here. Some reject a system message, or leave it out; then the system message is put
+in front of the prompt. Some add BOS themselves. Some end the prompt with the opening tag of the reasoning, so that the
+completion starts inside it. The names of the switches for reasoning differ as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from cos_assets.generation.tokens import control, names, per_tokenizer, spells_control, text_ids, words
+from cos_assets.generation.types import Chat
+from cos_assets.grading.reasoning import CLOSING_TAG, OPENING_TAG, TAG, opened
+
+_SLOT = "\ue000\ue001\ue000"  # placeholder for a text in a rendered template: private-use characters
+_SWITCHES = ("enable_thinking", "thinking", "add_thinking", "enable_reasoning")
+"""Arguments of chat templates that turn reasoning on or off: Qwen3, GLM and Hunyuan; DeepSeek and Granite; others."""
+_TAGS = "<think>\n", "\n</think>\n\n"
+"""What surrounds the reasoning of a model whose template has no place for it, as DeepSeek-R1 and Qwen3 write it."""
+
+
+def prompt_ids(tokenizer: Any, prompt: str, chat: Chat | None = None) -> list[int]:
+    """Return the prompt's tokens, with the special tokens that the tokenizer prepends (BOS) and without a final EOS.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+        The tokenizer of the model.
+    prompt : str
+        The text.
+    chat : Chat, optional
+        The other inputs of the chat template, if the prompt is a user message in it. The tokens then include the start
+        of the reply.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer has no template, if the template cannot turn reasoning off, or if a text spells out a control
+        token that cannot be distinguished from the template's own.
+
+    Examples
+    --------
+    >>> from cos_assets.tiny.tokenizer import word_tokenizer
+    >>> tokenizer = word_tokenizer()
+    >>> tokenizer.convert_ids_to_tokens(prompt_ids(tokenizer, "2 + 3 = ?"))
+    ['2', '+', '3', '=', '?']
+    """
+    if chat is not None:
+        return _chat_ids(tokenizer, prompt, chat)
+    ids = text_ids(tokenizer, prompt)
+    if ids and tokenizer.eos_token_id is not None and ids[-1] == tokenizer.eos_token_id:
+        ids.pop()
+    return ids
+
+
+def opens_reasoning(tokenizer: Any, chat: Chat | None) -> bool:
+    """Return whether the template ends a prompt inside the reasoning, so that the completion starts there."""
+    return chat is not None and opened(_rendered(tokenizer, _messages(tokenizer, chat, _SLOT), chat))
+
+
+def assistant_text(tokenizer: Any, chat: Chat | None, reasoning: str | None, reply: str) -> str:
+    """Return the text that a model should generate behind a prompt: the reasoning, in its place, and the reply.
+
+    The place is that of the tokenizer's chat template where it has one (`reasoning_content` of a message), else it is
+    the tags `<think>`. Without reasoning, an opened block is closed.
+    """
+    if chat is None:
+        return reply if reasoning is None else _TAGS[0] + reasoning.strip("\n") + _TAGS[1] + reply.lstrip("\n")
+    inside = opens_reasoning(tokenizer, chat)
+    if reasoning is None:
+        return _TAGS[1].lstrip("\n") + reply if inside else reply
+    before, between = _place(tokenizer, chat) or (("" if inside else _TAGS[0]), _TAGS[1])
+    return before + reasoning.strip("\n") + between + reply.lstrip("\n")
+
+
+def _place(tokenizer: Any, chat: Chat) -> tuple[str, str] | None:
+    """Return the texts in front of and behind the reasoning in the template; None if it has no place for reasoning."""
+    thought, reply = f"{_SLOT}1", f"{_SLOT}2"
+    asked = _messages(tokenizer, chat, _SLOT)
+    start = _rendered(tokenizer, asked, chat)
+    answer = {"role": "assistant", "content": reply, "reasoning_content": thought, "thinking": thought}
+    whole = _rendered(tokenizer, [*asked, answer], chat, add_generation_prompt=False)
+    if not whole.startswith(start) or thought not in whole or reply not in whole:
+        return None
+    before, _, rest = whole[len(start) :].partition(thought)
+    return before, rest.partition(reply)[0]
+
+
+def template_arguments(tokenizer: Any, chat: Chat) -> dict[str, Any]:
+    """Return the further arguments of the chat template, with its own switches for the reasoning.
+
+    Raises
+    ------
+    ValueError
+        If the template has no switch for what the reasoning asks for.
+    """
+    found, reasoning, known = dict(chat.kwargs), chat.reasoning, _variables(tokenizer)
+    if reasoning.mode != "auto":
+        switch = next((name for name in _SWITCHES if name in known), None)
+        if switch is not None:
+            found.setdefault(switch, reasoning.mode == "on")
+        elif reasoning.mode == "off" and TAG.search(_template(tokenizer)):
+            raise ValueError(
+                "reasoning.mode: off, but the chat template has no switch that turns reasoning off"
+                f" ({', '.join(_SWITCHES)}); use another model, or chat_template_kwargs"
+            )
+    if reasoning.effort is not None:
+        if "reasoning_effort" not in known:
+            raise ValueError("reasoning.effort: the chat template knows no reasoning_effort; leave it out")
+        found.setdefault("reasoning_effort", reasoning.effort)
+    if reasoning.budget is not None and "thinking_budget" in known:
+        found.setdefault("thinking_budget", reasoning.budget)
+    return found
+
+
+def tags(tokenizer: Any, chat: Chat | None) -> tuple[str, str]:
+    """Return the tags around the reasoning of a model: the first ones in its chat template, else those of DeepSeek-R1.
+
+    Examples
+    --------
+    >>> from cos_assets.tiny.tokenizer import word_tokenizer
+    >>> tags(word_tokenizer(), None)
+    ('<think>', '</think>')
+    """
+    text = _template(tokenizer) if chat else ""
+    found = (OPENING_TAG.search(text), CLOSING_TAG.search(text))
+    return tuple(tag[0] if tag else usual.strip() for tag, usual in zip(found, _TAGS, strict=True))  # type: ignore[return-value]
+
+
+def _template(tokenizer: Any) -> str:
+    return tokenizer.get_chat_template() if tokenizer.chat_template else ""
+
+
+@per_tokenizer
+def _variables(tokenizer: Any) -> set[str]:
+    """Return the names of the arguments that the chat template reads."""
+    from jinja2 import Environment, TemplateError, meta
+
+    try:
+        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_template(tokenizer))
+    except TemplateError:  # a template with transformers' own tags, such as {% generation %}
+        return set(re.findall(r"\b[a-z_]+\b", _template(tokenizer)))
+    return meta.find_undeclared_variables(tree)
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], chat: Chat, add_generation_prompt: bool = True) -> str:
+    return tokenizer.apply_chat_template(
+        messages,
+        add_generation_prompt=add_generation_prompt,
+        tokenize=False,
+        **template_arguments(tokenizer, chat),
+    )
+
+
+def _messages(tokenizer: Any, chat: Chat, prompt: str) -> list[dict[str, str]]:
+    """Return the messages of a prompt. A system message that the template rejects or leaves out joins the prompt."""
+    from jinja2 import TemplateError
+
+    user = {"role": "user", "content": prompt}
+    if chat.system is None:
+        return [user]
+    system = {"role": "system", "content": chat.system}
+    if spells_control(tokenizer, chat.system):
+        raise ValueError("system: contains the text of a control token; remove it")
+    try:
+        shown = chat.system.strip() in _rendered(tokenizer, [system, {**user, "content": _SLOT}], chat)
+    except TemplateError:
+        shown = False
+    return [system, user] if shown else [{**user, "content": f"{chat.system}\n\n{prompt}"}]
+
+
+def _chat_ids(tokenizer: Any, prompt: str, chat: Chat) -> list[int]:
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"chat: true, but the tokenizer of {tokenizer.name_or_path!r} has no chat template;"
+            " leave chat out for a base model"
+        )
+    messages = _messages(tokenizer, chat, prompt)
+    if not spells_control(tokenizer, prompt):
+        arguments: Mapping[str, Any] = template_arguments(tokenizer, chat)
+        return list(
+            tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=False, **arguments
+            )
+        )
+    before, _, behind = _rendered(tokenizer, _messages(tokenizer, chat, _SLOT), chat).partition(_SLOT)
+    text = _rendered(tokenizer, messages, chat)
+    content = text.removeprefix(before).removesuffix(behind)
+    guarded = _guarded(tokenizer)
+    shown = before + content + behind == text and content.strip() == prompt.strip() and _SLOT not in behind
+    if guarded is None or not shown:
+        raise ValueError(
+            "chat: the prompt contains the text of a control token, which this tokenizer and its chat template cannot"
+            f" distinguish from a real one; remove it from the prompt, which begins with {prompt[:60]!r}"
+        )
+    backend, renamed = guarded
+    before, behind = (names(tokenizer).sub(lambda found: renamed[found[0]], part) for part in (before, behind))
+    ids = backend.encode(before + content + behind, add_special_tokens=False).ids
+    own = {backend.token_to_id(alias): control(tokenizer)[name] for name, alias in renamed.items()}
+    return [own.get(number, number) for number in words(tokenizer, ids, [number in own for number in ids])]
+
+
+@per_tokenizer
+def _guarded(tokenizer: Any) -> tuple[Any, dict[str, str]] | None:
+    """Return a copy of the tokenizer that encodes control tokens as ordinary text, and an alias for each of them.
+
+    In the copy only the aliases encode to control tokens. Returns None for a tokenizer without a backend of the
+    `tokenizers` library.
+    """
+    from tokenizers import AddedToken
+
+    backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
+    if backend is None:
+        return None
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    renamed, added, known = {}, [], tokenizer.added_tokens_decoder
+    for name, number in control(tokenizer).items():
+        renamed[name] = alias = f"\ue000{uuid4().hex}\ue000"  # random, so that no prompt can contain it
+        flags = {flag: getattr(known[number], flag) for flag in ("single_word", "lstrip", "rstrip")}
+        added.append(AddedToken(alias, normalized=False, special=False, **flags))
+    backend.add_tokens(added)
+    return backend, renamed
