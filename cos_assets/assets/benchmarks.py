@@ -44,17 +44,22 @@ def versions(task: Task) -> list[str]:
     return [task.reading, GRADER_VERSION, JUDGE_VERSION]
 
 
-def ways(spec: StudySpec, target: str) -> list[tuple[int, Sampling]]:
-    """Return how a target answers, as (answers per problem, sampling): the greedy answer first, then the drawn ones.
-
-    A target's own `sampling:` takes precedence over `evaluation:`. Its greedy answer is always at temperature 0.
-    """
+def greedy(spec: StudySpec, target: str) -> tuple[int, Sampling]:
+    """Return how a target gives its scored answer, as (answers per problem, sampling): one, at temperature 0."""
     own = {"max_tokens": max_tokens(spec, target), **spec.targets[target].overrides}
-    found = [(1, Sampling(**{**own, "temperature": 0}))]
-    if spec.evaluation.samples:
-        drawn = spec.evaluation.sampling(spec.seed)
-        found.append((spec.evaluation.samples, Sampling(**{**drawn.model_dump(), **own})))
-    return found
+    return 1, Sampling(**{**own, "temperature": 0})
+
+
+def ways(spec: StudySpec, target: str) -> list[tuple[int, Sampling]]:
+    """Return how a target answers: the greedy answer first, then the drawn ones (see `greedy`).
+
+    A target's own `sampling:` takes precedence over `evaluation:`.
+    """
+    if not spec.evaluation.samples:
+        return [greedy(spec, target)]
+    own = {"max_tokens": max_tokens(spec, target), **spec.targets[target].overrides}
+    drawn = Sampling(**{**spec.evaluation.sampling(spec.seed).model_dump(), **own})
+    return [greedy(spec, target), (spec.evaluation.samples, drawn)]
 
 
 def max_tokens(spec: StudySpec, target: str) -> int:

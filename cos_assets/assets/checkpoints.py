@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.benchmarks import answer_prompts, answer_version, versions, ways
+from cos_assets.assets.benchmarks import answer_prompts, answer_version, greedy, versions
 from cos_assets.assets.metadata import picture, result
 from cos_assets.assets.models import checkpoint_inputs, target, target_spec
 from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
@@ -44,9 +44,9 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         def score(folder: Path) -> float:
             model = resolve(str(folder), engine=base.engine, chat=base.chat, options=base.engine_options)
             buyer = step.buyer("validation", name)
-            return accuracy(evaluate(model, name, validation, asked, spec.task, greedy, buyer))
+            return accuracy(evaluate(model, name, validation, asked, spec.task, ways, buyer))
 
-        asked, greedy = answer_prompts(spec, name, spec.task, validation, problems), ways(spec, name)[:1]
+        asked, ways = answer_prompts(spec, name, spec.task, validation, problems), [greedy(spec, name)]
         choice = ""
         if chooses:
             told = map(str, answer_version(spec, name))

@@ -197,8 +197,8 @@ def words(tokenizer: Any, ids: Sequence[int], added: Sequence[bool]) -> list[int
     --------
     >>> from cos_assets.tiny.tokenizer import word_tokenizer
     >>> tokenizer = word_tokenizer()
-    >>> words(tokenizer, [tokenizer.eos_token_id] * 2, [False, True]) == [tokenizer.unk_token_id, tokenizer.eos_token_id]
-    True
+    >>> tokenizer.convert_ids_to_tokens(words(tokenizer, [tokenizer.eos_token_id] * 2, [False, True]))
+    ['<unk>', '</s>']
     """
     unknown = tokenizer.unk_token_id
     reserved = set(control(tokenizer).values()) - {unknown}

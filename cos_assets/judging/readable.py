@@ -60,6 +60,14 @@ def first_look(task: Task, who: str, block: str, max_tokens: int) -> Look:
             return
         cut = len(solutions) - len(whole)
         anyway = f", or continue with {block}.unreadable: continue. The ledger keeps all completions that were bought"
+        silent = sum(reason == "length" and not text.strip() for text, reason in solutions)
+        if 2 * silent > len(solutions):
+            raise Unreadable(
+                f"{who}: {silent} of the first {len(solutions)} solutions were cut off at {block}.max_tokens:"
+                f" {max_tokens} before the reply began: the model was still reasoning. Complete solutions with an"
+                f" answer: {readable}. Raise max_tokens, or set a budget or mode: off under reasoning: of the model"
+                f"{anyway}"
+            )
         if 2 * cut > len(solutions):
             last = next(text for text, reason in reversed(solutions) if reason == "length")
             raise Unreadable(
@@ -98,9 +106,9 @@ def unread(rows: pl.DataFrame, problems: pl.DataFrame, task: Task, workers: int 
 
 
 def truncated_in_reasoning(rows: pl.DataFrame) -> int:
-    """Return how many completions [completion, reasoning_tokens, finish_reason] were cut off before the reply began."""
+    """Return how many completions [completion, finish_reason] were cut off before the reply began."""
     begun = pl.col("completion").str.strip_chars() != ""
-    return rows.filter(pl.col("finish_reason") == "length", pl.col("reasoning_tokens") > 0, ~begun).height
+    return rows.filter(pl.col("finish_reason") == "length", ~begun).height
 
 
 def ending(text: str) -> str:

@@ -17,7 +17,7 @@ import polars as pl
 from cos_assets.budget.matching import RULES
 from cos_assets.escape import markdown_block
 from cos_assets.grading.grade import VERDICTS
-from cos_assets.judging.readable import MOST_UNREAD, Unread
+from cos_assets.judging.readable import MOST_UNREAD, Unread, truncated_in_reasoning
 
 TRUNCATED = 0.10
 """Maximum share of truncated completions. They count as wrong, so a larger share measures max_tokens, not the model."""
@@ -150,9 +150,11 @@ def sound(changed: Sequence[str], stopped: Sequence[str]) -> Check:
 
 
 def short(rows: pl.DataFrame) -> Check:
-    """Check completions [finish_reason]."""
+    """Check completions [completion, finish_reason]."""
     cut = int((rows["finish_reason"] == "length").sum())
-    return _share(SHORT, "truncated", cut, rows.height, TRUNCATED)
+    found = _share(SHORT, "truncated", cut, rows.height, TRUNCATED)
+    thinking = truncated_in_reasoning(rows)
+    return replace(found, counts={**found.counts, "in_reasoning": thinking}) if thinking else found
 
 
 def numbered(rows: pl.DataFrame, keys: Sequence[str] = ("problem_id", "sample_index")) -> Check:
@@ -160,8 +162,9 @@ def numbered(rows: pl.DataFrame, keys: Sequence[str] = ("problem_id", "sample_in
 
 
 def varied(rows: pl.DataFrame, temperature: float) -> Check:
-    """Check samples [problem_id, completion] that were drawn at `temperature`."""
-    texts = rows.group_by("problem_id").agg(samples=pl.len(), texts=pl.col("completion").n_unique())
+    """Check samples [problem_id, completion, reasoning] that were drawn at `temperature`."""
+    text = pl.struct("completion", "reasoning")
+    texts = rows.group_by("problem_id").agg(samples=pl.len(), texts=text.n_unique())
     repeated = texts.filter(pl.col("samples") > 1)
     alike = repeated.filter(pl.col("texts") == 1).height
     share = alike / repeated.height if repeated.height else 0.0

@@ -78,7 +78,7 @@ def build(spec: StudySpec, tables: Tables, origin: Provenance | None = None) -> 
         drawn["ablations"] = partial(ablations.figure, spec, tables["ablations"])
     if evaluated.drawable(tables["eval_metrics"]):
         drawn["evaluated"] = partial(evaluated.figure, spec, tables["eval_metrics"])
-    if "curve" in tables["checkpoints"].columns and tables["checkpoints"].height:
+    if tables["checkpoints"]["curve"].count():
         drawn["learning"] = partial(training_curves.of_study, spec, tables["checkpoints"])
     pictures = {name: figures.svg(draw) for name, draw in drawn.items()}
     html = page.render(spec, tables, compared, found, table, pictures, origin or Provenance())

@@ -241,9 +241,8 @@ def of_models(
 
 def _greedy(evals: pl.DataFrame) -> pl.DataFrame:
     """Return the greedy answers, with a column `value` from `correct`."""
-    rows = evals.filter(pl.col("temperature") == 0) if "temperature" in evals.columns else evals
-    seed = pl.col("seed") if "seed" in evals.columns else pl.lit(None)
-    return rows.with_columns(seed=seed.cast(pl.Int64), value=pl.col("correct").cast(pl.Float64))
+    rows = evals.filter(pl.col("temperature").fill_null(0) == 0)  # the first versions had greedy answers only
+    return rows.with_columns(value=pl.col("correct").cast(pl.Float64))
 
 
 def _paired(sides: list[pl.DataFrame]) -> list[np.ndarray]:

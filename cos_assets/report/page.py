@@ -11,6 +11,7 @@ import polars as pl
 import yaml
 
 from cos_assets.grading.grade import VERDICTS
+from cos_assets.judging.readable import truncated_in_reasoning
 from cos_assets.report import ablations, evaluated, judges, provenance, published_comparison
 from cos_assets.report.compare import ALL_TARGETS, LESS_IS_BETTER, Verdict, percent
 from cos_assets.report.provenance import Provenance
@@ -193,13 +194,18 @@ def _spend(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
                     model,
                     f"{rows['problem_id'].n_unique():,}",
                     f"{rows.height:,}",
-                    _total(rows, "completion_tokens", "{:,.0f}"),
+                    _total(rows, "completion_tokens", "{:,.0f}") + _reasoning(int(rows["reasoning_tokens"].sum())),
                     _total(rows, "flops", "{:.3g}"),
                     _total(rows, "cost", "{:,.4f}"),
                     f"{took / reference:.0%}" if took and reference else "–",
-                    f"{(rows['finish_reason'] == 'length').sum():,}",
+                    f"{(rows['finish_reason'] == 'length').sum():,}" + _reasoning(truncated_in_reasoning(rows)),
                     f"{graded['correct'].sum() / count:.1%}" if (count := graded["correct"].count()) else "–",
                 )
+
+
+def _reasoning(count: int) -> str:
+    """Format the part of a count that belongs to the reasoning."""
+    return f" ({count:,} reasoning)" if count else ""
 
 
 def _uneven(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:

@@ -23,5 +23,6 @@ _EMPTY = {name: TABLES[name].empty() for name in _READ} | {
 
 
 def complete(tables: Tables) -> Tables:
-    """Return `tables` with an empty table for each that is absent."""
-    return {**_EMPTY, **tables}
+    """Return `tables` with an empty table for each that is absent, and with null for each column that is absent."""
+    found = {name: pl.concat([_EMPTY[name], table], how="diagonal_relaxed") for name, table in tables.items()}
+    return {**_EMPTY, **found}

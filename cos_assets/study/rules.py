@@ -125,10 +125,14 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         except ValueError as error:
             yield f"{key}.{error}"
             continue
-        used = {**(spec.sampling.model_dump() if isinstance(part, ModelSpec) else {}), **part.overrides}
+        common = spec.sampling.model_dump() if key.startswith("models.") else {}
         for name in lacking:
-            if used.get(name) is not None:
-                yield f"{key}.sampling.{name}: the server of engine: {part.engine} has no {name}; leave it out"
+            if {**common, **part.overrides}.get(name) is not None:
+                where = f"{key}.sampling.{name}" if name in part.overrides else f"sampling.{name}"
+                yield (
+                    f"{where}: {key} is served by an API that has no {name}; leave it out, or omit it there with"
+                    f" engine_options: {{extra_body: {{{name}: null}}}}"
+                )
     yield from _budget_rules(spec)
     if spec.published:
         yield from spec.published.strays(spec.budgets, spec.models, spec.arms, spec.targets)

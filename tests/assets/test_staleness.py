@@ -25,7 +25,7 @@ from cos_assets.orchestration import executor, instance
 from cos_assets.orchestration.graph import Graph
 from cos_assets.orchestration.io_manager import ParquetIOManager
 from cos_assets.study import StudySpec
-from cos_assets.study.models import CheckpointRef
+from cos_assets.study.models import CheckpointRef, SamplingKeys
 from cos_assets.training.settings import Finetune
 
 Field = tuple[str, ...]
@@ -140,6 +140,7 @@ ALLOWED: dict[str, Any] = {
     "engine": "vllm",
     "finetune": Finetune(steps=3),
     "method": "llm",
+    "sampling": SamplingKeys(max_tokens=7),
     "verification": "answer+steps",
 }
 

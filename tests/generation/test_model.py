@@ -232,7 +232,7 @@ def test_a_model_that_cannot_be_counted_requires_params(tmp_path: Path) -> None:
 
 def test_arguments_of_the_chat_template_change_the_fingerprint(tmp_path: Path) -> None:
     def fingerprint(options: dict[str, Any] | None, engine: str = "vllm") -> str:
-        return resolve(str(tiny.shipped("wc")), engine=engine, chat=True, options=options).fingerprint
+        return resolve(str(tiny.shipped("wc")), engine=engine, chat=Chat(), options=options).fingerprint
 
     chat = fingerprint(None)
     assert chat.endswith("-chat")
@@ -266,7 +266,7 @@ def test_ray_passes_the_arguments_of_the_chat_template_to_its_replicas() -> None
     from cos_assets.generation.generate import open_engine
 
     def ray(options: dict[str, Any]) -> Any:
-        return open_engine(resolve(str(tiny.shipped("wc")), engine="ray", chat=True, options=options))
+        return open_engine(resolve(str(tiny.shipped("wc")), engine="ray", chat=Chat(), options=options))
 
     given = {"chat_template_kwargs": {"enable_thinking": False}}
     assert ray(given)._model.chat.kwargs == given["chat_template_kwargs"]

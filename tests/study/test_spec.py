@@ -244,11 +244,14 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"models__wc": "{engine: imported, path: x, columns: {a: b}, params: 3}"}, ["targets.wc", "cannot be finetuned"]),
     (
-        {"models__wc": "{engine: openai, model: ./served, params: 3}"},
+        {"models__wc": "{engine: openai, model: ./served, params: 3, engine_options: {base_url: 'http://a/v1'}}"},
         ["targets.wc", "'wc', which is called over HTTP (engine: openai) and cannot be finetuned"],
     ),
     (
-        {"models__wc": "{engine: openai, model: ./served}", "targets__wc": None},
+        {
+            "models__wc": "{engine: openai, model: ./served, engine_options: {base_url: 'http://a/v1'}}",
+            "targets__wc": None,
+        },
         ["models.wc.params: is missing; match: flops needs"],
     ),
     (
@@ -258,6 +261,42 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         },
         ["models.wc.engine_options.concurency: ", "allowed: base_url, api_key_env"],
     ),
+    (
+        {"models__wc": "{engine: openai, model: a, params: 3}", "targets__wc": None},
+        ["sampling.top_k: models.wc is served by an API that has no top_k; leave it out", "extra_body: {top_k: null}"],
+    ),
+    (
+        {"models__wc": "{engine: openai, model: a, params: 3, sampling: {top_k: 5}}", "targets__wc": None},
+        ["models.wc.sampling.top_k: models.wc is served by an API that has no top_k"],
+    ),
+    ({"models__wc__system": "Be brief."}, ["models.wc: system: is a part of the chat template, which needs chat"]),
+    ({"models__wc__reasoning": "{budget: 9}"}, ["models.wc: reasoning: is a part of the chat template, which needs"]),
+    (
+        {"models__wc": "{model: ./x, chat: true, chat_template_kwargs: {tokenize: true}}"},
+        ["models.wc.chat_template_kwargs: tokenize is set by the engine; leave it out"],
+    ),
+    ({"models__wc__sampling": "{shots: 3}"}, ["models.wc.sampling: shots: is a key of the model, not of its sampling"]),
+    ({"models__wc__sampling": "{split: test}"}, ["models.wc.sampling: split: is the same for all models"]),
+    ({"models__wc__sampling": "{temperature: -1}"}, ["models.wc.sampling.temperature: -1", "0"]),
+    ({"models__wc__sampling": "{typo: 1}"}, ["models.wc.sampling.typo: ", "allowed: temperature, top_k, top_p, min_p"]),
+    ({"models__wc__shots": "true"}, ["models.wc.shots: ", "whole number"]),
+    (
+        {"targets__wc": "{chat: true, reasoning: {mode: on}}"},
+        ["targets.wc: reasoning: a target without model: is the sampler"],
+    ),
+    (
+        {"models__wc": "{model: ./x, chat: true, reasoning: {mode: off, budget: 9}}"},
+        ["models.wc.reasoning: budget: not allowed with mode: off"],
+    ),
+    (
+        {"models__wc": "{model: ./x, chat: true, reasoning: {mode: maybe}}"},
+        ["models.wc.reasoning.mode: 'maybe'", "'on', 'off' or 'auto'"],
+    ),
+    (
+        {"models__wc": "{engine: imported, path: x, columns: {a: b}, params: 3, shots: 2}", "targets__wc": None},
+        ["models.wc: shots: engine: imported reads solutions that exist; leave it out"],
+    ),
+    ({"judge": "{model: x, shots: 3}"}, ["judge: shots: is a key of samplers, not of judges"]),
     (
         {"models__wc": "{engine: openai, model: a, params: 3, revision: main}", "targets__wc": None},
         ["models.wc", "engine: openai takes model: (the name that is served), not checkpoint: or revision:"],

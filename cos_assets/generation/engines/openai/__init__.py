@@ -17,6 +17,7 @@ from cos_assets.generation.engines.openai.options import OPENAI, Options, api_of
 from cos_assets.generation.engines.openai.reasoning import fields
 from cos_assets.generation.types import Chat, Engine, Model
 
+_LACKING = ("top_k", "min_p", "repetition_penalty")
 _MISSING = (
     "engine: openai needs the packages openai and tenacity, which are not both installed here;"
     " install them with `pip install -e '.[openai]'`"
@@ -49,9 +50,11 @@ class _Descriptor(Descriptor):
         return {**options, "extra_body": {"response_format": schema, **(options.get("extra_body") or {})}}
 
     def unsupported(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return what OpenAI's own API lacks; other servers of the same interface have it."""
-        urls = [url.rstrip("/") for url in Options.read(options).urls]
-        return ("top_k", "min_p", "repetition_penalty") if OPENAI in urls else ()
+        """Return what OpenAI's own API lacks and `extra_body` does not omit. Other servers have it."""
+        read = Options.read(options)
+        if OPENAI not in [url.rstrip("/") for url in read.urls]:
+            return ()
+        return tuple(name for name in _LACKING if read.extra_body.get(name, 0) is not None)
 
     def preflight(self, model: Model) -> None:
         """Check that a key is set, and that a server answers and lists the model.
