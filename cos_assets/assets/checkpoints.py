@@ -11,7 +11,7 @@ import polars as pl
 from cos_assets.assets.benchmarks import answer_prompts, answer_version, greedy, versions
 from cos_assets.assets.metadata import picture, result
 from cos_assets.assets.models import checkpoint_inputs, target, target_spec
-from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.generation.model import resolve
 from cos_assets.orchestration import checks
 from cos_assets.orchestration.checks import Check
@@ -57,10 +57,9 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
         made: list[tuple[pl.DataFrame, Trained]] = []
         for number in range(settings.seeds):
-            with single_thread_torch():
-                job = Job(rows, untouched, settings, settings.steps_for(step.budget), spec.seed + number)
-                buyer = step.buyer("training", name)
-                made.append(checkpoints.checkpoint(buyer, name, base, job, score if chooses else None, choice))
+            job = Job(rows, untouched, settings, settings.steps_for(step.budget), spec.seed + number)
+            buyer = step.buyer("training", name)
+            made.append(checkpoints.checkpoint(buyer, name, base, job, score if chooses else None, choice))
         frame, trained = pl.concat([row for row, _ in made]), made[0][1]
         facts = frame.drop("curve").row(0, named=True) | {"seconds": sum(each.seconds for _, each in made)}
         if settings.seeds > 1:

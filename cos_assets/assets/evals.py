@@ -20,7 +20,7 @@ from cos_assets.assets.benchmarks import (
 )
 from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import checkpoint_inputs, target, target_spec
-from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.generation.generate import Look
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
@@ -128,10 +128,9 @@ def _evaluate(step: Step, name: str, model: Model, inputs: Inputs, seed: int | N
     for benchmark, task in spec.benchmarks.items():
         problems = scored_problems(spec, inputs, benchmark).head(_asked(spec, inputs, benchmark))
         buyer = step.buyer("evaluation", f"{name} on {benchmark}" if len(spec.benchmarks) > 1 else name)
-        with single_thread_torch():
-            look = _look(spec, name, model, task, trained=seed is not None)
-            asked = answer_prompts(spec, name, task, problems, inputs["problems"].collect())
-            frames.append(evaluate(model, name, problems, asked, task, ways(spec, name), buyer, seed, look))
+        look = _look(spec, name, model, task, trained=seed is not None)
+        asked = answer_prompts(spec, name, task, problems, inputs["problems"].collect())
+        frames.append(evaluate(model, name, problems, asked, task, ways(spec, name), buyer, seed, look))
     return pl.concat(frames)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import dagster as dg
@@ -14,7 +13,7 @@ import polars as pl
 
 from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import checkpoint_inputs, judge_model, prices_of
-from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.generation.types import Sampling
 from cos_assets.judging import methods
 from cos_assets.judging.controls import controls_of, draw_controls
@@ -60,8 +59,7 @@ def judgements(spec: StudySpec) -> dg.AssetsDefinition:
                 call = methods.ModelCall(model, sampling, buyer, prices_of(judge))
             members = {member: made[member] for member in judge.of or ()}
             context = methods.Context(name, spec.task, problems, blind, members, call)
-            with single_thread_torch() if call else nullcontext():
-                made[name], bought = judge.implementation.judge(rows, context)
+            made[name], bought = judge.implementation.judge(rows, context)
             new += bought
         frame = pl.concat([made[name] for name in judges])
         samples_read = frame.filter(pl.col("control").is_null())

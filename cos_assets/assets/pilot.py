@@ -10,7 +10,7 @@ import polars as pl
 from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import check_samplers, checkpoint_inputs, prices, sampler
 from cos_assets.assets.samples import look_of, prompts, sampler_prompts
-from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.generation import engines
 from cos_assets.generation.generate import generate
 from cos_assets.generation.spend import Spend, Tariff
@@ -40,9 +40,8 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
         model = sampler(step, name, inputs, drawn)
         asked, own = _asked(spec, problems, drawn, name), spec.models[name]
         sampling, price = spec.sampling_of(name).parameters(spec.seed, spec.task.stops(own.chat)), own.price
-        with single_thread_torch():
-            look, buyer = look_of(spec, name, model), step.buyer("pilot", name)
-            bought = generate(model, asked, size.samples, sampling, buyer, prices(spec, name), look)
+        look, buyer = look_of(spec, name, model), step.buyer("pilot", name)
+        bought = generate(model, asked, size.samples, sampling, buyer, prices(spec, name), look)
         graded = verdicts(bought.rows, problems, spec.task)
         # Columns that differ from run to run are null, except where budgets are matched by them.
         timed = spec.matching.needs == "tokens_per_second" and spec.models[name].tokens_per_second is None

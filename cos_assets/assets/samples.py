@@ -12,7 +12,7 @@ import polars as pl
 from cos_assets.assets.few_shot import examples, few_shot_prompts
 from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import checkpoint_inputs, prices, sampler
-from cos_assets.assets.step import Inputs, Step, asset, own, single_thread_torch
+from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.budget.allocation import ROUNDS, allocate
 from cos_assets.generation import engines
 from cos_assets.generation.generate import Bought, Look, generate
@@ -45,8 +45,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             look = look_of(spec, name, model)
             return generate(model, wanted, count, sampling, step.buyer("sampling", name), prices(spec, name), look)
 
-        with single_thread_torch():
-            bought = _adaptively(spec, texts, count, asked, buy) if spec.allocation == "adaptive" else buy(texts)
+        bought = _adaptively(spec, texts, count, asked, buy) if spec.allocation == "adaptive" else buy(texts)
         rows = bought.rows
         reasons = dict(rows["finish_reason"].value_counts().iter_rows())
         facts = {

@@ -181,21 +181,3 @@ def check_spec(rule: Rule, key: dg.AssetKey, partitions: dg.PartitionsDefinition
 def own(spec: StudySpec, name: str, mapping: dg.PartitionMapping | None = None) -> dg.AssetIn:
     """Return another table of the same study as an asset input."""
     return dg.AssetIn(key=[spec.name, name], partition_mapping=mapping)
-
-
-@contextmanager
-def single_thread_torch() -> Iterator[None]:
-    """Use a single torch thread where there is no GPU.
-
-    Results are then bitwise equal under any load of the machine, and small models run faster than with two threads that
-    wait for each other.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cos_assets import progress, tasks, tiny
 from cos_assets.assets.metadata import result
-from cos_assets.assets.step import shown_in, single_thread_torch
+from cos_assets.assets.step import shown_in
 from cos_assets.fields import Spec, StudyName
 from cos_assets.generation.model import hash_folder
 from cos_assets.storage.artifacts import workshop
@@ -101,18 +101,17 @@ def _train(spec: TinyModelsSpec, role: str, out: Path) -> None:
     def say(done: int, total: int) -> None:
         progress.report(f"training {role} from scratch", done, total)
 
-    with single_thread_torch():
-        if spec.task is None:
-            train(role, out, steps=spec.steps, seed=spec.seed, on_progress=say)
-            return
-        known = spec.task.load().filter((pl.col("split") == "train") & pl.col("solution").is_not_null())
-        if known.is_empty():
-            raise ValueError(f"task: {spec.task.name!r} has no training problem with a solution to learn from")
-        pairs = [(spec.task.prompt(problem), problem["solution"]) for problem in known.to_dicts()]
-        tokenizer = bpe_tokenizer([prompt + solution for prompt, solution in pairs], spec.vocab_size)
-        context = SHAPES[role].context
-        short = [pair for pair in pairs if len(tokenizer("".join(pair))["input_ids"]) < context - 1]
-        train_from_texts(short, tokenizer, SHAPES[role], out, spec.steps, seed=spec.seed, on_progress=say)
+    if spec.task is None:
+        train(role, out, steps=spec.steps, seed=spec.seed, on_progress=say)
+        return
+    known = spec.task.load().filter((pl.col("split") == "train") & pl.col("solution").is_not_null())
+    if known.is_empty():
+        raise ValueError(f"task: {spec.task.name!r} has no training problem with a solution to learn from")
+    pairs = [(spec.task.prompt(problem), problem["solution"]) for problem in known.to_dicts()]
+    tokenizer = bpe_tokenizer([prompt + solution for prompt, solution in pairs], spec.vocab_size)
+    context = SHAPES[role].context
+    short = [pair for pair in pairs if len(tokenizer("".join(pair))["input_ids"]) < context - 1]
+    train_from_texts(short, tokenizer, SHAPES[role], out, spec.steps, seed=spec.seed, on_progress=say)
 
 
 def _copy(source: Path, out: Path) -> None:

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from cos_assets.generation.completions import sample_seed
+from cos_assets.generation.cpu import new_cache
 from cos_assets.generation.types import Request, Sampling
 
-_FEWEST_ROWS = 16
+_FEWEST_ROWS = 16  # where a sample must not depend on the others
+_LIKELY = 256  # tokens among which top-p usually finds enough; sorting a whole vocabulary takes ten times as long
 _DRAW_CELLS = 1 << 24  # rows x vocabulary in float64 at once
 
 
@@ -91,6 +93,8 @@ class Batch:
         import torch
         from transformers import DynamicCache
 
+        alone = independent(network)
+        self._fewest = _FEWEST_ROWS if alone else 1
         self.jobs = jobs
         self.rows = np.arange(len(jobs))
         self.room = np.array([job.room for job in jobs])
@@ -98,12 +102,12 @@ class Batch:
         self.before = self.at = 0
         self._network, self._sampling, self._padded = network, sampling, padded
         self._accepted = inspect.signature(network.forward).parameters
-        self._cache = DynamicCache(config=network.config)
+        self._cache = DynamicCache(config=network.config) if alone else new_cache(network.config)
 
         seen: dict[str, int] = {}
-        self._of_prompt = _enough(np.array([seen.setdefault(job.request.prompt, len(seen)) for job in jobs]))
+        self._of_prompt = self._enough(np.array([seen.setdefault(job.request.prompt, len(seen)) for job in jobs]))
         prompts = list({job.request.prompt: job.prompt for job in jobs}.values())
-        prompts = [prompts[i] for i in _enough(np.arange(len(prompts)))]
+        prompts = [prompts[i] for i in self._enough(np.arange(len(prompts)))]
         lengths = torch.tensor([len(ids) for ids in prompts])
         columns = torch.arange(padded + self.tokens.shape[1])
         device = network.device
@@ -113,14 +117,14 @@ class Batch:
         self._drawn: Any = None
         self._prompts: Any = None
         if limit or penalizes(sampling):
-            rows = len(_enough(self.rows))
+            rows = len(self._enough(self.rows))
             self._drawn = torch.zeros((rows, self.tokens.shape[1]), dtype=torch.int64, device=device)
             self._prompts = torch.tensor([ids[:1] * (padded - len(ids)) + ids for ids in prompts], device=device)
             self._prompts = self._prompts[torch.from_numpy(self._of_prompt).to(device)]
-        self._reasoning = None if limit is None else _Reasoning(limit, len(_enough(self.rows)), device)
+        self._reasoning = None if limit is None else _Reasoning(limit, len(self._enough(self.rows)), device)
         self._uniforms = None
         if sampling.temperature > 0:
-            keys = [sample_seed(sampling.seed, jobs[i].request.prompt, jobs[i].index) for i in _enough(self.rows)]
+            keys = [sample_seed(sampling.seed, jobs[i].request.prompt, jobs[i].index) for i in self._enough(self.rows)]
             drawn = [np.random.Generator(np.random.Philox(key=k)).random(self.tokens.shape[1]) for k in keys]
             self._uniforms = torch.from_numpy(np.stack(drawn)).to(device)
 
@@ -164,7 +168,7 @@ class Batch:
         self.rows, self.room = self.rows[live], self.room[live]
         if len(live):
             with torch.inference_mode():
-                index = self._select(_enough(live))
+                index = self._select(self._enough(live))
                 self._next = self._next[index]
                 if self._uniforms is not None:
                     self._uniforms = self._uniforms[index]
@@ -172,6 +176,10 @@ class Batch:
                     self._drawn, self._prompts = self._drawn[index], self._prompts[index]
                 if self._reasoning:
                     self._reasoning.keep(index)
+
+    def _enough(self, positions: np.ndarray) -> np.ndarray:
+        """Pad the positions to the minimum number of rows by repeating the last one."""
+        return np.pad(positions, (0, max(0, self._fewest - len(positions))), mode="edge")
 
     def _select(self, positions: np.ndarray) -> Any:
         """Reorder the cache to the given row positions, which may repeat, and return them as a tensor."""
@@ -200,6 +208,21 @@ class Batch:
         if step == 0 and bool(torch.isnan(logits).any()):
             raise ValueError("model: the model computes NaN logits; try engine_options: {dtype: float32}")
         return logits
+
+
+def independent(network: Any) -> bool:
+    """Return whether a sample depends on nothing beside it: in float32, on one thread of the processor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> independent(torch.nn.Linear(1, 1, dtype=torch.bfloat16))
+    False
+    """
+    import torch
+
+    weight = next(network.parameters())
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.get_num_threads() == 1
 
 
 class _Reasoning:
@@ -326,22 +349,34 @@ def draw(logits: Any, uniforms: Any, sampling: Sampling) -> Any:
     ids = None
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         logits, ids = logits.topk(sampling.top_k)
-    elif sampling.top_p < 1:
-        logits, ids = logits.sort(dim=-1, descending=True, stable=True)
     logits = logits.double()
     weights = ((logits - logits.amax(-1, keepdim=True)) / sampling.temperature).softmax(-1)
     if sampling.min_p:
         weights = weights.masked_fill(weights < sampling.min_p * weights.amax(-1, keepdim=True), 0)
         weights = weights / weights.sum(-1, keepdim=True)
-    if sampling.top_p < 1:
+    if sampling.top_p < 1 and ids is None:
+        return _nucleus(weights, uniforms, sampling.top_p)
+    return _chosen(weights, ids, uniforms, sampling.top_p)
+
+
+def _nucleus(weights: Any, uniforms: Any, top_p: float) -> Any:
+    """Draw from the most probable tokens of a whole vocabulary. Only rows that need more of them are sorted."""
+    top, ids = weights.topk(min(_LIKELY, weights.shape[-1]))
+    tokens = _chosen(top, ids, uniforms, top_p)
+    if bool((short := top.sum(-1) < top_p).any()):
+        whole, order = weights[short].sort(dim=-1, descending=True, stable=True)
+        tokens[short] = _chosen(whole, order, uniforms[short], top_p)
+    return tokens
+
+
+def _chosen(weights: Any, ids: Any, uniforms: Any, top_p: float) -> Any:
+    """Draw by weights [rows, tokens], of the tokens `ids`, which are sorted by weight if `top_p` is below 1."""
+    import torch
+
+    if top_p < 1:
         before = weights.cumsum(-1) - weights
-        weights = weights.masked_fill(before >= sampling.top_p, 0)
+        weights = weights.masked_fill(before >= top_p, 0)
     cumulative = weights.cumsum(-1)
     # 1 - u is in (0, 1], so the first token whose cumulative sum reaches it never has weight 0.
     chosen = torch.searchsorted(cumulative, (1 - uniforms) * cumulative[:, -1:])
     return (chosen if ids is None else ids.gather(-1, chosen))[:, 0]
-
-
-def _enough(positions: np.ndarray) -> np.ndarray:
-    """Pad the positions to the minimum number of rows by repeating the last one."""
-    return np.pad(positions, (0, max(0, _FEWEST_ROWS - len(positions))), mode="edge")

@@ -34,6 +34,7 @@ import polars as pl
 from cos_assets import progress
 from cos_assets.budget.matching import Prices
 from cos_assets.generation import engines, spend
+from cos_assets.generation.compute import size, torch_threads
 from cos_assets.generation.ledger import Ledger, prompt_hash
 from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
 from cos_assets.generation.types import Completion, Engine, Model, Request, Sampling
@@ -235,6 +236,8 @@ def _buy(
             # A concurrent buyer must record its spend before the remaining budget is known.
             stack.enter_context(spend.lock(buyer.root, buyer.study))
             spent = spend.spent(buyer.root, buyer.study)
+        if engines.get(model.engine).gpu:
+            stack.enter_context(torch_threads(size(model)))
         engine = open_engine(model)
         say(0)
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cos_assets.generation import adapters, engines
 from cos_assets.generation.types import Chat, Model
+from cos_assets.generation.weights import architecture
 
 _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
 
@@ -117,34 +118,8 @@ def count_parameters(folder: str | Path) -> int:
     folder = Path(folder)
     if adapters.find(folder):
         return sum(prod(entry["shape"]) for entry in _headers(folder, ["adapter_model.safetensors"]).values())
-    network = _architecture(folder)
+    network = architecture(folder)
     return _stored_parameters(folder) if network is None else sum(weight.numel() for weight in network.parameters())
-
-
-def _architecture(folder: Path) -> Any | None:
-    """Build the network on the meta device, without memory for its weights. Runs no code from the folder.
-
-    Returns None if transformers does not know the architecture. The first call takes half a second and later calls a
-    tenth of a second, even for 70 billion parameters.
-    """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError):  # no config.json, or a kind that needs its own code
-        return None
-    if getattr(config, "quantization_config", None) is not None:
-        del config.quantization_config
-    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
-        try:
-            with torch.device("meta"):
-                return kind.from_config(
-                    config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
-                )
-        except ValueError:  # the configuration is of another kind of model
-            continue
-    return None
 
 
 def _stored_parameters(folder: Path) -> int:

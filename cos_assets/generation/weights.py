@@ -1,7 +1,8 @@
-"""Strict loading of model weights: every tensor must be present, and no code from the folder is run."""
+"""Networks of models, and strict loading of their weights: every tensor must be present. No foreign code is run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 _SHOWN = 3
@@ -50,3 +51,35 @@ def load_network(model: str, **settings: Any) -> Any:
                 f" tensors of {type(network).__name__}"
             )
     return network
+
+
+def architecture(model: str | Path, revision: str | None = None) -> Any | None:
+    """Build the network of a folder or hub id on the meta device, without memory for its weights. Runs no foreign code.
+
+    Returns None if transformers does not know the architecture. The first call takes half a second and later calls a
+    tenth of a second, even for 70 billion parameters.
+
+    Examples
+    --------
+    >>> from cos_assets.tiny import shipped
+    >>> architecture(shipped("wc")).num_parameters()
+    116544
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):  # no config.json, or a kind that needs its own code
+        return None
+    if getattr(config, "quantization_config", None) is not None:
+        del config.quantization_config
+    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        try:
+            with torch.device("meta"):
+                return kind.from_config(
+                    config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
+                )
+        except ValueError:  # the configuration is of another kind of model
+            continue
+    return None

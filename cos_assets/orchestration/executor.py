@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from cos_assets import progress
+from cos_assets.generation.compute import JOBS
 from cos_assets.orchestration import instance
 from cos_assets.orchestration.graph import Batch, Graph, Outcome, Unit, materialize
 
@@ -153,7 +154,8 @@ class _Processes:
 
     def __init__(self, jobs: int, watcher: Watcher) -> None:
         self.watcher = watcher
-        self.workers = [_Worker() for _ in range(jobs)]
+        self.jobs = jobs
+        self.workers = [_Worker(jobs) for _ in range(jobs)]
 
     def __enter__(self) -> _Processes:
         return self
@@ -186,7 +188,7 @@ class _Processes:
             except (EOFError, ConnectionResetError):
                 # The worker was killed, ran out of memory or crashed: its batch failed, and a new process replaces it.
                 code = worker.stop()
-                self.workers[self.workers.index(worker)] = _Worker()
+                self.workers[self.workers.index(worker)] = _Worker(self.jobs)
                 lost = dict.fromkeys(todo, f"the worker process died (exit code {code})")
                 outcomes.append((batch, todo, Outcome((), lost, 0.0)))
                 continue
@@ -199,10 +201,10 @@ class _Processes:
 
 
 class _Worker:
-    def __init__(self) -> None:
+    def __init__(self, jobs: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, os.getpid(), jobs), daemon=True)
         self.process.start()
         theirs.close()
         self.given: tuple[Batch, list[dg.AssetKey]] | None = None
@@ -220,13 +222,14 @@ class _Worker:
         return self.process.exitcode
 
 
-def _work(pipe: Connection, parent: int) -> None:
+def _work(pipe: Connection, parent: int, jobs: int) -> None:
     """Main function of a worker: load the code location once, then run batches until the pipe closes."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of libraries; models set their own threads (`compute`)
+    os.environ.setdefault(JOBS, str(jobs))
     definitions = instance.definitions()
     with instance.open_instance() as dagster, progress.shown_by(_throttled(pipe.send)):
         while True:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cos_assets.generation.compute import torch_threads
 from cos_assets.training import packing
 from cos_assets.training.job import Base, Job, Prepared, write_json
 from cos_assets.training.settings import Finetune
@@ -123,7 +124,7 @@ def train_on(
         callbacks=[_checkpoints(folder, settings.checkpoint_steps(job.steps), on_step, done)],
     )
     trainer.remove_callback(PrinterCallback)
-    with _little_to_collect():
+    with _little_to_collect(), torch_threads(model.num_parameters()):
         trainer.train(resume_from_checkpoint=str(done[-1].folder) if done else None)
 
 

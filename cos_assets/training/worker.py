@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cos_assets.generation.compute import JOBS, jobs
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.job import Job, prepare, write_json
 from cos_assets.training.launch import ERROR, EVERY, JOB, LOG, PROGRESS, RATE, join
@@ -38,6 +39,7 @@ def _launch(folder: Path) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     job = Job.read(folder / JOB)
+    os.environ[JOBS] = str(jobs() * (job.settings.num_processes or 1))  # the processes share the cores
     os.environ["ACCELERATE_USE_CPU"] = str(not torch.cuda.is_available())
     options = {
         "num_processes": job.settings.num_processes,

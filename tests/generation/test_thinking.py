@@ -144,11 +144,12 @@ def test_a_budget_ends_the_reasoning(folders: dict[str, Path], engine: str) -> N
         assert one.text == "" and one.reasoning and one.reasoning_tokens == one.completion_tokens
     limited = resolve(str(folders["OPENED"]), engine=engine, chat=Chat(reasoning=Reasoning(budget=10)), options=options)
     tokenizer = thinking.tokenizer(thinking.OPENED)
-    closing = len(completion_ids(tokenizer, "</think>", ended=False))
+    most = 10 + len(completion_ids(tokenizer, "</think>", ended=False))
+    late = 0 if engine == "transformers" else 5  # vLLM counts a few tokens late
     for one in sampled(limited, 60):
-        assert one.completion_tokens is not None
-        if one.completion_tokens > 10 + closing:
-            assert one.reasoning_tokens == 10 + closing and one.text
+        assert one.completion_tokens is not None and one.reasoning_tokens is not None
+        if one.completion_tokens > most + late:
+            assert most <= one.reasoning_tokens <= most + late and one.text
     assert sum(bool(one.text) for one in sampled(limited, 60)) >= 4
 
 

@@ -57,7 +57,7 @@ def tokenizer(template: str) -> Any:
 
 
 def model(folder: Path, template: str, seed: int = 0) -> Path:
-    """Write a random Llama of 40,000 parameters with a byte-level tokenizer, and return its folder."""
+    """Write a small random Llama with a byte-level tokenizer, and return its folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -65,8 +65,8 @@ def model(folder: Path, template: str, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(made),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=64,
+        intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=1024,

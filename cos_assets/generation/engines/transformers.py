@@ -30,9 +30,10 @@ from typing import Any
 
 import numpy as np
 
-from cos_assets.generation import adapters
+from cos_assets.generation import adapters, compute
 from cos_assets.generation.completions import refused, share, stopped_at, text_of
-from cos_assets.generation.decoding import Batch, Job, ReasoningLimit
+from cos_assets.generation.cpu import use_grouped_attention
+from cos_assets.generation.decoding import Batch, Job, ReasoningLimit, independent
 from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags
 from cos_assets.generation.tokens import completion_ids, decode
@@ -128,7 +129,7 @@ class TransformersEngine:
 
         options = self._model.engine_options
         device = options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = options.get("dtype") or ("float32" if device == "cpu" else "bfloat16")
+        dtype = options.get("dtype") or (compute.dtype(compute.size(self._model)) if device == "cpu" else "bfloat16")
         source = self._model.model_id
         revision = None if Path(source).is_dir() else self._model.revision
         words, words_revision = source, revision
@@ -154,6 +155,8 @@ class TransformersEngine:
         ends = {*(stated if isinstance(stated, list) else [stated]), tokenizer.eos_token_id}
         self._ends = sorted(end for end in ends if end is not None)
         self._context = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+        if not independent(network):
+            use_grouped_attention(network)
         self._inside = opens_reasoning(tokenizer, self._model.chat)
         self._limit = _limit(tokenizer, self._model.chat, self._inside)
         self._network, self._tokenizer = network, tokenizer
@@ -178,20 +181,26 @@ class TransformersEngine:
         return jobs, failed
 
     def _batches(self, jobs: list[Job]) -> Iterator[tuple[list[Job], int]]:
-        """Yield batches as (jobs, padded prompt length), of about equal size per length, short prompts first."""
-        multiple = self._model.engine_options.get("pad_to_multiple_of", _PAD_TO)
+        """Yield batches as (jobs, padded prompt length), of about equal size, short prompts first.
+
+        If a sample must not depend on the others, neither may the padding of its prompt: each length has its batches.
+        """
+        multiple = self._model.engine_options.get("pad_to_multiple_of", _PAD_TO if independent(self._network) else None)
 
         def padded(job: Job) -> int:
+            if multiple is None:
+                return 0
             # Pad always (or, with 1, never), because attention with and without a mask rounds differently.
             return len(job.prompt) if multiple == 1 else -(-(len(job.prompt) + 1) // multiple) * multiple
 
         for width, group in groupby(sorted(jobs, key=lambda job: len(job.prompt)), key=padded):
             alike = list(group)
+            longest = width or len(alike[-1].prompt)
             prompts = len({job.request.prompt for job in alike})
-            most = self._most_rows(width + max(job.room for job in alike))
-            parts = max(-(-len(alike) // most), -(-prompts * width // _PROMPT_TOKENS))
+            most = self._most_rows(longest + max(job.room for job in alike))
+            parts = max(-(-len(alike) // most), -(-prompts * longest // _PROMPT_TOKENS))
             cuts = [len(alike) * part // parts for part in range(parts + 1)]
-            yield from ((alike[a:b], width) for a, b in pairwise(cuts) if a < b)
+            yield from ((alike[a:b], width or len(alike[b - 1].prompt)) for a, b in pairwise(cuts) if a < b)
 
     def _most_rows(self, tokens: int) -> int:
         """Return the maximum number of rows of `tokens` tokens: `batch_size`, or what fits the memory for the cache."""

@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from cos_assets.generation import adapters
+from cos_assets.generation import adapters, compute
 from cos_assets.generation.completions import refused, sample_seed, share, text_of
 from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags
@@ -42,7 +42,6 @@ _ENVIRONMENT = {
 # A CPU has no memory of its own to reserve a share of, and no captured graphs. Chunked prefill would lose the
 # per-request seeds ("CPU Generator does not use offset").
 _CPU_OPTIONS: dict[str, Any] = {
-    "dtype": "float32",
     "enforce_eager": True,
     "enable_chunked_prefill": False,
     "kv_cache_memory_bytes": 2 << 30,
@@ -199,7 +198,7 @@ class VllmEngine:
             raise ModuleNotFoundError(_MISSING, name="vllm") from None
         options: dict[str, Any] = {"seed": 0, "disable_log_stats": True, "enable_prefix_caching": True}
         if current_platform.is_cpu():
-            options |= _CPU_OPTIONS
+            options |= {"dtype": compute.dtype(compute.size(self._model)), **_CPU_OPTIONS}
         adapter = adapters.find(self._model.model_id)
         options |= _weights(self._model, adapter)
         if self._budget and not {"reasoning_parser", "reasoning_config"} & self._model.engine_options.keys():

@@ -1,0 +1,115 @@
+"""How a model that runs in this process uses the processor: threads and number format.
+
+A small model is fastest on one thread: with more, the threads wait for each other longer than they compute. On one
+thread in float32 a sample also depends on nothing that is drawn beside it (see `decoding`). A larger model gets all
+cores, shared among the jobs that run at the same time, and bfloat16 where the processor multiplies it natively. The
+border was measured with `benchmarks/sampling.py`; docs/engines.md has the figures. On a GPU nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cos_assets.generation import adapters
+from cos_assets.generation.types import Model
+from cos_assets.generation.weights import architecture
+from cos_assets.grading.cores import usable_cores
+
+SMALL = 20e6
+"""Number of parameters below which a model is small."""
+JOBS = "COS_JOBS"
+"""Environment variable: how many jobs share the cores of this machine. `cos run --jobs` sets it for its processes."""
+
+
+def size(model: Model) -> float | None:
+    """Return the number of parameters of a model: as stated, or as its architecture has. None if it is not known.
+
+    Examples
+    --------
+    >>> size(Model("org/model", "model-1", "vllm", params=7e9))
+    7000000000.0
+    """
+    if model.params is not None:
+        return model.params
+    adapter = adapters.find(model.model_id)
+    network = architecture(adapter.base, adapter.revision) if adapter else architecture(model.model_id, model.revision)
+    return None if network is None else network.num_parameters()
+
+
+def small(params: float | None) -> bool:
+    """Return whether a model is small. A model of unknown size is not.
+
+    Examples
+    --------
+    >>> small(1e6), small(1.5e9), small(None)
+    (True, False, False)
+    """
+    return params is not None and params < SMALL
+
+
+def threads(params: float | None) -> int:
+    """Return the number of threads for a model of `params` parameters on the processor.
+
+    Examples
+    --------
+    >>> threads(1e6)
+    1
+    """
+    return 1 if small(params) else max(1, usable_cores() // jobs())
+
+
+def jobs() -> int:
+    """Return how many jobs share the cores: the value of `COS_JOBS`, by default 1.
+
+    Raises
+    ------
+    ValueError
+        If the value is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> jobs() >= 1
+    True
+    """
+    given = os.environ.get(JOBS, "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"{JOBS}: {given!r} is not allowed; expected a whole number of at least 1")
+    return int(given)
+
+
+def dtype(params: float | None) -> str:
+    """Return the number format of a model on the processor: "bfloat16" where that is faster, else "float32".
+
+    Examples
+    --------
+    >>> dtype(1e6)
+    'float32'
+    """
+    import torch
+
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native and not small(params) else "float32"
+
+
+@contextmanager
+def torch_threads(params: float | None) -> Iterator[None]:
+    """Set the number of torch's threads for a model of `params` parameters, unless there is a GPU.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with torch_threads(1e6):
+    ...     torch.get_num_threads()
+    1
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(threads(params))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
