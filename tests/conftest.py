@@ -15,6 +15,7 @@ from support import ROOT, Silent
 
 # Two workers share two cores: with more threads than cores, tests take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("COS_JOBS", "2")
 # Files that take more than a minute, the longest first.
 LONGEST = (
     *("test_end_to_end.py", "test_ray.py", "test_openai.py", "test_real_study.py", "test_gsm8k_study.py"),

@@ -14,7 +14,7 @@ from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import checkpoint_inputs, prices, sampler
 from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.budget.allocation import ROUNDS, allocate
-from cos_assets.generation import engines
+from cos_assets.generation import compute, engines
 from cos_assets.generation.generate import Bought, Look, generate
 from cos_assets.generation.types import Model
 from cos_assets.grading.cores import usable_cores
@@ -53,6 +53,7 @@ def samples(spec: StudySpec) -> dg.AssetsDefinition:
             "revision": model.revision,
             "fingerprint": model.fingerprint,
             "engine": model.engine,
+            "arithmetic": compute.described(model),
             "prompt_version": spec.task.asked_version(spec.models[name].chat, own.shots),
             "samples_per_problem": count,
             "allocation": spec.allocation,

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cos_assets.generation import adapters
+from cos_assets.generation import adapters, engines
 from cos_assets.generation.types import Model
 from cos_assets.generation.weights import architecture
 from cos_assets.grading.cores import usable_cores
@@ -91,6 +91,31 @@ def dtype(params: float | None) -> str:
 
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native and not small(params) else "float32"
+
+
+def described(model: Model) -> str | None:
+    """Return how a model that runs in this process computes, and whether its samples depend on each other.
+
+    None for a model that runs elsewhere.
+
+    Examples
+    --------
+    >>> described(Model("wc", "wc-1", "transformers", params=1e6, engine_options={"device": "cpu"}))
+    'float32 on 1 thread: a sample depends on nothing beside it'
+    """
+    if not engines.get(model.engine).gpu:
+        return None
+    import torch
+
+    device = str(model.engine_options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device != "cpu":
+        return "on a GPU: a sample may depend on what is drawn beside it"
+    params = size(model)
+    form, count = str(model.engine_options.get("dtype") or dtype(params)), threads(params)
+    how = f"{form} on {count} thread{'s' if count > 1 else ''}"
+    if (form, count) == ("float32", 1):
+        return f"{how}: a sample depends on nothing beside it"
+    return f"{how}: a sample may depend on what is drawn beside it"
 
 
 @contextmanager

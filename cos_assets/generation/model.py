@@ -15,6 +15,8 @@ from cos_assets.generation import adapters, engines
 from cos_assets.generation.types import Chat, Model
 from cos_assets.generation.weights import architecture
 
+LARGE = 100e6
+"""Number of parameters from which vLLM is worth its start on the processor."""
 _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
 
 
@@ -172,7 +174,7 @@ def resolve(
     model_id : str
         A folder with a model or an adapter, a hub id, or the name under which a server knows the model.
     engine : str
-        The name of an engine. `auto` becomes vLLM if vLLM is installed and a GPU is available, else transformers.
+        The name of an engine. `auto` becomes vLLM or transformers (see `pick_engine`).
     revision : str, optional
         A branch, tag or commit of a hub model; its commit becomes the revision.
     params : float, optional
@@ -198,10 +200,11 @@ def resolve(
     >>> model.fingerprint, model.params
     ('local-8205d8a0e95db5e5-chat', 1000000000.0)
     """
-    if engine == engines.AUTO:
-        engine = pick_engine()
     given = dict(options or {})
     chat = _chat(chat, given.pop("chat_template_kwargs", None))
+    if engine == engines.AUTO:
+        found = resolve(model_id, engine="transformers", revision=revision, params=params, chat=chat, options=given)
+        return replace(found, engine=pick_engine(found))
     if fingerprint := engines.get(engine).fingerprint(model_id, chat, given):
         return Model(model_id, fingerprint + _tail(chat), engine, revision, params, chat, given)
     tail = ("-chat" if chat else "") + _kwargs_tail(chat) + _tail(chat)
@@ -281,10 +284,16 @@ def _commit(model_id: str, revision: str | None) -> str:
         ) from error
 
 
-def pick_engine() -> str:
-    """Return the name of the engine that `auto` selects: "vllm" or "transformers".
+def pick_engine(model: Model) -> str:
+    """Return the name of the engine that `auto` selects for a model: "vllm" or "transformers".
 
-    vLLM is faster on a GPU. On a CPU its start-up time outweighs the gain for small models.
+    vLLM, where it is installed, is faster on a GPU, and on the processor for all but small models, for which its start
+    takes longer than it saves. A model with `engine_options` keeps the same engine on every processor: transformers.
+
+    Examples
+    --------
+    >>> pick_engine(Model("wc", "wc-1", "auto", params=1e6))
+    'transformers'
     """
     from importlib.util import find_spec
 
@@ -292,4 +301,7 @@ def pick_engine() -> str:
         return "transformers"
     import torch
 
-    return "vllm" if torch.cuda.is_available() else "transformers"
+    if torch.cuda.is_available():
+        return "vllm"
+    large = model.params is None or model.params >= LARGE
+    return "vllm" if large and not model.engine_options else "transformers"

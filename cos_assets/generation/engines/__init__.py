@@ -22,7 +22,7 @@ from cos_assets.fields import EngineOptions
 from cos_assets.generation.types import Chat, Engine, Model
 
 AUTO = "auto"
-"""vLLM if it is installed and a GPU is available, else transformers."""
+"""vLLM or transformers, whichever is faster for the model here (see `model.pick_engine`)."""
 
 
 class Descriptor(ABC):
