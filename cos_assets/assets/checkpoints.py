@@ -10,9 +10,8 @@ import polars as pl
 
 from cos_assets.assets.benchmarks import answer_prompts, answer_version, greedy, versions
 from cos_assets.assets.metadata import picture, result
-from cos_assets.assets.models import checkpoint_inputs, target, target_spec
+from cos_assets.assets.models import checkpoint_inputs, finetuned, target, target_spec
 from cos_assets.assets.step import Inputs, Step, asset, own
-from cos_assets.generation.model import resolve
 from cos_assets.orchestration import checks
 from cos_assets.orchestration.checks import Check
 from cos_assets.orchestration.partitions import by_source
@@ -42,7 +41,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         chooses = validation.height > 0 and not scores_it and spec.task.answer_kind is not None
 
         def score(folder: Path) -> float:
-            model = resolve(str(folder), engine=base.engine, chat=base.chat, options=base.engine_options)
+            model = finetuned(folder, target_spec(spec, name))
             buyer = step.buyer("validation", name)
             return accuracy(evaluate(model, name, validation, asked, spec.task, ways, buyer))
 

@@ -19,10 +19,9 @@ from cos_assets.assets.benchmarks import (
     ways,
 )
 from cos_assets.assets.metadata import result, sketch
-from cos_assets.assets.models import checkpoint_inputs, target, target_spec
+from cos_assets.assets.models import checkpoint_inputs, finetuned, target, target_spec
 from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.generation.generate import Look
-from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
 from cos_assets.judging.readable import first_look, unread
 from cos_assets.judging.verdicts import verdict_counts
@@ -48,8 +47,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         frames, revisions = [], []
         trained = inputs[f"{name}_checkpoint"].select("path", "hash", "seed").collect()
         for path, digest, seed in trained.iter_rows():
-            folder = str(checkpoints.fetched(step.root, path, digest))
-            model = resolve(folder, engine=source.engine, chat=source.chat_format, options=source.engine_options)
+            model = finetuned(checkpoints.fetched(step.root, path, digest), source)
             frames.append(_evaluate(step, name, model, inputs, seed))
             revisions.append(model.revision)
         frame = pl.concat(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import polars as pl
 
 from cos_assets.assets.step import Inputs, Step
 from cos_assets.budget.matching import Prices
-from cos_assets.generation import engines
+from cos_assets.generation import adapters, engines
+from cos_assets.generation.compute import small
 from cos_assets.generation.generate import preflight
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
@@ -100,6 +102,20 @@ def prices(spec: StudySpec, model: str) -> Prices | None:
 def prices_of(part: ModelSpec) -> Prices | None:
     """Return the token prices of any model (see `prices`); None where the study states none."""
     return part.price.of(engines.get(part.engine).discounted(part.engine_options)) if part.price else None
+
+
+def finetuned(folder: Path, part: ModelSpec | TargetSpec) -> Model:
+    """Return the finetuned model in a folder, to be served like `part`.
+
+    A LoRA model is served as an adapter on its base, so that one engine serves all that share the base, unless it is so
+    small that it is loaded at once.
+    """
+    model = resolve(str(folder), engine=part.engine, chat=part.chat_format, options=part.engine_options)
+    adapter = adapters.find(folder.parent / "adapter")
+    if adapter is None or small(model.params):
+        return model
+    moved = Path(adapter.base).is_absolute() and not Path(adapter.base).is_dir()
+    return model if moved else replace(model, adapter=str(adapter.folder))
 
 
 def checkpoint_folder(step: Step, frame: pl.LazyFrame) -> Path:

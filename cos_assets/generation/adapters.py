@@ -106,6 +106,29 @@ def find(model_id: str | Path) -> Adapter | None:
     return Adapter(folder, base, config.get("revision"), max(ranks))
 
 
+def base_of(source: str, revision: str | None) -> tuple[Any, ...]:
+    """Return what identifies the weights that an engine loads for a model: those of its base, if it is an adapter.
+
+    Parameters
+    ----------
+    source : str
+        A folder, also of an adapter, or a hub id.
+    revision : str or None
+        The revision of a hub id.
+
+    Examples
+    --------
+    >>> base_of("org/model", "main")
+    ('org/model', 'main')
+    """
+    if adapter := find(source):
+        source, revision = adapter.base, adapter.revision
+    if not Path(source).is_dir():
+        return source, revision
+    files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(source).iterdir())
+    return str(Path(source).resolve()), *files
+
+
 def described(folder: Path) -> bytes:
     """Return an adapter's config as JSON, without the path and revision of its base model, since paths can change.
 

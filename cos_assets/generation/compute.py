@@ -33,7 +33,7 @@ def size(model: Model) -> float | None:
     """
     if model.params is not None:
         return model.params
-    adapter = adapters.find(model.model_id)
+    adapter = adapters.find(model.source)
     network = architecture(adapter.base, adapter.revision) if adapter else architecture(model.model_id, model.revision)
     return None if network is None else network.num_parameters()
 

@@ -33,7 +33,7 @@ import polars as pl
 
 from cos_assets import progress
 from cos_assets.budget.matching import Prices
-from cos_assets.generation import engines, spend
+from cos_assets.generation import engines, loaded, spend
 from cos_assets.generation.compute import size, torch_threads
 from cos_assets.generation.ledger import Ledger, prompt_hash
 from cos_assets.generation.spend import Cap, Spend, Stage, Tariff
@@ -238,7 +238,10 @@ def _buy(
             spent = spend.spent(buyer.root, buyer.study)
         if engines.get(model.engine).gpu:
             stack.enter_context(torch_threads(size(model)))
-        engine = open_engine(model)
+        engine = stack.enter_context(loaded.engine_of(model, open_engine))
+        if hasattr(engine, "load"):
+            progress.report(f"loading {buyer.model or model.model_id}", 0, 1)
+            engine.load()
         say(0)
         try:
             while requests:
@@ -267,7 +270,6 @@ def _buy(
                         buffer, flushed = [], time.monotonic()
         finally:
             ledger.append(buffer)  # completions before a failure have been paid for
-            engine.close()
     return done
 
 

@@ -153,6 +153,8 @@ class Model:
         The chat template's inputs, if the prompt is sent as a user message; None for a model that continues the prompt.
     engine_options : dict
         The `engine_options:` of the study.
+    adapter : str, optional
+        The folder of a LoRA adapter with which its base model is this model. An engine loads it instead of `model_id`.
 
     Examples
     --------
@@ -167,6 +169,12 @@ class Model:
     params: float | None = None
     chat: Chat | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
+    adapter: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What an engine loads: the adapter, or the model."""
+        return self.adapter or self.model_id
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def run(
     with pool:
         while waiting or pool.busy:
             # What is missing or stale is only known once everything upstream is settled.
-            for batch in [b for b in waiting.values() if b.needs <= settled]:
+            for batch in pool.in_order([b for b in waiting.values() if b.needs <= settled]):
                 if not pool.free:
                     break
                 del waiting[batch.name]
@@ -124,6 +124,7 @@ class _Here:
     def __init__(self, graph: Graph, dagster: dg.DagsterInstance, watcher: Watcher) -> None:
         self.graph, self.dagster, self.watcher = graph, dagster, watcher
         self.given: tuple[Batch, list[dg.AssetKey]] | None = None
+        self.model = ""
 
     def __enter__(self) -> _Here:
         return self
@@ -139,8 +140,12 @@ class _Here:
     def busy(self) -> bool:
         return self.given is not None
 
+    def in_order(self, batches: list[Batch]) -> list[Batch]:
+        """Return the batches whose model is loaded first."""
+        return sorted(batches, key=lambda batch: batch.model != self.model)
+
     def submit(self, batch: Batch, todo: list[dg.AssetKey]) -> None:
-        self.given = batch, todo
+        self.given, self.model = (batch, todo), batch.model
 
     def collect(self) -> list[tuple[Batch, list[dg.AssetKey], Outcome]]:
         assert self.given is not None
@@ -172,8 +177,13 @@ class _Processes:
     def busy(self) -> list[_Worker]:
         return [worker for worker in self.workers if worker.given is not None]
 
+    def in_order(self, batches: list[Batch]) -> list[Batch]:
+        """Return the batches whose model a free worker has loaded first."""
+        models = {worker.model for worker in self.free}
+        return sorted(batches, key=lambda batch: batch.model not in models)
+
     def submit(self, batch: Batch, todo: list[dg.AssetKey]) -> None:
-        self.free[0].submit(batch, todo)
+        min(self.free, key=lambda worker: worker.model != batch.model).submit(batch, todo)
 
     def collect(self) -> list[tuple[Batch, list[dg.AssetKey], Outcome]]:
         """Wait for at least one message of the workers; return the outcomes of finished batches, forward progress."""
@@ -208,9 +218,10 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.given: tuple[Batch, list[dg.AssetKey]] | None = None
+        self.model = ""
 
     def submit(self, batch: Batch, todo: list[dg.AssetKey]) -> None:
-        self.given = batch, todo
+        self.given, self.model = (batch, todo), batch.model
         self.pipe.send((todo, batch.partition))
 
     def stop(self) -> int | None:

@@ -37,6 +37,11 @@ class Batch:
     reads: dict[dg.AssetKey, set[Unit]] = field(default_factory=dict)
     """The units that each asset reads directly."""
 
+    @property
+    def model(self) -> str:
+        """What the batch's process keeps loaded: batches that sample the same model share it, over all budgets."""
+        return f"{self.name.rpartition(' ')[0]} {(self.partition or '').rpartition('|')[2]}"
+
 
 @dataclass(frozen=True)
 class Outcome:

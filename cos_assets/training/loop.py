@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cos_assets.generation import loaded
 from cos_assets.generation.compute import torch_threads
 from cos_assets.training import packing
 from cos_assets.training.job import Base, Job, Prepared, write_json
@@ -111,6 +112,8 @@ def train_on(
     )
     if arguments.world_size != processes:
         raise ValueError(f"num_processes: {processes}, but found {arguments.world_size} processes; do not use torchrun")
+    if torch.cuda.is_available():
+        loaded.release()
     arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch size by the number of visible GPUs
     model = trainable(job.base, settings, bf16, job.seed)
     if settings.packing and not done:

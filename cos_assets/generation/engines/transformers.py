@@ -77,6 +77,8 @@ class TransformersEngine:
         self._ends: list[int] = []
         self._inside = False  # whether completions start inside the reasoning
         self._limit: ReasoningLimit | None = None
+        self._base: tuple[Any, ...] = ()
+        self._adapter = False
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Yield completions as they finish, short prompts first (see `Engine.stream`).
@@ -86,7 +88,7 @@ class TransformersEngine:
         """
         if not requests:
             return
-        self._load()
+        self.load()
         jobs, done = self._jobs(requests, sampling)
         if done:
             yield done
@@ -119,7 +121,35 @@ class TransformersEngine:
             gc.collect()  # takes half a second; on a CPU the next collection suffices
             torch.cuda.empty_cache()
 
-    def _load(self) -> None:
+    def serve(self, model: Model) -> bool:
+        """Switch to another model without loading its base again. Returns False if it has another base or options."""
+        same = self._base == adapters.base_of(model.source, model.revision)
+        if self._network is None or not same or model.engine_options != self._model.engine_options:
+            return False
+        adapter = adapters.find(model.source)
+        if adapter and adapter.has_tokenizer:
+            return False
+        if self._adapter:
+            self._network.delete_adapter("default")
+        if adapter:
+            self._network.load_adapter(str(adapter.folder))
+        self._adapter = adapter is not None
+        self._ask_as(model)
+        return True
+
+    def _ask_as(self, model: Model) -> None:
+        self._model = model
+        self._inside = opens_reasoning(self._tokenizer, model.chat)
+        self._limit = _limit(self._tokenizer, model.chat, self._inside)
+
+    def load(self) -> None:
+        """Load the model unless it is loaded.
+
+        Raises
+        ------
+        ValueError
+            If the weights are incomplete, or keep no cache.
+        """
         if self._network is not None:
             return
         import torch
@@ -130,7 +160,8 @@ class TransformersEngine:
         options = self._model.engine_options
         device = options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = options.get("dtype") or (compute.dtype(compute.size(self._model)) if device == "cpu" else "bfloat16")
-        source = self._model.model_id
+        source = self._model.source
+        self._base = adapters.base_of(source, self._model.revision)
         revision = None if Path(source).is_dir() else self._model.revision
         words, words_revision = source, revision
         if adapter := adapters.find(source):
@@ -146,6 +177,7 @@ class TransformersEngine:
             ).eval()
             if adapter:
                 network.load_adapter(str(adapter.folder))
+            self._adapter = adapter is not None
         if "past_key_values" not in inspect.signature(network.forward).parameters:
             raise ValueError(
                 f"model: {source!r} ({type(network).__name__}) has no key-value cache, which engine: transformers"
@@ -157,9 +189,8 @@ class TransformersEngine:
         self._context = getattr(network.config.get_text_config(), "max_position_embeddings", None)
         if not independent(network):
             use_grouped_attention(network)
-        self._inside = opens_reasoning(tokenizer, self._model.chat)
-        self._limit = _limit(tokenizer, self._model.chat, self._inside)
         self._network, self._tokenizer = network, tokenizer
+        self._ask_as(self._model)
 
     def _jobs(self, requests: Sequence[Request], sampling: Sampling) -> tuple[list[Job], list[Completion]]:
         """Return the samples to draw, and error completions for prompts that are empty or too long."""

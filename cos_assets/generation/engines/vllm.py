@@ -72,6 +72,9 @@ class VllmEngine:
         self._tokenizer: Any = None
         self._inside = False  # whether completions start inside the reasoning
         self._adapter: Any = None
+        self._adapters = self._rank = 0
+        self._limits = False  # whether reasoning can have a budget
+        self._base: tuple[Any, ...] = ()
         self._serial = 0
         self._running: dict[str, tuple[Request, int, Sampling]] = {}
         self._prompt: tuple[str, list[int]] = "", []
@@ -199,7 +202,8 @@ class VllmEngine:
         options: dict[str, Any] = {"seed": 0, "disable_log_stats": True, "enable_prefix_caching": True}
         if current_platform.is_cpu():
             options |= {"dtype": compute.dtype(compute.size(self._model)), **_CPU_OPTIONS}
-        adapter = adapters.find(self._model.model_id)
+        adapter = adapters.find(self._model.source)
+        self._base = adapters.base_of(self._model.source, self._model.revision)
         options |= _weights(self._model, adapter)
         if self._budget and not {"reasoning_parser", "reasoning_config"} & self._model.engine_options.keys():
             options["reasoning_config"] = _reasoning_config(self._model, options)
@@ -213,11 +217,35 @@ class VllmEngine:
         finally:  # on a CPU vLLM replaces it by a no-op for the whole process
             torch.set_num_threads = set_num_threads
         self._tokenizer = self._engine.get_tokenizer()
-        self._inside = opens_reasoning(self._tokenizer, self._model.chat)
-        if adapter:
-            from vllm.lora.request import LoRARequest
+        self._rank, self._limits = options.get("max_lora_rank", 0), self._budget is not None
+        self._ask_as(self._model, adapter)
 
-            self._adapter = LoRARequest("adapter", 1, str(adapter.folder))
+    def serve(self, model: Model) -> bool:
+        """Switch to another model without loading its base again.
+
+        Returns False if it has another base, other options, or needs what the engine was not loaded with (adapters, or
+        a budget of reasoning tokens).
+        """
+        same = self._base == adapters.base_of(model.source, model.revision)
+        if self._engine is None or not same or model.engine_options != self._model.engine_options:
+            return False
+        adapter = adapters.find(model.source)
+        if adapter and (adapter.has_tokenizer or adapter.rank > self._rank):
+            return False
+        if model.chat and model.chat.reasoning.budget and not self._limits:
+            return False
+        self._ask_as(model, adapter)
+        return True
+
+    def _ask_as(self, model: Model, adapter: adapters.Adapter | None) -> None:
+        from vllm.lora.request import LoRARequest
+
+        self._model, self._prompt = model, ("", [])
+        self._budget = model.chat.reasoning.budget if model.chat else None
+        self._inside = opens_reasoning(self._tokenizer, model.chat)
+        self._adapters += 1  # vLLM identifies an adapter by its number
+        number = self._adapters
+        self._adapter = LoRARequest(f"adapter-{number}", number, str(adapter.folder)) if adapter else None
 
     def _tokens(self, prompt: str) -> list[int]:
         return prompt_ids(self._tokenizer, prompt, self._model.chat)
