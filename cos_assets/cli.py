@@ -101,8 +101,9 @@ def run(
             summary = executor.Summary(fresh=len(units))
         else:
             console.print(f"{study}: {len(todo)} of {len(batches)} batches to make, {jobs} at a time", highlight=False)
+            log = instance.new_log(study)
             with Terminal(console) as terminal:
-                summary = executor.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced, todo)
+                summary = executor.run(graph, dagster, batches, terminal, min(jobs, len(todo)), forced, todo, log)
     catalog.ready(root)
     seconds = time.perf_counter() - started
     if todo:
@@ -117,6 +118,8 @@ def run(
         click.echo(f"\n{study}: no new conclusion; the report of the last complete run is {_here(page)}")
     for name, reason in summary.failed.items():
         click.echo(for_terminal(f"failed: {name}: {reason}"), err=True)
+    if todo and summary.failed:
+        click.echo(f"the output of engines and trainings is in {log}", err=True)
     sys.exit(1 if summary.failed else 0)
 
 

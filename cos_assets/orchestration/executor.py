@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
@@ -48,10 +49,12 @@ def run(
     jobs: int,
     again: Container[Unit] = (),
     stale: Container[str] | None = None,
+    log: Path | None = None,
 ) -> Summary:
     """Bring every batch up to date, and materialize the units in `again` even where they are.
 
-    With `jobs` = 1 the batches run in this process, otherwise in that many worker processes. `stale` names the batches
+    The batches run in `jobs` worker processes, whose output is appended to `log`; without a log and with one job, they
+    run in this process. `stale` names the batches
     known to contain something stale; the others are examined only if a batch they read from ran. Assets are skipped
     when something they read failed; the others run.
     """
@@ -60,7 +63,7 @@ def run(
     changed: set[str] = set()
     broken: set[Unit] = set()
     summary = Summary()
-    pool = _Here(graph, dagster, watcher) if jobs == 1 else _Processes(jobs, watcher)
+    pool = _Here(graph, dagster, watcher) if jobs == 1 and log is None else _Processes(jobs, watcher, log)
 
     def settle(batch: Batch, todo: list[dg.AssetKey], outcome: Outcome) -> None:
         settled.add(batch.name)
@@ -157,10 +160,9 @@ class _Here:
 class _Processes:
     """Runs batches in worker processes. They are started once, because loading torch takes longer than many batches."""
 
-    def __init__(self, jobs: int, watcher: Watcher) -> None:
-        self.watcher = watcher
-        self.jobs = jobs
-        self.workers = [_Worker(jobs) for _ in range(jobs)]
+    def __init__(self, jobs: int, watcher: Watcher, log: Path | None) -> None:
+        self.watcher, self.jobs, self.log = watcher, jobs, log
+        self.workers = [_Worker(jobs, log) for _ in range(jobs)]
 
     def __enter__(self) -> _Processes:
         return self
@@ -198,8 +200,9 @@ class _Processes:
             except (EOFError, ConnectionResetError):
                 # The worker was killed, ran out of memory or crashed: its batch failed, and a new process replaces it.
                 code = worker.stop()
-                self.workers[self.workers.index(worker)] = _Worker(self.jobs)
-                lost = dict.fromkeys(todo, f"the worker process died (exit code {code})")
+                self.workers[self.workers.index(worker)] = _Worker(self.jobs, self.log)
+                output = f"; its output is in {self.log}" if self.log else ""
+                lost = dict.fromkeys(todo, f"the worker process died (exit code {code}){output}")
                 outcomes.append((batch, todo, Outcome((), lost, 0.0)))
                 continue
             if kind == "progress":
@@ -211,10 +214,10 @@ class _Processes:
 
 
 class _Worker:
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, log: Path | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, os.getpid(), jobs), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, os.getpid(), jobs, log), daemon=True)
         self.process.start()
         theirs.close()
         self.given: tuple[Batch, list[dg.AssetKey]] | None = None
@@ -233,10 +236,14 @@ class _Worker:
         return self.process.exitcode
 
 
-def _work(pipe: Connection, parent: int, jobs: int) -> None:
+def _work(pipe: Connection, parent: int, jobs: int, log: Path | None) -> None:
     """Main function of a worker: load the code location once, then run batches until the pipe closes."""
     import signal
 
+    if log is not None:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(output, 1)  # libraries and their processes write to the descriptors, not to sys.stdout
+        os.dup2(output, 2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of libraries; models set their own threads (`compute`)

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -51,6 +52,13 @@ def definitions(module: str = CODE_LOCATION) -> dg.Definitions:
     """Load the code location. Raises StudyError for a defs.yaml with mistakes."""
     loaded = importlib.import_module(module).defs
     return loaded() if callable(loaded) else loaded
+
+
+def new_log(study: str) -> Path:
+    """Return a new file, in DAGSTER_HOME, for the output of the processes of one `cos run`."""
+    folder = Path(os.environ["DAGSTER_HOME"]) / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{study}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
 
 
 @contextmanager
