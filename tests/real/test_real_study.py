@@ -13,6 +13,7 @@ import pytest
 
 from cos_assets import tasks
 from cos_assets.generation.prompts import prompt_ids
+from cos_assets.generation.types import Chat
 from cos_assets.grading import instructions
 
 PROBLEMS, TOKENS = 4, 16
@@ -59,7 +60,8 @@ def test_a_study_with_a_real_model_runs_from_samples_to_the_report(
     problems = {p["problem_id"]: p for p in table(root, "problems").to_dicts()}
     for row in samples.to_dicts():
         chat = row["model"] == "se"
-        asked = prompt_ids(tokenizer, task.prompt(problems[row["problem_id"]], chat=chat), chat=chat)
+        text = task.prompt(problems[row["problem_id"]], chat=chat)
+        asked = prompt_ids(tokenizer, text, Chat() if chat else None)
         assert row["prompt_tokens"] == len(asked)
         assert row["finish_reason"] == ("stop" if row["completion_tokens"] < TOKENS else "length")
     assert not samples["completion"].str.contains("<|im_", literal=True).any()
