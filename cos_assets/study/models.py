@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from cos_assets.budget.matching import Prices
 from cos_assets.fields import Count, Name, Spec, Text, one_of, reject_bool
@@ -122,6 +122,10 @@ class SamplingKeys(Spec):
     def given(self) -> dict[str, Any]:
         """The keys that are set, with their values."""
         return {key: getattr(self, key) for key in sorted(self.model_fields_set)}
+
+    @model_serializer
+    def _only_given(self) -> dict[str, Any]:
+        return self.given
 
 
 class PromptedSpec(Spec):
