@@ -372,6 +372,7 @@ def _booking(
             "prompt": completion.prompt,
             "completion": completion.text,
             "reasoning": completion.reasoning,
+            "messages": completion.messages,
             "finish_reason": completion.finish_reason,
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -76,6 +76,56 @@ def assistant_text(tokenizer: Any, chat: Chat | None, reasoning: str | None, rep
         return _TAGS[1].lstrip("\n") + reply if inside else reply
     before, between = _place(tokenizer, chat) or (("" if inside else _TAGS[0]), _TAGS[1])
     return before + reasoning.strip("\n") + between + reply.lstrip("\n")
+
+
+def conversation(
+    tokenizer: Any, chat: Chat, prompt: str, turns: Sequence[Mapping[str, Any]]
+) -> list[tuple[list[int], bool]]:
+    """Return the tokens of a conversation in parts, and whether the model should generate each part.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+        The tokenizer of the model.
+    chat : Chat
+        The other inputs of its chat template.
+    prompt : str
+        The first user message.
+    turns : sequence of mappings
+        The messages behind it, in the form of the template: `role`, `content` and, where it has them, `tool_calls`,
+        `reasoning_content` and so on. The assistant's turns are generated, those of tools and users are not.
+
+    Raises
+    ------
+    ValueError
+        If there is no assistant turn, if a text spells out a control token, or if the template changes earlier turns
+        when later ones follow.
+    """
+    for text in (prompt, *(str(turn.get("content") or "") for turn in turns)):
+        if spells_control(tokenizer, text):
+            raise ValueError("messages: a message contains the text of a control token; remove it")
+    messages: list[dict[str, Any]] = _messages(tokenizer, chat, prompt)
+    whole = _rendered(tokenizer, [*messages, *map(dict, turns)], chat, add_generation_prompt=False)
+    parts: list[tuple[str, bool]] = []
+    done = 0
+    for turn in turns:
+        before = _rendered(tokenizer, messages, chat)
+        messages = [*messages, dict(turn)]
+        if turn["role"] != "assistant":
+            continue
+        after = _rendered(tokenizer, messages, chat, add_generation_prompt=False)
+        if not (after.startswith(before) and whole.startswith(after)):
+            raise ValueError(
+                "messages: the chat template changes earlier turns when later ones follow (mostly their reasoning), so"
+                " they cannot be trained on together; import the last turn as completion instead"
+            )
+        end = after.rfind(tokenizer.eos_token, len(before)) + len(tokenizer.eos_token)
+        end = end if end >= len(before) + len(tokenizer.eos_token) else len(after.rstrip())
+        parts += [(whole[done : len(before)], False), (whole[len(before) : end], True)]
+        done = end
+    if not parts:
+        raise ValueError("messages: there is no assistant turn to train on")
+    return [(list(tokenizer(text, add_special_tokens=False)["input_ids"]), learned) for text, learned in parts if text]
 
 
 def _place(tokenizer: Any, chat: Chat) -> tuple[str, str] | None:
@@ -148,16 +198,18 @@ def _variables(tokenizer: Any) -> set[str]:
     return meta.find_undeclared_variables(tree)
 
 
-def _rendered(tokenizer: Any, messages: list[dict[str, str]], chat: Chat, add_generation_prompt: bool = True) -> str:
+def _rendered(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], chat: Chat, add_generation_prompt: bool = True
+) -> str:
     return tokenizer.apply_chat_template(
-        messages,
+        list(messages),
         add_generation_prompt=add_generation_prompt,
         tokenize=False,
         **template_arguments(tokenizer, chat),
     )
 
 
-def _messages(tokenizer: Any, chat: Chat, prompt: str) -> list[dict[str, str]]:
+def _messages(tokenizer: Any, chat: Chat, prompt: str) -> list[dict[str, Any]]:
     """Return the messages of a prompt. A system message that the template rejects or leaves out joins the prompt."""
     from jinja2 import TemplateError
 

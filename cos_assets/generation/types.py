@@ -219,6 +219,9 @@ class Completion:
         The text before the reply, without its markers; None if there is none, or if it is not kept.
     reasoning_tokens : int or None
         The number of the completion tokens that are reasoning; None if it is unknown.
+    messages : str, optional
+        The turns behind the prompt as a JSON list of messages, of an imported trace with several turns. `text` and
+        `reasoning` are those of the last one.
 
     Examples
     --------
@@ -240,6 +243,7 @@ class Completion:
     again: bool = False
     reasoning: str | None = None
     reasoning_tokens: int | None = None
+    messages: str | None = None
 
 
 class Engine(Protocol):

@@ -66,6 +66,7 @@ _SAMPLE = {
 _REPLY = {
     "completion": text("The reply that the model generated, without its reasoning."),
     "reasoning": text("The text before the reply, without its tags; null where there is none, or it is not kept."),
+    "messages": text("The turns behind the prompt as JSON, of an imported trace with several; null: one turn."),
     "finish_reason": text("stop: complete; length: cut off at max_tokens; error: the request failed."),
 }
 _TOKENS = {
@@ -307,6 +308,7 @@ TABLES: Mapping[str, Table] = {
             "prompt": text("The prompt, without few-shot examples."),
             "completion": text("The reply that the model is trained to write."),
             "reasoning": text("The reasoning that it is trained to write before the reply; null for none."),
+            "messages": text("The turns of a trace, as JSON, whose assistant turns are trained on; null: one turn."),
             "finish_reason": text("stop: an end-of-text token follows; length: cut off; null: a reference solution."),
         },
         labels=_ARM,

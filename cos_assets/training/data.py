@@ -6,6 +6,7 @@ training starts, so a run that resumes after a kill uses the same batches.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from cos_assets.generation.prompts import assistant_text, prompt_ids
+from cos_assets.generation.prompts import assistant_text, conversation, prompt_ids
 from cos_assets.generation.tokens import completion_ids
 from cos_assets.generation.types import Chat
 
@@ -32,10 +33,20 @@ SCHEDULE = "2"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The tokens of a prompt, its completion and EOS (unless cut off). The first `prompt` tokens have no label."""
+    """The tokens of a prompt, its completion and EOS (unless cut off).
+
+    The first `prompt` tokens have no label, nor do those that `masked` marks: the turns of tools and users in a trace.
+    """
 
     ids: np.ndarray
     prompt: int
+    masked: np.ndarray | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The tokens, or `IGNORE` where there is no label."""
+        hidden = np.arange(len(self.ids)) < self.prompt
+        return np.where(hidden if self.masked is None else hidden | self.masked, IGNORE, self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,8 +56,7 @@ def trained_on(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the columns that a training depends on: prompt, completion and, where they are used, reasoning and
     finish_reason."""
     names = ["prompt", "completion"]
-    if "reasoning" in rows.columns and rows["reasoning"].count():
-        names.append("reasoning")
+    names += [name for name in ("reasoning", "messages") if name in rows.columns and rows[name].count()]
     if truncated(rows).any():
         names.append("finish_reason")
     return rows.select(name for name in names if name in rows.columns)
@@ -71,7 +81,8 @@ def encode(
     """Tokenize the prompt and completion of every row separately, as the engines do.
 
     `chat`: see `prompt_ids`. A completion is the reasoning (an optional column), in its place in the chat template, and
-    the reply. EOS follows, unless the finish_reason is "length" (the column is optional).
+    the reply. EOS follows, unless the finish_reason is "length" (the column is optional). A row with `messages` (an
+    optional column) is a conversation, of which the assistant's turns are learned.
 
     Returns the rows of at most `limit` tokens, and the number of longer rows. Longer rows are dropped and not cut,
     because a cut completion would teach the model not to stop. Raises ValueError for a missing column, no rows, a value
@@ -92,7 +103,11 @@ def encode(
         raise ValueError("tokenizer: has no EOS token, so a model could not learn where to stop; set eos_token")
     prompts = {text: prompt_ids(tokenizer, text, chat) for text in rows["prompt"].unique(maintain_order=True)}
     encoded, texts = [], zip(rows["prompt"], learned_texts(rows, tokenizer, chat), truncated(rows), strict=True)
-    for number, (prompt, completion, cut) in enumerate(texts):
+    traces = rows["messages"] if "messages" in rows.columns else [None] * rows.height
+    for number, ((prompt, completion, cut), trace) in enumerate(zip(texts, traces, strict=True)):
+        if trace is not None:
+            encoded.append(_conversation(number, tokenizer, chat, prompt, trace))
+            continue
         start = prompts[prompt]
         if not start:
             raise ValueError(f"rows: row {number}: prompt {prompt!r} has no tokens; expected at least one token")
@@ -107,6 +122,19 @@ def encode(
             " shortest row"
         )
     return kept, len(encoded) - len(kept)
+
+
+def _conversation(number: int, tokenizer: Any, chat: Chat | None, prompt: str, trace: str) -> Row:
+    if chat is None:
+        raise ValueError(
+            f"rows: row {number}: a trace of several turns needs a chat template; set chat: true for an instruct model"
+        )
+    try:
+        parts = conversation(tokenizer, chat, prompt, json.loads(trace))
+    except ValueError as error:
+        raise ValueError(f"rows: row {number}: {error}") from None
+    masked = np.concatenate([np.full(len(ids), not learned) for ids, learned in parts])
+    return Row(np.concatenate([np.array(ids, np.int64) for ids, _ in parts]), len(parts[0][0]), masked)
 
 
 def learned_texts(rows: pl.DataFrame, tokenizer: Any, chat: Chat | None) -> Iterator[str]:
@@ -168,6 +196,6 @@ class Collator:
             end = len(row)
             ids[i, :end] = row.ids
             mask[i, :end] = 1
-            labels[i, row.prompt : end] = row.ids[row.prompt :]
+            labels[i, :end] = row.labels
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         return {name: torch.from_numpy(array) for name, array in batch.items()}

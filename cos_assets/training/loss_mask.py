@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
+from cos_assets.generation.prompts import conversation
 from cos_assets.generation.tokens import completion_ids
 from cos_assets.training.data import IGNORE, Collator, encode, learned_texts, truncated
 from cos_assets.training.job import Base
@@ -34,7 +36,14 @@ def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
         collator = Packer(pad, getattr(config, "max_position_embeddings", None), config.hidden_size)
     batch = collator(encoded)
     ended = zip(learned_texts(few, tokenizer, base.chat), ~truncated(few), strict=True)
-    wanted = Counter(tuple(completion_ids(tokenizer, text, whole)) for text, whole in ended)
+    traces = few["messages"] if "messages" in few.columns else [None] * few.height
+    wanted: Counter[tuple[int, ...]] = Counter()
+    for (text, whole), trace, prompt in zip(ended, traces, few["prompt"], strict=True):
+        if trace is None or base.chat is None:
+            wanted[tuple(completion_ids(tokenizer, text, whole))] += 1
+        else:
+            parts = conversation(tokenizer, base.chat, prompt, json.loads(trace))
+            wanted.update(tuple(ids) for ids, own in parts if own)
     return not_in_both(wanted, Counter(learned(batch)))
 
 

@@ -85,7 +85,7 @@ def packed(lines: Sequence[Sequence[Row]], pad: int) -> dict[str, Any]:
             start, end = end, end + len(row)
             ids[i, start:end] = row.ids
             positions[i, start:end] = np.arange(len(row))
-            labels[i, start + row.prompt : end] = row.ids[row.prompt :]
+            labels[i, start:end] = row.labels
         positions[i, end:] = np.arange(shape[1] - end)
     batch = {"input_ids": ids, "position_ids": positions, "labels": labels}
     return {name: torch.from_numpy(array) for name, array in batch.items()}

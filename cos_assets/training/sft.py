@@ -18,7 +18,7 @@ from cos_assets.generation import adapters
 from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.checkpoint_selection import Candidate, assemble, best, score
-from cos_assets.training.data import SCHEDULE, trained_on
+from cos_assets.training.data import IGNORE, SCHEDULE, trained_on
 from cos_assets.training.job import Job, prepare, write_json
 from cos_assets.training.launch import train_apart, wait_for_others
 from cos_assets.training.loop import OnStep, marked_checkpoints, train
@@ -170,7 +170,7 @@ def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_pro
         "chosen_step": chosen.checkpoint.step,
         "validation_accuracy": scores[chosen.key] if scores else None,
         "tokens": tokens,
-        "completion_tokens": int(seen @ [len(row) - row.prompt for row in encoded]),
+        "completion_tokens": int(seen @ [(row.labels != IGNORE).sum() for row in encoded]),
         "flops": training_flops(count_parameters(model), tokens, adapter_params),
         "seconds": round(seconds, 3),
         "examples": len(encoded),

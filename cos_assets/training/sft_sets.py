@@ -109,6 +109,7 @@ def reference_set(
         model=pl.lit(None, pl.String),
         sample_index=pl.lit(None, pl.Int32),
         reasoning=pl.lit(None, pl.String),
+        messages=pl.lit(None, pl.String),
         finish_reason=pl.lit(None, pl.String),
     )
     return _shaped(source, rows, problems, task, seed)
@@ -151,7 +152,7 @@ def _shaped(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Apply the filters of the source to the solutions `kept`; return rows in the schema `SCHEMA`, and counts.
 
-    `kept` has the columns [problem_id, model, sample_index, completion, reasoning, finish_reason].
+    `kept` has the columns [problem_id, model, sample_index, completion, reasoning, messages, finish_reason].
     """
     if source.deduplicate:
         how = "exact" if source.deduplicate is True else source.deduplicate
@@ -164,7 +165,7 @@ def _shaped(
     if source.rows:
         kept = arms.drawn(kept, ["model", "problem_id", "sample_index"], source.rows, f"{seed}/rows")
     if source.reasoning == "strip":
-        kept = kept.with_columns(reasoning=pl.lit(None, pl.String))
+        kept = kept.with_columns(pl.lit(None, pl.String).alias(name) for name in ("reasoning", "messages"))
     rows = kept.join(prompts(task, problems), on="problem_id", maintain_order="left")
     counts |= {"rows": rows.height, "problems": rows["problem_id"].n_unique()}
     return rows.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()), counts

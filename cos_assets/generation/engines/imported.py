@@ -5,6 +5,7 @@
     columns:
       question: question                 # or problem_id: ...; matches a row to its problem
       completion: choices.0.message      # dots lead into nested objects and lists; a list holds several samples
+      messages: messages                 # instead of completion, traces of several turns, with tools
       reasoning: choices.0.reasoning     # the rest is optional
       finish_reason: ...
       prompt_tokens: ...
@@ -49,6 +50,7 @@ _CHUNK = 4096
 class _Sample(NamedTuple):
     text: str
     reasoning: str | None
+    messages: str | None
     finish_reason: FinishReason
     error: str | None
     prompt_tokens: int | None
@@ -132,6 +134,10 @@ class ImportedEngine:
         self._samples.clear()
 
     @property
+    def _text_column(self) -> str:
+        return self._columns.get("completion") or self._columns["messages"]
+
+    @property
     def _match_column(self) -> str:
         return self._columns.get("problem_id") or self._columns["question"]
 
@@ -143,12 +149,16 @@ class ImportedEngine:
             return
         held = self._samples.setdefault(problems[0], {})
         self._samples.update(dict.fromkeys(problems, held))  # problems with the same question share samples
+        trace = None
+        if "messages" in self._columns:
+            trace = _turns(values["messages"], f"{where}: column {self._columns['messages']!r}")
+            values["completion"] = trace[-1] if trace else None
         replies = replies_in(values["completion"])
         several = len(replies) if isinstance(replies, list) else None
         thoughts = reasonings_in(values["completion"])
         for offset, text in enumerate(replies if isinstance(replies, list) else [replies]):
             if not isinstance(text, str | None):
-                at = f"{where}: column {self._columns['completion']!r}"
+                at = f"{where}: column {self._text_column!r}"
                 raise ValueError(f"{at}: {repr(text)[:60]} is not text; expected text, a message, or a list of these")
             one = {role: _part(values.get(role), offset, several, f"{where}: {role}") for role in _OPTIONAL}
             index = _count(one["sample_index"]) if "sample_index" in self._columns else len(held)
@@ -170,7 +180,8 @@ class ImportedEngine:
             thought = beside or within
             counts = (_count(one[role]) for role in _COUNTS)
             thought = None if thought is None else storable(thought)
-            held[index] = _Sample(storable(reply), thought, finish, error, *counts)
+            several_turns = json.dumps(trace, ensure_ascii=False) if trace and len(trace) > 1 else None
+            held[index] = _Sample(storable(reply), thought, several_turns, finish, error, *counts)
 
     def _value(self, row: Mapping[str, Any], role: str, path: str, where: str) -> Any:
         """Return a row's value at a path.
@@ -202,7 +213,7 @@ class ImportedEngine:
     def _ending(self, text: str | None, reason: Any) -> tuple[FinishReason, str | None]:
         finish, note = ending(reason, True) if "finish_reason" in self._columns else ("stop", None)
         if text is None and finish == "stop":
-            return "error", f"no text in column {self._columns['completion']!r}"
+            return "error", f"no text in column {self._text_column!r}"
         return finish, note
 
     def _completion(self, request: Request, index: int, sample: _Sample) -> Completion:
@@ -222,6 +233,7 @@ class ImportedEngine:
             error=sample.error,
             reasoning=sample.reasoning,
             reasoning_tokens=sample.reasoning_tokens,
+            messages=sample.messages,
         )
 
     def _tokens(self, sample: _Sample) -> int:
@@ -284,7 +296,7 @@ def fingerprint(options: Mapping[str, Any]) -> str:
 
 def _columns(options: Mapping[str, Any]) -> dict[str, str]:
     columns = options.get("columns")
-    allowed = (*_MATCH, "completion", *_OPTIONAL)
+    allowed = (*_MATCH, "completion", "messages", *_OPTIONAL)
     if not isinstance(columns, Mapping):
         raise ValueError(f"columns: {columns!r} is not allowed; expected a mapping with {', '.join(allowed)}")
     for role, path in columns.items():
@@ -295,8 +307,8 @@ def _columns(options: Mapping[str, Any]) -> dict[str, str]:
                 f"columns.{role}: {path!r} is not allowed; expected a column name, with dots for nested objects and"
                 " lists"
             )
-    if "completion" not in columns:
-        raise ValueError("columns.completion: is missing; name the column that holds the solutions")
+    if ("completion" in columns) == ("messages" in columns):
+        raise ValueError("columns.completion: is missing; name the column that holds the solutions, or messages:")
     if sum(role in columns for role in _MATCH) != 1:
         raise ValueError("columns: give exactly one of question: and problem_id:, which assigns a row to its problem")
     return dict(columns)
@@ -339,6 +351,23 @@ def _files(options: Mapping[str, Any]) -> list[Path]:
             " (a glob is allowed)"
         )
     return files
+
+
+def _turns(cell: Any, where: str) -> list[dict[str, Any]]:
+    """Return the messages behind the first user message, up to the last one of the assistant."""
+    messages = json.loads(cell) if isinstance(cell, str) else cell
+    if cell is None:
+        return []
+    if not isinstance(messages, list) or not all(isinstance(one, Mapping) and "role" in one for one in messages):
+        raise ValueError(f"{where}: {repr(cell)[:60]} is not a list of messages with role and content")
+    roles = [one["role"] for one in messages]
+    if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
+        raise ValueError(f"{where}: there is no user message with an assistant's reply; found {', '.join(roles)}")
+    last = len(roles) - roles[::-1].index("assistant")
+    return [
+        {key: value for key, value in one.items() if value is not None}
+        for one in messages[roles.index("user") + 1 : last]
+    ]
 
 
 def _part(value: Any, offset: int, several: int | None, where: str) -> Any:
