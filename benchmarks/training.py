@@ -1,18 +1,20 @@
 """Tokens per second of finetuning versus trl's SFTTrainer: same rows, same model, same steps, in one run.
 
-    python benchmarks/training.py [--rounds 3]
+    python benchmarks/training.py [--rounds 3] [--model FOLDER]
 
     demo      the demo's student on 1,280 of its problems with their solutions (a word is a token), 40 steps of 32 rows
     gsm8k     an untrained Llama of 10 million parameters on GSM8K's reference solutions (a tokenizer of 4,096 tokens),
               4 steps of 8 rows, in bf16 if the machine supports it; from the folder that COS_PUBLIC_DATA names (or
               ../shared/data)
+    real      only with --model, and then alone: LoRA of that model on GSM8K's reference solutions, 4 steps of 8 rows
 
 The variants are: ours; ours with packing; trl with its defaults (rows in random order, bf16, gradient checkpointing);
 and trl configured like ours (our order of rows, our precision, no checkpointing), which separates the effect of the
 code from that of the settings. Learning rate, its schedule and warm-up, optimizer, batch size and steps are ours for
 all variants. All log and save at the same steps.
 
-Tokens are those of prompts and completions, without padding. Time is processor time on one thread, from the end of
+Tokens are those of prompts and completions, without padding. Time is processor time on one thread (real: wall-clock
+time, with the threads that each side chooses), from the end of
 the first step to the end of the last; loading and tokenizing are excluded. The variants alternate, each round has its
 own seed, and the ratio is that of the medians. With the same rows in the same order, losses must be equal except for
 rounding. With trl's defaults, every step has different rows. Comparable is then only the loss of the trained models
@@ -62,6 +64,7 @@ class World:
     rows: pl.DataFrame
     unseen: pl.DataFrame
     settings: Finetune
+    clock: Callable[[], float] = time.process_time
 
     @property
     def steps(self) -> int:
@@ -81,21 +84,21 @@ class Run:
 
 
 class Clock:
-    """Processor seconds between the end of the first step and the end of the last."""
+    """Seconds of the world's clock between the end of the first step and the end of the last."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, world: World) -> None:
         self.at: dict[int, float] = {}
-        self.steps = steps
+        self.steps, self.now = world.steps, world.clock
 
     def __call__(self, step: int) -> None:
-        self.at.setdefault(step, time.process_time())
+        self.at.setdefault(step, self.now())
 
     def seconds(self) -> float:
         return self.at[self.steps] - self.at[1]
 
 
 def ours(world: World, seed: int, out: Path, packing: bool) -> Run:
-    clock = Clock(world.steps)
+    clock = Clock(world)
 
     def on_progress(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
         clock(done)
@@ -118,7 +121,7 @@ def trl(world: World, seed: int, out: Path, **given: Any) -> Run:
     from transformers import PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    clock, settings = Clock(world.steps), world.settings
+    clock, settings = Clock(world), world.settings
     every = world.steps // settings.checkpoints
 
     class Clocked(TrainerCallback):
@@ -145,8 +148,19 @@ def trl(world: World, seed: int, out: Path, **given: Any) -> Run:
         disable_tqdm=True,
         **given,
     )
+    lora, peft = settings.lora, None
+    if settings.method == "lora":
+        from peft import LoraConfig
+
+        peft = LoraConfig(
+            task_type="CAUSAL_LM", r=lora.r, lora_alpha=int(lora.alpha), target_modules=lora.target_modules
+        )
     trainer = SFTTrainer(
-        str(world.base), config, train_dataset=Dataset.from_list(rows.to_dicts()), callbacks=[Clocked()]
+        str(world.base),
+        config,
+        train_dataset=Dataset.from_list(rows.to_dicts()),
+        callbacks=[Clocked()],
+        peft_config=peft,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
@@ -210,6 +224,12 @@ def gsm8k(folder: Path, hidden: int = 256, layers: int = 9, steps: int = 4) -> W
     return World("gsm8k", folder, rows, unseen, settings)
 
 
+def real(model: Path) -> World:
+    settings = Finetune(method="lora", steps=4, batch_size=8, learning_rate=5e-4, checkpoints=1)
+    rows, unseen = _rows(tasks.make({"name": "gsm8k", "path": str(DATA / "gsm8k")}), settings, unseen=25)
+    return World("real", model, rows, unseen, settings, time.perf_counter)
+
+
 def _rows(task: Any, settings: Finetune, unseen: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the training problems that fill the batches of all steps, and `unseen` others.
 
@@ -265,18 +285,20 @@ def report(world: World, runs: dict[str, list[Run]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--model", type=Path)
+    given = parser.parse_args()
     import datasets
     import transformers
 
-    torch.set_num_threads(1)
+    if not given.model:
+        torch.set_num_threads(1)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        for world in (demo(), gsm8k(Path(folder))):
-            report(world, measure(world, rounds))
+        for world in [real(given.model)] if given.model else [demo(), gsm8k(Path(folder))]:
+            report(world, measure(world, given.rounds))
 
 
 if __name__ == "__main__":
