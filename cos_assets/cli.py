@@ -320,9 +320,11 @@ def verifier_data(study: str, out: Path, judge: str | None) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def dev(arguments: tuple[str, ...]) -> None:
     """Open the Dagster UI on the same instance (`dagster dev`, with any of its options)."""
+    from cos_assets.generation.compute import JOBS
     from cos_assets.orchestration import instance, pools
 
     instance.prepare()
+    os.environ.setdefault(JOBS, "2")  # max_concurrent_runs of dagster.yaml
     if pools.gpus():
         with instance.open_instance():  # sets the limit of the GPU pool
             pass
