@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.quick)
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.fixture(autouse=True)
+def no_engine_is_kept() -> Iterator[None]:
+    """A kept engine would hold memory, and vLLM cannot open a second one."""
+    yield
+    if module := sys.modules.get("cos_assets.generation.loaded"):
+        module.release()
 
 
 @pytest.fixture(scope="session")
