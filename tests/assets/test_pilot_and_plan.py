@@ -121,7 +121,13 @@ UNKNOWN = {"models": {"wc": {"model": "no/such-model", "params": 1e9}, "se": {"m
 KEYLESS = {
     "models": {
         "wc": {"model": str(tiny.shipped("wc"))},
-        "se": {"model": "gpt", "engine": "openai", "params": 1e9, "engine_options": {"api_key_env": "NO_SUCH_KEY"}},
+        "se": {
+            "model": "gpt",
+            "engine": "openai",
+            "params": 1e9,
+            "engine_options": {"api_key_env": "NO_SUCH_KEY"},
+            "sampling": {"top_k": None},
+        },
     }
 }
 
