@@ -124,7 +124,8 @@ def test_samples_differ_and_a_seed_repeats_them(engine: VllmEngine, prompts: dic
 def test_prompt_and_completion_tokens_are_counted(engine: VllmEngine, prompts: dict[str, str]) -> None:
     from transformers import AutoTokenizer
 
-    from cos_assets.generation.tokens import completion_ids, prompt_ids
+    from cos_assets.generation.prompts import prompt_ids
+    from cos_assets.generation.tokens import completion_ids
 
     tokenizer = AutoTokenizer.from_pretrained(engine._model.model_id)
     for completion in ask(engine, prompts, (0, 1)).values():

@@ -25,7 +25,13 @@ from cos_assets.storage import tables
 
 def samples(counts: dict[str, int], **more: Any) -> pl.DataFrame:
     rows = [
-        {"problem_id": problem, "sample_index": i, "completion": f"{problem} {i}", "finish_reason": "stop"}
+        {
+            "problem_id": problem,
+            "sample_index": i,
+            "completion": f"{problem} {i}",
+            "reasoning": None,
+            "finish_reason": "stop",
+        }
         for problem, count in counts.items()
         for i in range(count)
     ]
