@@ -27,6 +27,8 @@ def world(correct: dict[tuple[str, str, int], bool] | None = None) -> dict[str, 
     return {
         "samples": samples.with_columns(
             completion=pl.format("{} wrote {} of {}", "model", "sample_index", "problem_id"),
+            reasoning=pl.lit(None, pl.String),
+            messages=pl.lit(None, pl.String),
             finish_reason=pl.lit("stop"),
         ),
         "verdicts": verdicts,
@@ -230,6 +232,6 @@ def test_a_number_of_rows_is_respected_and_nested() -> None:
     rows, _ = make({"take": {"wc": 1}, "rows": 30})
     fewer, _ = make({"take": {"wc": 1}, "rows": 10})
     assert (rows.height, fewer.height) == (30, 10)
-    assert fewer.join(rows, on=fewer.columns, how="anti").is_empty()
+    assert fewer.join(rows, on=fewer.columns, how="anti", nulls_equal=True).is_empty()
     assert make({"take": {"se": 1}, "rows": 30})[0].height == 20, "no more rows exist"
     assert reference(rows=7)[0].height == 7
