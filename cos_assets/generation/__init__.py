@@ -6,13 +6,16 @@
     engines        one module or package per engine, each with its descriptor
     ledger, parts  every completion ever bought, and the Parquet files that hold them
     spend          the cost of completions, a study's spend so far, and the cap on it
+    prompts        prompts and conversations in a tokenizer's chat template, with its place for reasoning
     tokens         text to tokens and back, the same in sampling, training and evaluation
-    decoding       batched decoding with a transformers model
+    decoding, cpu  batched decoding with a transformers model, and its faster form on the processor
+    compute        threads and number format on the processor
+    loaded         the engine that this process keeps between purchases
     completions    seeds of samples and post-processing, shared by engines
     replies        texts and finish reasons in replies of servers and files
     adapters       LoRA adapters as models
-    weights        strict loading of model weights
+    weights        networks of models, and strict loading of their weights
 
 To add an engine, write a module with a descriptor and register it: see `engines` and docs/extending.md. To add a
-column to the ledger, edit `parts.SCHEMA` and the function in `generate` that converts a completion to a row.
+column to the ledger, edit `storage.schemas` and the function in `generate` that converts a completion to a row.
 """
