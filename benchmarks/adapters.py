@@ -1,11 +1,12 @@
-"""Share of the time that loading takes when many LoRA adapters of one base are evaluated.
+"""Share of the time that loading takes when many LoRA models of one base are evaluated.
 
-    python benchmarks/adapters.py MODEL [--engine vllm|transformers] [--adapters 12] [--problems 200]
+    python benchmarks/adapters.py MODEL [--engine vllm|transformers] [--adapters 12] [--problems 200] [--tokens 64]
 
-MODEL is a folder of a chat model. Untrained adapters of rank 16 with random weights are written for it. Each answers
-the first questions of GSM8K's test split with at most 32 tokens, greedily. `kept` is what the platform does: one engine
-serves all adapters. `opened` loads the model for each adapter, as the platform did before. Loading is the time until
-the engine can take requests; the rest is sampling, with its ledger. The first load of a process imports the libraries.
+MODEL is a folder of a chat model. Untrained adapters of rank 16 with random weights are written for it, and the models
+with these merged. Each answers the first questions of GSM8K's test split greedily. `adapters` are served by one engine,
+as the platform does on a GPU; `merged` models are loaded one after another, as it does on the processor. Loading is the
+time until the engine can take requests; the rest is sampling, with its ledger. The first load of a process imports the
+libraries.
 """
 
 from __future__ import annotations
@@ -25,14 +26,13 @@ from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Chat, Sampling
 
 DATA = Path(os.environ.get("COS_PUBLIC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-SAMPLING = Sampling(temperature=0, max_tokens=32)
 
 
 def written(model: str, count: int, folder: Path) -> list[Path]:
-    """Write untrained adapters whose weights are not zero."""
+    """Write untrained adapters whose weights are not zero, each in `adapter` beside the merged `model`."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     config = LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear")
     found = []
@@ -42,8 +42,10 @@ def written(model: str, count: int, folder: Path) -> list[Path]:
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.01)
-        found.append(folder / f"adapter-{number}")
-        adapted.save_pretrained(str(found[-1]))
+        found.append(folder / str(number))
+        adapted.save_pretrained(str(found[-1] / "adapter"))
+        adapted.merge_and_unload().save_pretrained(str(found[-1] / "model"))
+        AutoTokenizer.from_pretrained(model).save_pretrained(str(found[-1] / "model"))
     return found
 
 
@@ -53,7 +55,9 @@ def main() -> None:
     parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
     parser.add_argument("--adapters", type=int, default=12)
     parser.add_argument("--problems", type=int, default=200)
+    parser.add_argument("--tokens", type=int, default=64)
     given = parser.parse_args()
+    sampling = Sampling(temperature=0, max_tokens=given.tokens)
     lines = (DATA / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()[: given.problems]
     prompts = pl.DataFrame(
         {
@@ -75,17 +79,15 @@ def main() -> None:
     generate.open_engine = timed  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as root:
         folders = written(given.model, given.adapters, Path(root))
-        for way in ("kept", "opened"):
+        for way, name in (("adapters", "adapter"), ("merged", "model")):
             loading, started = 0.0, time.perf_counter()
             for folder in folders:
-                model = resolve(str(folder), engine=given.engine, chat=Chat())
+                model = resolve(str(folder / name), engine=given.engine, chat=Chat())
                 buyer = generate.Buyer(Path(root) / way, "bench", "evaluation")
-                generate.generate(model, prompts, 1, SAMPLING, buyer)
-                if way == "opened":
-                    loaded.release()
+                generate.generate(model, prompts, 1, sampling, buyer)
             loaded.release()
             seconds = time.perf_counter() - started
-            print(f"{way:<7} {seconds:7.1f} s, loading {loading:6.1f} s ({loading / seconds:.1%})", flush=True)
+            print(f"{way:<9} {seconds:7.1f} s, loading {loading:6.1f} s ({loading / seconds:.1%})", flush=True)
 
 
 if __name__ == "__main__":

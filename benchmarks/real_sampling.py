@@ -32,6 +32,7 @@ from cos_assets.generation.types import Chat, Sampling
 
 DATA = Path(os.environ.get("COS_PUBLIC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 TOKENS = 64
+_RESULT = "result: "
 Run = Callable[[list[str]], int]
 
 
@@ -113,14 +114,15 @@ def main() -> None:
     parser.add_argument("--side", choices=("ours", "alone"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        print(json.dumps(measured(given.side, given.model, given.engine, given.rows, given.top_p)))
+        print(_RESULT + json.dumps(measured(given.side, given.model, given.engine, given.rows, given.top_p)))
         return
     best: dict[str, dict[str, float]] = {"ours": {}, "alone": {}}
     for number in range(given.rounds):
         for side in ("ours", "alone")[:: -1 if number % 2 else 1]:
             command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            for rows, speed in json.loads(done.stdout.splitlines()[-1]).items():
+            (line,) = [line for line in done.stdout.splitlines() if line.startswith(_RESULT)]  # engines print, too
+            for rows, speed in json.loads(line.removeprefix(_RESULT)).items():
                 best[side][rows] = max(speed, best[side].get(rows, 0.0))
     reference = "generate()" if given.engine == "transformers" else "LLM.generate"
     print(f"{given.model}, {given.engine}: tokens per second by number of samples drawn at once")

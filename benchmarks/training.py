@@ -201,7 +201,7 @@ def gsm8k(folder: Path, hidden: int = 256, layers: int = 9, steps: int = 4) -> W
 
     settings = Finetune(steps=steps, batch_size=8, learning_rate=5e-4, checkpoints=1, precision="bf16")
     try:
-        wants_bf16(settings)
+        wants_bf16(settings, Base(str(shipped("student"))))
     except ValueError:
         settings = settings.model_copy(update={"precision": "fp32"})
     rows, unseen = _rows(tasks.make({"name": "gsm8k", "path": str(DATA / "gsm8k")}), settings, unseen=25)
@@ -244,7 +244,7 @@ def _rows(task: Any, settings: Finetune, unseen: int) -> tuple[pl.DataFrame, pl.
 
 def measure(world: World, rounds: int) -> dict[str, list[Run]]:
     """Run every variant once per round, in alternating order."""
-    bf16 = wants_bf16(world.settings)
+    bf16 = wants_bf16(world.settings, Base(str(world.base)))
     alike: dict[str, Any] = {"train_sampling_strategy": "sequential", "bf16": bf16, "gradient_checkpointing": False}
     run: dict[str, Callable[[int, Path], Run]] = {
         "ours": lambda seed, out: ours(world, seed, out, packing=False),
@@ -268,7 +268,7 @@ def apart(runs: list[Run], others: list[Run]) -> float:
 
 def report(world: World, runs: dict[str, list[Run]]) -> None:
     params = sum(p.numel() for p in Base(str(world.base)).load(torch.float32).parameters())
-    how = "bf16" if wants_bf16(world.settings) else "fp32"
+    how = "bf16" if wants_bf16(world.settings, Base(str(world.base))) else "fp32"
     print(f"\n{world.name}: {params:,} parameters, {world.steps} steps of {world.settings.batch_size} rows, {how}")
     speed = {way: statistics.median(run.speed for run in found) for way, found in runs.items()}
     for way, found in runs.items():

@@ -12,7 +12,6 @@ import polars as pl
 from cos_assets.assets.step import Inputs, Step
 from cos_assets.budget.matching import Prices
 from cos_assets.generation import adapters, engines
-from cos_assets.generation.compute import small
 from cos_assets.generation.generate import preflight
 from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Model
@@ -107,12 +106,14 @@ def prices_of(part: ModelSpec) -> Prices | None:
 def finetuned(folder: Path, part: ModelSpec | TargetSpec) -> Model:
     """Return the finetuned model in a folder, to be served like `part`.
 
-    A LoRA model is served as an adapter on its base, so that one engine serves all that share the base, unless it is so
-    small that it is loaded at once.
+    On a GPU, vLLM serves a LoRA model as an adapter on its base, so that one engine serves all that share the base. On
+    the processor vLLM computes adapters many times slower than merged models (benchmarks/adapters.py).
     """
+    import torch
+
     model = resolve(str(folder), engine=part.engine, chat=part.chat_format, options=part.engine_options)
     adapter = adapters.find(folder.parent / "adapter")
-    if adapter is None or small(model.params):
+    if adapter is None or model.engine != "vllm" or not torch.cuda.is_available():
         return model
     moved = Path(adapter.base).is_absolute() and not Path(adapter.base).is_dir()
     return model if moved else replace(model, adapter=str(adapter.folder))

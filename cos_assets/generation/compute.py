@@ -1,9 +1,9 @@
 """How a model that runs in this process uses the processor: threads and number format.
 
-A small model is fastest on one thread: with more, the threads wait for each other longer than they compute. On one
+A tiny model is fastest on one thread: with more, the threads wait for each other longer than they compute. On one
 thread in float32 a sample also depends on nothing that is drawn beside it (see `decoding`). A larger model gets all
-cores, shared among the jobs that run at the same time, and bfloat16 where the processor multiplies it natively. The
-border was measured with `benchmarks/sampling.py`; docs/engines.md has the figures. On a GPU nothing is changed.
+cores, shared among the jobs that run at the same time, and, larger still, bfloat16 where the processor multiplies it
+natively. docs/engines.md has the measurements behind the borders. On a GPU nothing is changed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from cos_assets.generation.types import Model
 from cos_assets.generation.weights import architecture
 from cos_assets.grading.cores import usable_cores
 
-SMALL = 20e6
-"""Number of parameters below which a model is small."""
+_THREADS_FROM, _BFLOAT16_FROM = 4e5, 5e6  # parameters
 JOBS = "COS_JOBS"
 """Environment variable: how many jobs share the cores of this machine. `cos run --jobs` sets it for its processes."""
 
@@ -38,26 +37,15 @@ def size(model: Model) -> float | None:
     return None if network is None else network.num_parameters()
 
 
-def small(params: float | None) -> bool:
-    """Return whether a model is small. A model of unknown size is not.
-
-    Examples
-    --------
-    >>> small(1e6), small(1.5e9), small(None)
-    (True, False, False)
-    """
-    return params is not None and params < SMALL
-
-
 def threads(params: float | None) -> int:
-    """Return the number of threads for a model of `params` parameters on the processor.
+    """Return the number of threads for a model of `params` parameters (None: unknown, hence large) on the processor.
 
     Examples
     --------
-    >>> threads(1e6)
+    >>> threads(1e5)
     1
     """
-    return 1 if small(params) else max(1, usable_cores() // jobs())
+    return 1 if params is not None and params < _THREADS_FROM else max(1, usable_cores() // jobs())
 
 
 def jobs() -> int:
@@ -90,7 +78,7 @@ def dtype(params: float | None) -> str:
     import torch
 
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native and not small(params) else "float32"
+    return "bfloat16" if native and (params is None or params >= _BFLOAT16_FROM) else "float32"
 
 
 def described(model: Model) -> str | None:
@@ -100,7 +88,7 @@ def described(model: Model) -> str | None:
 
     Examples
     --------
-    >>> described(Model("wc", "wc-1", "transformers", params=1e6, engine_options={"device": "cpu"}))
+    >>> described(Model("wc", "wc-1", "transformers", params=1e5, engine_options={"device": "cpu"}))
     'float32 on 1 thread: a sample depends on nothing beside it'
     """
     if not engines.get(model.engine).gpu:
@@ -125,7 +113,7 @@ def torch_threads(params: float | None) -> Iterator[None]:
     Examples
     --------
     >>> import torch
-    >>> with torch_threads(1e6):
+    >>> with torch_threads(1e5):
     ...     torch.get_num_threads()
     1
     """

@@ -12,10 +12,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cos_assets.generation import engines
-from cos_assets.generation.compute import size, small
+from cos_assets.generation.compute import size
 from cos_assets.generation.types import Engine, Model
 
+_FROM = 20e6  # parameters; a smaller model is loaded in a moment
 _kept: Engine | None = None
+
+
+def worth_keeping(params: float | None) -> bool:
+    """Return whether a model of `params` parameters (None: unknown) takes long to load.
+
+    Examples
+    --------
+    >>> worth_keeping(1e6), worth_keeping(1.5e9), worth_keeping(None)
+    (False, True, True)
+    """
+    return params is None or params >= _FROM
 
 
 @contextmanager
@@ -41,7 +53,7 @@ def engine_of(model: Model, open_engine: Callable[[Model], Engine]) -> Iterator[
     'openai'
     """
     global _kept
-    keeps = engines.get(model.engine).gpu and not small(size(model))
+    keeps = engines.get(model.engine).gpu and worth_keeping(size(model))
     if keeps and _kept is not None and _kept.name == model.engine and _kept.serve(model):  # type: ignore[attr-defined]
         engine, _kept = _kept, None
     else:

@@ -19,6 +19,7 @@ from typing import Any
 
 from cos_assets.generation import loaded
 from cos_assets.generation.compute import torch_threads
+from cos_assets.generation.weights import architecture
 from cos_assets.training import packing
 from cos_assets.training.job import Base, Job, Prepared, write_json
 from cos_assets.training.settings import Finetune
@@ -26,6 +27,7 @@ from cos_assets.training.settings import Finetune
 MARKER = "COMPLETE.json"
 # Files that only the newest checkpoint needs. They make it three times as large as the weights.
 _FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # each process writes its own rng_state
+_BF16_FROM = 5e6  # parameters; a smaller model trains faster in fp32 on a CPU
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -85,7 +87,7 @@ def train_on(
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     settings, dataset, collator = job.settings, prepared.dataset, prepared.collator
-    bf16 = wants_bf16(settings)  # raises before anything is loaded
+    bf16 = wants_bf16(settings, job.base)  # raises before anything is loaded
     processes = settings.num_processes or 1
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -139,20 +141,22 @@ def _free_the_gpu() -> None:
         torch.cuda.empty_cache()
 
 
-def wants_bf16(settings: Finetune) -> bool:
-    """Return whether to train in bf16 mixed precision on this device.
+def wants_bf16(settings: Finetune, base: Base) -> bool:
+    """Return whether to train in bf16 mixed precision on this device: on a CPU only a model that is faster with it.
 
     Raises ValueError if the settings ask for bf16 and the device lacks it.
     """
     import torch
 
-    if torch.cuda.is_available():
+    if on_gpu := torch.cuda.is_available():
         has, takes = torch.cuda.is_bf16_supported(including_emulation=False), True
     else:
         found = torch.cpu.get_capabilities()
-        has, takes = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")), False
+        has = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        network = architecture(base.name, base.revision) if has and settings.precision == "auto" else None
+        takes = network is not None and network.num_parameters() >= _BF16_FROM
     if settings.precision == "bf16" and not has:
-        device = "GPU" if takes else "CPU"
+        device = "GPU" if on_gpu else "CPU"
         raise ValueError(f"precision: the {device} of this machine does not support bf16; allowed: auto, fp32")
     return has and (settings.precision == "bf16" or (settings.precision == "auto" and takes))
 

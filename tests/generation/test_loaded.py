@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep tiny models, too, and release the last one."""
-    monkeypatch.setattr(loaded, "small", lambda params: False)
+    monkeypatch.setattr(loaded, "worth_keeping", lambda params: True)
     yield
     loaded.release()
 
