@@ -27,20 +27,20 @@ BUYER = """
     import json, sys
     from pathlib import Path
     import polars as pl
-    from cos_assets.generation import generate as door
+    from cos_assets.generation import generate as purchase
     from cos_assets.generation.engines.openai import online as openai_online
     from cos_assets.generation.model import resolve
     from cos_assets.generation.types import Sampling
 
     order = json.loads(sys.argv[1])
-    door.FLUSH_ROWS, door.FLUSH_SECONDS = 300, 0.5
+    purchase.FLUSH_ROWS, purchase.FLUSH_SECONDS = 300, 0.5
     openai_online._BACKOFF = 0.05
     options = {"base_url": order["url"], "timeout": 5, "n": order["n"]}
     model = resolve("m", engine="openai", options=options)
     prompts = pl.DataFrame({"problem_id": f"p{i}", "prompt": f"question {i}"} for i in range(*order["problems"]))
     sampling = Sampling(temperature=0.7, max_tokens=50, seed=%d)
     root = Path(order["root"])
-    bought = door.generate(model, prompts, order["samples"], sampling, door.Buyer(root, "s", "sampling"))
+    bought = purchase.generate(model, prompts, order["samples"], sampling, purchase.Buyer(root, "s", "sampling"))
     assert bought.missing == 0
     bought.rows.select(pl.exclude("seconds")).write_parquet(order["table"])
 """

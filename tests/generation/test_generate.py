@@ -84,10 +84,10 @@ def test_spend_is_booked_with_every_completion(tmp_path: Path) -> None:
 def test_a_failed_request_is_booked_and_repeated_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cos_assets.generation import generate as door
+    from cos_assets.generation import generate as purchase
     from cos_assets.generation.engines import imported
 
-    monkeypatch.setattr(door, "open_engine", imported.ENGINE.open)
+    monkeypatch.setattr(purchase, "open_engine", imported.ENGINE.open)
     # A run requests the samples of a file only once.
     model = replace(solutions(tmp_path, 2, failing=True), engine="transformers")
     first = ask(tmp_path, model, 1, 2)

@@ -15,23 +15,23 @@ SCRIPT = """
     import sys
     from pathlib import Path
     import torch
-    from cos_assets.storage import tables as store
+    from cos_assets.storage import tables
     from cos_assets import tasks
     from cos_assets import tiny
-    from cos_assets.generation import generate as door
+    from cos_assets.generation import generate as purchase
     from cos_assets.generation.model import resolve
     from cos_assets.generation.types import Sampling
     from cos_assets.training.sft_sets import prompts
 
     torch.set_num_threads(1)
-    door.FLUSH_ROWS = 60
+    purchase.FLUSH_ROWS = 60
     task = tasks.make({"name": "arithmetic", "train": 60, "validation": 1, "test": 1})
     problems = task.load()
     asked = prompts(task, problems.filter(problems["split"] == "train"))
     model = resolve(str(tiny.shipped("wc")), engine="transformers", options={"batch_size": 30})
     sampling = Sampling(temperature=0.7, top_k=3, max_tokens=56)
-    bought = door.generate(model, asked, 10, sampling, door.Buyer(Path(sys.argv[1]), "s", "sampling"))
-    print(bought.new, store.content_hash(bought.rows))
+    bought = purchase.generate(model, asked, 10, sampling, purchase.Buyer(Path(sys.argv[1]), "s", "sampling"))
+    print(bought.new, tables.content_hash(bought.rows))
 """
 
 

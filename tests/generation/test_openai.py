@@ -804,16 +804,16 @@ BUYER = """
     import json, sys
     from pathlib import Path
     import polars as pl
-    from cos_assets.generation import generate as door
+    from cos_assets.generation import generate as purchase
     from cos_assets.generation.model import resolve
     from cos_assets.generation.types import Sampling
 
-    door.FLUSH_ROWS = 40
+    purchase.FLUSH_ROWS = 40
     url, root, prompts, table = sys.argv[1:]
     model = resolve("wc", engine="openai", options={"base_url": url, "api_key_env": "SOME_KEY", "concurrency": 32})
     sampling = Sampling(temperature=0.7, top_k=3, max_tokens=56, seed=1)
     asked = pl.DataFrame(json.loads(Path(prompts).read_text()))
-    bought = door.generate(model, asked, 4, sampling, door.Buyer(Path(root), "s", "sampling"))
+    bought = purchase.generate(model, asked, 4, sampling, purchase.Buyer(Path(root), "s", "sampling"))
     bought.rows.write_parquet(table)
     print(bought.new)
 """

@@ -19,7 +19,7 @@ import polars as pl
 import psutil
 import pytest
 
-from cos_assets.generation import generate as door
+from cos_assets.generation import generate as purchase
 from cos_assets.generation.engines.ray import _batches
 from cos_assets.generation.engines.ray_options import Options
 from cos_assets.generation.generate import Bought, Buyer, generate, open_engine
@@ -152,7 +152,7 @@ def test_samples_are_complete_after_a_replica_dies(
     cluster: None, prompts: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The samples equal those of engine vllm for every seed."""
-    monkeypatch.setattr(door, "FLUSH_ROWS", 100)
+    monkeypatch.setattr(purchase, "FLUSH_ROWS", 100)
     thread, killed = kill_one(tmp_path, after=3)
     bought = buy(tmp_path, prompts, model(**RAY))
     thread.join()
@@ -170,7 +170,7 @@ def test_samples_are_complete_after_a_replica_dies(
 def test_a_replica_without_restarts_stops_the_run_and_its_samples_are_kept(
     cluster: None, prompts: pl.DataFrame, expected: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "FLUSH_ROWS", 100)
+    monkeypatch.setattr(purchase, "FLUSH_ROWS", 100)
     thread, _ = kill_one(tmp_path, after=3)
     with pytest.raises(RuntimeError, match="engine: ray: ActorDiedError: The actor died unexpectedly"):
         buy(tmp_path, prompts, model(**RAY | {"replicas": 1, "max_restarts": 0}))
@@ -195,17 +195,17 @@ SCRIPT = """
     from pathlib import Path
     import polars as pl
     from cos_assets.storage import tables as store
-    from cos_assets.generation import generate as door
+    from cos_assets.generation import generate as purchase
     from cos_assets.generation.types import Model
     from cos_assets.generation.types import Sampling
     from cos_assets.tiny import shipped
 
-    door.FLUSH_ROWS = 100
+    purchase.FLUSH_ROWS = 100
     prompts = pl.read_parquet(sys.argv[2])
     options = {options}
     model = Model(str(shipped("wc")), "wc", "ray", engine_options=options)
     sampling = Sampling.model_validate_json({sampling!r})
-    bought = door.generate(model, prompts, {samples}, sampling, door.Buyer(Path(sys.argv[1]), "s", "sampling"))
+    bought = purchase.generate(model, prompts, {samples}, sampling, purchase.Buyer(Path(sys.argv[1]), "s", "sampling"))
     bought.rows.write_parquet(sys.argv[3])
     print(bought.new)
 """

@@ -142,7 +142,7 @@ TWO = """
     from pathlib import Path
     from cos_assets import tasks
     from cos_assets import tiny
-    from cos_assets.generation import generate as door
+    from cos_assets.generation import generate as purchase
     from cos_assets.generation.model import resolve
     from cos_assets.generation.spend import Cap
     from cos_assets.generation.spend import CapReached
@@ -152,9 +152,9 @@ TWO = """
     task = tasks.make({"name": "arithmetic", "train": 40, "validation": 1, "test": 1})
     asked = prompts(task, task.load().filter(split="train"))
     model = resolve(str(tiny.shipped(sys.argv[2])), engine="transformers")
-    buyer = door.Buyer(Path(sys.argv[1]), "s", "sampling", cap=Cap(flops=float(sys.argv[3])))
+    buyer = purchase.Buyer(Path(sys.argv[1]), "s", "sampling", cap=Cap(flops=float(sys.argv[3])))
     try:
-        door.generate(model, asked, 8, Sampling(max_tokens=56), buyer)
+        purchase.generate(model, asked, 8, Sampling(max_tokens=56), buyer)
     except CapReached:
         print("reached")
 """

@@ -1,4 +1,4 @@
-"""Purchases with a ledger on an object store: killed, concurrent, stopped, and with an unavailable store."""
+"""Purchases with a ledger on an object store: killed, concurrent, stopped, and with an unavailable tables."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ BUYER = f"""
     import os, sys, time
     import polars as pl
     from cos_assets.storage import locks
-    from cos_assets.storage import tables as store
-    from cos_assets.generation import generate as door
+    from cos_assets.storage import tables
+    from cos_assets.generation import generate as purchase
     from cos_assets.generation.types import Completion
     from cos_assets.generation.types import Model
     from cos_assets.generation.types import Sampling
@@ -50,16 +50,16 @@ BUYER = f"""
         def close(self):
             pass
 
-    door.open_engine = lambda model: Engine()
-    door.FLUSH_ROWS = 20
+    purchase.open_engine = lambda model: Engine()
+    purchase.FLUSH_ROWS = 20
     locks.POLL, locks.BEAT, locks.STALE = 0.02, 0.2, float(os.environ.get("STALE", "1e9"))
     prompts = pl.DataFrame({{"problem_id": [f"p{{i}}" for i in range({PROMPTS})]}}).with_columns(prompt="problem_id")
-    model, buyer = Model("m", "m", "transformers", params=1.0), door.Buyer(store.home(), "s", "sampling")
+    model, buyer = Model("m", "m", "transformers", params=1.0), purchase.Buyer(tables.home(), "s", "sampling")
     try:
-        bought = door.generate(model, prompts, {SAMPLES}, Sampling(), buyer)
+        bought = purchase.generate(model, prompts, {SAMPLES}, Sampling(), buyer)
     except (OSError, RuntimeError) as error:
         sys.exit(str(error))
-    print(bought.new, store.content_hash(bought.rows))
+    print(bought.new, tables.content_hash(bought.rows))
 """
 
 

@@ -55,8 +55,8 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_taken_at_once(
     code = """if True:
         import os, signal
         from cos_assets.storage import locks
-        from cos_assets.storage import paths as places
-        locks.lock(places.place(os.environ["COS_HOME"]) / ".lock").__enter__()
+        from cos_assets.storage import paths
+        locks.lock(paths.place(os.environ["COS_HOME"]) / ".lock").__enter__()
         os.kill(os.getpid(), signal.SIGKILL)
     """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9

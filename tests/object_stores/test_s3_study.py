@@ -156,9 +156,9 @@ def test_a_training_killed_during_its_upload_is_completed_by_the_next_run(s3: Ob
         import os, signal, sys
         import polars as pl
         import torch
-        from cos_assets.storage import artifacts as folders
-        from cos_assets.storage import paths as places
-        from cos_assets.storage import tables as store
+        from cos_assets.storage import artifacts
+        from cos_assets.storage import paths
+        from cos_assets.storage import tables
         from cos_assets import tiny
         from cos_assets.generation.generate import Buyer
         from cos_assets.generation.model import resolve
@@ -170,12 +170,12 @@ def test_a_training_killed_during_its_upload_is_completed_by_the_next_run(s3: Ob
         torch.set_num_threads(1)
         when = sys.argv[1]
         if when == "uploading":
-            put = places.ObjectPath.put
+            put = paths.ObjectPath.put
             def dies(self, content):
-                if self.name == folders.FILES:
+                if self.name == artifacts.FILES:
                     os.kill(os.getpid(), signal.SIGKILL)
                 put(self, content)
-            places.ObjectPath.put = dies
+            paths.ObjectPath.put = dies
         if when == "done":
             def trains(*args, **kwargs):
                 sys.exit("trained again")
@@ -184,8 +184,8 @@ def test_a_training_killed_during_its_upload_is_completed_by_the_next_run(s3: Ob
         rows = pl.DataFrame({"prompt": ["a b"] * 8, "completion": ["c d"] * 8})
         settings = Finetune(steps=2, batch_size=4, learning_rate=1e-3)
         job = Job(rows, Base(base.model_id), settings, 2, 0)
-        frame, _ = checkpoints.checkpoint(Buyer(store.home(), "s", "training"), "wc", base, job, None, "")
-        print(checkpoints.fetched(store.home(), frame["path"].item(), frame["hash"].item()))
+        frame, _ = checkpoints.checkpoint(Buyer(tables.home(), "s", "training"), "wc", base, job, None, "")
+        print(checkpoints.fetched(tables.home(), frame["path"].item(), frame["hash"].item()))
     """
 
     def train(when: str) -> subprocess.CompletedProcess[str]:
