@@ -72,8 +72,8 @@ def max_tokens(spec: StudySpec, target: str) -> int:
     return part.overrides.get("max_tokens") or spec.evaluation.max_tokens or sampler.max_tokens
 
 
-def answer_version(spec: StudySpec, target: str) -> list[Any]:
-    """Return what the answers of a target depend on besides the model, the problems and `evaluation:`."""
+def answer_settings(spec: StudySpec, target: str) -> list[Any]:
+    """Return the settings that a target's answers depend on besides the model, the problems and `evaluation:`."""
     part = spec.targets[target]
     own = {**part.overrides, **({} if part.shots is None else {"shots": part.shots})}
     return [max_tokens(spec, target), *([own] if own else [])]

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from cos_assets.assets.benchmarks import answer_prompts, answer_version, greedy, versions
+from cos_assets.assets.benchmarks import answer_prompts, answer_settings, greedy, versions
 from cos_assets.assets.metadata import picture, result
 from cos_assets.assets.models import checkpoint_inputs, finetuned, target, target_spec
 from cos_assets.assets.step import Inputs, Step, asset, own
@@ -48,7 +48,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         asked, ways = answer_prompts(spec, name, spec.task, validation, problems), [greedy(spec, name)]
         choice = ""
         if chooses:
-            told = map(str, answer_version(spec, name))
+            told = map(str, answer_settings(spec, name))
             choice = "/".join([content_hash(validation), *told, *versions(spec.task)])
         rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat is not None)
         revision = None if Path(base.model_id).is_dir() else base.revision
@@ -83,7 +83,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             settings.model_dump(mode="json", exclude={"seeds", "num_processes"}),
             *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
             target_spec(spec, name).model_dump(mode="json"),
-            *answer_version(spec, name),
+            *answer_settings(spec, name),
             spec.evaluation.split,
             spec.task.asked_version(target_spec(spec, name).chat),
             spec.seed,

@@ -10,7 +10,7 @@ import polars as pl
 
 from cos_assets.assets.benchmarks import (
     answer_prompts,
-    answer_version,
+    answer_settings,
     groups,
     max_tokens,
     problem_inputs,
@@ -219,16 +219,16 @@ def _evaluation_config(spec: StudySpec, names: Iterable[str]) -> list:
     return [
         "eval-2",
         spec.evaluation.model_dump(mode="json"),
-        _answer_versions(spec, names),
+        _settings_of_answers(spec, names),
         [[*_asked_versions(spec, names, task), *versions(task)] for task in spec.benchmarks.values()],
         spec.confidence,
     ]
 
 
-def _answer_versions(spec: StudySpec, names: Iterable[str]) -> int | dict[str, list]:
-    """Return the version of each target's answers; where no target has settings of its own, the common max_tokens."""
+def _settings_of_answers(spec: StudySpec, names: Iterable[str]) -> int | dict[str, list]:
+    """Return the `answer_settings` of each target; where no target has its own, the common max_tokens."""
     usual = spec.evaluation.max_tokens or spec.sampling.max_tokens
-    found = {name: answer_version(spec, name) for name in names}
+    found = {name: answer_settings(spec, name) for name in names}
     return usual if all(version == [usual] for version in found.values()) else found
 
 

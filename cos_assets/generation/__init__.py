@@ -8,7 +8,8 @@
     spend          the cost of completions, a study's spend so far, and the cap on it
     prompts        prompts and conversations in a tokenizer's chat template, with its place for reasoning
     tokens         text to tokens and back, the same in sampling, training and evaluation
-    decoding, cpu  batched decoding with a transformers model, and its faster form on the processor
+    decoding       batched decoding with a transformers model
+    cpu_decoding   its faster form on the processor
     compute        threads and number format on the processor
     loaded         the engine that this process keeps between purchases
     completions    seeds of samples and post-processing, shared by engines

@@ -75,10 +75,21 @@ def dtype(params: float | None) -> str:
     >>> dtype(1e6)
     'float32'
     """
+    return "bfloat16" if multiplies_bf16() and (params is None or params >= _BFLOAT16_FROM) else "float32"
+
+
+def multiplies_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16 natively (AVX512-BF16, AMX, or ARM's bf16).
+
+    Examples
+    --------
+    >>> multiplies_bf16() in (True, False)
+    True
+    """
     import torch
 
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native and (params is None or params >= _BFLOAT16_FROM) else "float32"
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def described(model: Model) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cos_assets.generation.completions import sample_seed
-from cos_assets.generation.cpu import new_cache
+from cos_assets.generation.cpu_decoding import new_cache
 from cos_assets.generation.types import Request, Sampling
 
 _FEWEST_ROWS = 16  # where a sample must not depend on the others
@@ -50,7 +50,7 @@ class ReasoningLimit:
     Attributes
     ----------
     budget : int
-        Number of tokens after the first one of the completion.
+        Number of tokens of the completion after which the reasoning ends.
     opening, closing : list of int
         The tokens of the tags. Without `opening` the completion starts inside the reasoning.
     """
@@ -102,7 +102,8 @@ class Batch:
         self.before = self.at = 0
         self._network, self._sampling, self._padded = network, sampling, padded
         self._accepted = inspect.signature(network.forward).parameters
-        self._cache = DynamicCache(config=network.config) if alone else new_cache(network.config)
+        on_gpu = network.device.type != "cpu"
+        self._cache = DynamicCache(config=network.config) if alone or on_gpu else new_cache(network.config)
 
         seen: dict[str, int] = {}
         self._of_prompt = self._enough(np.array([seen.setdefault(job.request.prompt, len(seen)) for job in jobs]))

@@ -8,8 +8,9 @@ completion starts inside it. The names of the switches for reasoning differ as w
 from __future__ import annotations
 
 import copy
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -63,19 +64,21 @@ def opens_reasoning(tokenizer: Any, chat: Chat | None) -> bool:
     return chat is not None and opened(_rendered(tokenizer, _messages(tokenizer, chat, _SLOT), chat))
 
 
-def assistant_text(tokenizer: Any, chat: Chat | None, reasoning: str | None, reply: str) -> str:
-    """Return the text that a model should generate behind a prompt: the reasoning, in its place, and the reply.
+def assistant_text(tokenizer: Any, chat: Chat | None) -> Callable[[str | None, str], str]:
+    """Return a function (reasoning, reply) -> the text that a model should generate behind a prompt.
 
-    The place is that of the tokenizer's chat template where it has one (`reasoning_content` of a message), else it is
-    the tags `<think>`. Without reasoning, an opened block is closed.
+    The reasoning has its place in the tokenizer's chat template (`reasoning_content` of a message), or else in
+    the tags `<think>`. Without reasoning, a block that the prompt opens is closed.
     """
-    if chat is None:
-        return reply if reasoning is None else _TAGS[0] + reasoning.strip("\n") + _TAGS[1] + reply.lstrip("\n")
     inside = opens_reasoning(tokenizer, chat)
-    if reasoning is None:
-        return _TAGS[1].lstrip("\n") + reply if inside else reply
-    before, between = _place(tokenizer, chat) or (("" if inside else _TAGS[0]), _TAGS[1])
-    return before + reasoning.strip("\n") + between + reply.lstrip("\n")
+    before, between = (chat and _place(tokenizer, chat)) or ("" if inside else _TAGS[0], _TAGS[1])
+
+    def text(reasoning: str | None, reply: str) -> str:
+        if reasoning is None:
+            return _TAGS[1].lstrip("\n") + reply if inside else reply
+        return before + reasoning.strip("\n") + between + reply.lstrip("\n")
+
+    return text
 
 
 def conversation(
@@ -101,7 +104,7 @@ def conversation(
         If there is no assistant turn, if a text spells out a control token, or if the template changes earlier turns
         when later ones follow.
     """
-    for text in (prompt, *(str(turn.get("content") or "") for turn in turns)):
+    for text in (prompt, *(json.dumps(turn, ensure_ascii=False) for turn in turns)):
         if spells_control(tokenizer, text):
             raise ValueError("messages: a message contains the text of a control token; remove it")
     messages: list[dict[str, Any]] = _messages(tokenizer, chat, prompt)

@@ -7,6 +7,7 @@ Anthropic and Bedrock, Gemini, Mistral, Cohere, DeepSeek, Together, watsonx and 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -211,6 +212,41 @@ def _in_cell(cell: Any, read: Callable[[Any], str | None], other: Callable[[Any]
         if any("type" in one for one in cell):
             return read(cell)
     return flat([_in_cell(one, read, other) for one in cell])
+
+
+def turns_in(cell: Any, where: str) -> list[dict[str, Any]]:
+    """Return the messages behind the first user message, up to the last one of the assistant; none for null.
+
+    Parameters
+    ----------
+    cell : Any
+        A list of messages, or its JSON.
+    where : str
+        The beginning of error messages.
+
+    Raises
+    ------
+    ValueError
+        If the cell is not a list of messages, or no assistant replies to a user.
+
+    Examples
+    --------
+    >>> turns_in([{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "5"}], "row 0")
+    [{'role': 'assistant', 'content': '5'}]
+    """
+    messages = json.loads(cell) if isinstance(cell, str) else cell
+    if cell is None:
+        return []
+    if not isinstance(messages, list) or not all(isinstance(one, Mapping) and "role" in one for one in messages):
+        raise ValueError(f"{where}: {repr(cell)[:60]} is not a list of messages with role and content")
+    roles = [one["role"] for one in messages]
+    if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
+        raise ValueError(f"{where}: there is no user message with an assistant's reply; found {', '.join(roles)}")
+    last = len(roles) - roles[::-1].index("assistant")
+    return [
+        {key: value for key, value in one.items() if value is not None}
+        for one in messages[roles.index("user") + 1 : last]
+    ]
 
 
 def flat(nested: list[Any]) -> list[Any]:

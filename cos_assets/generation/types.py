@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 FinishReason = Literal["stop", "length", "error"]
 
 
-def _is(default: Any) -> Callable[[Any], bool]:
-    """Return whether a value is the default. Such a value is left out of dumps, so that ledger keys and data versions
-    from before the parameter existed stay the same."""
+def _equals(default: Any) -> Callable[[Any], bool]:
+    """Return a test for a default value. Defaults are left out of dumps, so that ledger keys and data versions from
+    before the parameter existed stay the same."""
     return lambda value: value == default
 
 
@@ -57,10 +57,10 @@ class Sampling(BaseModel):
     max_tokens: int = Field(512, ge=1)
     stop: tuple[str, ...] = ()
     seed: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0, le=1, exclude_if=_is(0.0))
-    repetition_penalty: float = Field(1.0, gt=0, le=2, exclude_if=_is(1.0))
-    presence_penalty: float = Field(0.0, ge=-2, le=2, exclude_if=_is(0.0))
-    frequency_penalty: float = Field(0.0, ge=-2, le=2, exclude_if=_is(0.0))
+    min_p: float = Field(0.0, ge=0, le=1, exclude_if=_equals(0.0))
+    repetition_penalty: float = Field(1.0, gt=0, le=2, exclude_if=_equals(1.0))
+    presence_penalty: float = Field(0.0, ge=-2, le=2, exclude_if=_equals(0.0))
+    frequency_penalty: float = Field(0.0, ge=-2, le=2, exclude_if=_equals(0.0))
 
 
 class Reasoning(BaseModel):
@@ -250,7 +250,9 @@ class Engine(Protocol):
     """A source of completions.
 
     An engine for which a small first batch of requests is expensive (a cluster or a batch service) sets the attribute
-    `starts_cheaply` to false. docs/extending.md has a complete example.
+    `starts_cheaply` to false. An engine that loads a model in this process has two more methods: `load()`, and
+    `serve(model) -> bool`, which switches to another model that needs no loading (see `loaded`). docs/extending.md has
+    a complete example.
     """
 
     name: str

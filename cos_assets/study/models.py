@@ -6,13 +6,21 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cos_assets.budget.matching import Prices
 from cos_assets.fields import Count, Name, Spec, Text, one_of, reject_bool
 from cos_assets.generation import engines
 from cos_assets.generation.model import template_kwargs
-from cos_assets.generation.types import Chat, Reasoning
+from cos_assets.generation.types import Chat, Reasoning, Sampling
 from cos_assets.judging import methods
 from cos_assets.training.settings import Finetune
 
@@ -95,18 +103,10 @@ def _unset(value: Any) -> bool:
     return value is None
 
 
-class SamplingKeys(Spec):
+class SamplingKeys(Sampling):
     """The keys of `sampling:` that a model overrides."""
 
-    temperature: float = Field(0.0, ge=0)
-    top_k: Count | None = None
-    top_p: float = Field(1.0, gt=0, le=1)
-    min_p: float = Field(0.0, ge=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, le=2)
-    presence_penalty: float = Field(0.0, ge=-2, le=2)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    max_tokens: Count = 1
-    stop: tuple[str, ...] = ()
+    model_config = ConfigDict(allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -114,8 +114,8 @@ class SamplingKeys(Spec):
         if isinstance(given, Mapping):
             if "shots" in given:
                 raise ValueError("shots: is a key of the model, not of its sampling; move it up one level")
-            if stray := [key for key in ("split", "unreadable") if key in given]:
-                raise ValueError(f"{stray[0]}: is the same for all models; set it under sampling: of the study")
+            if stray := [key for key in ("split", "unreadable", "seed") if key in given]:
+                raise ValueError(f"{stray[0]}: is the same for all models; set it for the whole study")
         return given
 
     @property

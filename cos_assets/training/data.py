@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,7 +138,7 @@ def _conversation(number: int, tokenizer: Any, chat: Chat | None, prompt: str, t
 def learned_texts(rows: pl.DataFrame, tokenizer: Any, chat: Chat | None) -> Iterator[str]:
     """Yield the text that a model is trained to write, for every row: its reasoning and its reply."""
     thoughts = rows["reasoning"] if "reasoning" in rows.columns else [None] * rows.height
-    yield from starmap(partial(assistant_text, tokenizer, chat), zip(thoughts, rows["completion"], strict=True))
+    yield from map(assistant_text(tokenizer, chat), thoughts, rows["completion"])
 
 
 def schedule(lengths: Sequence[int], steps: int, batch_size: int, seed: int) -> np.ndarray:

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cos_assets.generation import loaded
-from cos_assets.generation.compute import torch_threads
+from cos_assets.generation import compute, loaded
 from cos_assets.generation.weights import architecture
 from cos_assets.training import packing
 from cos_assets.training.job import Base, Job, Prepared, write_json
@@ -27,7 +26,6 @@ from cos_assets.training.settings import Finetune
 MARKER = "COMPLETE.json"
 # Files that only the newest checkpoint needs. They make it three times as large as the weights.
 _FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # each process writes its own rng_state
-_BF16_FROM = 5e6  # parameters; a smaller model trains faster in fp32 on a CPU
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -129,7 +127,7 @@ def train_on(
         callbacks=[_checkpoints(folder, settings.checkpoint_steps(job.steps), on_step, done)],
     )
     trainer.remove_callback(PrinterCallback)
-    with _little_to_collect(), torch_threads(model.num_parameters()):
+    with _little_to_collect(), compute.torch_threads(model.num_parameters()):
         trainer.train(resume_from_checkpoint=str(done[-1].folder) if done else None)
 
 
@@ -148,17 +146,15 @@ def wants_bf16(settings: Finetune, base: Base) -> bool:
     """
     import torch
 
-    if on_gpu := torch.cuda.is_available():
-        has, takes = torch.cuda.is_bf16_supported(including_emulation=False), True
-    else:
-        found = torch.cpu.get_capabilities()
-        has = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-        network = architecture(base.name, base.revision) if has and settings.precision == "auto" else None
-        takes = network is not None and network.num_parameters() >= _BF16_FROM
+    on_gpu = torch.cuda.is_available()
+    has = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else compute.multiplies_bf16()
     if settings.precision == "bf16" and not has:
         device = "GPU" if on_gpu else "CPU"
         raise ValueError(f"precision: the {device} of this machine does not support bf16; allowed: auto, fp32")
-    return has and (settings.precision == "bf16" or (settings.precision == "auto" and takes))
+    if settings.precision == "auto" and has and not on_gpu:
+        network = architecture(base.name, base.revision)
+        return network is not None and compute.dtype(network.num_parameters()) == "bfloat16"
+    return has and settings.precision != "fp32"
 
 
 def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:

@@ -173,6 +173,12 @@ def test_a_server_is_asked_in_its_dialect(server: Server, dialect: str) -> None:
         assert body[limit] == 500
 
 
+def test_a_reasoning_model_of_openai_gets_its_own_limit(server: Server) -> None:
+    """Also where the mode alone is given, which OpenAI's models need no field for."""
+    ask(server, Reasoning(mode="on"), reasoning_dialect="openai")
+    assert server.bodies[0]["max_completion_tokens"] == 500 and "max_tokens" not in server.bodies[0]
+
+
 def test_arguments_of_the_chat_template_take_precedence(server: Server) -> None:
     chat = Chat(kwargs={"enable_thinking": False, "top": 1}, reasoning=Reasoning(mode="on"))
     engine = open_engine(resolve("m", engine="openai", chat=chat, options={"base_url": server.url}))

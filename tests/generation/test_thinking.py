@@ -238,11 +238,11 @@ def test_the_tokens_that_were_sampled_are_trained_on(template: str | None, chat:
 
 def test_without_reasoning_an_opened_block_is_closed() -> None:
     opened, switch = thinking.tokenizer(thinking.OPENED), thinking.tokenizer(thinking.SWITCH)
-    assert assistant_text(opened, Chat(), None, "5") == "</think>\n\n5"
-    assert assistant_text(switch, ON, None, "5") == "5"
-    assert assistant_text(opened, None, "2 + 3", "5") == "<think>\n2 + 3\n</think>\n\n5", "a base model has no template"
+    assert assistant_text(opened, Chat())(None, "5") == "</think>\n\n5"
+    assert assistant_text(switch, ON)(None, "5") == "5"
+    assert assistant_text(opened, None)("2 + 3", "5") == "<think>\n2 + 3\n</think>\n\n5", "a base model has no template"
 
 
 def test_a_template_without_a_place_for_reasoning_gets_the_tags() -> None:
     tokenizer = thinking.tokenizer(thinking.NO_SYSTEM)
-    assert assistant_text(tokenizer, Chat(), "\n2 + 3\n", "\n\n5") == "<think>\n2 + 3\n</think>\n\n5"
+    assert assistant_text(tokenizer, Chat())("\n2 + 3\n", "\n\n5") == "<think>\n2 + 3\n</think>\n\n5"

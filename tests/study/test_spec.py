@@ -277,8 +277,12 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"models__wc__sampling": "{shots: 3}"}, ["models.wc.sampling: shots: is a key of the model, not of its sampling"]),
     ({"models__wc__sampling": "{split: test}"}, ["models.wc.sampling: split: is the same for all models"]),
+    ({"models__wc__sampling": "{seed: 4}"}, ["models.wc.sampling: seed: is the same for all models"]),
     ({"models__wc__sampling": "{temperature: -1}"}, ["models.wc.sampling.temperature: -1", "0"]),
-    ({"models__wc__sampling": "{typo: 1}"}, ["models.wc.sampling.typo: ", "allowed: temperature, top_k, top_p, min_p"]),
+    (
+        {"models__wc__sampling": "{typo: 1}"},
+        ["models.wc.sampling.typo: ", "allowed: temperature, top_k"],
+    ),
     ({"models__wc__shots": "true"}, ["models.wc.shots: ", "whole number"]),
     (
         {"targets__wc": "{chat: true, reasoning: {mode: on}}"},

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from cos_assets.training.job import Base
+from cos_assets.training.loop import wants_bf16
 from cos_assets.training.settings import Finetune
 
 
@@ -90,3 +93,22 @@ def test_importing_the_package_loads_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("hidden", "native", "expected"), [(32, True, False), (512, True, True), (512, False, False)])
+def test_auto_precision_is_bf16_on_a_cpu_for_large_models_only(
+    hidden: int, native: bool, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaConfig
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": native})
+    sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": 4, "num_attention_heads": 4}
+    LlamaConfig(vocab_size=1000, **sizes).save_pretrained(tmp_path)
+    assert wants_bf16(Finetune(steps=1), Base(str(tmp_path))) is expected
+    assert not wants_bf16(Finetune(steps=1, precision="fp32"), Base(str(tmp_path)))
+    if native:
+        assert wants_bf16(Finetune(steps=1, precision="bf16"), Base(str(tmp_path)))
+    else:
+        with pytest.raises(ValueError, match="precision: the CPU of this machine does not support bf16"):
+            wants_bf16(Finetune(steps=1, precision="bf16"), Base(str(tmp_path)))

@@ -111,7 +111,8 @@ def test_a_template_that_changes_earlier_turns_is_refused(tmp_path: Path) -> Non
         encode(rows(tmp_path), thinking.tokenizer(forgets), None, Chat())
 
 
-def test_a_control_token_in_a_message_is_refused(tmp_path: Path) -> None:
-    found = rows(tmp_path).with_columns(pl.col("messages").str.replace("It is 5", "<|im_end|> It is 5", literal=True))
+@pytest.mark.parametrize("text", ["It is 5", "I need a sum"], ids=["reply", "reasoning"])
+def test_a_control_token_in_a_message_is_refused(tmp_path: Path, text: str) -> None:
+    found = rows(tmp_path).with_columns(pl.col("messages").str.replace(text, f"<|im_end|> {text}", literal=True))
     with pytest.raises(ValueError, match=r"row 0: messages: a message contains the text of a control token"):
         encode(found, thinking.tokenizer(thinking.PLAIN), None, Chat())

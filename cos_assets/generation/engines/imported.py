@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 from cos_assets.generation.completions import storable
 from cos_assets.generation.engines import Descriptor
-from cos_assets.generation.replies import ending, flat, reasonings_in, replies_in
+from cos_assets.generation.replies import ending, flat, reasonings_in, replies_in, turns_in
 from cos_assets.generation.types import Chat, Completion, FinishReason, Model, Request, Sampling
 from cos_assets.grading.reasoning import split
 from cos_assets.readers import dig, rows, steps
@@ -151,7 +151,7 @@ class ImportedEngine:
         self._samples.update(dict.fromkeys(problems, held))  # problems with the same question share samples
         trace = None
         if "messages" in self._columns:
-            trace = _turns(values["messages"], f"{where}: column {self._columns['messages']!r}")
+            trace = turns_in(values["messages"], f"{where}: column {self._columns['messages']!r}")
             values["completion"] = trace[-1] if trace else None
         replies = replies_in(values["completion"])
         several = len(replies) if isinstance(replies, list) else None
@@ -245,7 +245,7 @@ class ImportedEngine:
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_id, trust_remote_code=False)
-        text = assistant_text(self._tokenizer, None, sample.reasoning, sample.text)
+        text = assistant_text(self._tokenizer, None)(sample.reasoning, sample.text)
         return len(completion_ids(self._tokenizer, text)) - (sample.finish_reason == "length")
 
 
@@ -351,23 +351,6 @@ def _files(options: Mapping[str, Any]) -> list[Path]:
             " (a glob is allowed)"
         )
     return files
-
-
-def _turns(cell: Any, where: str) -> list[dict[str, Any]]:
-    """Return the messages behind the first user message, up to the last one of the assistant."""
-    messages = json.loads(cell) if isinstance(cell, str) else cell
-    if cell is None:
-        return []
-    if not isinstance(messages, list) or not all(isinstance(one, Mapping) and "role" in one for one in messages):
-        raise ValueError(f"{where}: {repr(cell)[:60]} is not a list of messages with role and content")
-    roles = [one["role"] for one in messages]
-    if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
-        raise ValueError(f"{where}: there is no user message with an assistant's reply; found {', '.join(roles)}")
-    last = len(roles) - roles[::-1].index("assistant")
-    return [
-        {key: value for key, value in one.items() if value is not None}
-        for one in messages[roles.index("user") + 1 : last]
-    ]
 
 
 def _part(value: Any, offset: int, several: int | None, where: str) -> Any:

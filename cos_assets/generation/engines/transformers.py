@@ -32,7 +32,7 @@ import numpy as np
 
 from cos_assets.generation import adapters, compute
 from cos_assets.generation.completions import refused, share, stopped_at, text_of
-from cos_assets.generation.cpu import use_grouped_attention
+from cos_assets.generation.cpu_decoding import use_grouped_attention
 from cos_assets.generation.decoding import Batch, Job, ReasoningLimit, independent
 from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags

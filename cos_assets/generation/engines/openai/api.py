@@ -11,7 +11,7 @@ from cos_assets.generation.engines.openai.options import Options, api_of, body_o
 from cos_assets.generation.engines.openai.reasoning import fields
 from cos_assets.generation.engines.openai.redaction import redact
 from cos_assets.generation.engines.openai.replies import UNUSABLE, Job, Malformed, Reply, Usage, message_of, read_reply
-from cos_assets.generation.types import Model, Sampling
+from cos_assets.generation.types import Model, Reasoning, Sampling
 
 _SEEDS = 2**31  # some servers refuse larger seeds; Vertex takes signed 32 bits
 _OPTIONAL = ("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")  # sent if they are used
@@ -44,9 +44,10 @@ class Api:
     def body(self, job: Job, sampling: Sampling, url: str) -> dict[str, Any]:
         """Return the fields of a request to a server other than the model and the prompt."""
         greedy = sampling.temperature == 0
-        asked = self._reasoning(url)
+        dialect, reasoning = self.options.dialect(url), self.model.chat.reasoning if self.model.chat else Reasoning()
+        asked = fields(dialect, reasoning)
         # OpenAI's reasoning models refuse max_tokens.
-        most = "max_completion_tokens" if asked and self.options.dialect(url) == "openai" else "max_tokens"
+        most = "max_completion_tokens" if reasoning.identity and dialect == "openai" else "max_tokens"
         ours: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": 1.0 if greedy else sampling.top_p,
@@ -65,10 +66,6 @@ class Api:
         template = asked.pop("chat_template_kwargs", {}) | (extra.get("chat_template_kwargs") or {})
         whole = {**asked, **extra, **({"chat_template_kwargs": template} if template else {}), **ours}
         return {key: value for key, value in whole.items() if extra.get(key, 0) is not None}
-
-    def _reasoning(self, url: str) -> dict[str, Any]:
-        chat = self.model.chat
-        return fields(self.options.dialect(url), chat.reasoning) if chat else {}
 
     def prompt(self, job: Job) -> dict[str, Any]:
         """Return the fields of a request for the model and the prompt."""

@@ -85,9 +85,9 @@ def completions(
 ) -> list[Completion]:
     """Return a job's samples, as many as the reply holds. The counts are split into equal whole parts.
 
-    A server without a parser for the reasoning sends it inside the text. It is told by its tags, of which the first may
-    be in the prompt. If both are missing, because the text was cut off, a text of a model with `reasoning: {mode: on}`
-    is reasoning.
+    A server without a parser for the reasoning sends it inside the text. Its tags mark it; the first tag may be in the
+    prompt. If both tags are missing because the text was cut off, the text of a model with `reasoning: {mode: on}` is
+    reasoning.
     """
     found = []
     for (at, choice), usage in zip(reply.choices.items(), reply.usage.share(len(reply.choices)), strict=True):
