@@ -1,8 +1,9 @@
 """The tokens of a prompt, as text to continue or inside the tokenizer's chat template.
 
 Templates differ in ways that matter here. Some reject a system message, or leave it out; then the system message is put
-in front of the prompt. Some add BOS themselves. Some end the prompt with the opening tag of the reasoning, so that the
-completion starts inside it. The names of the switches for reasoning differ as well.
+in front of the prompt. Templates for images take a text as a part of the content. Some add BOS themselves. Some end the
+prompt with the opening tag of the reasoning, so that the completion starts inside it. The names of the switches for
+reasoning differ as well.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from cos_assets.generation.tokens import control, names, per_tokenizer, spells_control, text_ids, words
+from cos_assets.generation.tokens import completion_ids, control, names, per_tokenizer, spells_control, text_ids, words
 from cos_assets.generation.types import Chat
-from cos_assets.grading.reasoning import CLOSING_TAG, OPENING_TAG, TAG, opened
+from cos_assets.grading.reasoning import opened, tags_in
 
 _SLOT = "\ue000\ue001\ue000"  # placeholder for a text in a rendered template: private-use characters
 _SWITCHES = ("enable_thinking", "thinking", "add_thinking", "enable_reasoning")
 """Arguments of chat templates that turn reasoning on or off: Qwen3, GLM and Hunyuan; DeepSeek and Granite; others."""
-_TAGS = "<think>\n", "\n</think>\n\n"
-"""What surrounds the reasoning of a model whose template has no place for it, as DeepSeek-R1 and Qwen3 write it."""
+_FIELDS = ("reasoning_content", "reasoning", "thinking")  # where templates look for the reasoning of a message
+THINK = "<think>", "</think>"
+"""The tags of a model whose template has none."""
 
 
 def prompt_ids(tokenizer: Any, prompt: str, chat: Chat | None = None) -> list[int]:
@@ -41,8 +43,8 @@ def prompt_ids(tokenizer: Any, prompt: str, chat: Chat | None = None) -> list[in
     Raises
     ------
     ValueError
-        If the tokenizer has no template, if the template cannot turn reasoning off, or if a text spells out a control
-        token that cannot be distinguished from the template's own.
+        If the tokenizer has no template, if the template leaves the prompt out or cannot turn reasoning off, or if a
+        text spells out a control token that cannot be distinguished from the template's own.
 
     Examples
     --------
@@ -64,21 +66,28 @@ def opens_reasoning(tokenizer: Any, chat: Chat | None) -> bool:
     return chat is not None and opened(_rendered(tokenizer, _messages(tokenizer, chat, _SLOT), chat))
 
 
-def assistant_text(tokenizer: Any, chat: Chat | None) -> Callable[[str | None, str], str]:
-    """Return a function (reasoning, reply) -> the text that a model should generate behind a prompt.
+def assistant_ids(tokenizer: Any, chat: Chat | None) -> Callable[[str | None, str, bool], list[int]]:
+    """Return a function (reasoning, reply, ended) -> the tokens that a model should generate behind a prompt.
 
-    The reasoning has its place in the tokenizer's chat template (`reasoning_content` of a message), or else in
-    the tags `<think>`. Without reasoning, a block that the prompt opens is closed.
+    The reasoning is in its place in the tokenizer's chat template (`reasoning_content` of a message), or else between
+    the template's tags, or `<think>` tags. Without reasoning, a block that the prompt opens is closed. EOS follows if
+    the text `ended` by itself. Control tokens come only from the template, as in `prompt_ids`.
     """
     inside = opens_reasoning(tokenizer, chat)
-    before, between = (chat and _place(tokenizer, chat)) or ("" if inside else _TAGS[0], _TAGS[1])
+    place = (chat and _place(tokenizer, chat)) or _usual_place(tokenizer, chat, inside)
 
-    def text(reasoning: str | None, reply: str) -> str:
-        if reasoning is None:
-            return _TAGS[1].lstrip("\n") + reply if inside else reply
-        return before + reasoning.strip("\n") + between + reply.lstrip("\n")
+    def ids(reasoning: str | None, reply: str, ended: bool) -> list[int]:
+        if reasoning is not None:
+            before, between = place
+            parts = [(before, True), (reasoning.strip("\n"), False), (between, True), (reply.lstrip("\n"), False)]
+        elif inside:
+            parts = [(place[1].lstrip("\n"), True), (reply, False)]
+        else:
+            return completion_ids(tokenizer, reply, ended)
+        found = _parts_ids(tokenizer, parts, "completion")
+        return [*found, tokenizer.eos_token_id] if ended else found
 
-    return text
+    return ids
 
 
 def conversation(
@@ -136,12 +145,18 @@ def _place(tokenizer: Any, chat: Chat) -> tuple[str, str] | None:
     thought, reply = f"{_SLOT}1", f"{_SLOT}2"
     asked = _messages(tokenizer, chat, _SLOT)
     start = _rendered(tokenizer, asked, chat)
-    answer = {"role": "assistant", "content": reply, "reasoning_content": thought, "thinking": thought}
+    answer = {"role": "assistant", "content": reply, **dict.fromkeys(_FIELDS, thought)}
     whole = _rendered(tokenizer, [*asked, answer], chat, add_generation_prompt=False)
     if not whole.startswith(start) or thought not in whole or reply not in whole:
         return None
     before, _, rest = whole[len(start) :].partition(thought)
     return before, rest.partition(reply)[0]
+
+
+def _usual_place(tokenizer: Any, chat: Chat | None, inside: bool) -> tuple[str, str]:
+    opening, closing = tags(tokenizer, chat)
+    between = "\n\n" if closing == THINK[1] else ""  # as DeepSeek-R1 and Qwen3 write it
+    return "" if inside else f"{opening}\n", f"\n{closing}{between}"
 
 
 def template_arguments(tokenizer: Any, chat: Chat) -> dict[str, Any]:
@@ -157,7 +172,7 @@ def template_arguments(tokenizer: Any, chat: Chat) -> dict[str, Any]:
         switch = next((name for name in _SWITCHES if name in known), None)
         if switch is not None:
             found.setdefault(switch, reasoning.mode == "on")
-        elif reasoning.mode == "off" and TAG.search(_template(tokenizer)):
+        elif reasoning.mode == "off" and tags_in(_template(tokenizer)):
             raise ValueError(
                 "reasoning.mode: off, but the chat template has no switch that turns reasoning off"
                 f" ({', '.join(_SWITCHES)}); use another model, or chat_template_kwargs"
@@ -172,7 +187,7 @@ def template_arguments(tokenizer: Any, chat: Chat) -> dict[str, Any]:
 
 
 def tags(tokenizer: Any, chat: Chat | None) -> tuple[str, str]:
-    """Return the tags around the reasoning of a model: the first ones in its chat template, else those of DeepSeek-R1.
+    """Return the tags around the reasoning of a model: those of its chat template, else `<think>`.
 
     Examples
     --------
@@ -180,9 +195,7 @@ def tags(tokenizer: Any, chat: Chat | None) -> tuple[str, str]:
     >>> tags(word_tokenizer(), None)
     ('<think>', '</think>')
     """
-    text = _template(tokenizer) if chat else ""
-    found = (OPENING_TAG.search(text), CLOSING_TAG.search(text))
-    return tuple(tag[0] if tag else usual.strip() for tag, usual in zip(found, _TAGS, strict=True))  # type: ignore[return-value]
+    return (tags_in(_template(tokenizer)) if chat else None) or THINK
 
 
 def _template(tokenizer: Any) -> str:
@@ -192,23 +205,53 @@ def _template(tokenizer: Any) -> str:
 @per_tokenizer
 def _variables(tokenizer: Any) -> set[str]:
     """Return the names of the arguments that the chat template reads."""
-    from jinja2 import Environment, TemplateError, meta
+    from jinja2 import Environment, meta
 
-    try:
-        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_template(tokenizer))
-    except TemplateError:  # a template with transformers' own tags, such as {% generation %}
-        return set(re.findall(r"\b[a-z_]+\b", _template(tokenizer)))
-    return meta.find_undeclared_variables(tree)
+    # transformers' own tag is not known to Jinja.
+    text = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", _template(tokenizer))
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
+    return meta.find_undeclared_variables(environment.parse(text))
 
 
 def _rendered(
-    tokenizer: Any, messages: Sequence[Mapping[str, Any]], chat: Chat, add_generation_prompt: bool = True
-) -> str:
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    chat: Chat,
+    add_generation_prompt: bool = True,
+    tokenize: bool = False,
+) -> Any:
+    if _takes_parts(tokenizer):
+        messages = [
+            {**each, "content": _text_part(each["content"])} if isinstance(each.get("content"), str) else each
+            for each in messages
+        ]
     return tokenizer.apply_chat_template(
         list(messages),
         add_generation_prompt=add_generation_prompt,
-        tokenize=False,
+        tokenize=tokenize,
+        return_dict=False,
         **template_arguments(tokenizer, chat),
+    )
+
+
+def _text_part(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
+
+
+@per_tokenizer
+def _takes_parts(tokenizer: Any) -> bool:
+    """Return whether the chat template takes a text as a part of the content, as those of models that see images do."""
+    from jinja2 import TemplateError
+
+    for parts, content in ((False, _SLOT), (True, _text_part(_SLOT))):
+        try:
+            if _SLOT in tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False):
+                return parts
+        except TemplateError:
+            continue
+    raise ValueError(
+        f"chat: true, but the chat template of {tokenizer.name_or_path!r} does not show the text of a user message;"
+        " use the template of a model that chats"
     )
 
 
@@ -237,27 +280,35 @@ def _chat_ids(tokenizer: Any, prompt: str, chat: Chat) -> list[int]:
         )
     messages = _messages(tokenizer, chat, prompt)
     if not spells_control(tokenizer, prompt):
-        arguments: Mapping[str, Any] = template_arguments(tokenizer, chat)
-        return list(
-            tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False, **arguments
-            )
-        )
+        return list(_rendered(tokenizer, messages, chat, tokenize=True))
     before, _, behind = _rendered(tokenizer, _messages(tokenizer, chat, _SLOT), chat).partition(_SLOT)
     text = _rendered(tokenizer, messages, chat)
     content = text.removeprefix(before).removesuffix(behind)
+    if not (before + content + behind == text and content.strip() == prompt.strip() and _SLOT not in behind):
+        raise _indistinguishable("prompt", prompt)
+    return _parts_ids(tokenizer, [(before, True), (content, False), (behind, True)], "prompt")
+
+
+def _parts_ids(tokenizer: Any, parts: Sequence[tuple[str, bool]], what: str) -> list[int]:
+    """Encode (text, whether it is the template's own) as one text, with control tokens of the template only."""
+    foreign = [text for text, own in parts if not own]
+    if not any(spells_control(tokenizer, text) for text in foreign):
+        return list(tokenizer("".join(text for text, _ in parts), add_special_tokens=False)["input_ids"])
     guarded = _guarded(tokenizer)
-    shown = before + content + behind == text and content.strip() == prompt.strip() and _SLOT not in behind
-    if guarded is None or not shown:
-        raise ValueError(
-            "chat: the prompt contains the text of a control token, which this tokenizer and its chat template cannot"
-            f" distinguish from a real one; remove it from the prompt, which begins with {prompt[:60]!r}"
-        )
+    if guarded is None:
+        raise _indistinguishable(what, "".join(foreign))
     backend, renamed = guarded
-    before, behind = (names(tokenizer).sub(lambda found: renamed[found[0]], part) for part in (before, behind))
-    ids = backend.encode(before + content + behind, add_special_tokens=False).ids
+    text = "".join(names(tokenizer).sub(lambda found: renamed[found[0]], part) if own else part for part, own in parts)
+    ids = backend.encode(text, add_special_tokens=False).ids
     own = {backend.token_to_id(alias): control(tokenizer)[name] for name, alias in renamed.items()}
     return [own.get(number, number) for number in words(tokenizer, ids, [number in own for number in ids])]
+
+
+def _indistinguishable(what: str, text: str) -> ValueError:
+    return ValueError(
+        f"chat: the {what} contains the text of a control token, which this tokenizer and its chat template cannot"
+        f" distinguish from a real one; remove it from the {what}, which begins with {text[:60]!r}"
+    )
 
 
 @per_tokenizer

@@ -45,11 +45,6 @@ def completion_ids(tokenizer: Any, text: str, ended: bool = True) -> list[int]:
     >>> tokenizer.convert_ids_to_tokens(completion_ids(tokenizer, "2 + 3 = 5"))
     ['2', '+', '3', '=', '5', '</s>']
     """
-    for number, tag in _tags(tokenizer).items():
-        before, found, behind = text.partition(tag)
-        if found:
-            first = completion_ids(tokenizer, before, False) if before else []
-            return [*first, number, *completion_ids(tokenizer, behind, ended)]
     ids = text_ids(tokenizer, text, add_special_tokens=False)
     if text.startswith(" ") and text != " " and decode(tokenizer, ids) == f" {text}":
         ids = text_ids(tokenizer, text[1:], add_special_tokens=False)  # the tokenizer prepends a space
@@ -135,8 +130,8 @@ def control(tokenizer: Any) -> dict[str, int]:
 
 @per_tokenizer
 def _tags(tokenizer: Any) -> dict[int, str]:
-    """Return the special tokens that are tags of the reasoning."""
-    return {number: name for name, number in control(tokenizer).items() if TAG.fullmatch(name)}
+    """Return the special tokens that are tags of the reasoning, or the first part of one."""
+    return {n: name for name, n in control(tokenizer).items() if TAG.fullmatch(name) or name == "<|channel>"}
 
 
 @per_tokenizer

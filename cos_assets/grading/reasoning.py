@@ -22,7 +22,9 @@ _CLOSE = re.compile(rf"(?<![\"'`]){_CLOSING}", re.IGNORECASE)
 _OPENED = re.compile(rf"{_OPENING}\s*\Z", re.IGNORECASE)
 TAG = re.compile(f"{_OPENING}|{_CLOSING}", re.IGNORECASE)
 """An opening or a closing tag, anywhere."""
-OPENING_TAG, CLOSING_TAG = re.compile(_OPENING, re.IGNORECASE), re.compile(_CLOSING, re.IGNORECASE)
+_CLOSING_TAG = re.compile(_CLOSING, re.IGNORECASE)
+HARMONY = "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"
+"""What surrounds the reasoning in the harmony format."""
 # A message of another channel than the final one, up to the next special token.
 _MESSAGE = re.compile(
     r"<\|channel\|>\s*(?!final)[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|start|channel|call)\|>|\Z)", re.S
@@ -72,6 +74,24 @@ def opened(prompt: str) -> bool:
     (True, False)
     """
     return _OPENED.search(prompt) is not None
+
+
+def tags_in(template: str) -> tuple[str, str] | None:
+    """Return the tags that surround the reasoning in a chat template: the first pair; None if it has none.
+
+    Examples
+    --------
+    >>> tags_in("{{ '<think>' + m.reasoning_content + '</think>' }}"), tags_in("{{ m.content }}")
+    (('<think>', '</think>'), None)
+    """
+    if HARMONY[0].removesuffix("<|message|>") in template:
+        return HARMONY
+    closing = _CLOSING_TAG.search(template)
+    if closing is None:
+        return None
+    if closing[0] == "<channel|>":
+        return "<|channel>thought", closing[0]
+    return re.sub(r"(?<=[<\[◁|])/", "", closing[0]).replace("end_of", "begin_of").replace("END_", "START_"), closing[0]
 
 
 def split(text: str, inside: bool = False) -> tuple[str | None, str]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from cos_assets.generation.prompts import assistant_text, conversation, prompt_ids
-from cos_assets.generation.tokens import completion_ids
+from cos_assets.generation.prompts import assistant_ids, conversation, prompt_ids
 from cos_assets.generation.types import Chat
 
 if TYPE_CHECKING:
@@ -100,16 +99,17 @@ def encode(
     if tokenizer.eos_token_id is None:
         raise ValueError("tokenizer: has no EOS token, so a model could not learn where to stop; set eos_token")
     prompts = {text: prompt_ids(tokenizer, text, chat) for text in rows["prompt"].unique(maintain_order=True)}
-    encoded, texts = [], zip(rows["prompt"], learned_texts(rows, tokenizer, chat), truncated(rows), strict=True)
+    encoded = []
+    learned = learned_ids(rows, tokenizer, chat)
     traces = rows["messages"] if "messages" in rows.columns else [None] * rows.height
-    for number, ((prompt, completion, cut), trace) in enumerate(zip(texts, traces, strict=True)):
+    for number, (prompt, rest, trace) in enumerate(zip(rows["prompt"], learned, traces, strict=True)):
         if trace is not None:
             encoded.append(_conversation(number, tokenizer, chat, prompt, trace))
             continue
         start = prompts[prompt]
         if not start:
             raise ValueError(f"rows: row {number}: prompt {prompt!r} has no tokens; expected at least one token")
-        if not (rest := completion_ids(tokenizer, completion, ended=not cut)):
+        if not rest:
             raise ValueError(f"rows: row {number}: the completion was cut off before its first token; drop the row")
         encoded.append(Row(np.array([*start, *rest], dtype=np.int64), len(start)))
     kept = [row for row in encoded if limit is None or len(row) <= limit]
@@ -135,10 +135,10 @@ def _conversation(number: int, tokenizer: Any, chat: Chat | None, prompt: str, t
     return Row(np.concatenate([np.array(ids, np.int64) for ids, _ in parts]), len(parts[0][0]), masked)
 
 
-def learned_texts(rows: pl.DataFrame, tokenizer: Any, chat: Chat | None) -> Iterator[str]:
-    """Yield the text that a model is trained to write, for every row: its reasoning and its reply."""
+def learned_ids(rows: pl.DataFrame, tokenizer: Any, chat: Chat | None) -> Iterator[list[int]]:
+    """Yield the tokens that a model is trained to write, for every row: its reasoning, its reply, and EOS."""
     thoughts = rows["reasoning"] if "reasoning" in rows.columns else [None] * rows.height
-    yield from map(assistant_text(tokenizer, chat), thoughts, rows["completion"])
+    yield from map(assistant_ids(tokenizer, chat), thoughts, rows["completion"], ~truncated(rows))
 
 
 def schedule(lengths: Sequence[int], steps: int, batch_size: int, seed: int) -> np.ndarray:

@@ -10,8 +10,7 @@ from typing import Any
 import polars as pl
 
 from cos_assets.generation.prompts import conversation
-from cos_assets.generation.tokens import completion_ids
-from cos_assets.training.data import IGNORE, Collator, encode, learned_texts, truncated
+from cos_assets.training.data import IGNORE, Collator, encode, learned_ids
 from cos_assets.training.job import Base
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
@@ -35,15 +34,14 @@ def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
         config = base.config().get_text_config()
         collator = Packer(pad, getattr(config, "max_position_embeddings", None), config.hidden_size)
     batch = collator(encoded)
-    ended = zip(learned_texts(few, tokenizer, base.chat), ~truncated(few), strict=True)
     traces = few["messages"] if "messages" in few.columns else [None] * few.height
     wanted: Counter[tuple[int, ...]] = Counter()
-    for (text, whole), trace, prompt in zip(ended, traces, few["prompt"], strict=True):
+    for ids, trace, prompt in zip(learned_ids(few, tokenizer, base.chat), traces, few["prompt"], strict=True):
         if trace is None or base.chat is None:
-            wanted[tuple(completion_ids(tokenizer, text, whole))] += 1
+            wanted[tuple(ids)] += 1
         else:
             parts = conversation(tokenizer, base.chat, prompt, json.loads(trace))
-            wanted.update(tuple(ids) for ids, own in parts if own)
+            wanted.update(tuple(turn) for turn, own in parts if own)
     return not_in_both(wanted, Counter(learned(batch)))
 
 

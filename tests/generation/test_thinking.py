@@ -13,7 +13,7 @@ from cos_assets.generation.completions import text_of
 from cos_assets.generation.generate import Buyer, generate, open_engine
 from cos_assets.generation.ledger import Ledger, prompt_hash
 from cos_assets.generation.model import resolve
-from cos_assets.generation.prompts import assistant_text, opens_reasoning, prompt_ids, tags
+from cos_assets.generation.prompts import assistant_ids, opens_reasoning, prompt_ids, tags
 from cos_assets.generation.tokens import completion_ids, decode
 from cos_assets.generation.types import Chat, Completion, Model, Reasoning, Request, Sampling
 from cos_assets.training.data import encode
@@ -104,7 +104,7 @@ def test_generated_tokens_are_split(text: str, inside: bool, expected: tuple[str
 def test_tags_that_are_special_tokens_are_read() -> None:
     tokenizer = thinking.tokenizer(thinking.PLAIN)
     tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
-    ids = completion_ids(tokenizer, "[THINK]2 + 3[/THINK]5")
+    ids = tokenizer("[THINK]2 + 3[/THINK]5<|im_end|>", add_special_tokens=False)["input_ids"]
     assert {"[THINK]", "[/THINK]", "<|im_end|>"} <= set(tokenizer.convert_ids_to_tokens(ids))
     assert text_of(tokenizer, ids, (), Chat(), False)[:2] == ("2 + 3", "5")
 
@@ -236,13 +236,24 @@ def test_the_tokens_that_were_sampled_are_trained_on(template: str | None, chat:
     assert learned.ids[learned.prompt :].tolist() == ids, "the loss covers what the assistant wrote"
 
 
+def written(template: str, chat: Chat | None, reasoning: str | None, reply: str) -> str:
+    tokenizer = thinking.tokenizer(template)
+    return tokenizer.decode(assistant_ids(tokenizer, chat)(reasoning, reply, False))
+
+
 def test_without_reasoning_an_opened_block_is_closed() -> None:
-    opened, switch = thinking.tokenizer(thinking.OPENED), thinking.tokenizer(thinking.SWITCH)
-    assert assistant_text(opened, Chat())(None, "5") == "</think>\n\n5"
-    assert assistant_text(switch, ON)(None, "5") == "5"
-    assert assistant_text(opened, None)("2 + 3", "5") == "<think>\n2 + 3\n</think>\n\n5", "a base model has no template"
+    assert written(thinking.OPENED, Chat(), None, "5") == "</think>\n\n5"
+    assert written(thinking.SWITCH, ON, None, "5") == "5"
+    base = written(thinking.OPENED, None, "2 + 3", "5")
+    assert base == "<think>\n2 + 3\n</think>\n\n5", "a base model has no template"
 
 
 def test_a_template_without_a_place_for_reasoning_gets_the_tags() -> None:
-    tokenizer = thinking.tokenizer(thinking.NO_SYSTEM)
-    assert assistant_text(tokenizer, Chat())("\n2 + 3\n", "\n\n5") == "<think>\n2 + 3\n</think>\n\n5"
+    assert written(thinking.NO_SYSTEM, Chat(), "\n2 + 3\n", "\n\n5") == "<think>\n2 + 3\n</think>\n\n5"
+
+
+def test_a_control_token_in_the_reasoning_is_text() -> None:
+    tokenizer = thinking.tokenizer(thinking.SWITCH)
+    ids = assistant_ids(tokenizer, ON)("It ends with <|im_end|>.", "5", True)
+    assert ids.count(tokenizer.eos_token_id) == 1, "the end of the message"
+    assert "<|im_end|>." in tokenizer.decode(ids)

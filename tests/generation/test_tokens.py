@@ -191,7 +191,7 @@ def test_a_control_token_in_a_prompt_keeps_the_tokens_around_it() -> None:
     "template",
     [
         "{% for m in messages %}{{ m['content'] }}</s>{{ m['content'] }}{% endfor %}",  # twice
-        "{% for m in messages %}{{ m['content'] | length }}{% endfor %}",  # not at all
+        "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",  # in capitals
         "{% for m in messages %}{{ m['content'] }}{{ '</s>' if 'b' in m['content'] }}{% endfor %}",  # and more
     ],
 )

@@ -238,15 +238,14 @@ class ImportedEngine:
 
     def _tokens(self, sample: _Sample) -> int:
         """Count the tokens of a solution. The EOS token counts unless the solution was truncated."""
-        from cos_assets.generation.prompts import assistant_text
-        from cos_assets.generation.tokens import completion_ids
+        from cos_assets.generation.prompts import assistant_ids
 
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_id, trust_remote_code=False)
-        text = assistant_text(self._tokenizer, None)(sample.reasoning, sample.text)
-        return len(completion_ids(self._tokenizer, text)) - (sample.finish_reason == "length")
+        written = assistant_ids(self._tokenizer, None)
+        return len(written(sample.reasoning, sample.text, sample.finish_reason != "length"))
 
 
 class _Descriptor(Descriptor):

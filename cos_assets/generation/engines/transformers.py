@@ -36,7 +36,7 @@ from cos_assets.generation.cpu_decoding import use_grouped_attention
 from cos_assets.generation.decoding import Batch, Job, ReasoningLimit, independent
 from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags
-from cos_assets.generation.tokens import completion_ids, decode
+from cos_assets.generation.tokens import decode
 from cos_assets.generation.types import Chat, Completion, FinishReason, Model, Request, Sampling
 from cos_assets.generation.weights import load_network
 
@@ -333,7 +333,7 @@ def _limit(tokenizer: Any, chat: Chat | None, inside: bool) -> ReasoningLimit | 
     """Return the maximum of reasoning tokens that a model is asked to keep; None if there is none."""
     if chat is None or chat.reasoning.budget is None:
         return None
-    opening, closing = (completion_ids(tokenizer, tag, ended=False) for tag in tags(tokenizer, chat))
+    opening, closing = (tokenizer(tag, add_special_tokens=False)["input_ids"] for tag in tags(tokenizer, chat))
     return ReasoningLimit(chat.reasoning.budget, [] if inside else opening, closing)
 
 
