@@ -3,7 +3,7 @@ batch."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cos_assets.generation import decoding
+from cos_assets.generation import decoding, drawing
 from cos_assets.generation.engines import transformers as module
 from cos_assets.generation.engines.transformers import TransformersEngine
 from cos_assets.generation.generate import open_engine
@@ -177,11 +177,11 @@ def test_filtered_sampling_gives_the_expected_shares(
     n = 63_000
     logits = torch.tensor(np.log(PROBABILITIES) + 3, dtype=torch.float32).expand(n, -1)
     uniforms = torch.arange(n, dtype=torch.float64)[:, None] / n
-    drawn = decoding.draw(logits, uniforms, sampling)
+    drawn = drawing.draw(logits, uniforms, sampling)
     shares = {i: int((drawn == i).sum()) / n for i in range(4) if (drawn == i).any()}
     assert shares == pytest.approx(expected, abs=2 / n)
-    monkeypatch.setattr(decoding, "_DRAW_CELLS", 4 * 1000)  # large vocabularies are done in parts
-    assert torch.equal(decoding.draw(logits, uniforms, sampling), drawn)
+    monkeypatch.setattr(drawing, "_DRAW_CELLS", 4 * 1000)  # large vocabularies are done in parts
+    assert torch.equal(drawing.draw(logits, uniforms, sampling), drawn)
 
 
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
@@ -191,7 +191,7 @@ def test_a_token_of_probability_zero_is_never_drawn() -> None:
     ends = torch.tensor([[0.0], [np.nextafter(1, 0)], [0.5]], dtype=torch.float64)
     for top_k, top_p in ((None, 1.0), (4, 1.0), (None, 0.99), (3, 0.5)):
         sampling = Sampling(temperature=0.3, top_k=top_k, top_p=top_p)
-        assert set(decoding.draw(logits, ends, sampling).tolist()) <= {1, 2}
+        assert set(drawing.draw(logits, ends, sampling).tolist()) <= {1, 2}
 
 
 def test_a_sample_does_not_depend_on_order_batch_or_other_prompts(
@@ -211,6 +211,17 @@ def test_a_sample_does_not_depend_on_order_batch_or_other_prompts(
     assert twice["a", 4] == twice["b", 4] == first[items[0][0], 4]
 
 
+def most_alike(engine: TransformersEngine, jobs: list[decoding.Job]) -> tuple[list[decoding.Job], int]:
+    """Return the largest of the batches that the engine makes of the jobs, and the padded length of its prompts."""
+    waiting = deque(sorted(jobs, key=lambda job: len(job.prompt)))
+    empty, batches = decoding.Batch(engine._network, SAMPLING), []
+    while waiting:
+        batches.append(engine._next(waiting, empty))
+        for _ in batches[-1][0]:
+            waiting.popleft()
+    return max(batches, key=lambda part: len(part[0]))
+
+
 def test_the_logits_of_a_row_are_bitwise_equal_in_any_batch(
     engine: TransformersEngine, prompts: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,15 +238,17 @@ def test_the_logits_of_a_row_are_bitwise_equal_in_any_batch(
     monkeypatch.setattr(decoding, "draw", recorded)
     ask(engine, dict(list(prompts.items())[:1]), (0,))
     jobs, _ = engine._jobs([Request(p, t, (0, 1)) for p, t in prompts.items()], SAMPLING)
-    chunk, padded = max(engine._batches(jobs), key=lambda part: len(part[0]))
+    chunk, padded = most_alike(engine, jobs)
     assert len(chunk) > 40
 
     def run(chunk: list[decoding.Job], row: int, drop_to: list[int]) -> Any:
         """The logits of one row for 10 steps, the last 5 after all rows but `drop_to` are gone."""
         logits.clear()
-        batch = decoding.Batch(engine._network, chunk, padded, SAMPLING)
-        batch.advance(5)
-        batch.keep(np.array(drop_to))
+        batch = decoding.Batch(engine._network, SAMPLING)
+        batch.admit(chunk, padded)
+        batch.advance(4)
+        batch.live[:] = np.isin(np.arange(len(chunk)), drop_to)
+        batch.keep_live()
         batch.advance(5)
         return torch.stack([x[row] for x in logits[:5]] + [x[drop_to.index(row)] for x in logits[5:]])
 

@@ -1,14 +1,14 @@
 """Engine transformers: any causal language model of the hub, in this process on a CPU or a GPU, without extra packages.
 
 The engine decodes in batches. Prompts are padded on the left, each prompt is processed once, and its cache is copied
-for its samples. All rows are decoded in lockstep, and finished rows are dropped. For small models on a CPU this is
-faster than vLLM and starts at once. For large models on a GPU use vLLM.
+for its samples. Finished rows are dropped, and new ones take their places. For small models on a CPU this is faster
+than vLLM and starts at once. For large models on a GPU use vLLM.
 
-A sample depends only on (seed, prompt, sample index). It has its own random generator, with one number per token, and
-the padding of its prompt does not depend on other prompts. Only rounding could differ: on one CPU thread in float32 a
-row of a matrix product has the same bits in every batch of 16 or more rows. Batches therefore never have fewer rows,
-and a sample has the same text whatever else is bought with it. With more threads, a GPU or bfloat16 this is not
-guaranteed.
+A sample depends only on (seed, prompt, sample index). It has its own random generator, with one number per token. Only
+rounding could differ: on one CPU thread in float32 a row of a matrix product has the same bits in every batch of 16 or
+more rows. Batches there never have fewer rows, and the padding of a prompt does not depend on other prompts, so all
+rows of a batch begin together. A sample then has the same text whatever else is bought with it. With more threads, a
+GPU or bfloat16 this is not guaranteed.
 
     engine_options:
       dtype: float32             # float32 on a CPU, bfloat16 on a GPU; also float16, or auto (as stored)
@@ -23,8 +23,8 @@ import inspect
 import re
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ import numpy as np
 
 from cos_assets.generation import adapters, compute
 from cos_assets.generation.completions import refused, share, stopped_at, text_of
-from cos_assets.generation.cpu_decoding import use_grouped_attention
+from cos_assets.generation.cpu_attention import use_grouped_attention
 from cos_assets.generation.decoding import Batch, Job, ReasoningLimit, independent
 from cos_assets.generation.engines import Descriptor
 from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags
@@ -48,6 +48,7 @@ _CPU_CACHE_BYTES = 4 << 30
 _GPU_CACHE_SHARE = 0.6  # share of the memory that is free after the model is loaded
 _PROMPT_TOKENS = 1 << 16  # maximum processed at once, which bounds the memory of long prompts
 _CHECK_EVERY = 4  # steps between checks for finished rows
+_COPY_SHARE = 1 / 8  # share of the rows that have to finish or wait before the cache is copied without or with them
 _FLUSH_SECONDS = 10.0  # maximum interval at which finished samples are yielded
 
 
@@ -79,6 +80,7 @@ class TransformersEngine:
         self._limit: ReasoningLimit | None = None
         self._base: tuple[Any, ...] = ()
         self._adapter = False
+        self._cache_bytes = 0.0
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Yield completions as they finish, short prompts first (see `Engine.stream`).
@@ -92,21 +94,21 @@ class TransformersEngine:
         jobs, done = self._jobs(requests, sampling)
         if done:
             yield done
-        for chunk, padded in self._batches(jobs):
-            done, since = [], time.perf_counter()
-            batch = Batch(self._network, chunk, padded, sampling, self._limit)
-            paid: set[str] = set()
-            while batch.rows.size:
-                batch.advance(_CHECK_EVERY)
-                for job, ids, reason in self._ended(batch, sampling.stop):
-                    cached = len(job.prompt) if job.request.prompt in paid else 0
-                    paid.add(job.request.prompt)
-                    done.append(self._completion(job, ids, reason, cached, sampling.stop))
-                if done and time.perf_counter() - since > _FLUSH_SECONDS:
-                    yield share(done, since)
-                    done, since = [], time.perf_counter()
-            if done:
+        batch = Batch(self._network, sampling, self._limit)
+        waiting = deque(sorted(jobs, key=lambda job: len(job.prompt)))
+        self._cache_bytes = _cache_bytes(self._network.device)
+        done, since = [], time.perf_counter()
+        while waiting or batch.jobs:
+            self._admit(waiting, batch)
+            batch.advance(_CHECK_EVERY)
+            for row, ids, reason in self._ended(batch, sampling.stop):
+                done.append(self._completion(batch.jobs[row], ids, reason, bool(batch.shared[row]), sampling.stop))
+                batch.live[row] = False
+            if (~batch.live).sum() >= _COPY_SHARE * len(batch.jobs):
+                batch.keep_live()
+            if done and (time.perf_counter() - since > _FLUSH_SECONDS or not batch.jobs):
                 yield share(done, since)
+                done, since = [], time.perf_counter()
 
     def close(self) -> None:
         """Free the memory. The next request loads the model again."""
@@ -211,8 +213,18 @@ class TransformersEngine:
             failed += [refused(request, index, len(ids), reason) for index in request.indices]
         return jobs, failed
 
-    def _batches(self, jobs: list[Job]) -> Iterator[tuple[list[Job], int]]:
-        """Yield batches as (jobs, padded prompt length), of about equal size, short prompts first.
+    def _admit(self, waiting: deque[Job], batch: Batch) -> None:
+        """Move waiting samples to the batch: when it has room, or, if it cannot join samples, when it is empty."""
+        while waiting and (batch.joins or not batch.jobs):
+            chunk, padded = self._next(waiting, batch)
+            if len(chunk) < min(_COPY_SHARE * len(batch.jobs), len(waiting)):
+                return
+            batch.admit(chunk, padded)
+            for _ in chunk:
+                waiting.popleft()
+
+    def _next(self, waiting: deque[Job], batch: Batch) -> tuple[list[Job], int]:
+        """Return the samples that fit into the batch, short prompts first, and the length to pad their prompts to.
 
         If a sample must not depend on the others, neither may the padding of its prompt: each length has its batches.
         """
@@ -224,54 +236,59 @@ class TransformersEngine:
             # Pad always (or, with 1, never), because attention with and without a mask rounds differently.
             return len(job.prompt) if multiple == 1 else -(-(len(job.prompt) + 1) // multiple) * multiple
 
-        for width, group in groupby(sorted(jobs, key=lambda job: len(job.prompt)), key=padded):
-            alike = list(group)
-            longest = width or len(alike[-1].prompt)
-            prompts = len({job.request.prompt for job in alike})
-            most = self._most_rows(longest + max(job.room for job in alike))
-            parts = max(-(-len(alike) // most), -(-prompts * longest // _PROMPT_TOKENS))
-            cuts = [len(alike) * part // parts for part in range(parts + 1)]
-            yield from ((alike[a:b], width or len(alike[b - 1].prompt)) for a, b in pairwise(cuts) if a < b)
+        width, tokens = padded(waiting[0]), 0
+        chunk: list[Job] = []
+        prompts: set[str] = set()
+        for job in waiting:
+            tokens = max(tokens, (width or len(job.prompt)) + job.room)
+            prompts.add(job.request.prompt)
+            over = len(prompts) * (width or len(job.prompt)) > _PROMPT_TOKENS and chunk
+            if padded(job) != width or over or len(batch.jobs) + len(chunk) >= self._most_rows(tokens):
+                break
+            chunk.append(job)
+        if chunk and not batch.joins:  # batches of about equal size
+            alike = sum(padded(job) == width for job in waiting)
+            chunk = chunk[: -(-alike // -(-alike // len(chunk)))]
+        return chunk, width or max((len(job.prompt) for job in chunk), default=0)
 
     def _most_rows(self, tokens: int) -> int:
         """Return the maximum number of rows of `tokens` tokens: `batch_size`, or what fits the memory for the cache."""
         options = self._model.engine_options
         if "batch_size" in options:
             return options["batch_size"]
-        device = self._network.device
-        most = _MOST_ROWS[device.type]
+        most = _MOST_ROWS[self._network.device.type]
         config = self._network.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         row = tokens * 2 * config.num_hidden_layers * heads * size * self._network.dtype.itemsize
-        return max(1, min(most, int(_cache_bytes(device) / row)))
+        return max(1, min(most, int(self._cache_bytes / row)))
 
-    def _ended(self, batch: Batch, stop: Sequence[str]) -> list[tuple[Job, list[int], FinishReason]]:
-        """Remove finished rows from the batch and return (job, tokens, finish reason) for each."""
-        recent = batch.tokens[batch.rows, batch.before : batch.at]
-        at_end = np.isin(recent, self._ends)
-        finish = np.where(at_end.any(1), batch.before + at_end.argmax(1) + 1, batch.at + 1)
-        over = np.minimum(finish, batch.room) <= batch.at
-        ended: list[tuple[Job, list[int], FinishReason]] = []
-        live = ~over
-        for position in np.flatnonzero(over | self._seen(batch, stop)):
-            row = batch.rows[position]
-            ids = batch.tokens[row, : min(finish[position], batch.room[position], batch.at)].tolist()
+    def _ended(self, batch: Batch, stop: Sequence[str]) -> list[tuple[int, list[int], FinishReason]]:
+        """Return (row, tokens, finish reason) for each row that has finished since the last call."""
+        columns = batch.before[:, None] + np.arange((batch.counts - batch.before).max())
+        recent = np.take_along_axis(batch.tokens, np.minimum(columns, batch.tokens.shape[1] - 1), 1)
+        at_end = np.isin(recent, self._ends) & (columns < batch.counts[:, None])
+        finish = np.where(at_end.any(1), batch.before + at_end.argmax(1) + 1, batch.room + 1)
+        over = np.minimum(finish, batch.room) <= batch.counts
+        ended: list[tuple[int, list[int], FinishReason]] = []
+        for row in np.flatnonzero(batch.live & (over | self._seen(batch, stop))):
+            ids = batch.tokens[row, : min(finish[row], batch.counts[row])].tolist()
             end = self._stop_at(ids, stop)
-            if over[position] or end is not None:
-                by_itself = end is not None or finish[position] <= len(ids)
-                ended.append((batch.jobs[row], ids[:end], "stop" if by_itself else "length"))
-                live[position] = False
-        batch.keep(np.flatnonzero(live))
+            if over[row] or end is not None:
+                by_itself = end is not None or finish[row] <= len(ids)
+                ended.append((int(row), ids[:end], "stop" if by_itself else "length"))
+        batch.before = batch.counts
         return ended
 
     def _seen(self, batch: Batch, stop: Sequence[str]) -> np.ndarray:
-        """Return a mask of the rows that may contain a stop string, from the text of their last tokens."""
-        if not stop:
-            return np.zeros(len(batch.rows), bool)
-        tail = batch.at - batch.before + max(len(s.encode()) for s in stop)  # a token has at least one byte
-        last = batch.tokens[batch.rows, max(0, batch.at - tail) : batch.at]
-        return np.array([_stops(decode(self._tokenizer, ids), stop) for ids in last.tolist()])
+        """Return a mask of the rows that may contain a new stop string, from the text of their last tokens."""
+        seen = np.zeros(len(batch.jobs), bool)
+        longest = max((len(s.encode()) for s in stop), default=0)  # a token has at least one byte
+        for row in np.flatnonzero(batch.live) if stop else ():
+            ids = batch.tokens[row, max(0, batch.before[row] - longest) : batch.counts[row]].tolist()
+            text = decode(self._tokenizer, ids)
+            seen[row] = any(s in text for s in stop)
+        return seen
 
     def _stop_at(self, ids: list[int], stop: Sequence[str]) -> int | None:
         """Return the number of tokens up to the first stop string, or None if the text contains none."""
@@ -285,7 +302,7 @@ class TransformersEngine:
         return bisect_left(range(len(ids)), True, key=stopped)
 
     def _completion(
-        self, job: Job, ids: list[int], reason: FinishReason, cached: int, stop: Sequence[str]
+        self, job: Job, ids: list[int], reason: FinishReason, cached: bool, stop: Sequence[str]
     ) -> Completion:
         ended = ids[:-1] if ids[-1] in self._ends else ids
         text = text_of(self._tokenizer, ended, stop, self._model.chat, self._inside)
@@ -297,7 +314,7 @@ class TransformersEngine:
             finish_reason=reason,
             prompt_tokens=len(job.prompt),
             completion_tokens=len(ids),
-            cached_tokens=cached,
+            cached_tokens=len(job.prompt) if cached else 0,
             seconds=0.0,
             reasoning=text.reasoning,
             reasoning_tokens=text.reasoning_tokens,
@@ -344,7 +361,3 @@ def _cache_bytes(device: Any) -> float:
 
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return _GPU_CACHE_SHARE * (torch.cuda.mem_get_info(device)[0] + unused)
-
-
-def _stops(text: str, stop: Sequence[str]) -> bool:
-    return any(s in text for s in stop)
