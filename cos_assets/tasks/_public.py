@@ -6,16 +6,12 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cos_assets import readers
-
-if TYPE_CHECKING:
-    pass
-
 from cos_assets.tasks._task import INSTRUCT_VERSION, MAX_CHARACTERS, Split, Task
 
 
@@ -27,7 +23,8 @@ class PublicTask(Task):
     Attributes
     ----------
     path : str, optional
-        A folder with the files as published, or the file of a set of one part. Without it, the dataset is loaded.
+        A folder with the files as published, or the file of a set of one part. Without it, or if it is empty, the
+        dataset is loaded.
     dataset, config, revision : str, optional
         The location of the dataset on the hub.
     seed : int
@@ -50,7 +47,7 @@ class PublicTask(Task):
     ({'train': 100}, {'train': 7473, 'test': 1319})
     """
 
-    path: str | None = None
+    path: Annotated[str | None, AfterValidator(lambda path: path or None)] = None
     dataset: str = ""
     config: str | None = None
     revision: str | None = None
