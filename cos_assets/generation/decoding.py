@@ -79,7 +79,7 @@ class Batch:
     Attributes
     ----------
     jobs : list of Job
-        The samples of the rows, until `keep` removes them.
+        The samples of the rows, until `keep_live` removes them.
     live : numpy.ndarray [rows], bool
         The rows that are not finished. The caller marks those that are.
     shared : numpy.ndarray [rows], bool
@@ -104,6 +104,7 @@ class Batch:
         self.tokens = np.zeros((0, sampling.max_tokens), np.int64)
         self._rows: _Rows | None = None
         self._cache: Any = None
+        self._width = 0  # columns of the cache
 
     def admit(self, jobs: list[Job], padded: int) -> None:
         """Process the prompts of more samples, and draw the first token of each.
@@ -128,9 +129,9 @@ class Batch:
             rows = self._drawn(logits, rows)
             drawn, new = rows.next[: len(jobs)].cpu().numpy(), len(jobs)
             if self._rows is None:
-                self._rows, self._cache = rows, cache
+                self._rows, self._cache, self._width = rows, cache, padded
             else:
-                self._rows = self._rows.joined(rows)
+                self._rows, self._width = self._rows.joined(rows), max(self._width, padded)
                 caches.join(self._cache, cache)
         self.jobs += jobs
         self.live = np.append(self.live, np.ones(new, bool))
@@ -152,7 +153,8 @@ class Batch:
         with torch.inference_mode():
             for _ in range(steps):
                 assert self._rows is not None
-                self._rows = self._drawn(self._forward(self._rows, self._cache), self._rows)
+                self._width += 1
+                self._rows = self._drawn(self._forward(self._rows, self._cache, self._width), self._rows)
                 drawn.append(self._rows.next)
             block = torch.cat(drawn, 1).cpu().numpy()[: len(self.jobs)] if drawn else None
         if block is not None:
@@ -178,9 +180,13 @@ class Batch:
         with torch.inference_mode():
             index = self._index(self._enough(live))
             self._rows = self._rows.selected(index)
+            if self._rows.drawn is not None:
+                self._rows.drawn = self._rows.drawn[:, -int(self.counts.max()) :]
             # The last token of a row is not in the cache yet.
-            longest = max(len(job.prompt) + count - 1 for job, count in zip(self.jobs, self.counts, strict=True))
-            caches.select(self._cache, index, int(longest) if self.joins else None)
+            if self.joins:
+                lengths = [len(job.prompt) for job in self.jobs]
+                self._width = int((self.counts - 1 + lengths).max())
+            caches.select(self._cache, index, self._width if self.joins else None)
 
     def _prompted(self, jobs: list[Job], padded: int, cache: Any) -> tuple[Any, _Rows]:
         """Run every prompt once, copy its cache for its samples, and return the logits and the state of the rows."""
@@ -194,7 +200,7 @@ class Batch:
         tokens = torch.tensor([[0] * (padded - len(ids)) + ids for ids in prompts], device=device)
         lengths = torch.tensor([[len(ids)] for ids in prompts], device=device)
         rows = _Rows(tokens, lengths, torch.zeros_like(lengths), lengths)
-        logits = self._forward(rows, cache)
+        logits = self._forward(rows, cache, padded)
         if bool(torch.isnan(logits).any()):
             raise ValueError("model: the model computes NaN logits; try engine_options: {dtype: float32}")
         index = self._index(of_prompt)
@@ -216,14 +222,15 @@ class Batch:
             rows.ended = torch.zeros(len(every), dtype=torch.bool, device=device)
         return logits[index], rows
 
-    def _forward(self, rows: _Rows, cache: Any) -> Any:
-        """Return the logits [rows, vocabulary] of the next token, after the prompt or after one more token."""
+    def _forward(self, rows: _Rows, cache: Any, width: int) -> Any:
+        """Return the logits [rows, vocabulary] of the next token, after the prompt or after one more token.
+
+        `width` is the number of columns of the cache after it.
+        """
         import torch
 
-        new = rows.next.shape[1]
-        columns = torch.arange(cache.get_seq_length() + new, device=rows.next.device)
-        mask = (columns >= len(columns) - rows.length - rows.count).long()
-        positions = (mask.cumsum(1) - 1).clamp(min=0) if new > 1 else rows.length + rows.count - 1
+        mask = (torch.arange(width, device=rows.next.device) >= width - rows.length - rows.count).long()
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -rows.next.shape[1] :]
         extra = {"position_ids": torch.minimum(positions, rows.last), "logits_to_keep": 1}
         return self._network(
             input_ids=rows.next,
