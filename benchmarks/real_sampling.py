@@ -1,14 +1,16 @@
 """Tokens per second of a real model through the platform versus the bare engine with its own defaults, in one run.
 
     python benchmarks/real_sampling.py MODEL [--engine transformers|vllm] [--rows 1 8 32 128] [--rounds 2] [--top-p 1]
+                                       [--tokens 64] [--batch-size N]
 
-MODEL is a folder or hub id of a chat model. Each side draws one sample of 64 tokens for each of the first questions of
-GSM8K's test split (from the folder that COS_PUBLIC_DATA names, or ../shared/data), in processes of its own that
-alternate; the best round counts. Seconds are wall-clock time after one batch to warm up; loading is excluded.
+MODEL is a folder or hub id of a chat model. Each side draws one sample of at most 64 tokens for each of the first
+questions of GSM8K's test split (from the folder that COS_PUBLIC_DATA names, or ../shared/data), in processes of its own
+that alternate; the best round counts. Seconds are wall-clock time after one batch to warm up; loading is excluded.
 
-The reference for transformers is `generate()` with all questions in one batch; for vLLM it is `LLM.generate`. Both use
-their own threads, number format, batch size, compilation and processes. vLLM's memory for the cache is set to 2 GiB,
-because its default is nearly all memory of the machine.
+The reference for transformers is `generate()` with all questions in one batch, or in batches of `--batch-size`, which
+is then also the most that the platform decodes at once. For vLLM it is `LLM.generate`. Both use their own threads,
+number format, batch size, compilation and processes. vLLM's memory for the cache is set to 2 GiB, because its default
+is nearly all memory of the machine.
 """
 
 from __future__ import annotations
@@ -31,20 +33,20 @@ from cos_assets.generation.model import resolve
 from cos_assets.generation.types import Chat, Sampling
 
 DATA = Path(os.environ.get("COS_PUBLIC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-TOKENS = 64
 _RESULT = "result: "
 Run = Callable[[list[str]], int]
 
 
-def ours(model_id: str, engine: str, top_p: float) -> Run:
+def ours(given: argparse.Namespace) -> Run:
     from cos_assets.generation.compute import size, torch_threads
 
-    model = resolve(model_id, engine=engine, chat=Chat())
+    options = {"batch_size": given.batch_size} if given.batch_size else {}
+    model = resolve(given.model, engine=given.engine, chat=Chat(), options=options)
     with torch_threads(size(model)):
         opened = generate.open_engine(model)
     opened.close = lambda: None  # type: ignore[method-assign]
     generate.open_engine = lambda model: opened  # type: ignore[assignment]
-    sampling = Sampling(temperature=0.7, top_p=top_p, max_tokens=TOKENS)
+    sampling = Sampling(temperature=0.7, top_p=given.top_p, max_tokens=given.tokens)
 
     def run(questions: list[str]) -> int:
         prompts = pl.DataFrame({"problem_id": [str(n) for n in range(len(questions))], "prompt": questions})
@@ -55,20 +57,20 @@ def ours(model_id: str, engine: str, top_p: float) -> Run:
     return run
 
 
-def alone(model_id: str, engine: str, top_p: float) -> Run:
+def alone(given: argparse.Namespace) -> Run:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_id, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(given.model, padding_side="left")
 
     def chats(questions: list[str], **options: Any) -> Any:
         messages = [[{"role": "user", "content": question}] for question in questions]
         return tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options)
 
-    if engine == "vllm":
+    if given.engine == "vllm":
         from vllm import LLM, SamplingParams, TokensPrompt
 
-        llm = LLM(model=model_id, kv_cache_memory_bytes=2 << 30)
-        parameters = SamplingParams(temperature=0.7, top_p=top_p, max_tokens=TOKENS)
+        llm = LLM(model=given.model, kv_cache_memory_bytes=2 << 30)
+        parameters = SamplingParams(temperature=0.7, top_p=given.top_p, max_tokens=given.tokens)
 
         def run(questions: list[str]) -> int:
             prompts = [TokensPrompt(prompt_token_ids=ids) for ids in chats(questions, return_dict=False)]
@@ -76,28 +78,30 @@ def alone(model_id: str, engine: str, top_p: float) -> Run:
             return sum(len(output.outputs[0].token_ids) for output in found)
 
         return run
-    network: Any = AutoModelForCausalLM.from_pretrained(model_id)
-    options = {"do_sample": True, "temperature": 0.7, "top_p": top_p, "top_k": 0, "max_new_tokens": TOKENS}
+    network: Any = AutoModelForCausalLM.from_pretrained(given.model)
+    options = {"do_sample": True, "temperature": 0.7, "top_p": given.top_p, "top_k": 0, "max_new_tokens": given.tokens}
 
     def run_generate(questions: list[str]) -> int:
-        inputs = chats(questions, return_tensors="pt", padding=True, return_dict=True)
-        new = network.generate(**inputs, **options, pad_token_id=tokenizer.eos_token_id)[
-            :, inputs["input_ids"].shape[1] :
-        ]
-        written = (new != tokenizer.eos_token_id).cumprod(1).sum(1) + 1
-        return int(written.clamp(max=TOKENS).sum())
+        total, size = 0, given.batch_size or len(questions)
+        for start in range(0, len(questions), size):
+            inputs = chats(questions[start : start + size], return_tensors="pt", padding=True, return_dict=True)
+            out = network.generate(**inputs, **options, pad_token_id=tokenizer.eos_token_id)
+            new = out[:, inputs["input_ids"].shape[1] :]
+            written = (new != tokenizer.eos_token_id).cumprod(1).sum(1) + 1
+            total += int(written.clamp(max=new.shape[1]).sum())
+        return total
 
     return run_generate
 
 
-def measured(side: str, model_id: str, engine: str, rows: list[int], top_p: float) -> dict[str, float]:
+def measured(given: argparse.Namespace) -> dict[str, float]:
     """Return the tokens per second by number of rows, for one side in this process."""
     lines = (DATA / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    questions = [json.loads(line)["question"] for line in lines[: max(rows)]]
-    run = {"ours": ours, "alone": alone}[side](model_id, engine, top_p)
+    questions = [json.loads(line)["question"] for line in lines[: max(given.rows)]]
+    run = {"ours": ours, "alone": alone}[given.side](given)
     run(questions[:2])
     speeds = {}
-    for count in rows:
+    for count in given.rows:
         started = time.perf_counter()
         tokens = run(questions[:count])
         speeds[str(count)] = tokens / (time.perf_counter() - started)
@@ -111,10 +115,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--side", choices=("ours", "alone"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        print(_RESULT + json.dumps(measured(given.side, given.model, given.engine, given.rows, given.top_p)))
+        print(_RESULT + json.dumps(measured(given)))
         return
     best: dict[str, dict[str, float]] = {"ours": {}, "alone": {}}
     for number in range(given.rounds):
