@@ -15,10 +15,8 @@ from cos_assets import tasks
 # Packages, with all of their modules, or single modules. Each of their public functions needs an example.
 DOCUMENTED = (
     *("cos_assets.metrics", "cos_assets.budget", "cos_assets.tasks._task", "cos_assets.tasks._public"),
-    *(
-        f"cos_assets.generation.{name}"
-        for name in ("adapters", "caches", "completions", "decoding", "drawing", "ledger", "parts")
-    ),
+    *(f"cos_assets.generation.{name}" for name in ("adapters", "completions", "ledger", "parts")),
+    *(f"cos_assets.generation.engines.transformers.{name}" for name in ("caches", "decoding", "drawing")),
     *(f"cos_assets.generation.{name}" for name in ("replies", "spend", "tokens", "types")),
 )
 

@@ -8,10 +8,6 @@
     spend          the cost of completions, a study's spend so far, and the cap on it
     prompts        prompts and conversations in a tokenizer's chat template, with its place for reasoning
     tokens         text to tokens and back, the same in sampling, training and evaluation
-    decoding       batched decoding with a transformers model
-    drawing        the next token from the scores: penalties, temperature, top-k, top-p, min-p
-    caches         its key-value caches: rows selected, joined and extended in place
-    cpu_attention  its faster attention on the processor
     compute        threads and number format on the processor
     loaded         the engine that this process keeps between purchases
     completions    seeds of samples and post-processing, shared by engines

@@ -1,9 +1,9 @@
 """How a model that runs in this process uses the processor: threads and number format.
 
 A tiny model is fastest on one thread: with more, the threads wait for each other longer than they compute. On one
-thread in float32 a sample also depends on nothing that is drawn beside it (see `decoding`). A larger model gets all
-cores, shared among the jobs that run at the same time, and, larger still, bfloat16 where the processor multiplies it
-natively. docs/engines.md has the measurements behind the borders. On a GPU nothing is changed.
+thread in float32 a sample also depends on nothing that is drawn beside it (see engine `transformers`). A larger model
+gets all cores, shared among the jobs that run at the same time, and, larger still, bfloat16 where the processor
+multiplies it natively. docs/engines.md has the measurements behind the borders. On a GPU nothing is changed.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from generation.test_transformers import BPE_PROMPTS, GREEDY, KINDS, SAMPLING, ask, generated, random_model, texts, wc
 
-from cos_assets.generation import decoding
-from cos_assets.generation.decoding import Batch, Job, ReasoningLimit
-from cos_assets.generation.engines import transformers
-from cos_assets.generation.engines.transformers import TransformersEngine
+from cos_assets.generation.engines.transformers import TransformersEngine, decoding
+from cos_assets.generation.engines.transformers import engine as engine_module
+from cos_assets.generation.engines.transformers.decoding import Batch, Job, ReasoningLimit
 from cos_assets.generation.generate import open_engine
 from cos_assets.generation.types import Model, Sampling
 from cos_assets.tasks.arithmetic import Arithmetic
@@ -26,7 +25,7 @@ ROWS = 8
 @pytest.fixture(autouse=True)
 def dependent(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with several threads, which would compete with those of other tests."""
-    for module in (decoding, transformers):
+    for module in (decoding, engine_module):
         monkeypatch.setattr(module, "independent", lambda network: False)
 
 

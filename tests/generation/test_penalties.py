@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
 
-from cos_assets.generation.drawing import draw, penalized
+from cos_assets.generation.engines.transformers.drawing import draw, penalized
 from cos_assets.generation.types import Sampling
 
 VOCABULARY, ROWS = 2000, 6

@@ -12,9 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cos_assets.generation import decoding, drawing
-from cos_assets.generation.engines import transformers as module
-from cos_assets.generation.engines.transformers import TransformersEngine
+from cos_assets.generation.engines.transformers import TransformersEngine, decoding, drawing
+from cos_assets.generation.engines.transformers import engine as module
 from cos_assets.generation.generate import open_engine
 from cos_assets.generation.prompts import prompt_ids
 from cos_assets.generation.tokens import completion_ids, decode

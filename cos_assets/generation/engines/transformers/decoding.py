@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from cos_assets.generation import caches
 from cos_assets.generation.completions import sample_seed
-from cos_assets.generation.drawing import draw, penalized, penalizes
+from cos_assets.generation.engines.transformers import caches
+from cos_assets.generation.engines.transformers.drawing import draw, penalized, penalizes
 from cos_assets.generation.types import Request, Sampling
 
 _FEWEST_ROWS = 16  # where a sample must not depend on the others

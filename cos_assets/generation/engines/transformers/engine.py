@@ -32,9 +32,9 @@ import numpy as np
 
 from cos_assets.generation import adapters, compute
 from cos_assets.generation.completions import refused, share, stopped_at, text_of
-from cos_assets.generation.cpu_attention import use_grouped_attention
-from cos_assets.generation.decoding import Batch, Job, ReasoningLimit, independent
 from cos_assets.generation.engines import Descriptor
+from cos_assets.generation.engines.transformers.attention import use_grouped_attention
+from cos_assets.generation.engines.transformers.decoding import Batch, Job, ReasoningLimit, independent
 from cos_assets.generation.prompts import opens_reasoning, prompt_ids, tags
 from cos_assets.generation.tokens import decode
 from cos_assets.generation.types import Chat, Completion, FinishReason, Model, Request, Sampling
