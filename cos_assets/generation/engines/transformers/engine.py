@@ -25,6 +25,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ class TransformersEngine:
                 break
             chunk.append(job)
         if chunk and not batch.joins:  # batches of about equal size
-            alike = sum(padded(job) == width for job in waiting)
+            alike = sum(1 for _ in takewhile(lambda job: padded(job) == width, waiting))
             chunk = chunk[: -(-alike // -(-alike // len(chunk)))]
         return chunk, width or max((len(job.prompt) for job in chunk), default=0)
 
