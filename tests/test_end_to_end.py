@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 from cos_assets.storage import catalog
@@ -288,6 +289,24 @@ def test_a_run_killed_several_times_ends_with_the_same_tables(tmp_path: Path, un
     assert bought_twice(tmp_path) == 0
     runs = cos(tmp_path, *LOW)
     assert "nothing to do" in runs.stdout
+
+
+def test_a_killed_worker_fails_its_partition_and_names_the_remedy(tmp_path: Path) -> None:
+    """The system kills a process when memory runs out."""
+    command = [sys.executable, "-m", "cos_assets.cli", *LOW, "--select", "+verdicts"]
+    run = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+    while not (locks := list(tmp_path.glob("ledger/*/*/.lock"))):
+        assert run.poll() is None, "it ended before it sampled"
+        time.sleep(0.02)
+    workers = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    workers = [child for child in workers if any(file.path == str(locks[0]) for file in child.open_files())]
+    workers[0].kill()
+    out = run.communicate()[0]
+    assert run.returncode == 1
+    assert "was killed, probably because memory ran out; run fewer batches at once: --jobs 1" in out
+    again = cos(tmp_path, *LOW, "--select", "+verdicts")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert bought_twice(tmp_path) == 0
 
 
 def test_a_failed_partition_does_not_stop_the_others(tmp_path: Path, undisturbed: Path) -> None:

@@ -1,8 +1,8 @@
 """The engine that this process keeps between purchases, so that a model is loaded once.
 
 Only engines that compute in this process are kept, and only for models that take long to load. A kept engine serves the
-next model as well if that has the same base weights: a LoRA adapter is exchanged, not the model. A training on a GPU
-releases the engine first, so that both never hold the GPU's memory.
+next model as well if that has the same base weights: a LoRA adapter is exchanged, not the model. A training releases
+the engine first, so that both never hold memory at the same time.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Container, Iterable
@@ -121,6 +122,12 @@ def _title(key: dg.AssetKey, partition: str | None) -> str:
     return key.to_user_string() + (f" {partition}" if partition else "")
 
 
+def _ended(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "was killed, probably because memory ran out; run fewer batches at once: --jobs 1"
+    return f"died (exit code {code})"
+
+
 class _Here:
     """Runs batches in this process, one at a time."""
 
@@ -202,7 +209,7 @@ class _Processes:
                 code = worker.stop()
                 self.workers[self.workers.index(worker)] = _Worker(self.jobs, self.log)
                 output = f"; its output is in {self.log}" if self.log else ""
-                lost = dict.fromkeys(todo, f"the worker process died (exit code {code}){output}")
+                lost = dict.fromkeys(todo, f"the worker process {_ended(code)}{output}")
                 outcomes.append((batch, todo, Outcome((), lost, 0.0)))
                 continue
             if kind == "progress":

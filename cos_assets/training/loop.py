@@ -112,8 +112,7 @@ def train_on(
     )
     if arguments.world_size != processes:
         raise ValueError(f"num_processes: {processes}, but found {arguments.world_size} processes; do not use torchrun")
-    if torch.cuda.is_available():
-        loaded.release()
+    loaded.release()
     arguments._n_gpu = 1  # otherwise the Trainer multiplies the batch size by the number of visible GPUs
     model = trainable(job.base, settings, bf16, job.seed)
     if settings.packing and not done:
