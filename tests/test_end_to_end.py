@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -291,21 +292,36 @@ def test_a_run_killed_several_times_ends_with_the_same_tables(tmp_path: Path, un
     assert "nothing to do" in runs.stdout
 
 
-def test_a_killed_worker_fails_its_partition_and_names_the_remedy(tmp_path: Path) -> None:
-    """The system kills a process when memory runs out."""
-    command = [sys.executable, "-m", "cos_assets.cli", *LOW, "--select", "+verdicts"]
-    run = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
-    while not (locks := list(tmp_path.glob("ledger/*/*/.lock"))):
-        assert run.poll() is None, "it ended before it sampled"
+def kill_buyer(run: subprocess.Popen) -> None:
+    """Kill the worker of a run that is buying samples, as the system does when memory runs out."""
+    while True:
+        assert run.poll() is None, "it ended before the worker was killed"
+        for worker in psutil.Process(run.pid).children():
+            with suppress(psutil.Error):
+                if any(re.search("ledger/.*/.lock$", file.path) for file in worker.open_files()):
+                    worker.kill()
+                    worker.wait()
+                    return
         time.sleep(0.02)
-    workers = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    workers = [child for child in workers if any(file.path == str(locks[0]) for file in child.open_files())]
-    workers[0].kill()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_partition_whose_worker_was_killed_runs_once_more_alone(times: int, tmp_path: Path) -> None:
+    wanted = ("--select", "+samples")
+    command = [sys.executable, "-m", "cos_assets.cli", *LOW, *wanted]
+    run = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+    kill_buyer(run)
+    if times == 2:
+        while len(list(tmp_path.glob(f"{STUDY}/samples/*/*/data.parquet"))) < 1:  # the other one goes on
+            time.sleep(0.02)
+        kill_buyer(run)
     out = run.communicate()[0]
-    assert run.returncode == 1
-    assert "was killed, probably because memory ran out; run fewer batches at once: --jobs 1" in out
-    again = cos(tmp_path, *LOW, "--select", "+verdicts")
+    assert "its process was killed, probably because memory ran out; it runs again when nothing else does" in out
+    assert run.returncode == (0 if times == 1 else 1), out
+    assert ("the worker process was killed, probably because memory ran out; its output is in" in out) == (times == 2)
+    again = cos(tmp_path, *LOW, *wanted)
     assert again.returncode == 0, again.stdout + again.stderr
+    assert ("nothing to do" in again.stdout) == (times == 1)
     assert bought_twice(tmp_path) == 0
 
 

@@ -21,6 +21,7 @@ from cos_assets.orchestration import instance
 from cos_assets.orchestration.graph import Batch, Graph, Outcome, Unit, materialize
 
 PROGRESS_EVERY = 0.2  # seconds
+_AGAIN = "its process was killed, probably because memory ran out; it runs again when nothing else does"
 
 
 class Watcher(Protocol):
@@ -55,11 +56,12 @@ def run(
     """Bring every batch up to date, and materialize the units in `again` even where they are.
 
     The batches run in `jobs` worker processes, whose output is appended to `log`; without a log and with one job, they
-    run in this process. `stale` names the batches
-    known to contain something stale; the others are examined only if a batch they read from ran. Assets are skipped
-    when something they read failed; the others run.
+    run in this process. `stale` names the batches known to contain something stale; the others are examined only if a
+    batch they read from ran. Assets are skipped when something they read failed; the others run. A batch whose worker
+    was killed, as happens when memory runs out, runs once more with nothing beside it.
     """
     waiting = {batch.name: batch for batch in batches}
+    alone: set[str] = set()
     settled: set[str] = set()
     changed: set[str] = set()
     broken: set[Unit] = set()
@@ -67,6 +69,12 @@ def run(
     pool = _Here(graph, dagster, watcher) if jobs == 1 and log is None else _Processes(jobs, watcher, log)
 
     def settle(batch: Batch, todo: list[dg.AssetKey], outcome: Outcome) -> None:
+        if outcome.killed and jobs > 1 and batch.name not in alone:
+            alone.add(batch.name)
+            waiting[batch.name] = batch
+            watcher.finished(batch, Outcome((), {}, 0.0, warned=(_AGAIN,)))
+            return
+        alone.discard(batch.name)
         settled.add(batch.name)
         changed.add(batch.name)
         summary.made += len(outcome.made)
@@ -81,6 +89,8 @@ def run(
             for batch in pool.in_order([b for b in waiting.values() if b.needs <= settled]):
                 if not pool.free:
                     break
+                if alone and (batch.name not in alone or pool.busy):
+                    continue
                 del waiting[batch.name]
                 if stale is not None and batch.name not in stale and not batch.needs & changed:
                     settled.add(batch.name)
@@ -98,8 +108,11 @@ def run(
                     watcher.skipped(batch, f"{names}: an input failed, or failed a check that stops")
                     todo = [key for key in todo if key not in lost]
                 if not todo:
+                    alone.discard(batch.name)
                     settled.add(batch.name)
                     continue
+                if batch.name in alone:
+                    pool.renew()
                 watcher.started(batch, todo)
                 pool.submit(batch, todo)
             if pool.busy:
@@ -120,12 +133,6 @@ def _reached(batch: Batch, todo: list[dg.AssetKey], broken: set[Unit]) -> list[d
 
 def _title(key: dg.AssetKey, partition: str | None) -> str:
     return key.to_user_string() + (f" {partition}" if partition else "")
-
-
-def _ended(code: int | None) -> str:
-    if code == -signal.SIGKILL:
-        return "was killed, probably because memory ran out; run fewer batches at once: --jobs 1"
-    return f"died (exit code {code})"
 
 
 class _Here:
@@ -153,6 +160,9 @@ class _Here:
     def in_order(self, batches: list[Batch]) -> list[Batch]:
         """Return the batches whose model is loaded first."""
         return sorted(batches, key=lambda batch: batch.model != self.model)
+
+    def renew(self) -> None:
+        """Free the memory of the models that idle workers keep. Nothing to do: there are no workers."""
 
     def submit(self, batch: Batch, todo: list[dg.AssetKey]) -> None:
         self.given, self.model = (batch, todo), batch.model
@@ -191,6 +201,12 @@ class _Processes:
         models = {worker.model for worker in self.free}
         return sorted(batches, key=lambda batch: batch.model not in models)
 
+    def renew(self) -> None:
+        """Free the memory of the models that idle workers keep, by replacing the workers."""
+        for worker in self.free:
+            worker.stop()
+            self.workers[self.workers.index(worker)] = _Worker(self.jobs, self.log)
+
     def submit(self, batch: Batch, todo: list[dg.AssetKey]) -> None:
         min(self.free, key=lambda worker: worker.model != batch.model).submit(batch, todo)
 
@@ -205,12 +221,14 @@ class _Processes:
             try:
                 kind, *news = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
-                # The worker was killed, ran out of memory or crashed: its batch failed, and a new process replaces it.
+                # The worker was killed, ran out of memory or crashed: a new process replaces it.
                 code = worker.stop()
                 self.workers[self.workers.index(worker)] = _Worker(self.jobs, self.log)
+                killed = code == -signal.SIGKILL
+                how = "was killed, probably because memory ran out" if killed else f"died (exit code {code})"
                 output = f"; its output is in {self.log}" if self.log else ""
-                lost = dict.fromkeys(todo, f"the worker process {_ended(code)}{output}")
-                outcomes.append((batch, todo, Outcome((), lost, 0.0)))
+                lost = dict.fromkeys(todo, f"the worker process {how}{output}")
+                outcomes.append((batch, todo, Outcome((), lost, 0.0, killed=killed)))
                 continue
             if kind == "progress":
                 self.watcher.progress(batch, *news)

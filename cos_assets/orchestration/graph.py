@@ -53,6 +53,8 @@ class Outcome:
     run_id: str = ""
     warned: tuple[str, ...] = ()
     """Failed checks that block nothing, one line each."""
+    killed: bool = False
+    """Whether the system killed the process that made it."""
 
 
 class Graph:
