@@ -230,8 +230,11 @@ class Batch:
         import torch
 
         mask = (torch.arange(width, device=rows.next.device) >= width - rows.length - rows.count).long()
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -rows.next.shape[1] :]
-        extra = {"position_ids": torch.minimum(positions, rows.last), "logits_to_keep": 1}
+        if rows.next.shape[1] > 1:
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        else:
+            positions = torch.minimum(rows.length + rows.count - 1, rows.last)
+        extra = {"position_ids": positions, "logits_to_keep": 1}
         return self._network(
             input_ids=rows.next,
             attention_mask=mask,

@@ -105,7 +105,7 @@ class TransformersEngine:
             for row, ids, reason in self._ended(batch, sampling.stop):
                 done.append(self._completion(batch.jobs[row], ids, reason, bool(batch.shared[row]), sampling.stop))
                 batch.live[row] = False
-            if (~batch.live).sum() >= _COPY_SHARE * len(batch.jobs):
+            if not batch.joins or (~batch.live).sum() >= _COPY_SHARE * len(batch.jobs):
                 batch.keep_live()
             if done and (time.perf_counter() - since > _FLUSH_SECONDS or not batch.jobs):
                 yield share(done, since)
