@@ -149,19 +149,25 @@ class Batch:
         import torch
 
         steps = min(steps, int((self.room - self.counts)[self.live].max(initial=0)))
-        drawn = []
+        if not steps:
+            return
+        assert self._rows is not None
+        rows, drawn = self._rows, []
         with torch.inference_mode():
-            for _ in range(steps):
-                assert self._rows is not None
+            ahead = torch.arange(steps, device=rows.next.device)
+            positions = torch.minimum(rows.length + rows.count - 1 + ahead, rows.last)
+            mask = _mask(self._width + steps, self._width + 1 - rows.length - rows.count)
+            for step in range(steps):
                 self._width += 1
-                self._rows = self._drawn(self._forward(self._rows, self._cache, self._width), self._rows)
-                drawn.append(self._rows.next)
-            block = torch.cat(drawn, 1).cpu().numpy()[: len(self.jobs)] if drawn else None
-        if block is not None:
-            columns = self.counts[:, None] + np.arange(steps)
-            written = self.live[:, None] & (columns < self.room[:, None])
-            self.tokens[np.nonzero(written)[0], columns[written]] = block[written]
-            self.counts = np.minimum(self.counts + steps, self.room)
+                logits = self._forward(rows.next, mask[:, : self._width], positions[:, step : step + 1], self._cache)
+                rows = self._drawn(logits, rows)
+                drawn.append(rows.next)
+            block = torch.cat(drawn, 1).cpu().numpy()[: len(self.jobs)]
+        self._rows = rows
+        columns = self.counts[:, None] + np.arange(steps)
+        written = self.live[:, None] & (columns < self.room[:, None])
+        self.tokens[np.nonzero(written)[0], columns[written]] = block[written]
+        self.counts = np.minimum(self.counts + steps, self.room)
 
     def keep_live(self) -> None:
         """Remove the finished rows, and the columns of the cache that only they used."""
@@ -200,7 +206,8 @@ class Batch:
         tokens = torch.tensor([[0] * (padded - len(ids)) + ids for ids in prompts], device=device)
         lengths = torch.tensor([[len(ids)] for ids in prompts], device=device)
         rows = _Rows(tokens, lengths, torch.zeros_like(lengths), lengths)
-        logits = self._forward(rows, cache, padded)
+        mask = _mask(padded, padded - lengths)
+        logits = self._forward(tokens, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
         if bool(torch.isnan(logits).any()):
             raise ValueError("model: the model computes NaN logits; try engine_options: {dtype: float32}")
         index = self._index(of_prompt)
@@ -222,21 +229,11 @@ class Batch:
             rows.ended = torch.zeros(len(every), dtype=torch.bool, device=device)
         return logits[index], rows
 
-    def _forward(self, rows: _Rows, cache: Any, width: int) -> Any:
-        """Return the logits [rows, vocabulary] of the next token, after the prompt or after one more token.
-
-        `width` is the number of columns of the cache after it.
-        """
-        import torch
-
-        mask = (torch.arange(width, device=rows.next.device) >= width - rows.length - rows.count).long()
-        if rows.next.shape[1] > 1:
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
-        else:
-            positions = torch.minimum(rows.length + rows.count - 1, rows.last)
+    def _forward(self, tokens: Any, mask: Any, positions: Any, cache: Any) -> Any:
+        """Return the logits [rows, vocabulary] of the next token, after tokens [rows, length] that the cache lacks."""
         extra = {"position_ids": positions, "logits_to_keep": 1}
         return self._network(
-            input_ids=rows.next,
+            input_ids=tokens,
             attention_mask=mask,
             past_key_values=cache,
             use_cache=True,
@@ -338,6 +335,13 @@ def independent(network: Any) -> bool:
 
     weight = next(network.parameters())
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.get_num_threads() == 1
+
+
+def _mask(columns: int, first: Any) -> Any:
+    """Return a mask [rows, columns] that is 1 from column `first` [rows, 1] on."""
+    import torch
+
+    return (torch.arange(columns, device=first.device) >= first).long()
 
 
 def _limited(token: Any, rows: _Rows, limit: ReasoningLimit) -> Any:

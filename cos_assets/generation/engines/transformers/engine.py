@@ -81,7 +81,8 @@ class TransformersEngine:
         self._limit: ReasoningLimit | None = None
         self._base: tuple[Any, ...] = ()
         self._adapter = False
-        self._cache_bytes = 0.0
+        self._usual_rows = 0
+        self._cache_tokens = 0.0  # that fit into the memory for the cache
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Yield completions as they finish, short prompts first (see `Engine.stream`).
@@ -97,11 +98,12 @@ class TransformersEngine:
             yield done
         batch = Batch(self._network, sampling, self._limit)
         waiting = deque(sorted(jobs, key=lambda job: len(job.prompt)))
-        self._cache_bytes = _cache_bytes(self._network.device)
+        self._usual_rows = _MOST_ROWS[self._network.device.type]
+        self._cache_tokens = _cache_bytes(self._network.device) / _token_bytes(self._network)
         done, since = [], time.perf_counter()
         while waiting or batch.jobs:
-            self._admit(waiting, batch)
-            batch.advance(_CHECK_EVERY)
+            admitted = self._admit(waiting, batch)
+            batch.advance(_CHECK_EVERY - admitted)  # admitting samples draws a token
             for row, ids, reason in self._ended(batch, sampling.stop):
                 done.append(self._completion(batch.jobs[row], ids, reason, bool(batch.shared[row]), sampling.stop))
                 batch.live[row] = False
@@ -214,15 +216,21 @@ class TransformersEngine:
             failed += [refused(request, index, len(ids), reason) for index in request.indices]
         return jobs, failed
 
-    def _admit(self, waiting: deque[Job], batch: Batch) -> None:
-        """Move waiting samples to the batch: when it has room, or, if it cannot join samples, when it is empty."""
+    def _admit(self, waiting: deque[Job], batch: Batch) -> bool:
+        """Move waiting samples to the batch: when it has room, or, if it cannot join samples, when it is empty.
+
+        Returns whether there were any.
+        """
+        admitted = False
         while waiting and (batch.joins or not batch.jobs):
             chunk, padded = self._next(waiting, batch)
             if len(chunk) < min(_COPY_SHARE * len(batch.jobs), len(waiting)):
-                return
+                break
             batch.admit(chunk, padded)
+            admitted = True
             for _ in chunk:
                 waiting.popleft()
+        return admitted
 
     def _next(self, waiting: deque[Job], batch: Batch) -> tuple[list[Job], int]:
         """Return the samples that fit into the batch, short prompts first, and the length to pad their prompts to.
@@ -254,15 +262,8 @@ class TransformersEngine:
 
     def _most_rows(self, tokens: int) -> int:
         """Return the maximum number of rows of `tokens` tokens: `batch_size`, or what fits the memory for the cache."""
-        options = self._model.engine_options
-        if "batch_size" in options:
-            return options["batch_size"]
-        most = _MOST_ROWS[self._network.device.type]
-        config = self._network.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        row = tokens * 2 * config.num_hidden_layers * heads * size * self._network.dtype.itemsize
-        return max(1, min(most, int(self._cache_bytes / row)))
+        most = self._model.engine_options.get("batch_size")
+        return most or max(1, min(self._usual_rows, int(self._cache_tokens / tokens)))
 
     def _ended(self, batch: Batch, stop: Sequence[str]) -> list[tuple[int, list[int], FinishReason]]:
         """Return (row, tokens, finish reason) for each row that has finished since the last call."""
@@ -353,6 +354,14 @@ def _limit(tokenizer: Any, chat: Chat | None, inside: bool) -> ReasoningLimit | 
         return None
     opening, closing = (tokenizer(tag, add_special_tokens=False)["input_ids"] for tag in tags(tokenizer, chat))
     return ReasoningLimit(chat.reasoning.budget, [] if inside else opening, closing)
+
+
+def _token_bytes(network: Any) -> int:
+    """Return the bytes that the cache of a network takes per token."""
+    config = network.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * size * network.dtype.itemsize
 
 
 def _cache_bytes(device: Any) -> float:
