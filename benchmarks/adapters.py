@@ -1,6 +1,7 @@
 """Share of the time that loading takes when many LoRA models of one base are evaluated.
 
     python benchmarks/adapters.py MODEL [--engine vllm|transformers] [--adapters 12] [--problems 200] [--tokens 64]
+                                  [--ways adapters merged]
 
 MODEL is a folder of a chat model. Untrained adapters of rank 16 with random weights are written for it, and the models
 with these merged. Each answers the first questions of GSM8K's test split greedily. `adapters` are served by one engine,
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=12)
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--ways", nargs="+", choices=("adapters", "merged"), default=["adapters", "merged"])
     given = parser.parse_args()
     sampling = Sampling(temperature=0, max_tokens=given.tokens)
     lines = (DATA / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()[: given.problems]
@@ -65,29 +67,31 @@ def main() -> None:
             "prompt": [json.loads(line)["question"] for line in lines],
         }
     )
-    loading = 0.0
+    loads: list[float] = []
     open_engine = generate.open_engine
 
     def timed(model: Any) -> Any:
-        nonlocal loading
         started = time.perf_counter()
         engine = open_engine(model)
         engine.load()  # type: ignore[attr-defined]
-        loading += time.perf_counter() - started
+        loads.append(time.perf_counter() - started)
         return engine
 
     generate.open_engine = timed  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as root:
         folders = written(given.model, given.adapters, Path(root))
-        for way, name in (("adapters", "adapter"), ("merged", "model")):
-            loading, started = 0.0, time.perf_counter()
+        for way in given.ways:
+            name = {"adapters": "adapter", "merged": "model"}[way]
+            loads.clear()
+            started = time.perf_counter()
             for folder in folders:
                 model = resolve(str(folder / name), engine=given.engine, chat=Chat())
                 buyer = generate.Buyer(Path(root) / way, "bench", "evaluation")
                 generate.generate(model, prompts, 1, sampling, buyer)
             loaded.release()
             seconds = time.perf_counter() - started
-            print(f"{way:<9} {seconds:7.1f} s, loading {loading:6.1f} s ({loading / seconds:.1%})", flush=True)
+            first, share = loads[0], sum(loads) / seconds
+            print(f"{way:<9} {seconds:7.1f} s, loading {sum(loads):6.1f} s ({share:.1%}), the first {first:.1f} s")
 
 
 if __name__ == "__main__":
