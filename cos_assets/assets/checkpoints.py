@@ -25,6 +25,7 @@ from cos_assets.training.data import SCHEDULE
 from cos_assets.training.evaluation import accuracy, evaluate
 from cos_assets.training.job import Base, Job
 from cos_assets.training.loss_mask import wrongly_learned
+from cos_assets.training.settings import HOW
 from cos_assets.training.sft import Trained
 from cos_assets.training.sft_sets import in_own_prompts
 
@@ -80,7 +81,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         config=[
             "checkpoint-1",
             SCHEDULE,
-            settings.model_dump(mode="json", exclude={"seeds", "num_processes"}),
+            settings.model_dump(mode="json", exclude={"seeds", *HOW}),
             *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
             target_spec(spec, name).model_dump(mode="json"),
             *answer_settings(spec, name),

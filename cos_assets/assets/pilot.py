@@ -11,6 +11,7 @@ from cos_assets.assets.metadata import result, sketch
 from cos_assets.assets.models import check_samplers, checkpoint_inputs, prices, sampler
 from cos_assets.assets.samples import look_of, prompts, sampler_prompts
 from cos_assets.assets.step import Inputs, Step, asset, own
+from cos_assets.assets.training_plan import training_plan
 from cos_assets.generation import engines
 from cos_assets.generation.generate import generate
 from cos_assets.generation.spend import Spend, Tariff
@@ -35,6 +36,7 @@ def pilot(spec: StudySpec) -> dg.AssetsDefinition:
         name = step.partition["model"]
         check_samplers(step, inputs)
         problems = inputs["problems"].collect()
+        training_plan(step, inputs, problems)  # raises before anything is bought
         drawn = pilot_problems(spec, problems)
         _within_cap(step, inputs, problems, drawn)
         model = sampler(step, name, inputs, drawn)

@@ -53,8 +53,10 @@ def load_network(model: str, **settings: Any) -> Any:
     return network
 
 
-def architecture(model: str | Path, revision: str | None = None) -> Any | None:
+def architecture(model: str | Path, revision: str | None = None, attention: str | None = "eager") -> Any | None:
     """Build the network of a folder or hub id on the meta device, without memory for its weights. Runs no foreign code.
+
+    `attention` is its implementation; None is the default of transformers.
 
     Returns None if transformers does not know the architecture. The first call takes half a second and later calls a
     tenth of a second, even for 70 billion parameters.
@@ -78,7 +80,7 @@ def architecture(model: str | Path, revision: str | None = None) -> Any | None:
         try:
             with torch.device("meta"):
                 return kind.from_config(
-                    config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
+                    config, trust_remote_code=False, dtype=torch.float32, attn_implementation=attention
                 )
         except ValueError:  # the configuration is of another kind of model
             continue

@@ -10,6 +10,7 @@ import polars as pl
 from cos_assets.budget.matching import RULES
 
 _MEASURES = ("solved", "correct", "distinct")
+_GPUS = (16, 24, 40, 48, 80, 96, 141, 192)  # GB
 _TOTALS = (("tokens", ",.0f"), ("flops", ".3g"), ("cost", ",.2f"))
 
 
@@ -38,6 +39,8 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
             total, word = largest[column].sum(), "expected" if column.endswith("expected") else "at most"
             state = "is enough for all budgets" if total <= limit else "stops the purchase before it is complete"
             lines.append(f"cap.{kind} {limit:{form}} {state} ({word} {total:{form}}).")
+    if trainings := facts.get("training"):
+        lines += ["", *_training_lines(trainings)]
     for judge, most in facts.get("judging", {}).items():
         flops = f", {most['flops']:.3g} FLOPs" if most["flops"] else ""
         cost = f", {most['cost']:,.2f} {most['currency']}" if most["cost"] else ""
@@ -46,6 +49,25 @@ def plan_lines(plan: pl.DataFrame, facts: Mapping[str, Any]) -> list[str]:
             f" reference solutions: at most {most['tokens']:,} tokens{flops}{cost}, plus its prompts."
         )
     return lines
+
+
+def _training_lines(trainings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    parts = ("weights", "gradients", "optimizer", "activations", "logits")
+    rows = [("target", "method", "rows x tokens", *parts, "GB per process", "fits a GPU of")]
+    for name, known in trainings.items():
+        size = next((size for size in _GPUS if known["total"] <= size * 1e9), None)
+        rows.append(
+            (
+                *(name, known["method"], f"{known['rows']} x {known['length']:,}"),
+                *(f"{known[part] / 1e9:.1f}" for part in parts),
+                *(f"{known['total'] / 1e9:.1f}", "none" if size is None else f"{size} GB"),
+            )
+        )
+    saved = {
+        key: [n for n, known in trainings.items() if known[key]] for key in ("gradient_checkpointing", "chunked_loss")
+    }
+    said = [f"{key}: {', '.join(names)}" for key, names in saved.items() if names]
+    return [*columns(rows), *([f"Counted with {'; '.join(said)}."] if said else [])]
 
 
 def prediction_lines(found: pl.DataFrame) -> list[str]:

@@ -81,7 +81,7 @@ def assemble(candidate: Candidate, base: Base, method: str, into: Path) -> Path:
 
     shutil.rmtree(into, ignore_errors=True)
     checkpoint = candidate.checkpoint.folder
-    if method == "lora":
+    if method != "full":
         from peft import PeftModel
 
         adapted = PeftModel.from_pretrained(base.load(torch.float32), str(checkpoint))

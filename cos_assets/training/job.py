@@ -29,8 +29,8 @@ class Base:
     revision: str | None = None
     chat: Chat | None = None
 
-    def load(self, dtype: Any) -> Any:
-        return load_network(self.name, revision=self.revision, dtype=dtype)
+    def load(self, dtype: Any, **settings: Any) -> Any:
+        return load_network(self.name, revision=self.revision, dtype=dtype, **settings)
 
     def config(self) -> Any:
         from transformers import AutoConfig
@@ -85,6 +85,11 @@ class Prepared(NamedTuple):
     def dataset(self) -> Scheduled:
         """The rows in the order of the schedule, steps x batch_size."""
         return Scheduled(self.rows, self.plan)
+
+    @property
+    def longest(self) -> int:
+        """The number of tokens of the longest row."""
+        return max(map(len, self.rows))
 
     @property
     def tokens_at(self) -> np.ndarray:

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cos_assets.generation import compute, loaded
 from cos_assets.generation.weights import architecture
-from cos_assets.training import packing
+from cos_assets.training import memory, packing
 from cos_assets.training.job import Base, Job, Prepared, write_json
 from cos_assets.training.settings import Finetune
 
@@ -27,6 +29,7 @@ MARKER = "COMPLETE.json"
 # Files that only the newest checkpoint needs. They make it three times as large as the weights.
 _FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # each process writes its own rng_state
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+_OPTIMIZERS = {"adamw": "adamw_torch_fused"}  # the others have the same name in transformers
 
 
 OnStep = Callable[[int, float | None], None]
@@ -85,7 +88,9 @@ def train_on(
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     settings, dataset, collator = job.settings, prepared.dataset, prepared.collator
-    bf16 = wants_bf16(settings, job.base)  # raises before anything is loaded
+    check_packages(settings)  # raises before anything is loaded, as does the next line
+    bf16 = wants_bf16(settings, job.base)
+    settings = memory.decided(job.base, settings, prepared.longest, bf16)
     processes = settings.num_processes or 1
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -99,7 +104,8 @@ def train_on(
         warmup_steps=math.ceil(settings.warmup * job.steps),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=bf16,
+        optim=_OPTIMIZERS.get(settings.optimizer, settings.optimizer),
+        bf16=bf16 and settings.weights == "fp32",
         seed=job.seed,
         use_cpu=not torch.cuda.is_available(),
         # The callback requests logs and saves at checkpoints only, so that other steps need not wait for them.
@@ -118,6 +124,7 @@ def train_on(
     if settings.packing and not done:
         few = range(min(4, settings.batch_size, len(dataset)))
         packing.check(model.to(arguments.device), [dataset[i] for i in few], collator.pad, job.base.name)
+    with_less_memory(model, settings)
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -156,16 +163,39 @@ def wants_bf16(settings: Finetune, base: Base) -> bool:
     return has and settings.precision != "fp32"
 
 
+def check_packages(settings: Finetune) -> None:
+    """Raise ValueError if the settings need bitsandbytes, and it is not installed."""
+    wanted = [f"{key}: {value}" for key, value in (("method", settings.method), ("optimizer", settings.optimizer))]
+    wanted = [each for each in wanted if each.endswith(("qlora", "8bit"))]
+    if wanted and find_spec("bitsandbytes") is None:
+        raise ValueError(f"{wanted[0]}: needs bitsandbytes; install it with `pip install 'cos-assets[quantization]'`")
+
+
 def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:
     """Load the base model for training, with untrained adapters for LoRA.
 
-    Trained weights are fp32, also under mixed precision. With LoRA, the frozen weights are bf16 under mixed precision.
+    Trained weights are fp32, also under mixed precision, unless `weights` is bf16. The frozen weights of LoRA are bf16
+    under mixed precision, and with `qlora` in 4 bits.
     """
     import torch
-    from transformers import set_seed
+    from transformers import BitsAndBytesConfig, set_seed
 
     if settings.method == "full":
-        return base.load(torch.float32)
+        return base.load(torch.bfloat16 if settings.weights == "bf16" else torch.float32)
+    set_seed(seed)  # adapters are initialized at random
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    if settings.method == "lora":
+        return adapted(base.load(dtype), settings, base.revision)
+    quantized = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return adapted(base.load(dtype, quantization_config=quantized), settings, base.revision)
+
+
+def adapted(network: Any, settings: Finetune, revision: str | None) -> Any:
+    """Add untrained adapters to a network, unless the method is `full`. `revision` is that of its weights."""
+    if settings.method == "full":
+        return network
     from peft import LoraConfig, get_peft_model
 
     lora = settings.lora
@@ -175,10 +205,23 @@ def trainable(base: Base, settings: Finetune, bf16: bool, seed: int) -> Any:
         lora_alpha=lora.alpha,  # a float does as well
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        revision=base.revision,  # serving the adapter needs the revision of its base
+        revision=revision,  # serving the adapter needs the revision of its base
     )
-    set_seed(seed)  # adapters are initialized at random
-    return get_peft_model(base.load(torch.bfloat16 if bf16 else torch.float32), config)
+    return get_peft_model(network, config)
+
+
+def with_less_memory(network: Any, settings: Finetune) -> None:
+    """Turn on gradient checkpointing and the chunked loss where the settings say so (`auto` counts as off)."""
+    if settings.gradient_checkpointing is True:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.chunked_loss is True:
+        from trl.trainer import utils
+
+        whole = network if settings.method == "full" else network.get_base_model()
+        if whole.device.type == "cpu":
+            utils._CHUNKED_LOGPROB_CHUNK_SIZE = 4096  # several copies of a part are made there, on a GPU none
+        utils.add_fused_lm_head(whole)
+        whole.forward = partial(whole.forward, fused_lm_head=True)
 
 
 def complete_checkpoints(folder: Path) -> list[Checkpoint]:

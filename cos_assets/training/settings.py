@@ -7,6 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+HOW = ("num_processes", "gradient_checkpointing", "chunked_loss")
+"""Settings that change the time and the memory of a training, and at most the last bits of its result.
+
+They are no part of a training's identity, just as an engine's batch size is no part of a sample's.
+"""
+
 
 class Lora(BaseModel):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): W + (alpha / r) · B · A, with A and B trained."""
@@ -38,7 +44,10 @@ class Finetune(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["full", "lora"] = Field(default="full", description="Train all weights, or low-rank adapters only.")
+    method: Literal["full", "lora", "qlora"] = Field(
+        default="full",
+        description="Train all weights, or low-rank adapters only; with qlora the frozen weights are in 4 bits.",
+    )
     steps: int | dict[str, int] = Field(description="Optimizer steps: one number, or one per budget.")
     batch_size: int = Field(default=32, ge=1, description="Rows per optimizer step.")
     seeds: int = Field(default=1, ge=1, description="Number of trainings on the same rows, each with another seed.")
@@ -47,6 +56,25 @@ class Finetune(BaseModel):
         default=None,
         ge=1,
         description="Number of processes that share each batch, one per GPU. None: train in the process of the run.",
+    )
+    gradient_checkpointing: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Compute activations again in the backward pass instead of keeping them. auto: if a step does not"
+        " fit into memory otherwise.",
+    )
+    chunked_loss: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Compute the loss in parts, without the logits of all tokens. auto: if these exceed 1 GiB.",
+    )
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = Field(
+        default="adamw",
+        exclude_if=lambda name: name == "adamw",  # as for packing
+        description="The optimizer. Those with 8bit keep their states in 8 bits; they need bitsandbytes.",
+    )
+    weights: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        exclude_if=lambda name: name == "fp32",  # as for packing
+        description="Number format of trained weights. bf16 halves their memory, and loses small updates.",
     )
     packing: bool = Field(
         default=False,
@@ -64,14 +92,14 @@ class Finetune(BaseModel):
         default="cosine",
         description="Learning rate after the warm-up; cosine and linear fall to 0 at the last step.",
     )
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="Maximum norm of the gradients, which are scaled down.")
     max_length: int | None = Field(
         default=None,
         ge=2,
         description="Maximum tokens of a row, at most the model's context. Longer rows are left out and counted.",
     )
-    lora: Lora = Field(default=Lora(), description="Settings of method: lora.")
+    lora: Lora = Field(default=Lora(), description="Settings of method: lora and qlora.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="bf16 (mixed) needs a GPU or CPU that supports it. auto is bf16 on such a GPU, and fp32 elsewhere.",
@@ -113,16 +141,18 @@ class Finetune(BaseModel):
                 f"{parts}, which does not divide batch_size: {self.batch_size}; allowed are divisors of batch_size"
             )
         if self.method == "full" and "lora" in self.model_fields_set:
-            raise ValueError("lora: is only allowed with method: lora; the method of this block is full")
+            raise ValueError("lora: is only allowed with method: lora or qlora; the method of this block is full")
+        if self.method != "full" and self.weights != "fp32":
+            raise ValueError(
+                f"weights: bf16 is only allowed with method: full; with {self.method} the frozen weights are bf16 where"
+                " the precision is, and the adapters fp32"
+            )
         return self
 
     @property
     def recipe(self) -> str:
-        """The settings that identify one training, as JSON, without `steps`, `seeds` and `num_processes`.
-
-        The number of processes is excluded because, like an engine's batch size, it only changes the last bits.
-        """
-        return self.model_dump_json(exclude={"steps", "seeds", "num_processes"})
+        """The settings that identify one training, as JSON, without `steps`, `seeds` and those in `HOW`."""
+        return self.model_dump_json(exclude={"steps", "seeds", *HOW})
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

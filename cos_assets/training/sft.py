@@ -159,7 +159,7 @@ def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_pro
         scores = score(candidates, base, settings.method, evaluate, work / "scores.json", progress)
     chosen = best(candidates, scores)
     model = assemble(chosen, base, settings.method, work / "chosen")
-    adapter_params = count_parameters(model.parent / "adapter") if settings.method == "lora" else None
+    adapter_params = count_parameters(model.parent / "adapter") if settings.method != "full" else None
     tokens = int(seen @ [len(row) for row in encoded])
     facts = {
         "hash": hash_folder(model),

@@ -14,6 +14,14 @@ from pathlib import Path
 from typing import Any
 
 STEPS = 12
+_LORA = {"lora": {"r": 4, "dropout": 0.2}}  # dropout draws random numbers at every step
+SETTINGS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "lora": {"method": "lora", "packing": True, **_LORA},  # the check of packing must not draw random numbers
+    "lean": {"gradient_checkpointing": True, "chunked_loss": True, "optimizer": "adamw_8bit"},
+    "qlora": {"method": "qlora", "gradient_checkpointing": True, **_LORA},
+}
+"""Settings by name. With LoRA, recomputed activations need the same dropout."""
 
 
 def start_server() -> None:
@@ -42,9 +50,7 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
 
     torch.set_num_threads(1)
     given: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "learning_rate": [2e-2, 5e-3], "checkpoints": 3}
-    if method == "lora":
-        given |= {"method": "lora", "lora": {"r": 4, "dropout": 0.2}}  # dropout draws random numbers at every step
-        given |= {"packing": True}  # the check of packing before the first step must not draw any
+    given |= SETTINGS[method]
     rows = make_rows(21)
     counts = _kill_at(moment)
 

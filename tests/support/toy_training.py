@@ -27,7 +27,7 @@ def make_rows(count: int) -> pl.DataFrame:
     )
 
 
-def make_base(folder: Path, dtype: str = "float32") -> Path:
+def make_base(folder: Path, dtype: str = "float32", hidden: int = 32) -> Path:
     import torch
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -43,8 +43,8 @@ def make_base(folder: Path, dtype: str = "float32") -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(WORDS),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=3,
         num_attention_heads=2,
         num_key_value_heads=2,

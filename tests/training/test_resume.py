@@ -9,22 +9,20 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.toy_killed import run, start, start_server
+from support.toy_killed import SETTINGS, run, start, start_server
 
 from cos_assets.training.loop import MARKER, complete_checkpoints
 from cos_assets.training.sft import Trained, read
 
-METHODS = ["full", "lora"]
-
 
 @pytest.fixture(scope="session")
 def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
-    """The results by method, trained in this process without a kill."""
+    """The results by the name of their settings, trained in this process without a kill."""
     import torch
 
     start_server()
     results = {}
-    for method in METHODS:
+    for method in SETTINGS:
         out = tmp_path_factory.mktemp(method) / "out"
         with pytest.MonkeyPatch.context() as patch:  # `run` replaces both; restore them
             patch.setattr(torch, "save", torch.save)
@@ -75,6 +73,17 @@ def test_a_training_killed_many_times_ends_with_the_same_bits(
     evaluated = out.with_suffix(".log").read_text().split()
     assert len(evaluated) == 6  # a completed evaluation is never repeated; a killed one is not recorded
     assert len(set(evaluated)) == 6
+
+
+@pytest.mark.parametrize("settings", ["lean", "qlora"])
+def test_settings_that_save_memory_resume_with_the_same_bits(
+    tmp_path: Path, base: Path, undisturbed: dict[str, Trained], settings: str
+) -> None:
+    out = tmp_path / "out"
+    moments = ["step 6", "half of optimizer.pt #2", "step 15"]
+    assert [start(out, base, settings, moment) for moment in moments] == [-9] * len(moments)
+    assert start(out, base, settings, "never") == 0
+    assert ended(out) == undisturbed[settings]
 
 
 def test_a_partially_written_checkpoint_is_not_used(
