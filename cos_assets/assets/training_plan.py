@@ -26,8 +26,8 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
     """Return by target what one process of its training needs, in bytes (`memory.Memory`), and for which batch.
 
     Rows are taken to be as long as the longest prompt with `max_tokens` of the sampler that may write most, at most
-    `max_length` and the model's context. Targets below 20 million parameters, and those whose architecture transformers
-    does not know, are left out.
+    `max_length` and the model's context. Left out are targets below 20 million parameters, those with an external
+    trainer, and architectures that transformers does not know.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
             raise ValueError(f"targets.{name}: {error}") from None
         settings = spec.finetuning_of(name)
         check_packages(settings)
-        if not model.params or model.params < _SMALL:
+        if settings.method == "external" or not model.params or model.params < _SMALL:
             continue
         base = Base(model.model_id, None if Path(model.model_id).is_dir() else model.revision, model.chat)
         length = _longest_row(step, base, settings, problems)

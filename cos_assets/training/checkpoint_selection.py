@@ -27,7 +27,6 @@ class Candidate:
 def score(
     candidates: Sequence[Candidate],
     base: Base,
-    method: str,
     evaluate: Callable[[Path], float],
     remember: Path,
     on_progress: Callable[[int, int], None],
@@ -41,10 +40,10 @@ def score(
     scores: dict[str, float] = json.loads(remember.read_text(encoding="utf-8")) if remember.exists() else {}
     for number, candidate in enumerate(candidates):
         on_progress(number, len(candidates))
-        if candidate.key in scores or candidate.checkpoint.loss is None:
+        if candidate.key in scores or candidate.checkpoint.diverged:
             continue
         into = candidate.checkpoint.folder / "candidate"
-        accuracy = float(evaluate(assemble(candidate, base, method, into)))
+        accuracy = float(evaluate(assemble(candidate, base, into)))
         if not math.isfinite(accuracy):
             raise ValueError(f"evaluate: returned {accuracy} for {candidate.key}; allowed: a finite accuracy")
         scores[candidate.key] = accuracy
@@ -61,7 +60,7 @@ def best(candidates: Sequence[Candidate], scores: dict[str, float] | None) -> Ca
     candidate has one; without scores, if the loss of the last candidate is not finite.
     """
     if scores is None:
-        usable = [candidates[-1]] if candidates[-1].checkpoint.loss is not None else []
+        usable = [] if candidates[-1].checkpoint.diverged else [candidates[-1]]
     else:
         usable = [c for c in candidates if c.key in scores]
     if not usable:
@@ -72,16 +71,17 @@ def best(candidates: Sequence[Candidate], scores: dict[str, float] | None) -> Ca
     return min(usable, key=lambda c: (-scores[c.key], c.checkpoint.step, c.learning_rate))
 
 
-def assemble(candidate: Candidate, base: Base, method: str, into: Path) -> Path:
+def assemble(candidate: Candidate, base: Base, into: Path) -> Path:
     """Write the candidate to `into/model` with the tokenizer, dtype and `use_cache` of its base; return that folder.
 
-    For LoRA, `into/model` contains the merged weights and `into/adapter` the adapter alone. The merge is done in fp32.
+    If it is an adapter, `into/model` contains the merged weights and `into/adapter` the adapter alone. The merge is in
+    fp32.
     """
     import torch
 
     shutil.rmtree(into, ignore_errors=True)
     checkpoint = candidate.checkpoint.folder
-    if method != "full":
+    if (checkpoint / "adapter_config.json").is_file():
         from peft import PeftModel
 
         adapted = PeftModel.from_pretrained(base.load(torch.float32), str(checkpoint))

@@ -55,7 +55,7 @@ def checkpoint(
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
     def shown(stage: str, done: int, total: int, tokens: int | None, loss: float | None) -> None:
-        lora = None if job.settings.method == "full" else 0.0  # the adapters' own parameters add little
+        lora = 0.0 if "lora" in job.settings.method else None  # the adapters' own parameters add little
         flops = training_flops(base.params, tokens, lora) if base.params and tokens is not None else None
         progress.report(f"{stage} {target}", done, total, tokens=tokens, flops=flops, loss=loss)
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -70,8 +70,8 @@ def wait_for_others(folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def join(folder: Path, parent: int) -> None:
-    """Register this process as part of a training in `folder`, and exit when its parent process exits.
+def join(folder: Path, parent: int, last: Callable[[], object] = lambda: None) -> None:
+    """Register this process as part of a training in `folder`, and exit when its parent process exits, after `last`.
 
     The lock is taken before the parent is checked. After the parent's death, a caller of `wait_for_others` therefore
     either waits for this process too, or this process exits here.
@@ -82,9 +82,11 @@ def join(folder: Path, parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(EVERY)
+        last()
         os._exit(1)
 
     if os.getppid() != parent:
+        last()
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
@@ -113,7 +115,11 @@ def _followed(progress: Path, on_step: OnStep) -> Iterator[None]:
 
 def _why(inbox: Path, error: Exception) -> str:
     """Return the message of the first failed process (else of `error`) and the end of the processes' output."""
-    said, log = inbox / ERROR, inbox / LOG
+    said, tail = inbox / ERROR, tail_of(inbox / LOG)
     first = said.read_text(encoding="utf-8") if said.exists() else str(error)
-    tail = log.read_text(encoding="utf-8", errors="replace")[-_TAIL:] if log.exists() else ""
     return f"{first}\n{tail}" if tail else first
+
+
+def tail_of(log: Path) -> str:
+    """Return the end of a log, or "" if there is none."""
+    return log.read_text(encoding="utf-8", errors="replace")[-_TAIL:] if log.exists() else ""

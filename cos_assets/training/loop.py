@@ -40,7 +40,8 @@ OnStep = Callable[[int, float | None], None]
 class Checkpoint:
     """A complete checkpoint.
 
-    `loss` is the mean over the steps since the previous checkpoint, in nats per token; None if it is not finite.
+    `loss` is the mean over the steps since the previous checkpoint, in nats per token; None if it is not finite, or if
+    an external trainer does not tell it (`told`).
     `seconds` is the training time up to the checkpoint, without steps that were lost to a kill.
     """
 
@@ -48,6 +49,12 @@ class Checkpoint:
     step: int
     loss: float | None
     seconds: float
+    told: bool = True
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is not finite."""
+        return self.loss is None and self.told
 
 
 def train(folder: Path, job: Job, learning_rate: float, prepared: Prepared, on_step: OnStep) -> list[Checkpoint]:
@@ -68,7 +75,7 @@ def train(folder: Path, job: Job, learning_rate: float, prepared: Prepared, on_s
 
 def ended(done: Sequence[Checkpoint], steps: int) -> bool:
     """Return whether a training with checkpoints `done` has ended: at `steps`, or at a loss that is not finite."""
-    return bool(done) and (done[-1].step >= steps or done[-1].loss is None)
+    return bool(done) and (done[-1].step >= steps or done[-1].diverged)
 
 
 def train_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,6 +13,12 @@ HOW = ("num_processes", "gradient_checkpointing", "chunked_loss")
 
 They are no part of a training's identity, just as an engine's batch size is no part of a sample's.
 """
+
+
+PLACEHOLDERS = (
+    *("rows", "prompt_completion", "messages", "model", "settings", "learning_rate", "steps", "seed", "output"),
+)
+"""What a `command` may name in braces (see `external`)."""
 
 
 class Lora(BaseModel):
@@ -44,9 +51,16 @@ class Finetune(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["full", "lora", "qlora"] = Field(
+    method: Literal["full", "lora", "qlora", "external"] = Field(
         default="full",
-        description="Train all weights, or low-rank adapters only; with qlora the frozen weights are in 4 bits.",
+        description="Train all weights, or low-rank adapters only; with qlora the frozen weights are in 4 bits."
+        " external: run `command`.",
+    )
+    command: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda command: command is None,  # as for packing
+        description="The trainer of method: external, and its arguments.",
     )
     steps: int | dict[str, int] = Field(description="Optimizer steps: one number, or one per budget.")
     batch_size: int = Field(default=32, ge=1, description="Rows per optimizer step.")
@@ -140,9 +154,15 @@ class Finetune(BaseModel):
                 f"num_processes: {self.num_processes} times gradient_accumulation: {self.gradient_accumulation} is "
                 f"{parts}, which does not divide batch_size: {self.batch_size}; allowed are divisors of batch_size"
             )
-        if self.method == "full" and "lora" in self.model_fields_set:
-            raise ValueError("lora: is only allowed with method: lora or qlora; the method of this block is full")
-        if self.method != "full" and self.weights != "fp32":
+        if "lora" not in self.method and "lora" in self.model_fields_set:
+            raise ValueError(
+                f"lora: is only allowed with method: lora or qlora; the method of this block is {self.method}"
+            )
+        if (self.method == "external") != (self.command is not None):
+            raise ValueError("command: goes with method: external, and method: external needs it")
+        if self.command is not None:
+            _check_placeholders(self.command)
+        if "lora" in self.method and self.weights != "fp32":
             raise ValueError(
                 f"weights: bf16 is only allowed with method: full; with {self.method} the frozen weights are bf16 where"
                 " the precision is, and the adapters fp32"
@@ -170,6 +190,15 @@ class Finetune(BaseModel):
     def checkpoint_steps(self, steps: int) -> list[int]:
         """Return evenly spaced steps that end with `steps`; fewer than `checkpoints` if there are fewer steps."""
         return sorted({-(-i * steps // self.checkpoints) for i in range(1, self.checkpoints + 1)})
+
+
+def _check_placeholders(command: list[str]) -> None:
+    found = [name for part in command for name in re.findall(r"\{(\w+)\}", part)]
+    allowed = ", ".join("{" + name + "}" for name in PLACEHOLDERS)
+    if unknown := [name for name in found if name not in PLACEHOLDERS]:
+        raise ValueError(f"command: {{{unknown[0]}}} is not a placeholder; allowed: {allowed}")
+    if "output" not in found:
+        raise ValueError("command: needs {output}, the folder to write the model to")
 
 
 def _shown(value: Any) -> str:

@@ -19,6 +19,7 @@ from cos_assets.generation.model import count_parameters, hash_folder
 from cos_assets.progress import no_progress_bars
 from cos_assets.training.checkpoint_selection import Candidate, assemble, best, score
 from cos_assets.training.data import IGNORE, SCHEDULE, trained_on
+from cos_assets.training.external import train_outside
 from cos_assets.training.job import Job, prepare, write_json
 from cos_assets.training.launch import train_apart, wait_for_others
 from cos_assets.training.loop import OnStep, marked_checkpoints, train
@@ -47,7 +48,8 @@ class Trained:
     validation_accuracy: float | None
     """Validation accuracy of the chosen checkpoint; None if nothing was evaluated."""
     tokens: int
-    """Tokens of prompts and completions, counted each time they are trained on, without padding."""
+    """Tokens of prompts and completions, counted each time they are trained on, without padding. For an external
+    trainer, those that it tells, else those of steps x batch_size rows."""
     completion_tokens: int
     """The part of `tokens` that the loss covers."""
     flops: float
@@ -141,12 +143,16 @@ def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_pro
     encoded, plan = prepared.rows, prepared.plan
     rates = settings.learning_rates
     candidates: list[Candidate] = []
+    told: int | None = None  # tokens, if an external trainer counts them
     seconds, seen = 0.0, np.zeros(len(encoded), dtype=np.int64)
     for number, rate in enumerate(rates):
         folder, on_step = work / f"lr-{rate!r}", _counter(on_progress, number, len(rates), prepared.tokens_at)
         begun = marked_checkpoints(folder)
         on_step(begun[-1].step if begun else 0, None)
-        if settings.num_processes is None:
+        if settings.method == "external":
+            checkpoints, own = train_outside(folder, job, rate, on_step)
+            told = own if own is None else own + (told or 0)
+        elif settings.num_processes is None:
             checkpoints = train(folder, job, rate, prepared, on_step)
         else:
             checkpoints = train_apart(folder, job, rate, on_step)
@@ -156,11 +162,12 @@ def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_pro
     scores = None
     if evaluate is not None:
         progress = partial(on_progress, "validate", tokens=None, loss=None)
-        scores = score(candidates, base, settings.method, evaluate, work / "scores.json", progress)
+        scores = score(candidates, base, evaluate, work / "scores.json", progress)
     chosen = best(candidates, scores)
-    model = assemble(chosen, base, settings.method, work / "chosen")
-    adapter_params = count_parameters(model.parent / "adapter") if settings.method != "full" else None
-    tokens = int(seen @ [len(row) for row in encoded])
+    model = assemble(chosen, base, work / "chosen")
+    adapter = model.parent / "adapter"
+    adapter_params = count_parameters(adapter) if adapter.is_dir() else None
+    tokens = int(seen @ [len(row) for row in encoded]) if told is None else told
     facts = {
         "hash": hash_folder(model),
         "base": base.name,
