@@ -27,7 +27,7 @@ from cos_assets.training.settings import Finetune
 
 MARKER = "COMPLETE.json"
 # Files that only the newest checkpoint needs. They make it three times as large as the weights.
-_FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # each process writes its own rng_state
+_FOR_RESUMING = ("optimizer.*", "pytorch_model_fsdp*", "scheduler.pt", "rng_state*.pth")  # one rng_state per process
 _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _OPTIMIZERS = {"adamw": "adamw_torch_fused"}  # the others have the same name in transformers
 
@@ -95,6 +95,8 @@ def train_on(
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     settings, dataset, collator = job.settings, prepared.dataset, prepared.collator
+    if settings.cpu_offload and not torch.cuda.is_available():
+        raise ValueError("cpu_offload: needs GPUs; on processors the shares are in the machine's memory anyway")
     check_packages(settings)  # raises before anything is loaded, as does the next line
     bf16 = wants_bf16(settings, job.base)
     settings = memory.decided(job.base, settings, prepared.longest, bf16)
@@ -122,7 +124,11 @@ def train_on(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        fsdp=True if settings.sharding else None,
+        fsdp_config={"version": 2, "cpu_offload": settings.cpu_offload} if settings.sharding else None,
     )
+    if settings.sharding:
+        _shard_on_processors(arguments)
     if arguments.world_size != processes:
         raise ValueError(f"num_processes: {processes}, but found {arguments.world_size} processes; do not use torchrun")
     loaded.release()
@@ -137,7 +143,10 @@ def train_on(
         args=arguments,
         train_dataset=dataset,
         data_collator=collator,
-        callbacks=[_checkpoints(folder, settings.checkpoint_steps(job.steps), on_step, done)],
+        callbacks=[
+            _checkpoints(folder, settings.checkpoint_steps(job.steps), on_step, done),
+            *([_check_of_shares()] if settings.sharding else []),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     with _little_to_collect(), compute.torch_threads(model.num_parameters()):
@@ -215,6 +224,38 @@ def adapted(network: Any, settings: Finetune, revision: str | None) -> Any:
         revision=revision,  # serving the adapter needs the revision of its base
     )
     return get_peft_model(network, config)
+
+
+def _shard_on_processors(arguments: Any) -> None:
+    """Let processes on processors share the weights, too.
+
+    accelerate shards on accelerators only, and on processors it trains with copies of everything, without a word. Here
+    its state says that the processes can be sharded; FSDP2 itself works on processors.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    if arguments.distributed_state.distributed_type == DistributedType.MULTI_CPU:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def _check_of_shares() -> Any:
+    """Return a Trainer callback that raises RuntimeError if this process holds more than its share of the weights."""
+    from torch.distributed.tensor import DTensor
+    from transformers import TrainerCallback
+
+    class Shares(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            weights = list(model.parameters())
+            whole = sum(weight.numel() for weight in weights)
+            held = sum(w.to_local().numel() if isinstance(w, DTensor) else w.numel() for w in weights)
+            print(f"process {args.process_index} holds {held} of {whole} parameters", flush=True)
+            if held > 1.1 * whole / args.world_size:  # shares differ by some rows
+                raise RuntimeError(
+                    f"sharding: a process holds {held:,} of {whole:,} parameters; the model is not sharded"
+                )
+
+    return Shares()
 
 
 def with_less_memory(network: Any, settings: Finetune) -> None:

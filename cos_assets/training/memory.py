@@ -41,6 +41,8 @@ class Memory:
         What is stored when the output layer is reached.
     logits : float
         What the output layer, the loss and the backward pass need beside it, without gradients.
+    gathered : float
+        With sharding, what a process holds of the others' weights and of their gradients for a moment.
     accumulates : bool
         Whether gradients are kept while activations are (`gradient_accumulation` above 1).
     """
@@ -50,6 +52,7 @@ class Memory:
     optimizer: float
     activations: float
     logits: float
+    gathered: float = 0.0
     accumulates: bool = False
 
     @property
@@ -57,7 +60,7 @@ class Memory:
         """The peak. In a backward pass gradients take the place of activations, so it is the larger of its two ends."""
         passing = self.activations + self.logits
         both = passing + self.gradients if self.accumulates else max(passing, self.gradients)
-        return RUNTIME + self.weights + self.optimizer + both
+        return RUNTIME + self.weights + self.optimizer + self.gathered + both
 
 
 def decided(base: Base, settings: Finetune, length: int, bf16: bool) -> Finetune:
@@ -147,6 +150,7 @@ def _estimate(model: str, revision: str | None, given: str, rows: int, length: i
     full = settings.method == "full"
     halved = bf16 if not full else settings.weights == "bf16"
     network = network.to(torch.bfloat16 if halved else torch.float32)
+    gathered = _gathered(network)
     linear = sum(m.weight.numel() for m in network.modules() if isinstance(m, torch.nn.Linear))
     head = network.get_output_embeddings().weight.numel()
     network = adapted(network, settings, None)
@@ -160,7 +164,27 @@ def _estimate(model: str, revision: str | None, given: str, rows: int, length: i
         optimizer = float(sum(_states(each, settings.optimizer) for each in trained))
     if settings.method == "qlora":
         weights -= (linear - head) * ((2 if halved else 4) - _NF4_BYTES)
-    return Memory(weights, gradients, optimizer, *passing, accumulates=settings.gradient_accumulation > 1)
+    share, moment = 1.0, 0.0
+    if settings.sharding:
+        share = 1 / (settings.num_processes or 1)
+        moment = gathered * ((2 if bf16 else 4) + 4 * gradients / weights)
+    activations, logits = passing
+    return Memory(
+        weights=share * weights,
+        gradients=share * gradients,
+        optimizer=share * optimizer,
+        activations=activations,
+        logits=logits,
+        gathered=moment,
+        accumulates=settings.gradient_accumulation > 1,
+    )
+
+
+def _gathered(network: Any) -> int:
+    """Return the parameters that FSDP2 gathers at once: the embeddings, the layer at work, and the next one."""
+    kinds = set(getattr(network, "_no_split_modules", None) or ())
+    layers = [sum(w.numel() for w in m.parameters()) for m in network.modules() if type(m).__name__ in kinds]
+    return network.num_parameters() - sum(layers) + 2 * max(layers, default=0)
 
 
 def _states(weight: Any, optimizer: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-HOW = ("num_processes", "gradient_checkpointing", "chunked_loss")
+HOW = ("num_processes", "sharding", "cpu_offload", "gradient_checkpointing", "chunked_loss")
 """Settings that change the time and the memory of a training, and at most the last bits of its result.
 
 They are no part of a training's identity, just as an engine's batch size is no part of a sample's.
@@ -71,6 +71,12 @@ class Finetune(BaseModel):
         ge=1,
         description="Number of processes that share each batch, one per GPU. None: train in the process of the run.",
     )
+    sharding: Literal["fsdp"] | None = Field(
+        default=None,
+        description="fsdp: the processes share weights, gradients and optimizer states (FSDP2), instead of each holding"
+        " all of them.",
+    )
+    cpu_offload: bool = Field(default=False, description="With sharding, keep the shares in the machine's memory.")
     gradient_checkpointing: Literal["auto"] | bool = Field(
         default="auto",
         description="Compute activations again in the backward pass instead of keeping them. auto: if a step does not"
@@ -160,6 +166,14 @@ class Finetune(BaseModel):
             )
         if (self.method == "external") != (self.command is not None):
             raise ValueError("command: goes with method: external, and method: external needs it")
+        if self.sharding and (self.num_processes or 1) < 2:
+            raise ValueError("sharding: needs num_processes: 2 or more")
+        if self.sharding and self.method == "qlora":
+            raise ValueError("sharding: is not available with method: qlora; use lora")
+        if self.sharding and self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"sharding: is not available with optimizer: {self.optimizer}; use adamw or sgd")
+        if self.cpu_offload and not self.sharding:
+            raise ValueError("cpu_offload: is only allowed with sharding: fsdp")
         if self.command is not None:
             _check_placeholders(self.command)
         if "lora" in self.method and self.weights != "fp32":
