@@ -7,6 +7,7 @@ size of its result. No weights are loaded; a model with 70 billion parameters ta
 
 from __future__ import annotations
 
+import json
 import weakref
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,9 @@ The allocator of Linux kept between 0 and 1.1 GB of freed memory in seven traini
 """
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adamw_8bit": 2.03, "paged_adamw_8bit": 2.03, "sgd": 0.0}  # per trained parameter
 _MUCH = 1 << 30
+_MATTER = {"method", "lora", "batch_size", "gradient_accumulation", "num_processes", "sharding", "cpu_offload"} | {
+    *("gradient_checkpointing", "chunked_loss", "optimizer", "weights"),
+}
 _NF4_BYTES = 0.516  # per parameter: 4 bits, and the constants of each 64 parameters, which are quantized, too
 
 
@@ -133,7 +137,8 @@ def estimate(model: str, revision: str | None, settings: Finetune, length: int, 
         None if transformers does not know the architecture of the model.
     """
     rows = settings.batch_size // (settings.gradient_accumulation * (settings.num_processes or 1))
-    return _estimate(model, revision, settings.model_dump_json(exclude_unset=True), rows, length, bf16)
+    given = settings.model_dump(mode="json", include=_MATTER, exclude_unset=True)
+    return _estimate(model, revision, json.dumps(given), rows, length, bf16)
 
 
 @cache
@@ -141,7 +146,7 @@ def _estimate(model: str, revision: str | None, given: str, rows: int, length: i
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    settings = Finetune.model_validate_json(given)
+    settings = Finetune.model_validate({"steps": 1, **json.loads(given)})
     network = architecture(model, revision, attention=None)
     if network is None:
         return None
@@ -149,7 +154,8 @@ def _estimate(model: str, revision: str | None, given: str, rows: int, length: i
 
     full = settings.method == "full"
     halved = bf16 if not full else settings.weights == "bf16"
-    network = network.to(torch.bfloat16 if halved else torch.float32)
+    cast = bf16 and full and settings.sharding is not None  # FSDP2 gathers fp32 weights in bf16
+    network = network.to(torch.bfloat16 if halved or cast else torch.float32)
     gathered = _gathered(network)
     linear = sum(m.weight.numel() for m in network.modules() if isinstance(m, torch.nn.Linear))
     head = network.get_output_embeddings().weight.numel()
@@ -159,9 +165,10 @@ def _estimate(model: str, revision: str | None, given: str, rows: int, length: i
         with_less_memory(network.train(), settings)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         passing = _pass(network, rows, length, bf16)
-        weights = float(sum(each.untyped_storage().nbytes() for each in network.parameters()))
-        gradients = float(sum(each.untyped_storage().nbytes() for each in trained))
-        optimizer = float(sum(_states(each, settings.optimizer) for each in trained))
+        factor = 2.0 if cast else 1.0
+        weights = factor * sum(each.untyped_storage().nbytes() for each in network.parameters())
+        gradients = factor * sum(each.untyped_storage().nbytes() for each in trained)
+        optimizer = factor * sum(_states(each, settings.optimizer) for each in trained)
     if settings.method == "qlora":
         weights -= (linear - head) * ((2 if halved else 4) - _NF4_BYTES)
     share, moment = 1.0, 0.0
