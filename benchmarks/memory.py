@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py [--tokens 2048] [--rows 1]
 
-The figures are estimates (`cos_assets.training.memory`), from the published configurations and without weights, in bf16
-mixed precision, with gradient checkpointing and the chunked loss, for `--rows` rows of `--tokens` tokens at once on each
-GPU. Sharded means over 8 GPUs.
+The figures are estimates (`cos_assets.training.memory`) from the published configurations, without weights: bf16 mixed
+precision, gradient checkpointing and the chunked loss, and `--rows` rows of `--tokens` tokens at once on each GPU.
+Sharded means over 8 GPUs.
 """
 
 from __future__ import annotations
