@@ -14,7 +14,7 @@ from cos_assets.generation import engines
 from cos_assets.generation.prompts import prompt_ids
 from cos_assets.training import memory
 from cos_assets.training.job import Base
-from cos_assets.training.loop import check_packages, wants_bf16
+from cos_assets.training.network import check_packages, wants_bf16
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft_sets import prompts
 

@@ -7,7 +7,7 @@
     sft                                 the entry point: train, select a checkpoint, keep it
     loop, launch, worker                training at one learning rate, in this process or in several
     external                            training by the command of another trainer
-    memory                              what one process of a training needs, before it starts
+    network, memory                     the network that is trained; the memory that one process needs
     checkpoint_selection, checkpoints   the candidate that validates best; finetuned models as table rows
     evaluation                          answers of a model to the problems of a benchmark
 

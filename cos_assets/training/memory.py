@@ -16,6 +16,7 @@ from typing import Any
 from cos_assets.generation import compute
 from cos_assets.generation.weights import architecture
 from cos_assets.training.job import Base
+from cos_assets.training.network import adapted, with_less_memory
 from cos_assets.training.settings import Finetune
 
 RUNTIME = 1.2e9
@@ -150,8 +151,6 @@ def _estimate(model: str, revision: str | None, given: str, rows: int, length: i
     network = architecture(model, revision, attention=None)
     if network is None:
         return None
-    from cos_assets.training.loop import adapted, with_less_memory
-
     full = settings.method == "full"
     halved = bf16 if not full else settings.weights == "bf16"
     cast = bf16 and full and settings.sharding is not None  # FSDP2 gathers fp32 weights in bf16

@@ -94,7 +94,7 @@ def test_a_target_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_missing_package_is_named_before_a_purchase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cos_assets.training.loop.find_spec", lambda name: None)
+    monkeypatch.setattr("cos_assets.training.network.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="method: qlora: needs bitsandbytes"):
         planned(spec(finetune={"steps": 2, "method": "qlora"}))
 

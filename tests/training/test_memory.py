@@ -12,7 +12,8 @@ from support.toy_training import finetune, make_base
 from cos_assets.generation.model import count_parameters
 from cos_assets.training import memory
 from cos_assets.training.job import Base, Job, prepare
-from cos_assets.training.loop import check_packages, train
+from cos_assets.training.loop import train
+from cos_assets.training.network import check_packages
 from cos_assets.training.settings import Finetune
 
 VOCABULARY, HIDDEN, LAYERS = 4096, 64, 6
@@ -206,7 +207,7 @@ def test_qlora_learns_like_lora_and_is_merged_into_the_weights_as_they_were(
 
 @pytest.mark.parametrize("settings", [{"method": "qlora"}, {"optimizer": "adamw_8bit"}])
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
-    monkeypatch.setattr("cos_assets.training.loop.find_spec", lambda name: None)
+    monkeypatch.setattr("cos_assets.training.network.find_spec", lambda name: None)
     ((key, value),) = settings.items()
     with pytest.raises(ValueError, match=f"{key}: {value}: needs bitsandbytes; install it with"):
         check_packages(Finetune(steps=1, **settings))
