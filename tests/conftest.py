@@ -94,10 +94,11 @@ def sandbox() -> None:
 
 
 @pytest.fixture
-def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Path]:
-    """Materialize every partition of a study, given by the attributes of its YAML, in a new home; return the home."""
+def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Materialize every partition of one or more studies, given by the attributes of their YAML, in a new home; return
+    the home."""
 
-    def run(attributes: dict[str, Any]) -> Path:
+    def run(*studies: dict[str, Any]) -> Path:
         import dagster as dg
 
         from cos_assets import study
@@ -110,8 +111,10 @@ def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[di
         monkeypatch.setenv("COS_HOME", str(tmp_path / "home"))
         monkeypatch.delenv("DAGSTER_HOME", raising=False)
         root = instance.prepare()
-        expanded, written = environment.expand(attributes)
-        assets = build_study(study.parse(expanded, written=written))
+        assets = []
+        for attributes in studies:
+            expanded, written = environment.expand(attributes)
+            assets += build_study(study.parse(expanded, written=written))
         resources = {"io_manager": ParquetIOManager()}
         graph = Graph(dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor))
         with instance.open_instance() as opened:

@@ -65,7 +65,10 @@ def test_samples_of_a_custom_engine_are_bought_and_booked(examples: None, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"targets": {"wc": {}}, "finetune": {"steps": 1}}, "targets.wc: .* which is an echo and cannot be finetuned"),
+        (
+            {"targets": {"wc": {}}, "finetune": {"steps": 1}},
+            "full cannot train a model that is an echo; give a model",
+        ),
         (
             {
                 "models": {"wc": {"model": "a", "engine": "echo", "engine_options": {"x": 1}}},

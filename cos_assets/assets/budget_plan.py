@@ -12,7 +12,7 @@ from cos_assets.assets.metadata import result
 from cos_assets.assets.models import check_samplers, checkpoint_inputs, judge_model, prices, prices_of, sampler
 from cos_assets.assets.pilot import pilot_of
 from cos_assets.assets.step import Inputs, Step, asset, own
-from cos_assets.assets.training_plan import training_plan
+from cos_assets.assets.training_plan import planned_trainings, training_plan
 from cos_assets.budget.matching import NOMINAL, Cost, Usage, flops_per_token, match_budgets, solution_cost
 from cos_assets.generation import engines
 from cos_assets.metrics.intervals import ratio_interval
@@ -98,6 +98,7 @@ def budget_plan(spec: StudySpec) -> dg.AssetsDefinition:
             spec.cap.model_dump(mode="json") if spec.cap else None,
             {name: model.model_dump(mode="json", include=_PLANNED) for name, model in spec.models.items()},
             *([spec.judge.model_dump(mode="json"), spec.verifiers] if spec.judge.models else []),
+            *([planned_trainings(spec)] if spec.targets else []),
         ],
     )
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from cos_assets.assets.benchmarks import answer_prompts, answer_settings, greedy, versions
 from cos_assets.assets.metadata import picture, result
-from cos_assets.assets.models import checkpoint_inputs, finetuned, target, target_spec
+from cos_assets.assets.models import checkpoint_inputs, finetuned, target, target_spec, trained_from
 from cos_assets.assets.step import Inputs, Step, asset, own
 from cos_assets.orchestration import checks
 from cos_assets.orchestration.checks import Check
@@ -23,15 +23,15 @@ from cos_assets.study import StudySpec
 from cos_assets.training import checkpoints
 from cos_assets.training.data import SCHEDULE
 from cos_assets.training.evaluation import accuracy, evaluate
-from cos_assets.training.job import Base, Job
+from cos_assets.training.job import Job
 from cos_assets.training.loss_mask import wrongly_learned
-from cos_assets.training.settings import HOW
 from cos_assets.training.sft import Trained
 from cos_assets.training.sft_sets import in_own_prompts
 
 
 def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
     settings = spec.finetuning_of(name)
+    masks = settings.method != "hosted"  # an API masks the loss itself
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         base = target(step, name, inputs)
@@ -39,7 +39,8 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         validation = problems.filter(pl.col("split") == "validation")
         # A split that scores the finetuned models must not choose their checkpoints as well.
         scores_it = any(map(spec.is_own, spec.benchmarks.values())) and spec.evaluation.split == "validation"
-        chooses = validation.height > 0 and not scores_it and spec.task.answer_kind is not None
+        can_choose = settings.method != "hosted" and spec.task.answer_kind is not None
+        chooses = validation.height > 0 and not scores_it and can_choose
 
         def score(folder: Path) -> float:
             model = finetuned(folder, target_spec(spec, name))
@@ -52,9 +53,9 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             told = map(str, answer_settings(spec, name))
             choice = "/".join([content_hash(validation), *told, *versions(spec.task)])
         rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat is not None)
-        revision = None if Path(base.model_id).is_dir() else base.revision
-        untouched = Base(base.model_id, revision, base.chat)
-        step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
+        untouched = trained_from(base)
+        if masks:
+            step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
         made: list[tuple[pl.DataFrame, Trained]] = []
         for number in range(settings.seeds):
             job = Job(rows, untouched, settings, settings.steps_for(step.budget), spec.seed + number)
@@ -71,7 +72,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         spec,
         f"{name}_checkpoint",
         body,
-        checks=[checks.MASKED],
+        checks=[checks.MASKED] if masks else [],
         ins={
             "sft_set": own(spec, "sft_set"),
             "problems": own(spec, "problems"),
@@ -81,7 +82,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         config=[
             "checkpoint-1",
             SCHEDULE,
-            settings.model_dump(mode="json", exclude={"seeds", *HOW}),
+            settings.described,
             *([{"seeds": settings.seeds}] if settings.seeds > 1 else []),
             target_spec(spec, name).model_dump(mode="json"),
             *answer_settings(spec, name),
@@ -91,5 +92,5 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         ],
         partitions=by_source(spec),
         kinds={"huggingface"},
-        pool=GPU,
+        pool=GPU if masks else None,
     )

@@ -49,7 +49,7 @@ def evaluation(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         for path, digest, seed in trained.iter_rows():
             model = finetuned(checkpoints.fetched(step.root, path, digest), source)
             frames.append(_evaluate(step, name, model, inputs, seed))
-            revisions.append(model.revision)
+            revisions.append(digest)
         frame = pl.concat(frames)
         facts, groups, shares = _facts(spec, frame, inputs)
         facts |= {"checkpoint": ", ".join(map(str, revisions))}

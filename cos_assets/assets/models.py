@@ -13,12 +13,13 @@ from cos_assets.assets.step import Inputs, Step
 from cos_assets.budget.matching import Prices
 from cos_assets.generation import adapters, engines
 from cos_assets.generation.generate import preflight
-from cos_assets.generation.model import resolve
+from cos_assets.generation.model import resolve, served_name
 from cos_assets.generation.types import Model
 from cos_assets.judging.llm import RESPONSE_FORMAT
 from cos_assets.study import StudySpec
 from cos_assets.study.models import CheckpointRef, ModelSpec, TargetSpec
 from cos_assets.training import checkpoints
+from cos_assets.training.job import Base
 
 
 def checkpoint_inputs(*parts: ModelSpec | TargetSpec | None) -> dict[str, dg.AssetIn]:
@@ -82,9 +83,17 @@ def _active(model: ModelSpec) -> float | None:
 
 def target(step: Step, name: str, inputs: Inputs) -> Model:
     """Return the untouched model of one of the study's `targets:`; {} means the sampler of the same name."""
-    part = step.spec.targets[name]
-    own_model = part.model is None and part.checkpoint is None
-    return _resolve(step, step.spec.models[name] if own_model else part, inputs)
+    part = target_spec(step.spec, name)
+    if isinstance(part, ModelSpec) and not engines.get(part.engine).local:
+        return _resolve(step, part, inputs, _active(part))  # an API's parameters cannot be counted
+    return _resolve(step, part, inputs)
+
+
+def trained_from(model: Model) -> Base:
+    """Return a target's untouched model as the base of its training."""
+    revision = None if Path(model.model_id).is_dir() else model.revision
+    served = {} if engines.get(model.engine).local else model.engine_options
+    return Base(model.model_id, revision, model.chat, served, model.params)
 
 
 def target_spec(spec: StudySpec, name: str) -> ModelSpec | TargetSpec:
@@ -127,6 +136,10 @@ def checkpoint_folder(step: Step, frame: pl.LazyFrame) -> Path:
 def _resolve(step: Step, part: ModelSpec | TargetSpec, inputs: Inputs, params: float | None = None) -> Model:
     if part.checkpoint is not None:
         model_id = str(checkpoint_folder(step, inputs[_input_name(part.checkpoint)]))
+        if not engines.get(part.engine).local and served_name(model_id) is None:
+            raise ValueError(
+                f"engine: {part.engine} serves no model from a folder, as this checkpoint is; leave it out"
+            )
     else:
         model_id = str(Path(part.model or "").expanduser())
     return resolve(

@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from cos_assets.assets.models import target, target_spec
+from cos_assets.assets.models import target, target_spec, trained_from
 from cos_assets.assets.step import Inputs, Step
 from cos_assets.generation import engines
+from cos_assets.generation.generate import preflight
 from cos_assets.generation.prompts import prompt_ids
-from cos_assets.training import memory
+from cos_assets.generation.types import Model
+from cos_assets.study import StudySpec
+from cos_assets.training import hosted, memory
 from cos_assets.training.job import Base
 from cos_assets.training.network import check_packages, wants_bf16
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft_sets import prompts
 
 _SMALL = 2e7  # parameters; smaller models fit everywhere, and their plan would take longer than their training
+_MODEL = {"model", "checkpoint", "revision", "engine", "engine_options", "chat"}
+_SAME_MEMORY = {
+    "steps",
+    "seeds",
+    "checkpoints",
+    "learning_rate",
+    "warmup",
+    "scheduler",
+    "weight_decay",
+    "max_grad_norm",
+}
 _LONGEST = 16  # prompts that are counted in tokens, by their number of characters
+
+
+def planned_trainings(spec: StudySpec) -> dict[str, Any]:
+    """Return by target the settings that `training_plan` depends on, as JSON."""
+    return {
+        name: [
+            target_spec(spec, name).model_dump(mode="json", include=_MODEL),
+            spec.finetuning_of(name).model_dump(mode="json", exclude=_SAME_MEMORY),
+        ]
+        for name in spec.targets
+    }
 
 
 def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[str, dict[str, Any]]:
@@ -27,13 +51,13 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
 
     Rows are taken to be as long as the longest prompt with `max_tokens` of the sampler that may write most, at most
     `max_length` and the model's context. Left out are targets below 20 million parameters, those with an external
-    trainer, and architectures that transformers does not know.
+    trainer or one behind an API, and architectures that transformers does not know.
 
     Raises
     ------
     ValueError
-        If a target does not exist, if its settings need a package that is missing, or if this machine has GPUs and a
-        training does not fit on one of them. The message names settings that fit.
+        If a target does not exist, if its settings need a package or an API that is missing, or if this machine has
+        GPUs and a training does not fit on one of them. The message names settings that fit.
     """
     spec, found = step.spec, {}
     for name in spec.targets:
@@ -45,9 +69,12 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
             raise ValueError(f"targets.{name}: {error}") from None
         settings = spec.finetuning_of(name)
         check_packages(settings)
+        if settings.method == "hosted":
+            _check_api(name, model)
+            continue
         if settings.method == "external" or not model.params or model.params < _SMALL:
             continue
-        base = Base(model.model_id, None if Path(model.model_id).is_dir() else model.revision, model.chat)
+        base = trained_from(model)
         length = _longest_row(step, base, settings, problems)
         bf16 = _bf16(settings, base)
         decided = memory.decided(base, settings, length, bf16)
@@ -66,6 +93,14 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
             "total": known.total,
         }
     return found
+
+
+def _check_api(name: str, model: Model) -> None:
+    try:
+        preflight(model)
+        hosted.preflight(trained_from(model))
+    except (ValueError, ConnectionError, RuntimeError) as error:
+        raise ValueError(f"targets.{name}: {error}") from None
 
 
 def _longest_row(step: Step, base: Base, settings: Finetune, problems: pl.DataFrame) -> int:

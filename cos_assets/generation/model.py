@@ -17,6 +17,8 @@ from cos_assets.generation.weights import architecture
 
 LARGE = 100e6
 """Number of parameters from which vLLM is worth its start on the processor."""
+SERVED = "served.json"
+"""In the folder of a model whose weights an API keeps: the name under which it is served, as `model`."""
 _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".bin")
 
 
@@ -44,6 +46,34 @@ def hash_folder(folder: str | Path) -> str:
             f"{folder}: has no model files; expected a Hugging Face checkpoint (config.json, *.safetensors)"
         )
     return _digest(files).hexdigest()
+
+
+def is_model(folder: str | Path) -> bool:
+    """Return whether a folder holds a model: a checkpoint with its config, or the name of a served model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     is_model(folder)
+    False
+    """
+    return any(Path(folder, name).is_file() for name in ("config.json", SERVED))
+
+
+def served_name(folder: str | Path) -> str | None:
+    """Return the name of the served model that a folder stands for (see `SERVED`); None for all others.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, SERVED).write_text('{"model": "ft:org:1"}')
+    ...     served_name(folder)
+    'ft:org:1'
+    """
+    file = Path(folder, SERVED)
+    return str(json.loads(file.read_text(encoding="utf-8"))["model"]) if file.is_file() else None
 
 
 def hash_adapter(adapter: adapters.Adapter) -> str:
@@ -172,7 +202,7 @@ def resolve(
     Parameters
     ----------
     model_id : str
-        A folder with a model or an adapter, a hub id, or the name under which a server knows the model.
+        A folder with a model, an adapter or the name of a served model, a hub id, or the name of a served model.
     engine : str
         The name of an engine. `auto` becomes vLLM or transformers (see `pick_engine`).
     revision : str, optional
@@ -200,6 +230,10 @@ def resolve(
     >>> model.fingerprint, model.params
     ('local-8205d8a0e95db5e5-chat', 1000000000.0)
     """
+    if served := served_name(model_id):
+        if engine != "openai":
+            raise ValueError(f"model: {served!r} is served by an API; give engine: openai, not {engine}")
+        model_id = served
     given = dict(options or {})
     chat = _chat(chat, given.pop("chat_template_kwargs", None))
     if engine == engines.AUTO:

@@ -271,11 +271,11 @@ def _training(spec: StudySpec, tables: Tables) -> Iterable[tuple[str, ...]]:
                 row["source"],
                 row["target"] + (f", seed {row['seed']}" if spec.finetuning_of(row["target"]).seeds > 1 else ""),
                 f"{row['examples']:,}",
-                f"{row['tokens']:,}",
+                "unknown" if row["tokens"] is None else f"{row['tokens']:,}",
                 f"{row['epochs']:.1f}",
                 f"{row['chosen_step']} of {row['steps']}",
                 "–" if accuracy is None else f"{accuracy:.1%}",
-                f"{row['flops']:.3g}",
+                "unknown" if row["flops"] is None else f"{row['flops']:.3g}",
             )
 
 

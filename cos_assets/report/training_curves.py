@@ -36,7 +36,7 @@ def of_checkpoint(rows: pl.DataFrame) -> Any:
             axis.set_xlim(left=0)
             if column == "loss":
                 axis.set_ylim(0, 1.1 * (points["loss"].max() or 1))  # type: ignore[operator]
-        legend(figure, [(f"learning rate {rate:g}", COLOURS[i % len(COLOURS)]) for i, rate in enumerate(rates)])
+        legend(figure, [(_rate(rate), COLOURS[i % len(COLOURS)]) for i, rate in enumerate(rates)])
         return figure
 
 
@@ -46,7 +46,7 @@ def of_study(spec: StudySpec, rows: pl.DataFrame) -> Any:
 
     Shows validation accuracy, or the loss if nothing was validated.
     """
-    points = _points(rows).filter(pl.col("learning_rate") == pl.col("kept_rate"))
+    points = _points(rows).filter(pl.col("learning_rate").eq_missing(pl.col("kept_rate")))
     validated = points["validation_accuracy"].count() > 0
     column, title, scale = ("validation_accuracy", _ACCURACY, 100) if validated else ("loss", _LOSS, 1)
     budgets = [budget for budget in spec.budgets if budget in set(points["budget"])]
@@ -70,6 +70,10 @@ def of_study(spec: StudySpec, rows: pl.DataFrame) -> Any:
         return figure
 
 
+def _rate(rate: float | None) -> str:
+    return "learning rate of the API" if rate is None else f"learning rate {rate:g}"
+
+
 def _points(rows: pl.DataFrame) -> pl.DataFrame:
     """Return one row per point of the curves, with the learning rate and step that were kept."""
     names = [name for name in ("budget", "source", "target", "seed") if name in rows.columns]
@@ -79,5 +83,5 @@ def _points(rows: pl.DataFrame) -> pl.DataFrame:
         .unnest("curve")
         .sort("learning_rate", "step", maintain_order=True)
     )
-    kept = (pl.col("learning_rate") == pl.col("kept_rate")) & (pl.col("step") == pl.col("kept_step"))
+    kept = pl.col("learning_rate").eq_missing(pl.col("kept_rate")) & (pl.col("step") == pl.col("kept_step"))
     return points.with_columns(kept=kept)

@@ -34,7 +34,7 @@ _MEANS = ("tokens_per_second", "tokens_per_solution", "tokens_per_prompt")
 
 EngineName = Annotated[str, AfterValidator(lambda name: one_of(name, engines.names()))]
 MethodName = Annotated[str, AfterValidator(lambda name: one_of(name, methods.names()))]
-LocalEngineName = Annotated[str, AfterValidator(lambda name: one_of(name, engines.names(local=True)))]
+TargetEngineName = Annotated[str, AfterValidator(lambda name: one_of(name, engines.names(recorded=False)))]
 
 
 def _all(value: Any) -> Any:
@@ -210,10 +210,8 @@ class ModelSpec(PromptedSpec):
             if stray := sorted(self.model_fields_set & _ASKING):
                 raise ValueError(f"{stray[0]}: engine: {self.engine} reads solutions that exist; leave it out")
         else:
-            if not engine.local and (self.model is None or self.checkpoint or self.revision):
-                raise ValueError(
-                    f"engine: {self.engine} takes model: (the name that is served), not checkpoint: or revision:"
-                )
+            if not engine.local and self.revision:
+                raise ValueError(f"engine: {self.engine} takes model: (the name that is served), not revision:")
             if (self.model is None) == (self.checkpoint is None):
                 raise ValueError("give either model: (a hub id or a folder) or checkpoint: {study: ..., target: ...}")
             extra = [k for k in ("path", "columns", "where", "tokenizer") if getattr(self, k) is not None]
@@ -227,13 +225,15 @@ class TargetSpec(PromptedSpec):
     `finetune` holds the settings of this target that differ from the study's `finetune:`.
     """
 
-    engine: LocalEngineName = engines.AUTO
+    engine: TargetEngineName = engines.AUTO
     finetune: Finetune | None = None
 
     @model_validator(mode="after")
     def _at_most_one_origin(self) -> TargetSpec:
         if self.model is not None and self.checkpoint is not None:
             raise ValueError("give model: or checkpoint:, not both")
+        if self.revision and not engines.get(self.engine).local:
+            raise ValueError(f"engine: {self.engine} takes model: (the name that is served), not revision:")
         if self.is_sampler and (stray := [key for key in _FORMAT if key in self.model_fields_set]):
             raise ValueError(f"{stray[0]}: a target without model: is the sampler of the same name; set it there")
         return self

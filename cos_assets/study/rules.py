@@ -55,7 +55,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
                     f"targets.{name}: {{}} refers to the model {name!r}, which this study does not have;"
                     f" give model: or checkpoint:, or rename the target to one of: {models}"
                 )
-            elif not (engine := engines.get(spec.models[name].engine)).local:
+            elif (engine := engines.get(spec.models[name].engine)).recorded:
                 yield (
                     f"targets.{name}: {{}} refers to the model {name!r}, which is {engine.origin} and cannot be"
                     " finetuned;"
@@ -66,6 +66,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
         yield f"evaluation.benchmarks: {name!r} is listed twice; list each task once"
     if spec.finetune is None and any(target.finetune is None for target in spec.targets.values()):
         yield "finetune: is missing; targets: need it, for example finetune: {steps: 100}"
+    yield from _hosted_rules(spec)
     scores_itself = any(map(spec.is_own, spec.benchmarks.values()))
     if spec.targets and scores_itself and spec.evaluation.split == spec.sampling.split:
         yield (
@@ -157,6 +158,34 @@ def _countable(model: ModelSpec) -> bool:
     not for a hub id, a served name or an import."""
     here = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
     return here and engines.get(model.engine).local
+
+
+def _hosted_rules(spec: StudySpec) -> Iterator[str]:
+    """Yield mistakes between `method: hosted` and the engines of the targets."""
+    for name in spec.targets:
+        settings, target = spec.targets[name].finetune or spec.finetune, _origin(spec, name)
+        if settings is None or target is None or engines.get(target.engine).recorded:
+            continue
+        key = f"models.{name}" if spec.targets[name].is_sampler else f"targets.{name}"
+        engine, hosted = engines.get(target.engine), settings.method == "hosted"
+        if not engine.local and not hosted:
+            other = "use method: hosted, or give" if target.engine == "openai" else "give"
+            yield (
+                f"targets.{name}.finetune.method: {settings.method} cannot train a model that is {engine.origin};"
+                f" {other} a model whose weights are here"
+            )
+        if hosted and target.engine != "openai":
+            yield f"{key}.engine: method: hosted trains a model behind an API; give engine: openai"
+        if hosted and not target.chat:
+            yield f"{key}.chat: method: hosted trains on conversations; give chat: true"
+        if hosted and isinstance(target.engine_options.get("base_url"), list):
+            yield f"{key}.engine_options.base_url: method: hosted works with one server only; give one URL"
+
+
+def _origin(spec: StudySpec, target: str) -> ModelSpec | TargetSpec | None:
+    """Return what a target's model is resolved from; None for {} without a sampler of that name."""
+    part = spec.targets[target]
+    return spec.models.get(target) if part.is_sampler else part
 
 
 def _judge_rules(spec: StudySpec) -> Iterator[str]:

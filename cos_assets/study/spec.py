@@ -130,7 +130,7 @@ class StudySpec(Spec):
         if not isinstance(common, Mapping) or not isinstance(targets, Mapping):
             return given
         merged = {
-            name: {**target, "finetune": {**common, **target["finetune"]}}
+            name: {**target, "finetune": Finetune.inherited(common, target["finetune"])}
             if isinstance(target, Mapping) and isinstance(target.get("finetune"), Mapping)
             else target
             for name, target in targets.items()

@@ -6,7 +6,7 @@
     job, data, packing, loss_mask       one finetuning, and its rows as tokens, batches and labels
     sft                                 the entry point: train, select a checkpoint, keep it
     loop, launch, worker                training at one learning rate, in this process or in several
-    external                            training by the command of another trainer
+    external, hosted                    training by the command of another trainer, and by a fine-tuning API
     network, memory                     the network that is trained; the memory that one process needs
     checkpoint_selection, checkpoints   the candidate that validates best; finetuned models as table rows
     evaluation                          answers of a model to the problems of a benchmark

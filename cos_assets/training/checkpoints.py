@@ -15,7 +15,7 @@ import polars as pl
 from cos_assets import progress
 from cos_assets.generation.generate import Buyer
 from cos_assets.generation.ledger import book
-from cos_assets.generation.model import count_parameters, hash_folder
+from cos_assets.generation.model import count_parameters, hash_folder, is_model, served_name
 from cos_assets.generation.tokens import spells_control
 from cos_assets.generation.types import Model
 from cos_assets.storage import paths
@@ -25,6 +25,7 @@ from cos_assets.storage.schemas import TABLES
 from cos_assets.storage.tables import content_hash
 from cos_assets.training.data import SCHEDULE, trained_on
 from cos_assets.training.job import Job, write_json
+from cos_assets.training.settings import Hosted
 from cos_assets.training.sft import Trained, finetune, training_flops
 
 SCHEMA = TABLES["checkpoints"].schema
@@ -48,9 +49,7 @@ def checkpoint(
     """
     root, data = buyer.root, content_hash(trained_on(job.rows))
     parts = [base.fingerprint, data, job.settings.recipe, SCHEDULE, str(job.steps), str(job.seed), choice]
-    tokenizer = job.base.tokenizer()
-    texts = (text for column in trained_on(job.rows) if column.name != "finish_reason" for text in column.drop_nulls())
-    if any(spells_control(tokenizer, text) for text in texts):
+    if job.settings.method != "hosted" and _spells_control(job):
         parts.append("control tokens in text are text")  # keeps the names of models without such text
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
@@ -61,7 +60,7 @@ def checkpoint(
 
     with workshop(root / "checkpoints" / name) as folder:
         trained = finetune(job, folder, evaluate, shown)
-    book(root, base, name, _booking(buyer, base, name, trained, root))
+    book(root, base, name, _booking(buyer, base, name, trained, job.settings.hosted, root))
     path = Path("checkpoints", name, "model")
     return row(target, path, root, trained.hash, base, data, _facts(trained) | {"seed": job.seed}), trained
 
@@ -125,8 +124,8 @@ def noted_hash(model: Path) -> str | None:
 
 
 def hash_of(model: Path) -> str | None:
-    """Return the hash of a model's files; None if the folder has no config.json."""
-    return hash_folder(model) if (model / "config.json").is_file() else None
+    """Return the hash of a model's files; None if the folder has no model."""
+    return hash_folder(model) if is_model(model) else None
 
 
 def _noted(model: Path) -> dict[str, Any] | None:
@@ -146,29 +145,43 @@ def row(
 ) -> pl.DataFrame:
     """Return a checkpoint's row in the schema `SCHEMA`, with null for columns missing from `facts`; call `note`."""
     note(paths.local(root) / path, digest)
+    folder = paths.local(root) / path
     known = {
         "target": target,
         "path": str(path),
         "hash": digest,
         "base": _label(base, root) if base else None,
         "base_hash": base.revision if base else None,
-        "params": count_parameters(paths.local(root) / path),
+        "params": count_parameters(folder) if served_name(folder) is None else base and base.params,
         "data_hash": data_hash,
         **facts,
     }
     return pl.DataFrame([{name: known.get(name) for name in SCHEMA}], schema=SCHEMA, orient="row")
 
 
-def _booking(buyer: Buyer, base: Model, name: str, trained: Trained, root: Place) -> dict[str, Any]:
-    """Return the ledger row of a finetuning. Tokens are counted each time they are trained on."""
+def _spells_control(job: Job) -> bool:
+    tokenizer = job.base.tokenizer()
+    texts = (text for column in trained_on(job.rows) if column.name != "finish_reason" for text in column.drop_nulls())
+    return any(spells_control(tokenizer, text) for text in texts)
+
+
+def _booking(
+    buyer: Buyer, base: Model, name: str, trained: Trained, hosted: Hosted | None, root: Place
+) -> dict[str, Any]:
+    """Return the ledger row of a finetuning. Tokens are counted each time they are trained on.
+
+    An API does not tell which of the tokens the loss covers; all of them are recorded as tokens of the prompt.
+    """
+    price = hosted.price if hosted else None
     return {
         "prompt_hash": name,
         "sample_index": 0,
         "attempt": 1,
         "finish_reason": "stop",
-        "prompt_tokens": trained.tokens - trained.completion_tokens,
+        "prompt_tokens": None if trained.tokens is None else trained.tokens - (trained.completion_tokens or 0),
         "completion_tokens": trained.completion_tokens,
         "flops": trained.flops,
+        "cost": price.training * trained.tokens / 1e6 if price and trained.tokens is not None else None,
         "seconds": trained.seconds,
         "engine": "training",
         "model_id": _label(base, root),

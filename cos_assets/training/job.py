@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +24,15 @@ class Base:
     """The model that is finetuned.
 
     `name` is a folder or a hub id, and `revision` the hub revision. With `chat`, prompts use the model's chat template.
+    For a model behind an API (method: hosted), `name` is the served name, `options` are the engine's options, and
+    `params` is the number of parameters, if it is known.
     """
 
     name: str
     revision: str | None = None
     chat: Chat | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    params: float | None = None
 
     def load(self, dtype: Any, **settings: Any) -> Any:
         return load_network(self.name, revision=self.revision, dtype=dtype, **settings)

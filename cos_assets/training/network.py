@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -10,6 +11,8 @@ from cos_assets.generation import compute
 from cos_assets.generation.weights import architecture
 from cos_assets.training.job import Base
 from cos_assets.training.settings import Finetune
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it warns of kernels that the hub has
 
 
 def wants_bf16(settings: Finetune, base: Base) -> bool:

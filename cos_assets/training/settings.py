@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -14,6 +16,13 @@ HOW = ("num_processes", "sharding", "cpu_offload", "gradient_checkpointing", "ch
 They are no part of a training's identity, just as an engine's batch size is no part of a sample's.
 """
 
+_HOSTED = {"method", "steps", "batch_size", "seeds", "checkpoints", "hosted"}
+# Settings without an effect on the trained model. The number of seeds is one of them: each seed is a training.
+_NOT_THE_MODEL: Any = {
+    "seeds": True,
+    **dict.fromkeys(HOW, True),
+    "hosted": {"price", "poll_seconds", "cancel_when_stopped"},
+}
 
 PLACEHOLDERS = (
     *("rows", "prompt_completion", "messages", "model", "settings", "learning_rate", "steps", "seed", "output"),
@@ -43,6 +52,37 @@ class Lora(BaseModel):
         return value
 
 
+class TrainingPrice(BaseModel):
+    """Price of a million tokens that an API trains on, with a date because prices change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training: float = Field(gt=0, description="Price of a million tokens, each counted as often as it is trained on.")
+    currency: str = Field("USD", pattern="^[A-Z]{3}$")
+    date: datetime.date
+
+
+class Hosted(BaseModel):
+    """Settings of method: hosted (see `hosted`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rate_multiplier: float | None = Field(None, gt=0, description="Default: chosen by the API.")
+    price: TrainingPrice | None = None
+    poll_seconds: float = Field(30, gt=0, description="Seconds between two requests for the job's status.")
+    cancel_when_stopped: bool = Field(
+        False, description="Cancel the job when the run is stopped. Otherwise it continues, and the next run finds it."
+    )
+    extra_body: dict[str, Any] = Field({}, description="Further fields of the job; null omits one of ours.")
+
+    @field_validator("extra_body")
+    @classmethod
+    def _not_ours(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted({"model", "training_file"} & given.keys()):
+            raise ValueError(f"{taken[0]} is set by the study; leave it out")
+        return given
+
+
 class Finetune(BaseModel):
     """Settings of one finetuning.
 
@@ -51,16 +91,21 @@ class Finetune(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["full", "lora", "qlora", "external"] = Field(
+    method: Literal["full", "lora", "qlora", "external", "hosted"] = Field(
         default="full",
         description="Train all weights, or low-rank adapters only; with qlora the frozen weights are in 4 bits."
-        " external: run `command`.",
+        " external: run `command`. hosted: use the fine-tuning API that serves the model.",
     )
     command: list[str] | None = Field(
         default=None,
         min_length=1,
         exclude_if=lambda command: command is None,  # as for packing
         description="The trainer of method: external, and its arguments.",
+    )
+    hosted: Hosted | None = Field(
+        default=None,
+        exclude_if=lambda hosted: hosted is None,  # as for packing
+        description="Settings of method: hosted.",
     )
     steps: int | dict[str, int] = Field(description="Optimizer steps: one number, or one per budget.")
     batch_size: int = Field(default=32, ge=1, description="Rows per optimizer step.")
@@ -166,6 +211,14 @@ class Finetune(BaseModel):
             )
         if (self.method == "external") != (self.command is not None):
             raise ValueError("command: goes with method: external, and method: external needs it")
+        if self.method == "hosted":
+            if stray := sorted(self.model_fields_set - _HOSTED):
+                allowed = ", ".join(sorted(_HOSTED - {"method"}))
+                raise ValueError(
+                    f"{stray[0]}: is not sent to a fine-tuning API; allowed with method: hosted: {allowed}"
+                )
+        elif self.hosted:
+            raise ValueError("hosted: is only allowed with method: hosted")
         if self.sharding and (self.num_processes or 1) < 2:
             raise ValueError("sharding: needs num_processes: 2 or more")
         if self.sharding and self.method == "qlora":
@@ -183,10 +236,25 @@ class Finetune(BaseModel):
             )
         return self
 
+    @staticmethod
+    def inherited(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge the study's settings into those of a target, which take precedence.
+
+        A target with method: hosted inherits only what a fine-tuning API takes.
+        """
+        if own.get("method") == "hosted":
+            common = {key: value for key, value in common.items() if key in _HOSTED}
+        return {**common, **own}
+
     @property
     def recipe(self) -> str:
         """The settings that identify one training, as JSON, without `steps`, `seeds` and those in `HOW`."""
-        return self.model_dump_json(exclude={"steps", "seeds", *HOW})
+        return self.model_dump_json(exclude={"steps": True, **_NOT_THE_MODEL})
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """`recipe` and `steps` as values of JSON."""
+        return self.model_dump(mode="json", exclude=_NOT_THE_MODEL)
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

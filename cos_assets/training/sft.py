@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from cos_assets.generation import adapters
-from cos_assets.generation.model import count_parameters, hash_folder
+from cos_assets.generation.model import count_parameters, hash_folder, is_model
 from cos_assets.progress import no_progress_bars
+from cos_assets.training import hosted
 from cos_assets.training.checkpoint_selection import Candidate, assemble, best, score
 from cos_assets.training.data import IGNORE, SCHEDULE, trained_on
 from cos_assets.training.external import train_outside
@@ -37,22 +38,23 @@ class Trained:
     """A finetuned model and the cost of its training. Tokens, FLOPs and seconds are totals over all learning rates."""
 
     path: Path
-    """The model's folder. For LoRA it contains the merged model, and the folder `adapter` next to it the adapter."""
+    """The model's folder. For LoRA it contains the merged model, and the folder `adapter` next to it the adapter. For a
+    fine-tuning API it contains the name of the served model, and what the API does not tell is None."""
     hash: str
     """SHA-256 of the model's files."""
     base: str
     method: str
     steps: int
-    learning_rate: float
+    learning_rate: float | None
     chosen_step: int
     validation_accuracy: float | None
     """Validation accuracy of the chosen checkpoint; None if nothing was evaluated."""
-    tokens: int
+    tokens: int | None
     """Tokens of prompts and completions, counted each time they are trained on, without padding. For an external
     trainer, those that it tells, else those of steps x batch_size rows."""
-    completion_tokens: int
+    completion_tokens: int | None
     """The part of `tokens` that the loss covers."""
-    flops: float
+    flops: float | None
     seconds: float
     """Training time, without evaluation and without steps that were lost to a kill."""
     examples: int
@@ -85,6 +87,8 @@ def finetune(
     `out` must be used for these inputs only. `DONE.json` is written last; if it exists, nothing is trained. After a
     kill, the same call resumes from the last complete checkpoint. On a CPU with one thread, the resumed training gives
     the same bits as an uninterrupted one. A file lock makes a second process wait for the first.
+
+    With `method: hosted`, an API trains (see `hosted`), and nothing is evaluated, because there is one candidate.
 
     With `num_processes`, each learning rate is trained in that many separate processes (see `launch.train_apart`, also
     for its errors). A killed training may be resumed with another number of processes.
@@ -128,7 +132,7 @@ def _finetune(job: Job, out: Path, evaluate: Callable[[Path], float] | None, on_
     _claim(out, work, inputs)
     if not (out / DONE).exists():
         if not (work / DONE).exists():
-            _make(job, work, evaluate, on_progress, inputs)
+            write_json(work / DONE, _make(job, work, evaluate, on_progress, inputs) | {"inputs": inputs})
         _keep(work, out)
     shutil.rmtree(work, ignore_errors=True)
     trained = read(out)
@@ -136,8 +140,12 @@ def _finetune(job: Job, out: Path, evaluate: Callable[[Path], float] | None, on_
     return trained
 
 
-def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_progress: OnProgress, inputs: str) -> None:
-    """Train, select a checkpoint, write its model to `work/chosen`, and then write DONE.json to `work`."""
+def _make(
+    job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_progress: OnProgress, inputs: str
+) -> dict[str, Any]:
+    """Train, select a checkpoint, and write its model to `work/chosen`. Return the fields of `Trained`, as JSON."""
+    if job.settings.method == "hosted":
+        return hosted.make(job, work, inputs, lambda stage, step, loss: on_progress(stage, step, job.steps, None, loss))
     wait_for_others(work)
     prepared, base, settings = prepare(job), job.base, job.settings
     encoded, plan = prepared.rows, prepared.plan
@@ -168,7 +176,7 @@ def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_pro
     adapter = model.parent / "adapter"
     adapter_params = count_parameters(adapter) if adapter.is_dir() else None
     tokens = int(seen @ [len(row) for row in encoded]) if told is None else told
-    facts = {
+    return {
         "hash": hash_folder(model),
         "base": base.name,
         "method": settings.method,
@@ -192,9 +200,7 @@ def _make(job: Job, work: Path, evaluate: Callable[[Path], float] | None, on_pro
             }
             for c in candidates
         ],
-        "inputs": inputs,
     }
-    write_json(work / DONE, facts)
 
 
 def training_flops(params: float, tokens: float, adapter_params: float | None = None) -> float:
@@ -225,7 +231,7 @@ def _forget_damaged(out: Path) -> None:
     done = read(out)
     if done is None:
         return
-    sound = (done.path / "config.json").is_file() and hash_folder(done.path) == done.hash
+    sound = is_model(done.path) and hash_folder(done.path) == done.hash
     if not sound:
         _log.warning(f"{done.path}: the model has changed since it was trained; it is trained again")
         (out / DONE).unlink()

@@ -38,8 +38,14 @@ NO_RESULT = {
     "* *.unreadable": "stops a purchase; no sample depends on it",
     "base_eval count_prefill": "the ledger's FLOPs of the answers, which the table does not hold",
     "student_checkpoint finetune.num_processes": "the same training in another number of processes",
+    "student_checkpoint finetune.sharding": "as num_processes",
+    "student_checkpoint finetune.cpu_offload": "as num_processes",
+    "student_checkpoint finetune.gradient_checkpointing": "less memory for the same training",
+    "student_checkpoint finetune.chunked_loss": "less memory for the same training",
     "budget_plan sources.*": "checked against the plan before anything is bought",
     "pilot judge.judges.*": "the preflight of models that judge",
+    "pilot targets.*": "checks that the trainings fit into memory",
+    "pilot finetune.*": "checks that the trainings fit into memory",
 }
 STUDY: dict[str, Any] = {
     "name": "read",

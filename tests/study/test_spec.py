@@ -245,7 +245,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"models__wc": "{engine: imported, path: x, columns: {a: b}, params: 3}"}, ["targets.wc", "cannot be finetuned"]),
     (
         {"models__wc": "{engine: openai, model: ./served, params: 3, engine_options: {base_url: 'http://a/v1'}}"},
-        ["targets.wc", "'wc', which is called over HTTP (engine: openai) and cannot be finetuned"],
+        ["targets.wc.finetune.method: full cannot train a model that is called over HTTP (engine: openai)"],
     ),
     (
         {
@@ -303,9 +303,10 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"judge": "{model: x, shots: 3}"}, ["judge: shots: is a key of samplers, not of judges"]),
     (
         {"models__wc": "{engine: openai, model: a, params: 3, revision: main}", "targets__wc": None},
-        ["models.wc", "engine: openai takes model: (the name that is served), not checkpoint: or revision:"],
+        ["models.wc", "engine: openai takes model: (the name that is served), not revision:"],
     ),
-    ({"targets__wc": "{model: a/b, engine: openai}"}, ["targets.wc.engine: 'openai' is not allowed"]),
+    ({"targets__wc": "{model: a/b, engine: openai}"}, ["targets.wc.finetune.method: full cannot train a model"]),
+    ({"targets__wc": "{model: a/b, engine: imported}"}, ["targets.wc.engine: 'imported' is not allowed"]),
     ({"models__wc__engine": "sglang"}, ["models.wc.engine: 'sglang' is not allowed", "vllm"]),
     ({"models__wc": "{engine: imported}"}, ["models.wc", "needs path: and columns:"]),
     ({"models__wc__path": "x.jsonl"}, ["models.wc", "path: allowed only with engine: imported"]),

@@ -222,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         content = self.rfile.read(int(self.headers.get("content-length") or 0))
-        body = json.loads(content) if self.headers["content-type"] == "application/json" else {}
+        body = json.loads(content) if content and self.headers["content-type"] == "application/json" else {}
         request = Received(self.command, self.path, body, content, self.headers)
         with self.server.app.replying(request) as reply:
             self._send(reply)
@@ -252,10 +252,10 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 1024
     daemon_threads = True
 
-    def __init__(self, app: Server) -> None:
+    def __init__(self, app: Server, port: int) -> None:
         self.app = app
         self.connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, *where: Any) -> None:
         if not isinstance(sys.exception(), OSError):  # a client may leave at any time
@@ -265,10 +265,10 @@ class _Listener(ThreadingHTTPServer):
 class Server:
     """A server without a Batch API; `BatchServer` has one."""
 
-    def __init__(self, reply: Reply = echo, models: Sequence[str] = ("org/model",)) -> None:
+    def __init__(self, reply: Reply = echo, models: Sequence[str] = ("org/model",), port: int = 0) -> None:
         self._lock = threading.Lock()
         self._errors: list[Exception] = []
-        self._listener = _Listener(self)
+        self._listener = _Listener(self, port)
         self.running = self.most = 0
         """Requests that have no reply yet: now, and at most so far."""
         self.url = f"http://127.0.0.1:{self._listener.server_port}/v1"
@@ -341,6 +341,20 @@ class Server:
             return error(500, f"the reply function failed: {problem!r}")
 
 
+def form(request: Received) -> dict[Any, bytes]:
+    """Return the fields of an upload."""
+    head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
+    parts: Any = message_from_bytes(head + request.content).get_payload()
+    return {part.get_param("name", header="content-disposition"): part.get_payload(decode=True) for part in parts}
+
+
+def page(items: Sequence[dict[str, Any]], request: Received, size: int = 2) -> dict[str, Any]:
+    """Return a page of a list, newest first."""
+    newest = list(items)[::-1]
+    at = [item["id"] for item in newest].index(request.query["after"]) + 1 if "after" in request.query else 0
+    return {"object": "list", "data": newest[at : at + size], "has_more": at + size < len(newest)}
+
+
 class BatchServer(Server):
     """A server with a Batch API. Each status request moves a batch to its next state.
 
@@ -373,9 +387,7 @@ class BatchServer(Server):
         return self.billed
 
     def _upload(self, request: Received) -> dict[str, Any]:
-        head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
-        parts: Any = message_from_bytes(head + request.content).get_payload()
-        fields = {part.get_param("name", header="content-disposition"): part.get_payload(decode=True) for part in parts}
+        fields = form(request)
         assert fields["purpose"] == b"batch"
         name = f"file-{len(self.files)}"
         self.files[name] = fields["file"]
@@ -394,10 +406,7 @@ class BatchServer(Server):
         return batch
 
     def _list(self, request: Received) -> dict[str, Any]:
-        """Newest first, two a page."""
-        newest = self.batches[::-1]
-        at = [batch["id"] for batch in newest].index(request.query["after"]) + 1 if "after" in request.query else 0
-        return {"object": "list", "data": newest[at : at + 2], "has_more": at + 2 < len(newest)}
+        return page(self.batches, request)
 
     def _look(self, number: int) -> dict[str, Any]:
         batch = self.batches[number]

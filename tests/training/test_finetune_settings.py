@@ -51,7 +51,7 @@ def test_checkpoints_are_evenly_spaced(steps: int, checkpoints: int, expected: l
         ({"learning_rate": []}, ("learning_rate",), "above 0"),
         ({"learning_rate": [1e-3, 0.001]}, ("learning_rate",), "list of different ones"),
         ({"learning_rate": [1e-3, None]}, ("learning_rate",), "above 0"),
-        ({"method": "dora"}, ("method",), "'full', 'lora', 'qlora' or 'external'"),
+        ({"method": "dora"}, ("method",), "'full', 'lora', 'qlora', 'external' or 'hosted'"),
         ({"optimizer": "adam"}, ("optimizer",), "'adamw', 'adamw_8bit'"),
         ({"method": "lora", "weights": "bf16"}, (), "weights: bf16 is only allowed with method: full"),
         ({"batch_size": 0}, ("batch_size",), "greater than or equal to 1"),

@@ -175,15 +175,15 @@ def register(name: str, module: str) -> None:
     _MODULES[name] = module
 
 
-def names(local: bool = False) -> list[str]:
-    """Return the allowed values of `engine:`; with `local`, those for a model that is finetuned.
+def names(recorded: bool = True) -> list[str]:
+    """Return the allowed values of `engine:`; without `recorded`, those of engines that generate text.
 
     Examples
     --------
     >>> names()[:3]
     ['auto', 'transformers', 'vllm']
     """
-    return [AUTO, *(name for name in _MODULES if not local or get(name).local)]
+    return [AUTO, *(name for name in _MODULES if recorded or not get(name).recorded)]
 
 
 def get(name: str) -> Descriptor:

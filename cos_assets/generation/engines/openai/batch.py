@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 
 from cos_assets.generation.engines.loop import Give, Stop
 from cos_assets.generation.engines.openai.api import Api
-from cos_assets.generation.engines.openai.online import CHOICES, backoff, fatal
+from cos_assets.generation.engines.openai.calls import call, listed
+from cos_assets.generation.engines.openai.online import CHOICES, fatal
 from cos_assets.generation.engines.openai.replies import (
     Job,
     Malformed,
@@ -42,7 +43,6 @@ from cos_assets.generation.engines.openai.replies import (
     message_of,
     passing,
     read_reply,
-    retry_after,
     said_in,
 )
 from cos_assets.generation.ledger import parameters_hash, prompt_hash
@@ -50,7 +50,6 @@ from cos_assets.generation.types import Request, Sampling
 
 _OURS = "cos_assets"  # the metadata's key
 _ENDED = ("completed", "expired", "cancelled", "failed")
-_TRIES = 8  # attempts per call; about a minute including waits
 _READS = 3  # attempts to read a file that has invalid JSON lines
 _ROUNDS = 3  # maximum number of batches in which a request is sent
 _LIMIT = "token_limit_exceeded"  # error code: this account has too many enqueued tokens
@@ -136,10 +135,7 @@ class Batches:
                 self._running[made.id] = batch
 
     async def _list(self) -> list[Any]:
-        try:
-            return [batch async for batch in self._client.batches.list(limit=100)]
-        except AttributeError:  # for example a page of HTML
-            raise Malformed("a reply that is not a list of batches") from None
+        return await listed(self._client.batches.list(limit=100))
 
     async def _submit(self) -> None:
         """Send the wanted samples that are in no running batch."""
@@ -314,26 +310,10 @@ class Batches:
 
     async def _call(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Call the server, and retry errors that may be temporary."""
-        from openai import APIResponseValidationError, APIStatusError
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+        from openai import APIStatusError
 
-        async def once() -> Any:
-            try:
-                reply = await ask()
-            except (ValueError, APIResponseValidationError) as error:
-                raise Malformed(f"a reply that is not JSON: {error}") from None
-            if isinstance(reply, str):
-                raise Malformed("a reply that is not JSON")
-            return reply
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome and state.outcome.exception()
-            asked = retry_after(error) if isinstance(error, APIStatusError) else None
-            return max(backoff(state.attempt_number), asked or 0.0)
-
-        stop = stop_after_attempt(_TRIES)
         try:
-            return await AsyncRetrying(retry=retry_if_exception(passing), wait=wait, stop=stop, reraise=True)(once)
+            return await call(ask)
         except Exception as error:
             said = self._api.clean(message_of(error))
             if isinstance(error, APIStatusError) and error.status_code == 404:
