@@ -8,9 +8,12 @@ multiplies it natively. docs/engines.md has the measurements behind the borders.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cos_assets.generation import adapters, engines
 from cos_assets.generation.types import Model
@@ -115,6 +118,23 @@ def described(model: Model) -> str | None:
     if (form, count) == ("float32", 1):
         return f"{how}: a sample depends on nothing beside it"
     return f"{how}: a sample may depend on what is drawn beside it"
+
+
+def give_back_memory() -> None:
+    """Return memory that is no longer used to the system: that of the GPU, and that of the allocator of Linux.
+
+    The allocator keeps freed tensors below 32 MB. After a training of a model with 0.5 billion parameters it kept 8 GB,
+    which the engine that follows did not use.
+
+    Examples
+    --------
+    >>> give_back_memory()
+    """
+    gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # another allocator, another system
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextmanager

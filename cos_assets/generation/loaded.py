@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cos_assets.generation import engines
-from cos_assets.generation.compute import size
+from cos_assets.generation.compute import give_back_memory, size
 from cos_assets.generation.types import Engine, Model
 
 _FROM = 20e6  # parameters; a smaller model is loaded in a moment
@@ -82,6 +82,8 @@ def release() -> None:
     engine, _kept = _kept, None
     if engine is not None:
         engine.close()
+        del engine
+        give_back_memory()
 
 
 atexit.register(release)

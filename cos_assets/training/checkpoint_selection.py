@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cos_assets.generation import compute, loaded
 from cos_assets.training.job import Base, write_json
 from cos_assets.training.loop import Checkpoint
 
@@ -84,9 +85,9 @@ def assemble(candidate: Candidate, base: Base, into: Path) -> Path:
     if (checkpoint / "adapter_config.json").is_file():
         from peft import PeftModel
 
-        adapted = PeftModel.from_pretrained(base.load(torch.float32), str(checkpoint))
-        adapted.save_pretrained(str(into / "adapter"))
-        model: Any = adapted.merge_and_unload()
+        model: Any = PeftModel.from_pretrained(base.load(torch.float32), str(checkpoint))
+        model.save_pretrained(str(into / "adapter"))
+        model = model.merge_and_unload()
     else:
         model = Base(str(checkpoint)).load(torch.float32)
     original = base.config()
@@ -96,4 +97,8 @@ def assemble(candidate: Candidate, base: Base, into: Path) -> Path:
     folder = into / "model"
     model.save_pretrained(folder)
     base.tokenizer().save_pretrained(folder)
+    large = loaded.worth_keeping(model.num_parameters())
+    del model
+    if large:
+        compute.give_back_memory()
     return folder
