@@ -21,7 +21,7 @@ from cos_assets.report.figures import svg
 from cos_assets.storage.tables import content_hash
 from cos_assets.study import StudySpec
 from cos_assets.training import checkpoints
-from cos_assets.training.data import SCHEDULE
+from cos_assets.training.data import SCHEDULE, objective_of
 from cos_assets.training.evaluation import accuracy, evaluate
 from cos_assets.training.job import Job
 from cos_assets.training.loss_mask import wrongly_learned
@@ -56,9 +56,10 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         untouched = trained_from(base)
         if masks:
             step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
+        own_settings = settings.of(objective_of(rows))
         made: list[tuple[pl.DataFrame, Trained]] = []
         for number in range(settings.seeds):
-            job = Job(rows, untouched, settings, settings.steps_for(step.budget), spec.seed + number)
+            job = Job(rows, untouched, own_settings, settings.steps_for(step.budget), spec.seed + number)
             buyer = step.buyer("training", name)
             made.append(checkpoints.checkpoint(buyer, name, base, job, score if chooses else None, choice))
         frame, trained = pl.concat([row for row, _ in made]), made[0][1]

@@ -15,6 +15,7 @@ from cos_assets.generation.prompts import prompt_ids
 from cos_assets.generation.types import Model
 from cos_assets.study import StudySpec
 from cos_assets.training import hosted, memory
+from cos_assets.training.data import Objective
 from cos_assets.training.job import Base
 from cos_assets.training.network import check_packages, wants_bf16
 from cos_assets.training.settings import Finetune
@@ -43,7 +44,7 @@ def planned_trainings(spec: StudySpec) -> dict[str, Any]:
             spec.finetuning_of(name).model_dump(mode="json", exclude=_SAME_MEMORY),
         ]
         for name in spec.targets
-    }
+    } | ({} if _largest(spec) == "sft" else {"objective": _largest(spec)})
 
 
 def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[str, dict[str, Any]]:
@@ -60,6 +61,7 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
         GPUs and a training does not fit on one of them. The message names settings that fit.
     """
     spec, found = step.spec, {}
+    objective = _largest(spec)
     for name in spec.targets:
         if target_spec(spec, name).checkpoint is not None:  # as large as the model that it was made from
             continue
@@ -77,11 +79,11 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
         base = trained_from(model)
         length = _longest_row(step, base, settings, problems)
         bf16 = _bf16(settings, base)
-        decided = memory.decided(base, settings, length, bf16)
-        known = memory.estimate(base.name, base.revision, decided, length, bf16)
+        decided = memory.decided(base, settings, length, bf16, objective)
+        known = memory.estimate(base.name, base.revision, decided, length, bf16, objective)
         if known is None:
             continue
-        _check_gpu(name, base, decided, length, bf16, known)
+        _check_gpu(name, base, decided, length, bf16, known, objective)
         rows = settings.batch_size // (settings.gradient_accumulation * (settings.num_processes or 1))
         found[name] = {
             "method": settings.method,
@@ -93,6 +95,12 @@ def training_plan(step: Step, inputs: Inputs, problems: pl.DataFrame) -> dict[st
             "total": known.total,
         }
     return found
+
+
+def _largest(spec: StudySpec) -> Objective:
+    """Return the objective of the study's sources whose training needs most memory."""
+    used = {source.objective for source in spec.arms.values()}
+    return "dpo" if "dpo" in used else "kto" if "kto" in used else "sft"
 
 
 def _check_api(name: str, model: Model) -> None:
@@ -121,11 +129,19 @@ def _bf16(settings: Finetune, base: Base) -> bool:
         return True
 
 
-def _check_gpu(name: str, base: Base, settings: Finetune, length: int, bf16: bool, known: memory.Memory) -> None:
+def _check_gpu(
+    name: str,
+    base: Base,
+    settings: Finetune,
+    length: int,
+    bf16: bool,
+    known: memory.Memory,
+    objective: Objective,
+) -> None:
     limit = memory.of_gpu()
     if limit is None or known.total <= limit:
         return
-    fits = memory.fitting(base, settings, length, bf16, limit)
+    fits = memory.fitting(base, settings, length, bf16, limit, objective)
     advice = "no other settings fit either; choose a smaller model or max_length"
     if fits is not None:
         said = ", ".join(f"{key}: {str(value).lower()}" for key, value in fits[0].items())

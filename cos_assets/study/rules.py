@@ -67,6 +67,7 @@ def disagreements(spec: StudySpec) -> Iterator[str]:
     if spec.finetune is None and any(target.finetune is None for target in spec.targets.values()):
         yield "finetune: is missing; targets: need it, for example finetune: {steps: 100}"
     yield from _hosted_rules(spec)
+    yield from _objective_rules(spec)
     scores_itself = any(map(spec.is_own, spec.benchmarks.values()))
     if spec.targets and scores_itself and spec.evaluation.split == spec.sampling.split:
         yield (
@@ -158,6 +159,24 @@ def _countable(model: ModelSpec) -> bool:
     not for a hub id, a served name or an import."""
     here = model.checkpoint is not None or (model.model or "").startswith((".", "/", "~"))
     return here and engines.get(model.engine).local
+
+
+def _objective_rules(spec: StudySpec) -> Iterator[str]:
+    """Yield mistakes between `objective:` of a source and the task or the training."""
+    for name, source in spec.sources.items():
+        if source.objective == "sft":
+            continue
+        key = f"sources.{name}.objective"
+        if spec.task.answer_kind is None:
+            yield f"{key}: {source.objective} needs wrong samples, and task {spec.task.name!r} has no gold answers"
+        if (source.verification or spec.verification) == "none":
+            yield f"{key}: {source.objective} needs right samples, which verification: none does not choose"
+        for target in spec.targets:
+            settings = spec.targets[target].finetune or spec.finetune
+            if settings and settings.method in ("external", "hosted"):
+                yield f"{key}: {source.objective} is not available with method: {settings.method} ({target})"
+            if settings and settings.packing:
+                yield f"{key}: {source.objective} is not available with packing: true ({target})"
 
 
 def _hosted_rules(spec: StudySpec) -> Iterator[str]:

@@ -161,7 +161,8 @@ def row(
 
 def _spells_control(job: Job) -> bool:
     tokenizer = job.base.tokenizer()
-    texts = (text for column in trained_on(job.rows) if column.name != "finish_reason" for text in column.drop_nulls())
+    written = trained_on(job.rows).select(pl.col(pl.String).exclude("finish_reason"))
+    texts = (text for column in written for text in column.drop_nulls())
     return any(spells_control(tokenizer, text) for text in texts)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -49,11 +49,57 @@ class Row:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A right and a wrong completion of the same prompt (`objective: dpo`). Its length is that of both rows."""
+
+    chosen: Row
+    rejected: Row
+
+    def __len__(self) -> int:
+        return len(self.chosen) + len(self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A row, and whether its completion is right (`objective: kto`)."""
+
+    row: Row
+    desirable: bool
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def parts_of(example: Row | Pair | Labelled) -> tuple[Row, ...]:
+    """Return the rows of an example of any objective."""
+    if isinstance(example, Pair):
+        return example.chosen, example.rejected
+    return (example.row if isinstance(example, Labelled) else example,)
+
+
+Objective = Literal["sft", "dpo", "kto"]
+
+
+def objective_of(rows: pl.DataFrame) -> Objective:
+    """Return what the rows are for: pairs have a column `rejected`, and labelled rows a column `desirable`."""
+    for column, objective in (("rejected", "dpo"), ("desirable", "kto")):
+        if column in rows.columns and rows[column].count():
+            return objective  # type: ignore[return-value]
+    return "sft"
+
+
+def rejected_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rejected replies of pairs as rows of their own."""
+    names = {"completion": "rejected", "reasoning": "rejected_reasoning"}
+    return rows.select("prompt", **{name: column for name, column in names.items() if column in rows.columns})
+
+
 def trained_on(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns that a training depends on: prompt, completion and, where they are used, reasoning and
-    finish_reason."""
+    """Return the columns that a training depends on: prompt, completion and, where they are used, the others."""
+    optional = ("reasoning", "messages", "rejected", "rejected_reasoning", "desirable")
     names = ["prompt", "completion"]
-    names += [name for name in ("reasoning", "messages") if name in rows.columns and rows[name].count()]
+    names += [name for name in optional if name in rows.columns and rows[name].count()]
     if truncated(rows).any():
         names.append("finish_reason")
     return rows.select(name for name in names if name in rows.columns)
@@ -86,6 +132,40 @@ def encode(
     that is not text, a prompt without tokens, a completion that was cut off before its first token, a tokenizer without
     EOS, or if no row is short enough.
     """
+    encoded = _encoded(rows, tokenizer, chat)
+    kept = [row for row in encoded if limit is None or len(row) <= limit]
+    if not kept:
+        shortest = min(len(row) for row in encoded)
+        raise ValueError(
+            f"max_length: {limit}: all {len(encoded)} rows are longer; allowed: at least {shortest}, the tokens of the"
+            " shortest row"
+        )
+    return kept, len(encoded) - len(kept)
+
+
+def encode_examples(
+    rows: pl.DataFrame, tokenizer: Any, limit: int | None, chat: Chat | None = None
+) -> tuple[list[Row] | list[Pair] | list[Labelled], int]:
+    """Tokenize the rows of any objective (see `encode`). A pair is dropped if one of its rows is too long."""
+    objective = objective_of(rows)
+    if objective == "sft":
+        return encode(rows, tokenizer, limit, chat)
+    if "messages" in rows.columns and rows["messages"].count():
+        raise ValueError(f"objective: {objective} takes no traces of several turns; use objective: sft")
+    rows_of = _encoded(rows, tokenizer, chat)
+    examples: Any
+    if objective == "kto":
+        examples = [Labelled(*both) for both in zip(rows_of, rows["desirable"], strict=True)]
+    else:
+        others = _encoded(rejected_of(rows), tokenizer, chat)
+        examples = [Pair(*both) for both in zip(rows_of, others, strict=True)]
+    kept = [each for each in examples if limit is None or all(len(row) <= limit for row in parts_of(each))]
+    if not kept:
+        raise ValueError(f"max_length: {limit}: all {len(examples)} rows are longer")
+    return kept, len(examples) - len(kept)
+
+
+def _encoded(rows: pl.DataFrame, tokenizer: Any, chat: Chat | None) -> list[Row]:
     for column in ("prompt", "completion"):
         if column not in rows.columns:
             raise ValueError(f"rows: column {column!r} is missing; found {', '.join(rows.columns) or 'no columns'}")
@@ -112,14 +192,7 @@ def encode(
         if not rest:
             raise ValueError(f"rows: row {number}: the completion was cut off before its first token; drop the row")
         encoded.append(Row(np.array([*start, *rest], dtype=np.int64), len(start)))
-    kept = [row for row in encoded if limit is None or len(row) <= limit]
-    if not kept:
-        shortest = min(len(row) for row in encoded)
-        raise ValueError(
-            f"max_length: {limit}: all {len(encoded)} rows are longer; allowed: at least {shortest}, the tokens of the"
-            " shortest row"
-        )
-    return kept, len(encoded) - len(kept)
+    return encoded
 
 
 def _conversation(number: int, tokenizer: Any, chat: Chat | None, prompt: str, trace: str) -> Row:
@@ -166,14 +239,14 @@ def schedule(lengths: Sequence[int], steps: int, batch_size: int, seed: int) -> 
 class Scheduled:
     """A dataset of the rows in the order of a schedule, to be read sequentially."""
 
-    def __init__(self, rows: Sequence[Row], plan: np.ndarray) -> None:
+    def __init__(self, rows: Sequence[Any], plan: np.ndarray) -> None:
         self.rows = rows
         self.order = plan.ravel().tolist()
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, i: int) -> Row:
+    def __getitem__(self, i: int) -> Any:
         return self.rows[self.order[i]]
 
 

@@ -14,7 +14,18 @@ from pydantic import TypeAdapter
 
 from cos_assets.generation.types import Chat
 from cos_assets.generation.weights import load_network
-from cos_assets.training.data import Collator, Row, Scheduled, encode, schedule, trained_on
+from cos_assets.training.data import (
+    Collator,
+    Labelled,
+    Pair,
+    Row,
+    Scheduled,
+    encode_examples,
+    objective_of,
+    parts_of,
+    schedule,
+    trained_on,
+)
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
 
@@ -78,7 +89,7 @@ class Job:
 class Prepared(NamedTuple):
     """The data of a job, ready for training."""
 
-    rows: list[Row]
+    rows: list[Row] | list[Pair] | list[Labelled]
     """The encoded rows, without those that are too long."""
     too_long: int
     """Rows left out because they are longer than `max_length` or the model's context."""
@@ -94,7 +105,7 @@ class Prepared(NamedTuple):
     @property
     def longest(self) -> int:
         """The number of tokens of the longest row."""
-        return max(map(len, self.rows))
+        return max(len(row) for example in self.rows for row in parts_of(example))
 
     @property
     def tokens_at(self) -> np.ndarray:
@@ -109,7 +120,9 @@ def prepare(job: Job) -> Prepared:
     config = base.config().get_text_config()
     context = getattr(config, "max_position_embeddings", None)  # not every model states one
     limit = min((n for n in (settings.max_length, context) if n), default=None)
-    encoded, too_long = encode(job.rows, tokenizer, limit, base.chat)
+    if settings.packing and objective_of(job.rows) != "sft":
+        raise ValueError(f"packing: is not available with objective: {objective_of(job.rows)}; leave it out")
+    encoded, too_long = encode_examples(job.rows, tokenizer, limit, base.chat)
     plan = schedule([len(row) for row in encoded], job.steps, settings.batch_size, job.seed)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     collator = Packer(pad, context, config.hidden_size) if settings.packing else Collator(pad)

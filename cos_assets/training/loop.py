@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cos_assets.generation import compute, loaded
-from cos_assets.training import memory, packing
+from cos_assets.generation.weights import architecture
+from cos_assets.training import memory, packing, preference
+from cos_assets.training.data import objective_of
 from cos_assets.training.job import Job, Prepared, write_json
 from cos_assets.training.network import check_packages, trainable, wants_bf16, with_less_memory
 
@@ -64,7 +66,9 @@ def train(folder: Path, job: Job, learning_rate: float, prepared: Prepared, on_s
     done = complete_checkpoints(folder)
     if not ended(done, job.steps):
         train_on(folder, job, learning_rate, prepared, done, on_step)
-        _free_the_gpu()  # the evaluation that follows needs the memory
+        network = architecture(job.base.name, job.base.revision)
+        if loaded.worth_keeping(network and network.num_parameters()):
+            compute.give_back_memory()  # the evaluation that follows needs it
         done = complete_checkpoints(folder)
     on_step(job.steps, done[-1].loss)
     return done
@@ -89,16 +93,17 @@ def train_on(
     whatever the number of processes.
     """
     import torch
-    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer
 
     settings, dataset, collator = job.settings, prepared.dataset, prepared.collator
+    objective = objective_of(job.rows)
     if settings.cpu_offload and not torch.cuda.is_available():
         raise ValueError("cpu_offload: needs GPUs; on processors the shares are in the machine's memory anyway")
     check_packages(settings)  # raises before anything is loaded, as does the next line
     bf16 = wants_bf16(settings, job.base)
-    settings = memory.decided(job.base, settings, prepared.longest, bf16)
+    settings = memory.decided(job.base, settings, prepared.longest, bf16, objective)
     processes = settings.num_processes or 1
-    arguments = TrainingArguments(
+    arguments = preference.arguments_class(objective)(
         output_dir=str(folder),
         max_steps=job.steps,
         per_device_train_batch_size=settings.batch_size // (settings.gradient_accumulation * processes),
@@ -123,6 +128,7 @@ def train_on(
         dataloader_pin_memory=torch.cuda.is_available(),
         fsdp=True if settings.sharding else None,
         fsdp_config={"version": 2, "cpu_offload": settings.cpu_offload} if settings.sharding else None,
+        **preference.arguments(job, objective),
     )
     if settings.sharding:
         _shard_on_processors(arguments)
@@ -134,28 +140,21 @@ def train_on(
     if settings.packing and not done:
         few = range(min(4, settings.batch_size, len(dataset)))
         packing.check(model.to(arguments.device), [dataset[i] for i in few], collator.pad, job.base.name)
-    with_less_memory(model, settings)
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        data_collator=collator,
-        callbacks=[
-            _checkpoints(folder, settings.checkpoint_steps(job.steps), on_step, done),
-            *([_check_of_shares()] if settings.sharding else []),
-        ],
-    )
+    callbacks = [
+        _checkpoints(folder, settings.checkpoint_steps(job.steps), on_step, done),
+        *([_check_of_shares()] if settings.sharding else []),
+    ]
+    if objective == "sft":
+        with_less_memory(model, settings)
+        trainer = Trainer(
+            model=model, args=arguments, train_dataset=dataset, data_collator=collator, callbacks=callbacks
+        )
+    else:  # its loss never holds all logits
+        with_less_memory(model, settings.model_copy(update={"chunked_loss": False}))
+        trainer = preference.trainer(job, prepared, model, objective, args=arguments, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
     with _little_to_collect(), compute.torch_threads(model.num_parameters()):
         trainer.train(resume_from_checkpoint=str(done[-1].folder) if done else None)
-
-
-def _free_the_gpu() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def _shard_on_processors(arguments: Any) -> None:

@@ -10,7 +10,16 @@ from typing import Any
 import polars as pl
 
 from cos_assets.generation.prompts import conversation
-from cos_assets.training.data import IGNORE, Collator, encode, learned_ids
+from cos_assets.training import preference
+from cos_assets.training.data import (
+    IGNORE,
+    Collator,
+    encode,
+    encode_examples,
+    learned_ids,
+    objective_of,
+    rejected_of,
+)
 from cos_assets.training.job import Base
 from cos_assets.training.packing import Packer
 from cos_assets.training.settings import Finetune
@@ -22,13 +31,20 @@ ROWS = 8
 def wrongly_learned(rows: pl.DataFrame, base: Base, settings: Finetune) -> int:
     """Return how many of the first `ROWS` rows have labels other than their completion.
 
-    The labels must be the whole completion with EOS (without, if it was cut off) and nothing else. Raises ValueError
+    The labels must be the whole completion with EOS (without, if it was cut off) and nothing else; of a pair, both
+    completions. Raises ValueError
     for rows that cannot be trained on (see `data.encode`).
     """
     tokenizer = base.tokenizer()
     few = rows.head(ROWS)
-    encoded, _ = encode(few, tokenizer, None, base.chat)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    objective = objective_of(few)
+    if objective != "sft":
+        examples, _ = encode_examples(few, tokenizer, None, base.chat)
+        texts = [few] if objective == "kto" else [few, rejected_of(few)]
+        whole = (tuple(each) for part in texts for each in learned_ids(part, tokenizer, base.chat))
+        return not_in_both(Counter(whole), Counter(learned(preference.labelled_batch(examples, pad))))
+    encoded, _ = encode(few, tokenizer, None, base.chat)
     collator = Collator(pad)
     if settings.packing:
         config = base.config().get_text_config()

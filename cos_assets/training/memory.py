@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from cos_assets.generation import compute
 from cos_assets.generation.weights import architecture
+from cos_assets.training.data import Objective
 from cos_assets.training.job import Base
 from cos_assets.training.network import adapted, with_less_memory
 from cos_assets.training.settings import Finetune
@@ -68,7 +69,7 @@ class Memory:
         return RUNTIME + self.weights + self.optimizer + self.gathered + both
 
 
-def decided(base: Base, settings: Finetune, length: int, bf16: bool) -> Finetune:
+def decided(base: Base, settings: Finetune, length: int, bf16: bool, objective: Objective = "sft") -> Finetune:
     """Return the settings with `auto` decided for this machine, for rows of at most `length` tokens.
 
     The loss is chunked if the logits of a pass exceed 1 GiB. Activations are recomputed if a step does not fit into
@@ -78,12 +79,12 @@ def decided(base: Base, settings: Finetune, length: int, bf16: bool) -> Finetune
         return settings
     if _is_small(base.config().get_text_config(), settings, length):
         return settings
-    known = estimate(base.name, base.revision, settings, length, bf16)
+    known = estimate(base.name, base.revision, settings, length, bf16, objective)
     if known is None:
         return settings
     if settings.chunked_loss == "auto" and known.logits > _MUCH:
         chunked = settings.model_copy(update={"chunked_loss": True})
-        less = estimate(base.name, base.revision, chunked, length, bf16)
+        less = estimate(base.name, base.revision, chunked, length, bf16, objective)
         if less and less.total < known.total:
             settings, known = chunked, less
     if settings.gradient_checkpointing == "auto" and known.total > available():
@@ -118,7 +119,9 @@ def of_gpu() -> float | None:
     return float(torch.cuda.mem_get_info()[1]) if torch.cuda.is_available() else None
 
 
-def estimate(model: str, revision: str | None, settings: Finetune, length: int, bf16: bool) -> Memory | None:
+def estimate(
+    model: str, revision: str | None, settings: Finetune, length: int, bf16: bool, objective: Objective = "sft"
+) -> Memory | None:
     """Return the memory of one process of a training.
 
     Parameters
@@ -131,6 +134,9 @@ def estimate(model: str, revision: str | None, settings: Finetune, length: int, 
         The number of tokens of the longest row. All rows of a batch are assumed to be as long.
     bf16 : bool
         Whether the training uses bf16 mixed precision.
+    objective : str
+        With dpo, a row is two completions. With dpo and kto, the loss is always chunked, and a training of all weights
+        keeps a second, frozen copy of them.
 
     Returns
     -------
@@ -138,8 +144,14 @@ def estimate(model: str, revision: str | None, settings: Finetune, length: int, 
         None if transformers does not know the architecture of the model.
     """
     rows = settings.batch_size // (settings.gradient_accumulation * (settings.num_processes or 1))
+    if objective != "sft":
+        settings = settings.model_copy(update={"chunked_loss": True})
+        rows *= 2 if objective == "dpo" else 1
     given = settings.model_dump(mode="json", include=_MATTER, exclude_unset=True)
-    return _estimate(model, revision, json.dumps(given), rows, length, bf16)
+    known = _estimate(model, revision, json.dumps(given), rows, length, bf16)
+    if known is None or objective == "sft" or settings.method != "full":
+        return known
+    return replace(known, weights=2 * known.weights)
 
 
 @cache
@@ -279,7 +291,7 @@ def _held(known: list[Any]) -> Any:
 
 
 def fitting(
-    base: Base, settings: Finetune, length: int, bf16: bool, limit: float
+    base: Base, settings: Finetune, length: int, bf16: bool, limit: float, objective: Objective = "sft"
 ) -> tuple[dict[str, Any], float] | None:
     """Return changes of the settings with which a step needs at most `limit` bytes, and the bytes that it needs then.
 
@@ -296,7 +308,7 @@ def fitting(
         {"method": "qlora"},
     ):
         changes |= change
-        known = estimate(base.name, base.revision, settings.model_copy(update=changes), length, bf16)
+        known = estimate(base.name, base.revision, settings.model_copy(update=changes), length, bf16, objective)
         if known and known.total <= limit:
             stated = settings.model_dump()
             return {key: value for key, value in changes.items() if stated[key] != value}, known.total

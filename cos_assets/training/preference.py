@@ -6,10 +6,10 @@ so TRL's own preparation of texts is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cos_assets.training.data import Labelled, Objective, Pair, Row
+from cos_assets.training.data import IGNORE, Labelled, Objective, Pair, Row
 from cos_assets.training.job import Job, Prepared
 
 
@@ -39,13 +39,11 @@ def trainer(job: Job, prepared: Prepared, model: Any, objective: Objective, **se
     The reference model is the base: with adapters the network without them, else a second, frozen network.
     """
     import torch
-    from trl.trainer import dpo_trainer, kto_trainer
+    from trl import DPOTrainer, KTOTrainer
 
-    module: Any = dpo_trainer if objective == "dpo" else kto_trainer
-    kind = module.DPOTrainer if objective == "dpo" else module.KTOTrainer
-    collator = module.DataCollatorForPreference if objective == "dpo" else module.DataCollatorForUnpairedPreference
+    kind: Any = DPOTrainer if objective == "dpo" else KTOTrainer
 
-    class Prepared(kind):  # type: ignore[misc, valid-type]
+    class WithTokens(kind):
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
@@ -53,14 +51,38 @@ def trainer(job: Job, prepared: Prepared, model: Any, objective: Objective, **se
     if "lora" not in job.settings.method:
         reference = job.base.load(next(model.parameters()).dtype).requires_grad_(False).eval()
     with torch.random.fork_rng():  # the trainer sets the seed again
-        return Prepared(
+        made = WithTokens(
             model=model,
             ref_model=reference,
             train_dataset=_dataset(prepared, objective, settings["args"].per_device_train_batch_size),
-            data_collator=collator(pad_token_id=prepared.collator.pad),
+            data_collator=_collator(objective)(pad_token_id=prepared.collator.pad),
             processing_class=job.base.tokenizer(),
             **settings,
         )
+    if "ref" in getattr(model, "peft_config", {}):
+        # TRL copies the adapter as a second one, the reference. A new adapter changes nothing, so the network without
+        # it is the same reference; and with two adapters the Trainer does not resume.
+        model.delete_adapter("ref")
+    for weight in model.parameters():
+        if weight.requires_grad and job.settings.method == "qlora":
+            weight.data = weight.data.float()  # TRL makes the adapters of quantized networks bf16
+    return made
+
+
+def labelled_batch(examples: Sequence[Any], pad: int) -> dict[str, Any]:
+    """Return a batch of examples as TRL's collator makes it, with the labels that its mask of completions gives."""
+    objective: Objective = "dpo" if isinstance(examples[0], Pair) else "kto"
+    batch = _collator(objective)(pad_token_id=pad)([_columns(example) for example in examples])
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
+    return {"input_ids": batch["input_ids"], "labels": labels}
+
+
+def _collator(objective: Objective) -> Any:
+    from trl.trainer import dpo_trainer, kto_trainer
+
+    if objective == "dpo":
+        return dpo_trainer.DataCollatorForPreference
+    return kto_trainer.DataCollatorForUnpairedPreference
 
 
 def _dataset(prepared: Prepared, objective: Objective, batch: int) -> Any:

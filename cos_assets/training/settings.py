@@ -83,6 +83,17 @@ class Hosted(BaseModel):
         return given
 
 
+class Preference(BaseModel):
+    """Settings of trainings on preferences: sources with `objective: dpo` or `kto`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    beta: float = Field(0.1, gt=0, description="Strength of the penalty for moving away from the untrained model.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak learning rate, usually a tenth of the one for SFT. Default: that of `finetune:`."
+    )
+
+
 class Finetune(BaseModel):
     """Settings of one finetuning.
 
@@ -165,6 +176,11 @@ class Finetune(BaseModel):
         description="Maximum tokens of a row, at most the model's context. Longer rows are left out and counted.",
     )
     lora: Lora = Field(default=Lora(), description="Settings of method: lora and qlora.")
+    preference: Preference = Field(
+        default=Preference(),
+        exclude_if=lambda settings: settings == Preference(),  # as for packing
+        description="Settings of sources with objective: dpo or kto.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="bf16 (mixed) needs a GPU or CPU that supports it. auto is bf16 on such a GPU, and fp32 elsewhere.",
@@ -260,6 +276,13 @@ class Finetune(BaseModel):
     def learning_rates(self) -> tuple[float, ...]:
         """The learning rates to try, smallest first."""
         return tuple(sorted(self.learning_rate if isinstance(self.learning_rate, list) else [self.learning_rate]))
+
+    def of(self, objective: str) -> Finetune:
+        """Return the settings of trainings with an objective; those of the other objectives are left out."""
+        if objective == "sft":
+            return self.model_copy(update={"preference": Preference()})
+        rate = self.preference.learning_rate
+        return self if rate is None else self.model_copy(update={"learning_rate": rate})
 
     def steps_for(self, budget: str) -> int:
         """Return the optimizer steps of one budget. Raises ValueError for a budget that `steps` does not name."""

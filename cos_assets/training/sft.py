@@ -19,7 +19,7 @@ from cos_assets.generation.model import count_parameters, hash_folder, is_model
 from cos_assets.progress import no_progress_bars
 from cos_assets.training import hosted
 from cos_assets.training.checkpoint_selection import Candidate, assemble, best, score
-from cos_assets.training.data import IGNORE, SCHEDULE, trained_on
+from cos_assets.training.data import IGNORE, SCHEDULE, Objective, objective_of, parts_of, trained_on
 from cos_assets.training.external import train_outside
 from cos_assets.training.job import Job, prepare, write_json
 from cos_assets.training.launch import train_apart, wait_for_others
@@ -185,8 +185,8 @@ def _make(
         "chosen_step": chosen.checkpoint.step,
         "validation_accuracy": scores[chosen.key] if scores else None,
         "tokens": tokens,
-        "completion_tokens": int(seen @ [(row.labels != IGNORE).sum() for row in encoded]),
-        "flops": training_flops(count_parameters(model), tokens, adapter_params),
+        "completion_tokens": int(seen @ [_learned(example) for example in encoded]),
+        "flops": training_flops(count_parameters(model), tokens, adapter_params, objective_of(job.rows)),
         "seconds": round(seconds, 3),
         "examples": len(encoded),
         "too_long": prepared.too_long,
@@ -203,7 +203,13 @@ def _make(
     }
 
 
-def training_flops(params: float, tokens: float, adapter_params: float | None = None) -> float:
+def _learned(example: Any) -> int:
+    return int(sum((row.labels != IGNORE).sum() for row in parts_of(example)))
+
+
+def training_flops(
+    params: float, tokens: float, adapter_params: float | None = None, objective: Objective = "sft"
+) -> float:
     """Return the FLOPs of training on `tokens` tokens.
 
     Full training takes 6·P per token, 2·P forward and 4·P backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1;
@@ -211,8 +217,12 @@ def training_flops(params: float, tokens: float, adapter_params: float | None = 
 
     With LoRA (`adapter_params` is given), the frozen weights need no weight gradients, which are half of the backward
     pass. A token then takes 4·P, and 6 for each adapter parameter.
+
+    DPO passes each token through the reference model as well (2·P), and KTO also its mismatched completions through
+    both models (4·P).
     """
     per_token = 6 * params if adapter_params is None else 4 * params + 6 * adapter_params
+    per_token += {"sft": 0, "dpo": 2, "kto": 6}[objective] * params
     return float(per_token * tokens)
 
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cos_assets.fields import Count, Name, Spec
 from cos_assets.storage.schemas import TABLES
 from cos_assets.tasks import Task
-from cos_assets.training import arms
+from cos_assets.training import arms, pairs
 from cos_assets.training.data import truncated
 from cos_assets.training.verification import Verification, verify
 
@@ -43,6 +43,9 @@ class SourceSpec(Spec):
     `max_per_problem` keeps the first rows of each problem. `balance: level` keeps as many rows of each level as the
     rarest level has. `rows` is the number of rows in total. `reasoning: strip` trains on the replies alone. Draws
     of problems and rows depend on the study's seed. Building an SFT set buys no samples.
+
+    `objective` is what a row is. sft: a right sample. dpo: a right and a wrong sample of the same problem. kto: a right
+    or a wrong sample, with a label (see `pairs`). Wrong samples are repeated and filtered like right ones.
     """
 
     take: dict[Name, Annotated[float, Field(gt=0, le=1)]] | None = Field(None, min_length=1)
@@ -56,6 +59,7 @@ class SourceSpec(Spec):
     balance: Literal["level"] | None = None
     rows: Count | None = None
     reasoning: Literal["keep", "strip"] = Field("keep", exclude_if=lambda value: value == "keep")
+    objective: Literal["sft", "dpo", "kto"] = Field("sft", exclude_if=lambda value: value == "sft")
 
     @model_validator(mode="after")
     def _one_rule(self) -> SourceSpec:
@@ -67,6 +71,11 @@ class SourceSpec(Spec):
             )
         if self.reference_solutions and self.verification is not None:
             raise ValueError("verification: is not allowed with reference_solutions: true, which uses no samples")
+        if self.objective != "sft" and (self.reference_solutions or self.verification == "none"):
+            raise ValueError(
+                f"objective: {self.objective} needs right and wrong samples; it is not allowed with"
+                " reference_solutions: true or verification: none"
+            )
         if self.keep == "one_per_problem" and self.max_per_problem is not None:
             raise ValueError("max_per_problem: is not allowed with keep: one_per_problem; give one of the two")
         return self
@@ -143,21 +152,34 @@ def sft_set(
     kept, facts = verify(taken, verification, verdicts, judgements, judges, task)
     verified = kept.height
     # Sorted by sample index before model, so that "first" favors no model of a mixture.
-    rows, counts = _shaped(source, kept.sort("order", "sample_index", "model"), problems, task, seed)
+    order = ("order", "sample_index", "model")
+    wrong = None if source.objective == "sft" else pairs.rejected(taken, verdicts).sort(*order)
+    rows, counts = _shaped(source, kept.sort(*order), problems, task, seed, wrong)
     return rows, {"taken": taken.height, "verified": verified, **counts, "truncated": truncated(rows).sum(), **facts}
 
 
 def _shaped(
-    source: SourceSpec, kept: pl.DataFrame, problems: pl.DataFrame, task: Task, seed: int
+    source: SourceSpec,
+    kept: pl.DataFrame,
+    problems: pl.DataFrame,
+    task: Task,
+    seed: int,
+    wrong: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Apply the filters of the source to the solutions `kept`; return rows in the schema `SCHEMA`, and counts.
 
-    `kept` has the columns [problem_id, model, sample_index, completion, reasoning, messages, finish_reason].
+    `kept` has the columns [problem_id, model, sample_index, completion, reasoning, messages, finish_reason]. `wrong`
+    has the same, and is given for an objective other than sft.
     """
     if source.deduplicate:
         how = "exact" if source.deduplicate is True else source.deduplicate
         kept = arms.deduplicated(kept, how, task)
+        wrong = None if wrong is None else arms.deduplicated(wrong, how, task)
     counts = {"distinct": kept.height}
+    if wrong is not None:
+        counts["wrong"] = wrong.height
+        join = pairs.paired if source.objective == "dpo" else pairs.labelled
+        kept = join(kept, wrong, seed)
     if most := 1 if source.keep == "one_per_problem" else source.max_per_problem:
         kept = kept.filter(pl.int_range(pl.len()).over("problem_id") < most)
     if source.balance:
@@ -165,8 +187,10 @@ def _shaped(
     if source.rows:
         kept = arms.drawn(kept, ["model", "problem_id", "sample_index"], source.rows, f"{seed}/rows")
     if source.reasoning == "strip":
-        kept = kept.with_columns(pl.lit(None, pl.String).alias(name) for name in ("reasoning", "messages"))
+        thoughts = ("reasoning", "messages", "rejected_reasoning")
+        kept = kept.with_columns(pl.lit(None, pl.String).alias(name) for name in thoughts)
     rows = kept.join(prompts(task, problems), on="problem_id", maintain_order="left")
+    rows = rows.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in SCHEMA.keys() - set(rows.columns))
     counts |= {"rows": rows.height, "problems": rows["problem_id"].n_unique()}
     return rows.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()), counts
 

@@ -19,6 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "full": {},
     "lora": {"method": "lora", "packing": True, **_LORA},  # the check of packing must not draw random numbers
     "lean": {"gradient_checkpointing": True, "chunked_loss": True, "optimizer": "adamw_8bit"},
+    "dpo": {"method": "lora", **_LORA},
     "qlora": {"method": "qlora", "gradient_checkpointing": True, **_LORA},
 }
 """Settings by name. With LoRA, recomputed activations need the same dropout."""
@@ -52,6 +53,8 @@ def run(out: Path, base: Path, method: str, moment: str) -> None:
     given: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "learning_rate": [2e-2, 5e-3], "checkpoints": 3}
     given |= SETTINGS[method]
     rows = make_rows(21)
+    if method == "dpo":
+        rows = rows.with_columns(rejected=rows["completion"].shuffle(seed=0))
     counts = _kill_at(moment)
 
     def evaluate(folder: Path) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import polars as pl
 import pytest
 from support.toy_training import accuracy, finetune, make_rows
 
+from cos_assets import study, tiny
+from cos_assets.storage import tables
 from cos_assets.training import pairs
 from cos_assets.training.data import Labelled, Pair, encode_examples, objective_of, trained_on
 from cos_assets.training.job import Base, Job, prepare
+from cos_assets.training.loss_mask import wrongly_learned
 from cos_assets.training.settings import Finetune
 from cos_assets.training.sft import training_flops
 
@@ -237,3 +241,94 @@ def test_truncated_and_unread_samples_are_no_rejected_ones() -> None:
         verdict=pl.Series(["wrong", "wrong", "no_answer", "correct"])
     )
     assert pairs.rejected(taken, verdicts)["sample_index"].to_list() == [0]
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_an_arm_with_an_objective_runs_beside_sft_to_the_report(
+    materialize: Callable[..., Path], objective: str
+) -> None:
+    root = materialize(
+        {
+            "name": "preferred",
+            "task": {"name": "arithmetic", "train": 40, "validation": 4, "test": 20},
+            "models": {name: {"model": str(tiny.shipped(name))} for name in ("wc", "se")},
+            "budgets": {"low": {"se": 2}},
+            "sampling": {"temperature": 0.7, "top_k": 3, "max_tokens": 56},
+            "sources": {"wc_other": {"take": {"wc": 1.0}, "objective": objective}},
+            "targets": {"student": {"model": str(tiny.shipped("student"))}},
+            "finetune": {
+                "steps": 3,
+                "batch_size": 8,
+                "learning_rate": 5e-4,
+                "checkpoints": 1,
+                "preference": {"beta": 0.2, "learning_rate": 5e-5},
+            },
+        }
+    )
+
+    def rows(asset: str, source: str) -> pl.DataFrame:
+        return tables.scan(root, "preferred", asset, ({"budget": "low", "source": source},)).collect()
+
+    plain, other = rows("sft_set", "wc"), rows("sft_set", "wc_other")
+    verdicts = tables.scan(root, "preferred", "verdicts", ({"budget": "low", "model": "wc"},)).collect()
+    told = {(row["problem_id"], row["sample_index"]): row["verdict"] for row in verdicts.iter_rows(named=True)}
+    if objective == "dpo":
+        assert other.height and other["rejected"].null_count() == 0
+        for row in other.iter_rows(named=True):
+            assert told[row["problem_id"], row["sample_index"]] == "correct"
+            assert told[row["problem_id"], row["rejected_index"]] == "wrong"
+    else:
+        assert other["desirable"].sum() == plain.height
+        assert all(
+            (told[row["problem_id"], row["sample_index"]] == "correct") == row["desirable"]
+            for row in other.iter_rows(named=True)
+        )
+    assert plain["rejected"].null_count() == plain["desirable"].null_count() == plain.height
+    trained = rows("student_checkpoint", "wc_other").row(0, named=True)
+    assert trained["learning_rate"] == 5e-5
+    assert rows("student_checkpoint", "wc").row(0, named=True)["learning_rate"] == 5e-4
+    assert rows("student_eval", "wc_other").height == 20
+    assert "wc_other" in (tables.folder(root, "preferred", "report") / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"sources": {"a": {"reference_solutions": True, "objective": "dpo"}}}, "objective: dpo needs right and wrong"),
+        ({"sources": {"a": {"take": {"wc": 1.0}, "objective": "ppo"}}}, "objective"),
+        ({"verification": "none"}, "sources.pairs.objective: dpo needs right samples, which verification: none"),
+        (
+            {"finetune": {"steps": 1, "packing": True}},
+            r"sources.pairs.objective: dpo is not available with packing: true .student.",
+        ),
+        (
+            {"finetune": {"steps": 1, "method": "external", "command": ["train", "{output}"]}},
+            "dpo is not available with method: external",
+        ),
+    ],
+)
+def test_an_objective_that_cannot_be_trained_is_refused(more: dict[str, Any], message: str) -> None:
+    given = {
+        "name": "refused",
+        "task": "arithmetic",
+        "models": {name: {"model": str(tiny.shipped(name))} for name in ("wc", "se")},
+        "budgets": {"low": {"se": 2}},
+        "sources": {"pairs": {"take": {"wc": 1.0}, "objective": "dpo"}},
+        "targets": {"student": {"model": str(tiny.shipped("student"))}},
+        "finetune": {"steps": 1},
+    }
+    with pytest.raises(ValueError, match=message):
+        study.parse(given | more)
+
+
+def test_the_mask_of_both_completions_is_checked(base: Path) -> None:
+    rows = preferences(8)
+    assert wrongly_learned(rows, Base(str(base)), settings()) == 0
+    assert wrongly_learned(pairs_as_labels(rows), Base(str(base)), settings()) == 0
+
+
+def test_settings_of_preferences_do_not_change_the_identity_of_sft() -> None:
+    plain, strong = settings(), settings(preference={"beta": 0.5, "learning_rate": 1e-6})
+    assert plain.of("sft").recipe == strong.of("sft").recipe == plain.recipe
+    assert plain.of("dpo").recipe != strong.of("dpo").recipe
+    assert strong.of("dpo").learning_rates == (1e-6,)

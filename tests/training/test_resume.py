@@ -75,8 +75,8 @@ def test_a_training_killed_many_times_ends_with_the_same_bits(
     assert len(set(evaluated)) == 6
 
 
-@pytest.mark.parametrize("settings", ["lean", "qlora"])
-def test_settings_that_save_memory_resume_with_the_same_bits(
+@pytest.mark.parametrize("settings", ["lean", "qlora", "dpo"])
+def test_other_settings_resume_with_the_same_bits(
     tmp_path: Path, base: Path, undisturbed: dict[str, Trained], settings: str
 ) -> None:
     out = tmp_path / "out"
