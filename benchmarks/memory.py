@@ -1,10 +1,11 @@
-"""GB per GPU that a finetuning needs, for models from 0.5 to 70 billion parameters, as a Markdown table.
+"""GPUs that a finetuning needs, for models from 0.5 to 70 billion parameters, as a Markdown table.
 
-    python benchmarks/memory.py [--tokens 2048] [--rows 1]
+    python benchmarks/memory.py [--tokens 2048] [--rows 1] [--gpu 80]
 
-The figures are estimates (`cos_assets.training.memory`) from the published configurations, without weights: bf16 mixed
-precision, gradient checkpointing and the chunked loss, and `--rows` rows of `--tokens` tokens at once on each GPU.
-Sharded means over 8 GPUs.
+A cell is the smallest number of GPUs with `--gpu` GB each that suffices, and the GB that each of them must hold. With
+more than one GPU the training is sharded (FSDP2). The figures are estimates (`cos_assets.training.memory`) from the
+published configurations, without weights: bf16 mixed precision, gradient checkpointing and the chunked loss, and
+`--rows` rows of `--tokens` tokens at once on each GPU.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from cos_assets.training.settings import Finetune
 
 METHODS: dict[str, dict[str, Any]] = {
     "full": {},
+    "full, `weights: bf16`": {"weights": "bf16"},
     "full, `weights: bf16`, `adamw_8bit`": {"weights": "bf16", "optimizer": "adamw_8bit"},
-    "full, sharded": {"num_processes": 8, "sharding": "fsdp"},
     "LoRA": {"method": "lora"},
-    "LoRA, sharded": {"method": "lora", "num_processes": 8, "sharding": "fsdp"},
     "QLoRA": {"method": "qlora"},
 }
+COUNTS = (1, 2, 4, 8, 16, 32)
+LESS = {"gradient_checkpointing": True, "chunked_loss": True}
 
 
 def configs() -> dict[str, Any]:
@@ -68,24 +70,33 @@ def configs() -> dict[str, Any]:
     }
 
 
+def cell(model: Path, method: dict[str, Any], rows: int, tokens: int, gpu: float) -> str:
+    """Return "n x GB", or "(GB)" if no number of GPUs that is tried suffices."""
+    shards = method.get("optimizer") is None and method.get("method") != "qlora"
+    for count in COUNTS if shards else COUNTS[:1]:
+        sharded = {"num_processes": count, "sharding": "fsdp"} if count > 1 else {}
+        settings = Finetune.model_validate({"steps": 1, "batch_size": rows * count, **LESS, **sharded, **method})
+        known = memory.estimate(str(model), None, settings, tokens, bf16=True)
+        assert known is not None
+        size = f"{known.total / 1e9:,.0f}"
+        if known.total <= gpu * 1e9:
+            return f"{count} x {size}"
+    return f"({size})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--rows", type=int, default=1)
+    parser.add_argument("--gpu", type=float, default=80)
     given = parser.parse_args()
     print("| model | " + " | ".join(METHODS) + " |")
     print("|---" * (len(METHODS) + 1) + "|")
     with tempfile.TemporaryDirectory() as root:
         for name, config in configs().items():
-            config.save_pretrained(Path(root) / name)
-            cells = []
-            for method in METHODS.values():
-                rows = given.rows * method.get("num_processes", 1)
-                less = {"gradient_checkpointing": True, "chunked_loss": True}
-                settings = Finetune.model_validate({"steps": 1, "batch_size": rows, **less, **method})
-                known = memory.estimate(str(Path(root) / name), None, settings, given.tokens, bf16=True)
-                assert known is not None
-                cells.append(f"{known.total / 1e9:,.0f}")
+            model = Path(root) / name
+            config.save_pretrained(model)
+            cells = [cell(model, method, given.rows, given.tokens, given.gpu) for method in METHODS.values()]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 

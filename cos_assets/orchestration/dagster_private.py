@@ -12,6 +12,8 @@
 * `copy`, `get_current_datetime`, `is_valid_cron_schedule`: a copy of an immutable record, the clock that tests set,
   the cron parser of schedules.
 * `CheckRunHealthResult`, `LaunchRunContext`, `WorkerStatus`: the types with which a run launcher reports on workers.
+* `RunLauncher`, `ConfigurableClass`, `ConfigurableClassData`, `ExecuteRunArgs`: the base of a run launcher with
+  settings, and the command that executes a run.
 """
 
 from __future__ import annotations
@@ -31,13 +33,15 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.execution.stats import StepEventStatus
-from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.loader import LoadingContext, LoadingContextForTest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.event_log.base import AssetRecord
 from dagster._core.storage.tags import MAX_RETRIES_TAG, SENSOR_NAME_TAG, WILL_RETRY_TAG
+from dagster._grpc.types import ExecuteRunArgs
 from dagster._record import copy
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._time import get_current_datetime
 from dagster._utils.schedules import is_valid_cron_schedule
 
@@ -54,12 +58,16 @@ __all__ = [
     "BaseAssetGraph",
     "CachingStaleStatusResolver",
     "CheckRunHealthResult",
+    "ConfigurableClass",
+    "ConfigurableClassData",
     "DagsterRun",
     "EntitySubset",
+    "ExecuteRunArgs",
     "LaunchRunContext",
     "LoadingContext",
     "LoadingContextForTest",
     "PartitionKeyFilter",
+    "RunLauncher",
     "SensorExecutionData",
     "StaleCause",
     "StaleStatus",

@@ -165,7 +165,8 @@ def _estimate(model: str, revision: str | None, given: str, rows: int, length: i
         return None
     full = settings.method == "full"
     halved = bf16 if not full else settings.weights == "bf16"
-    cast = bf16 and full and settings.sharding is not None  # FSDP2 gathers fp32 weights in bf16
+    # FSDP2 gathers fp32 weights in bf16.
+    cast = bf16 and full and settings.sharding is not None and settings.weights == "fp32"
     network = network.to(torch.bfloat16 if halved or cast else torch.float32)
     gathered = _gathered(network)
     linear = sum(m.weight.numel() for m in network.modules() if isinstance(m, torch.nn.Linear))

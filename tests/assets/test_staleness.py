@@ -46,6 +46,7 @@ NO_RESULT = {
     "pilot judge.judges.*": "the preflight of models that judge",
     "pilot targets.*": "checks that the trainings fit into memory",
     "pilot finetune.*": "checks that the trainings fit into memory",
+    "pilot sources.*": "checks that the trainings fit into memory",
 }
 STUDY: dict[str, Any] = {
     "name": "read",
