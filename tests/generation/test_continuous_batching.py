@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation.test_transformers import BPE_PROMPTS, GREEDY, KINDS, SAMPLING, ask, generated, random_model, texts, wc
+from support.random_models import BPE_PROMPTS, GREEDY, KINDS, SAMPLING, ask, generated, random_model, texts, wc
 
 from cos_assets.generation.engines.transformers import TransformersEngine, decoding
 from cos_assets.generation.engines.transformers import engine as engine_module
