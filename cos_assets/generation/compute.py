@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import psutil
+
 from cos_assets.generation import adapters, engines
 from cos_assets.generation.types import Model
 from cos_assets.generation.weights import architecture
@@ -135,6 +137,19 @@ def give_back_memory() -> None:
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # another allocator, another system
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def held_memory() -> float:
+    """Return the bytes that this process holds now: of its GPU if there is one, else of the machine.
+
+    Examples
+    --------
+    >>> held_memory() > 1e6
+    True
+    """
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+        return float(torch.cuda.memory_allocated())
+    return float(psutil.Process().memory_info().rss)
 
 
 @contextmanager

@@ -218,8 +218,14 @@ def _checkpoints(folder: Path, at: Sequence[int], on_step: OnStep, done: Sequenc
 
     class Checkpoints(TrainerCallback):
         loss = done[-1].loss if done else None
+        begun = False
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if args.world_size > 1 and not self.begun:
+                self.begun = True
+                compute.give_back_memory()
+                held = compute.held_memory() / 1e9
+                print(f"process {args.process_index} holds {held:.2f} GB after its first step", flush=True)
             on_step(state.global_step, self.loss)
             control.should_log = control.should_save = state.global_step in at
 
