@@ -135,6 +135,16 @@ def give_back_memory() -> None:
     gc.collect()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+    trim()
+
+
+def trim() -> None:
+    """Return the pages that the allocator of Linux keeps free to the system.
+
+    Examples
+    --------
+    >>> trim()
+    """
     with suppress(OSError, AttributeError):  # another allocator, another system
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
