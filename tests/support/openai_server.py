@@ -222,7 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         content = self.rfile.read(int(self.headers.get("content-length") or 0))
-        body = json.loads(content) if content and self.headers["content-type"] == "application/json" else {}
+        empty = int(self.headers.get("content-length") or 0) == 0  # not: cut off before its content
+        body = {} if empty or self.headers["content-type"] != "application/json" else json.loads(content)
         request = Received(self.command, self.path, body, content, self.headers)
         with self.server.app.replying(request) as reply:
             self._send(reply)
