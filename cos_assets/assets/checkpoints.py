@@ -31,7 +31,7 @@ from cos_assets.training.sft_sets import in_own_prompts
 
 def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
     settings = spec.finetuning_of(name)
-    masks = settings.method != "hosted"  # an API masks the loss itself
+    trains_here = settings.method != "hosted"  # an API masks the loss itself, and leaves one candidate
 
     def body(step: Step, inputs: Inputs) -> dg.MaterializeResult:
         base = target(step, name, inputs)
@@ -39,7 +39,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         validation = problems.filter(pl.col("split") == "validation")
         # A split that scores the finetuned models must not choose their checkpoints as well.
         scores_it = any(map(spec.is_own, spec.benchmarks.values())) and spec.evaluation.split == "validation"
-        can_choose = settings.method != "hosted" and spec.task.answer_kind is not None
+        can_choose = trains_here and spec.task.answer_kind is not None
         chooses = validation.height > 0 and not scores_it and can_choose
 
         def score(folder: Path) -> float:
@@ -54,7 +54,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
             choice = "/".join([content_hash(validation), *told, *versions(spec.task)])
         rows = in_own_prompts(spec.task, inputs["sft_set"].collect(), problems, base.chat is not None)
         untouched = trained_from(base)
-        if masks:
+        if trains_here:
             step.require(Check(checks.MASKED, {"wrongly_learned": wrongly_learned(rows, untouched, settings)}))
         own_settings = settings.of(objective_of(rows))
         made: list[tuple[pl.DataFrame, Trained]] = []
@@ -73,7 +73,7 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         spec,
         f"{name}_checkpoint",
         body,
-        checks=[checks.MASKED] if masks else [],
+        checks=[checks.MASKED] if trains_here else [],
         ins={
             "sft_set": own(spec, "sft_set"),
             "problems": own(spec, "problems"),
@@ -93,5 +93,5 @@ def checkpoint(spec: StudySpec, name: str) -> dg.AssetsDefinition:
         ],
         partitions=by_source(spec),
         kinds={"huggingface"},
-        pool=GPU if masks else None,
+        pool=GPU if trains_here else None,
     )

@@ -138,7 +138,7 @@ def _resolve(step: Step, part: ModelSpec | TargetSpec, inputs: Inputs, params: f
         model_id = str(checkpoint_folder(step, inputs[_input_name(part.checkpoint)]))
         if not engines.get(part.engine).local and served_name(model_id) is None:
             raise ValueError(
-                f"engine: {part.engine} serves no model from a folder, as this checkpoint is; leave it out"
+                f"engine: {part.engine} serves no weights, and this checkpoint is a folder of them; leave engine: out"
             )
     else:
         model_id = str(Path(part.model or "").expanduser())

@@ -62,7 +62,7 @@ def is_model(folder: str | Path) -> bool:
 
 
 def served_name(folder: str | Path) -> str | None:
-    """Return the name of the served model that a folder stands for (see `SERVED`); None for all others.
+    """Return the name of the served model that a folder names (see `SERVED`); None for all others.
 
     Examples
     --------

@@ -50,7 +50,9 @@ Told = Callable[[str, int, float | None], None]
 
 
 def make(job: Job, work: Path, inputs: str, on_status: Told) -> dict[str, Any]:
-    """Train by the API, write the model's name to `work/chosen/model`, and return the fields of `sft.Trained`.
+    """Train by the API, and write the model's name to `work/chosen/model`.
+
+    Returns the fields of `sft.Trained`, without `flops`.
 
     `inputs` is the hash of the training's inputs. The job's identifier is in `work/hosted.json` as soon as it is known.
 
@@ -71,7 +73,6 @@ def make(job: Job, work: Path, inputs: str, on_status: Told) -> dict[str, Any]:
     model = work / "chosen" / "model"
     model.mkdir(parents=True, exist_ok=True)
     write_json(model / SERVED, {"model": made.fine_tuned_model, "base": job.base.name, "job": made.id})
-    tokens, params = made.trained_tokens, job.base.params
     return {
         "hash": hash_folder(model),
         "base": job.base.name,
@@ -80,9 +81,8 @@ def make(job: Job, work: Path, inputs: str, on_status: Told) -> dict[str, Any]:
         "learning_rate": None,
         "chosen_step": job.steps,
         "validation_accuracy": None,
-        "tokens": tokens,
+        "tokens": made.trained_tokens,
         "completion_tokens": None,
-        "flops": 6 * params * tokens if params and tokens else None,
         "seconds": float(made.finished_at - made.created_at) if made.finished_at else 0.0,
         "examples": job.rows.height,
         "too_long": 0,

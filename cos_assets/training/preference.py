@@ -25,7 +25,7 @@ def arguments_class(objective: Objective) -> type[Any]:
 
 
 def arguments(job: Job, objective: Objective) -> Mapping[str, Any]:
-    """Return the arguments that the other objective has not. Rows that are too long were dropped before."""
+    """Return the arguments that TRL's classes add. No length is given, because long rows are dropped before."""
     if objective == "sft":
         return {}
     beta = job.settings.preference.beta

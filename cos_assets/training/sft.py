@@ -145,7 +145,11 @@ def _make(
 ) -> dict[str, Any]:
     """Train, select a checkpoint, and write its model to `work/chosen`. Return the fields of `Trained`, as JSON."""
     if job.settings.method == "hosted":
-        return hosted.make(job, work, inputs, lambda stage, step, loss: on_progress(stage, step, job.steps, None, loss))
+        facts = hosted.make(
+            job, work, inputs, lambda stage, step, loss: on_progress(stage, step, job.steps, None, loss)
+        )
+        params, tokens = job.base.params, facts["tokens"]
+        return facts | {"flops": training_flops(params, tokens) if params and tokens else None}
     wait_for_others(work)
     prepared, base, settings = prepare(job), job.base, job.settings
     encoded, plan = prepared.rows, prepared.plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -26,8 +25,7 @@ from cos_assets.training.sft import training_flops
 def preferences(count: int) -> pl.DataFrame:
     """Rows whose rejected reply states a sum that is too large by one."""
     rows = make_rows(count)
-    wrong = [text.rsplit(" ", 2)[0] + f" {int(text.split()[-2]) + 1} ." for text in rows["completion"]]
-    wrong = [f"{text.split()[-2]} ." for text in wrong]
+    wrong = [f"{int(text.split()[-2]) + 1} ." for text in rows["completion"]]
     return rows.with_columns(rejected=pl.Series(wrong))
 
 
@@ -148,8 +146,7 @@ def test_checkpoints_are_selected_and_a_finished_training_is_kept(base: Path, tm
     assert all(point["validation_accuracy"] is not None for point in run.curve)
     again = finetune(rows, base, tmp_path, settings(), 4, 0)
     assert again == run
-    other = dataclasses.replace(run)
-    assert other.inputs != finetune(rows.drop("rejected"), base, tmp_path / "sft", settings(), 4, 0).inputs
+    assert run.inputs != finetune(rows.drop("rejected"), base, tmp_path / "sft", settings(), 4, 0).inputs
 
 
 def test_less_memory_gives_the_same_losses(base: Path, tmp_path: Path) -> None:
